@@ -1,0 +1,1 @@
+"""The variational bottleneck: its loss, its side head, and the tap on one layer's hidden state."""

@@ -1,0 +1,1 @@
+"""Training pairs, benchmark problems, the prompt template they share, and tokenization."""

@@ -1,0 +1,1 @@
+"""The generate stage: sampling answers to the benchmark's problems."""

@@ -1,0 +1,1 @@
+"""The judge stage: deciding by execution which answers are right."""

