@@ -6,8 +6,10 @@ added, never renamed. Readers accept fields they do not know, since samples also
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Literal, TypeVar
@@ -25,7 +27,9 @@ __all__ = [
     "Sample",
     "Score",
     "Status",
+    "Subset",
     "TrainingLog",
+    "open_for_reading",
     "read_rows",
     "write_atomically",
     "write_rows",
@@ -114,6 +118,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sandbox: str = ""
 
 
+Subset = Literal["train", "control"]
+
+
 class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How predictable one example is to a model, over its response tokens (nats a token).
 
@@ -122,7 +129,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     id: str
-    subset: Literal["train", "control"]
+    subset: Subset
     num_tokens: int
     min_k_prob: float | None = None
     mean_nll: float | None = None
@@ -136,10 +143,16 @@ class TrainingLog(msgspec.Struct, frozen=True):
     metrics: dict[str, float | None]
 
 
-def _open(path: Path, mode: str) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return gzip.open(path, mode)  # type: ignore[return-value]
-    return open(path, mode)
+def open_for_reading(path: Path) -> IO[bytes]:
+    """Open a file for reading bytes, through gzip where its name ends in `.gz`.
+
+    Raises:
+        UserError: the file is missing or cannot be opened.
+    """
+    try:
+        return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({_reason(error)}).") from None
 
 
 def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row]:
@@ -152,7 +165,7 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row
     decoder = msgspec.json.Decoder(row_type)
     number = 0
     try:
-        with _open(path, "rb") as file:
+        with open_for_reading(path) as file:
             for number, line in enumerate(file, start=1):  # noqa: B007 - named in the errors below
                 if line.strip():
                     yield decoder.decode(line)
@@ -163,7 +176,7 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}, line {number}: not UTF-8 text ({error.reason}).") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({_reason(error)}).") from None
 
 
@@ -187,7 +200,8 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({_reason(error)}). Free space or choose another folder.") from None
 
 
@@ -224,9 +238,17 @@ class RowWriter:
         self._file.close()
 
 
-def _drop_unfinished_line(path: Path) -> None:
+def _drop_unfinished_line(path: Path, block: int = 1 << 16) -> None:
     if not path.exists():
         return
     with open(path, "rb+") as file:
-        data = file.read()
-        file.truncate(data.rfind(b"\n") + 1)
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - block)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            end = start
+        file.truncate(0)

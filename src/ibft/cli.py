@@ -1,0 +1,211 @@
+"""The command line: one verb a stage, and nothing else. Everything heavy is imported by the verb that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import ibft
+from ibft.errors import UserError
+
+if TYPE_CHECKING:
+    from ibft.recipe import Recipe
+    from ibft.report.compare import Comparison
+    from ibft.runs import RunFolder
+
+__all__ = ["main"]
+
+
+class _Commands(click.Group):
+    """Prints a `UserError` as one sentence and exits with code 2; anything else keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+            click.echo(str(error), err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("Interrupted. The same command goes on from what is complete.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(ibft.__version__)
+def main() -> None:
+    """Audit memorization, fine-tune, judge by execution, and report which model to ship."""
+
+
+def _recipe_command(function: Callable[..., None]) -> Callable[..., None]:
+    """The arguments that every verb on a recipe takes."""
+    for decorator in (
+        click.option("--overwrite", is_flag=True, help="Make stages again that were made from a different recipe."),
+        click.option("--full", is_flag=True, help="Evaluate all problems (drops problems.limit)."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe key."),
+        click.argument("recipe", type=click.Path(path_type=Path)),
+    ):
+        function = decorator(function)
+    return function
+
+
+def _open_run(
+    recipe: Path, overrides: tuple[str, ...], full: bool, overwrite: bool
+) -> AbstractContextManager[RunFolder]:
+    from ibft import progress
+    from ibft.recipe import load_recipe
+    from ibft.runs import RunFolder
+
+    progress.enable()
+    resolved = load_recipe(recipe, overrides, full=full)
+    # Only a recipe with a gpu: section has to ask, and asking loads PyTorch.
+    if resolved.gpu and _gpu_is_used(resolved):
+        resolved = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
+    return RunFolder(resolved, overwrite=overwrite).open()
+
+
+def _gpu_is_used(recipe: Recipe) -> bool:
+    from ibft.models import has_gpu
+
+    return recipe.model.device.startswith("cuda") or (recipe.model.device == "auto" and has_gpu())
+
+
+@main.command()
+@_recipe_command
+def run(**options: Any) -> None:
+    """Run every stage of RECIPE that is not complete yet, then report."""
+    with _open_run(**options) as folder:
+        _scan(folder)
+        _train(folder)
+        _generate(folder)
+        _judge(folder)
+        _report(folder)
+
+
+@main.command()
+@_recipe_command
+def scan(**options: Any) -> None:
+    """Measure how predictable the training data already is to the base model."""
+    with _open_run(**options) as folder:
+        _scan(folder)
+
+
+@main.command()
+@_recipe_command
+def train(**options: Any) -> None:
+    """Fine-tune the base model, once for each objective of the recipe."""
+    with _open_run(**options) as folder:
+        _train(folder)
+
+
+@main.command()
+@_recipe_command
+def generate(**options: Any) -> None:
+    """Sample answers to the benchmark's problems from every arm."""
+    with _open_run(**options) as folder:
+        _generate(folder)
+
+
+@main.command()
+@_recipe_command
+def report(**options: Any) -> None:
+    """Compare the judged arms on one HTML page."""
+    with _open_run(**options) as folder:
+        _report(folder)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path), default=Path("recipe.yaml"))
+def init(path: Path) -> None:
+    """Write a commented starter recipe to PATH (default: recipe.yaml)."""
+    if path.exists():
+        raise UserError(f"{path} exists already. Name another file, or remove it first.")
+    from importlib.resources import files
+
+    from ibft.rows import write_atomically
+
+    write_atomically(path, files("ibft").joinpath("starter.yaml").read_bytes())
+    click.echo(f"Wrote {path}. Edit its data: and problems: sections, then `ibft run {path}`.")
+
+
+@main.command()
+def doctor() -> None:
+    """Say what this machine has, and what is missing for what."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ibft.doctor import check_machine
+
+    table = Table("", "What", "Found", "Needed for", box=None, pad_edge=False)
+    for check in check_machine():
+        table.add_row("[green]✓[/]" if check.found else "[yellow]–[/]", check.what, check.detail, check.needed_for)
+    Console().print(table)
+
+
+def _scan(folder: RunFolder) -> None:
+    from ibft.memorization.stage import scan
+
+    _quiet_libraries()
+    scan(folder.recipe, folder)
+
+
+def _train(folder: RunFolder) -> None:
+    from ibft.training.stage import train
+
+    _quiet_libraries()
+    for objective in folder.recipe.objective:
+        train(folder.recipe, folder, objective)
+
+
+def _generate(folder: RunFolder) -> None:
+    from ibft.generation.stage import generate
+
+    _quiet_libraries()
+    for arm in folder.recipe.arms:
+        generate(folder.recipe, folder, arm)
+
+
+def _judge(folder: RunFolder) -> None:
+    from ibft.judging.stage import judge
+
+    for arm in folder.recipe.arms:
+        judge(folder.recipe, folder, arm)
+
+
+def _report(folder: RunFolder) -> None:
+    from ibft.report.stage import report
+
+    _print_comparison(report(folder.recipe, folder))
+    click.echo(f"\nReport: {folder.path / 'report' / 'report.html'}")
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' own bars and advice off the terminal: our bars and errors say what a user needs."""
+    import logging
+    import os
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        import datasets
+        import transformers
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is not installed: this stage needs it. Run `pip install 'ibft[train]'`."
+        ) from None
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    main()

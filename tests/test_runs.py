@@ -1,0 +1,89 @@
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from ibft.errors import UserError
+from ibft.recipe import Recipe, load_recipe
+from ibft.runs import RunFolder, file_digest
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return Recipe(name="a", output=str(tmp_path / "runs"))
+
+
+def test_the_folder_holds_recipe_and_provenance(recipe: Recipe) -> None:
+    with RunFolder(recipe).open() as run:
+        assert load_recipe(run.path / "recipe.yaml") == recipe
+        provenance = json.loads((run.path / "provenance.json").read_text())
+    assert provenance["seed"] == 0
+    assert provenance["versions"]["ibft"]
+
+
+def test_a_stage_appears_when_it_is_complete_and_not_before(recipe: Recipe) -> None:
+    run = RunFolder(recipe)
+    stage = run.stage("train/ft", {"x": 1})
+    with pytest.raises(KeyboardInterrupt), stage.work() as folder:
+        (folder / "half").write_text("1")
+        raise KeyboardInterrupt
+    assert not stage.is_complete
+    assert not stage.path.exists()
+    with run.stage("train/ft", {"x": 1}).work() as folder:
+        assert (folder / "half").read_text() == "1"  # a later run goes on from what is there
+    assert run.stage("train/ft", {"x": 1}).is_complete
+    assert run.record("train/ft").finished is not None
+
+
+def test_a_changed_recipe_never_reuses_an_old_result(recipe: Recipe) -> None:
+    run = RunFolder(recipe)
+    with run.stage("scan", {"scan": {"k": 20}, "seed": 0}).work():
+        pass
+    with pytest.raises(UserError, match=r"scan\.k: 20 -> 10.*--overwrite"):
+        run.stage("scan", {"scan": {"k": 10}, "seed": 0})
+    assert not RunFolder(recipe, overwrite=True).stage("scan", {"scan": {"k": 10}, "seed": 0}).is_complete
+
+
+def test_unfinished_work_of_another_recipe_is_not_continued(recipe: Recipe) -> None:
+    run = RunFolder(recipe)
+    with pytest.raises(KeyboardInterrupt), run.stage("scan", {"k": 20}).work():
+        raise KeyboardInterrupt
+    with pytest.raises(UserError, match="different recipe"):
+        run.stage("scan", {"k": 10})
+
+
+def test_a_missing_stage_names_the_verb(recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="ibft generate RECIPE"):
+        RunFolder(recipe).record("generate/base")
+
+
+def _try_to_open(recipe: Recipe, queue: "multiprocessing.Queue[str]") -> None:
+    try:
+        with RunFolder(recipe).open():
+            queue.put("opened")
+    except UserError as error:
+        queue.put(str(error))
+
+
+def test_two_commands_cannot_work_in_one_folder(recipe: Recipe) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue: multiprocessing.Queue[str] = context.Queue()
+    with RunFolder(recipe).open():
+        process = context.Process(target=_try_to_open, args=(recipe, queue))
+        process.start()
+        assert "another ibft command" in queue.get(timeout=60)
+        process.join()
+
+
+def test_an_unwritable_folder_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="output"), RunFolder(Recipe(name="a", output="/proc/none")).open():
+        pass
+
+
+def test_the_digest_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("1")
+    before = file_digest(path)
+    path.write_text("2")
+    assert file_digest(path) != before
