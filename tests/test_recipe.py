@@ -21,7 +21,9 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
     assert load_recipe(path).arms[0] == "base"
 
 
-@pytest.mark.parametrize("folder", sorted({path.parent for path in RECIPES.rglob("ib.yaml")}), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in RECIPES.rglob("ib.yaml")}), ids=lambda path: path.name
+)
 def test_paired_recipes_differ_only_in_their_objective(folder: Path) -> None:
     ft, ib = (yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("ft", "ib"))
     assert ft.pop("objective") != ib.pop("objective")

@@ -8,7 +8,10 @@ import pytest
 from ibft.errors import UserError
 from ibft.rows import RowWriter, Sample, read_rows, write_atomically, write_rows
 
-SAMPLES = [Sample(task_id="a", completion="x\n"), Sample(task_id="b", solution="é\ud800".encode("utf-8", "replace").decode())]
+SAMPLES = [
+    Sample(task_id="a", completion="x\n"),
+    Sample(task_id="b", solution="é\n\0"),
+]
 
 
 def test_rows_survive_a_round_trip(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ibft.errors import UserError
 
 if TYPE_CHECKING:
     from ibft.recipe import Recipe
+    from ibft.metrics.summary import Metrics
     from ibft.report.compare import Comparison
     from ibft.runs import RunFolder
 
@@ -113,6 +114,53 @@ def generate(**options: Any) -> None:
 
 
 @main.command()
+@click.argument("recipe", type=click.Path(path_type=Path), required=False)
+@click.option("--problems", metavar="SOURCE", help="humaneval, mbpp:PATH, or a problem file; with --samples.")
+@click.option("--samples", type=click.Path(path_type=Path), help="Samples of any tool, .jsonl or .jsonl.gz.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for results.jsonl and metrics.json.")
+@click.option("--workers", type=click.IntRange(min=1), help="Samples judged at once. Default: the usable cores.")
+@click.option("--k", default="1,5,10", show_default=True, metavar="K,K", help="Which Pass@k to compute.")
+@click.option("--timeout", "timeout_s", type=float, default=3.0, show_default=True, help="CPU seconds a sample.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe key.")
+@click.option("--full", is_flag=True, help="With RECIPE: evaluate all problems.")
+@click.option("--overwrite", is_flag=True, help="With RECIPE: judge again what another recipe judged.")
+def judge(
+    recipe: Path | None,
+    problems: str | None,
+    samples: Path | None,
+    out: Path | None,
+    workers: int | None,
+    k: str,
+    timeout_s: float,
+    **options: Any,
+) -> None:
+    """Run the generated code: of a RECIPE's arms, or of --samples from any other tool."""
+    if recipe is not None:
+        if problems or samples or out:
+            raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
+        with _open_run(recipe, **options) as folder:
+            _judge(folder)
+        return
+    if problems is None or samples is None or out is None:
+        raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
+    from ibft import progress
+    from ibft.judging.stage import judge_file
+    from ibft.recipe import JudgeConfig
+
+    progress.enable()
+    config = JudgeConfig(workers=workers, timeout_s=timeout_s)
+    _print_metrics(judge_file(problems, samples, out, config, _counts(k)))
+    click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"--k {text}: expected positive whole numbers with commas between them, such as 1,5,10.")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+@main.command()
 @_recipe_command
 def report(**options: Any) -> None:
     """Compare the judged arms on one HTML page."""
@@ -183,6 +231,31 @@ def _report(folder: RunFolder) -> None:
 
     _print_comparison(report(folder.recipe, folder))
     click.echo(f"\nReport: {folder.path / 'report' / 'report.html'}")
+
+
+def _print_metrics(metrics: Metrics) -> None:
+    """Pass@k and Pass@k^(k) in the terminal; the values of every m between are in metrics.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ibft.metrics.pass_at_k import metric_name
+
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (("metric", "left"), ("value", "right"), ("95% interval", "left")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for k in metrics.k:
+        for name in dict.fromkeys((metric_name(k), metric_name(k, k))):
+            metric = metrics.metrics[name]
+            if metric.value is None or metric.ci95 is None:
+                table.add_row(name, "undefined", metric.reason)
+            else:
+                table.add_row(name, f"{metric.value:.1%}", f"{metric.ci95[0]:.1%} to {metric.ci95[1]:.1%}")
+    console = Console()
+    console.print(table)
+    console.print(f"{metrics.num_samples} samples of {metrics.num_problems} problems; sandbox: {metrics.sandbox}")
+    console.print(", ".join(f"{count} {status}" for status, count in metrics.statuses.items()))
+    for note in metrics.notes:
+        console.print(f"Note: {note}")
 
 
 def _quiet_libraries() -> None:

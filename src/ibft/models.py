@@ -178,12 +178,14 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
 
 
 def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:
+    from safetensors import SafetensorError
+
     path = resolve_model_path(config)
     try:
         return auto_class.from_pretrained(
             path, revision=config.revision, trust_remote_code=config.trust_remote_code, **arguments
         )
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(
             f"model.name: {config.name} cannot be loaded ({reason}). Check the name, the network "

@@ -7,6 +7,7 @@ released after the model are something it has not.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -24,7 +25,8 @@ __all__ = ["function_pairs"]
 _LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo", "ensurepip"}
 
 
-def function_pairs(packages: str) -> list[Pair]:
+@functools.cache  # read once for its digest and once for its pairs
+def function_pairs(packages: str) -> tuple[Pair, ...]:
     """Pairs from `stdlib` or from a comma-separated list of installed packages.
 
     A pair is a function at module level with a docstring and a body of its own: the prompt is its signature
@@ -45,7 +47,7 @@ def function_pairs(packages: str) -> list[Pair]:
                     pairs.append(pair)
     if not pairs:
         raise UserError(f"functions:{packages}: no function with a docstring found there. Name other packages.")
-    return pairs
+    return tuple(pairs)
 
 
 def _source_files(package: str) -> Iterator[tuple[Path, str]]:

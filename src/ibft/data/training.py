@@ -57,7 +57,7 @@ def _is_file(source: str) -> bool:
 
 def _load(source: str, split: str, limit: int | None) -> list[Pair]:
     if source.startswith(FUNCTIONS):
-        return function_pairs(source.removeprefix(FUNCTIONS))[:limit]
+        return list(function_pairs(source.removeprefix(FUNCTIONS))[:limit])
     rows = _rows_of_file(Path(source)) if _is_file(source) else _rows_of_hub(source, split)
     pairs: list[Pair] = []
     for place, row in rows:
@@ -138,7 +138,7 @@ def to_pair(row: Any, place: str) -> Pair:
         UserError: none of these; names the place and the keys found.
     """
     if isinstance(row, Mapping):
-        identity = str(row.get("id", place))
+        identity = str(row.get("id", place.rpartition("/")[2]))
         for prompt_key, completion_key in (
             ("prompt", "completion"),
             ("instruction", "output"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import struct
 import subprocess
 import sys
@@ -83,8 +84,8 @@ class ProcessSandbox:
     - it can start processes without end (each with its own CPU limit) until the wall-clock limit, and
       together they can hold more memory than one may; files can fill the disk;
     - a program that means to cheat can. Candidate and tests share one interpreter, so it can find the token
-      (frames, gc, its own memory), patch builtins, return objects that equal everything, or read the
-      expected values. What is stopped is the accidental pass and the lazy cheat.
+      (frames, gc, its own memory), patch builtins, return objects that equal everything, read the expected
+      values, or answer in the server's place (/proc). What is stopped is the accidental pass and the lazy cheat.
     Judge samples of models you have reason to trust, or run the whole judge in a container.
     """
 
@@ -95,6 +96,7 @@ class ProcessSandbox:
         self._closed = False
         self._lock = threading.Lock()  # between `run`'s start of a server and a `close` from another thread
         self._errors = tempfile.TemporaryFile()
+        self._scratch = ""
 
     def run(self, program: Program, limits: Limits) -> Outcome:
         """Run a program; the server is started if need be, and given up after a failure of its own."""
@@ -106,7 +108,7 @@ class ProcessSandbox:
             deadline = time.monotonic() + limits.wall_s + _ANSWER_GRACE_S
             (size,) = struct.unpack("!I", _read(zygote, 4, deadline))
             return msgspec.json.decode(_read(zygote, size, deadline), type=Outcome)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
             self._stop()
             return Outcome(status="infrastructure_error", message=f"not judged: {error}{self._last_error()}")
 
@@ -129,6 +131,7 @@ class ProcessSandbox:
             if self._closed:
                 raise EOFError("the judge is ending")
             if self._zygote is None:
+                self._scratch = tempfile.mkdtemp(prefix="ibft-judge-")
                 self._zygote = subprocess.Popen(
                     [
                         sys.executable,
@@ -136,7 +139,7 @@ class ProcessSandbox:
                         "-X",
                         "utf8",
                         str(Path(__file__).with_name("zygote.py")),
-                        tempfile.gettempdir(),
+                        self._scratch,
                     ],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -170,6 +173,7 @@ class ProcessSandbox:
             zygote.kill()
             zygote.wait()
         zygote.stdout.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)  # the server removes it, unless it was killed
 
     def _last_error(self) -> str:
         try:

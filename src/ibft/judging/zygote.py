@@ -45,7 +45,9 @@ import types
 import typing
 from pathlib import Path
 
+_LIBC = ctypes.CDLL(None)
 _STDERR_TAIL_BYTES = 4096
+_MESSAGE_CHARACTERS = 200
 _REPORT_BYTES = 4096
 _REPORT_DESCRIPTOR = 3
 _READY = b"ready:"  # written before the candidate runs, so it cannot pretend that its process was never set up
@@ -86,7 +88,7 @@ class _End(typing.NamedTuple):
 
 
 def main() -> None:
-    """Serve requests until stdin ends. The one argument is the folder for the samples' private folders."""
+    """Serve requests until stdin ends. The one argument is the folder for the samples' folders; it goes too."""
     # The script's own folder must not be importable: an answer may import a module of the same name as ours.
     sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -102,11 +104,12 @@ def main() -> None:
             (size,) = struct.unpack("!I", _read_exactly(4))
             answer = json.dumps(_judge(json.loads(_read_exactly(size)), sys.argv[1], wakeup)).encode()
             _write_all(1, struct.pack("!I", len(answer)) + answer)
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 
 def _judge(request: dict[str, typing.Any], root: str, wakeup: int) -> dict[str, typing.Any]:
     """Run one sample in a child; the answer has the fields of `sandbox.Outcome`."""
-    folder = tempfile.mkdtemp(prefix="ibft-", dir=root)
+    folder = tempfile.mkdtemp(dir=root)
     token = secrets.token_hex(16).encode()
     report, stderr = _Pipe(_REPORT_BYTES, keep_tail=False), _Pipe(_STDERR_TAIL_BYTES, keep_tail=True)
     start = time.monotonic()
@@ -131,7 +134,7 @@ def _judge(request: dict[str, typing.Any], root: str, wakeup: int) -> dict[str, 
     status, message = _verdict(end, report.data, token, request)
     return {
         "status": status,
-        "message": message,
+        "message": message[:_MESSAGE_CHARACTERS].encode("utf-8", "backslashreplace").decode(),
         "wall_time_s": time.monotonic() - start,
         "cpu_time_s": end.cpu_time_s,
         "stderr_tail": stderr.data.decode("utf-8", "replace"),
@@ -288,7 +291,7 @@ def _describe(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except BaseException:  # the candidate's own exception classes may do anything here
         text = ""
-    return f"{name}: {text}"[:200] if text else name
+    return f"{name}: {text}"[:_MESSAGE_CHARACTERS] if text else name
 
 
 def _report(status: str, message: str) -> bytes:
@@ -297,7 +300,7 @@ def _report(status: str, message: str) -> bytes:
 
 def _prctl(option: int, value: int) -> None:
     with contextlib.suppress(AttributeError):  # Linux only
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        _LIBC.prctl(option, value, 0, 0, 0)
 
 
 def _read_exactly(size: int) -> bytes:

@@ -1,0 +1,64 @@
+"""Read one layer's hidden state out of a running model, without asking it to return all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from ibft.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["HiddenStateTap", "decoder_layers"]
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder's blocks in order, whatever the architecture calls them.
+
+    Raises:
+        UserError: no list of `num_hidden_layers` blocks is found.
+    """
+    num_layers = model.config.get_text_config().num_hidden_layers
+    decoder = model.get_decoder() or model
+    # Outer modules come first, so a list of experts inside a layer is never taken for the layers.
+    for module in decoder.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers:
+            return module
+    raise UserError(
+        f"model: {type(model).__name__} has no list of its {num_layers} layers, so the bottleneck cannot read one. "
+        "Use a decoder-only transformer such as Llama, Qwen or DeepSeek."
+    )
+
+
+class HiddenStateTap:
+    """Holds the input of one layer: layer k's input is `hidden_states[k]`, the raw residual stream, (B, T, H).
+
+    Only the first firing after `arm` counts: gradient checkpointing runs the layer again in the backward, and
+    that recomputed tensor belongs to no graph. The tensor is kept as it is, so gradients flow through it.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._armed = False
+        self._hidden: Tensor | None = None
+        self._handle = layer.register_forward_pre_hook(self._capture, with_kwargs=True)
+
+    def arm(self) -> None:
+        """Take the layer's next input."""
+        self._armed, self._hidden = True, None
+
+    def take(self) -> Tensor:
+        """Hand out the captured hidden state and forget it."""
+        hidden, self._hidden, self._armed = self._hidden, None, False
+        assert hidden is not None, "the tapped layer did not run"
+        return hidden
+
+    def remove(self) -> None:
+        """Take the hook off the layer."""
+        self._handle.remove()
+
+    def _capture(self, _layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if self._armed:
+            self._hidden = arguments[0] if arguments else keywords["hidden_states"]
+            self._armed = False

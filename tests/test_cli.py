@@ -1,0 +1,100 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ibft.cli import main
+from ibft.recipe import load_recipe
+
+
+def ibft(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_every_verb_has_help() -> None:
+    listed = ibft("--help").output
+    for verb in ("run", "scan", "train", "generate", "judge", "report", "init", "doctor"):
+        assert verb in listed
+        assert ibft(verb, "--help").exit_code == 0
+
+
+def test_help_and_judging_load_no_heavy_library() -> None:
+    code = (
+        "import sys; import ibft.cli, ibft.judging.stage, ibft.report.stage, ibft.recipe, ibft.runs\n"
+        "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets', 'accelerate', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    assert ibft("init", path).exit_code == 0
+    assert load_recipe(path).arms == ("base", "ft", "ib")
+    again = ibft("init", path)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+
+
+def test_doctor_names_what_is_there() -> None:
+    output = ibft("doctor").output
+    for what in ("Python", "torch", "GPU", "bwrap", "iverilog"):
+        assert what in output
+
+
+@pytest.mark.parametrize("verb", ["run", "scan", "train", "generate", "judge", "report"])
+def test_a_missing_recipe_is_one_sentence_and_exit_code_2(verb: str, tmp_path: Path) -> None:
+    result = ibft(verb, tmp_path / "none.yaml")
+    assert result.exit_code == 2
+    assert "Error:" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["judge"], "judge needs a RECIPE"),
+        (["judge", "--problems", "humaneval"], "judge needs a RECIPE"),
+        (["judge", "x.yaml", "--problems", "humaneval"], "not both"),
+        (["judge", "--problems", "humaneval", "--samples", "none.jsonl", "--out", "o", "--k", "1,x"], "--k 1,x"),
+        (["judge", "--problems", "humaneval", "--samples", "none.jsonl", "--out", "o"], "none.jsonl"),
+        (["judge", "--problems", "nonsense", "--samples", "none.jsonl", "--out", "o"], "nonsense"),
+    ],
+)
+def test_mistakes_at_the_judge_are_one_sentence(
+    arguments: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = ibft(*arguments)
+    assert result.exit_code == 2
+    assert expected in result.output
+
+
+def test_a_file_of_samples_is_judged_and_the_figures_are_right(tmp_path: Path) -> None:
+    problem = {
+        "task_id": "t/0",
+        "prompt": "def one():\n",
+        "tests": "def check(f):\n    assert f() == 1\n",
+        "entry_point": "one",
+    }
+    (tmp_path / "problems.jsonl").write_text(json.dumps(problem) + "\n")
+    samples = [{"task_id": "t/0", "completion": f"    return {value}\n"} for value in (1, 2, 1, 1)]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    result = ibft(
+        "judge", "--problems", tmp_path / "problems.jsonl", "--samples", tmp_path / "samples.jsonl",
+        "--out", tmp_path / "out", "--k", "1,2,5",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["num_problems"], metrics["num_samples"]) == (1, 4)
+    assert metrics["metrics"]["pass@1"]["value"] == 0.75
+    assert metrics["metrics"]["pass@2^(2)"]["value"] == 0.5
+    assert metrics["metrics"]["pass@5"]["value"] is None
+    assert metrics["metrics"]["pass@5"]["reason"]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [row["passed"] for row in rows] == [True, False, True, True]
+    assert "75.0%" in result.output
