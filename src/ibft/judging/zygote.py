@@ -208,7 +208,7 @@ def _verdict(end: _End, report: bytes, token: bytes, request: dict[str, typing.A
     if signal_number == signal.SIGKILL:
         return "memory", "killed by SIGKILL, as the system does when memory runs out"
     if signal_number:
-        return "failed", f"failed: killed by {signal.Signals(signal_number).name}"
+        return "failed", f"failed: killed by signal {signal_number} ({signal.strsignal(signal_number)})"
     if not report.startswith(_READY):
         return "infrastructure_error", "not judged: the sample's process could not be set up"
     report = report.removeprefix(_READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -49,8 +50,10 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
 
     def to_json(self) -> bytes:
-        """The file's content, indented for people."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        """The file's content, indented for people, each list of numbers on one line."""
+        indented = msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        # A raw newline cannot occur inside a JSON string, so only lists match.
+        return re.sub(rb"\[\n[\d\s.,e+-]*\]", lambda numbers: b" ".join(numbers[0].split()), indented)
 
     @classmethod
     def from_json(cls, data: bytes) -> Metrics:
