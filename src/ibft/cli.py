@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,9 +13,8 @@ import ibft
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
-    from ibft.recipe import Recipe
     from ibft.metrics.summary import Metrics
-    from ibft.report.compare import Comparison
+    from ibft.recipe import Recipe
     from ibft.runs import RunFolder
 
 __all__ = ["main"]
@@ -231,6 +228,22 @@ def _report(folder: RunFolder) -> None:
 
     _print_comparison(report(folder.recipe, folder))
     click.echo(f"\nReport: {folder.path / 'report' / 'report.html'}")
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ibft.report.compare import comparison_rows
+
+    table = Table("", *(arm.name for arm in comparison.arms), box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in comparison_rows(comparison):
+        table.add_row(row.label, *(f"{cell.text} [dim]{cell.detail}[/dim]" for cell in row.cells))
+    console = Console()
+    console.print(table)
+    for line in (comparison.headline, comparison.verdict, comparison.advice, *comparison.notes):
+        if line:
+            console.print(f"\n{line}", highlight=False)
 
 
 def _print_metrics(metrics: Metrics) -> None:

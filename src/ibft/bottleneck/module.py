@@ -58,7 +58,7 @@ class VariationalHead(nn.Module):
 
 def _linear(num_inputs: int, num_outputs: int, generator: torch.Generator) -> nn.Linear:
     """`nn.Linear` with its usual initial distribution, uniform in ±1/sqrt(inputs), drawn from `generator`."""
-    layer = nn.utils.skip_init(nn.Linear, num_inputs, num_outputs)
+    layer = nn.Linear(num_inputs, num_outputs, device="meta").to_empty(device="cpu")  # draws nothing yet
     bound = 1 / math.sqrt(num_inputs)
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["render_prompt"]
 
 
-def render_prompt(prompt: str | tuple[Message, ...], template: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def render_prompt(prompt: str | tuple[Message, ...], template: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
     r"""Return the text that comes before the completion.
 
     Args:
@@ -21,13 +21,13 @@ def render_prompt(prompt: str | tuple[Message, ...], template: str, tokenizer: P
         template: `plain` (the prompt as it is), `instruction` (the prompt and a newline, the reference code's
             template: OPTML-Group/MemorizationBarrier at 160d19d, train_ib.py) or `chat` (the tokenizer's chat
             template with its generation prompt).
-        tokenizer: used by `chat` only.
+        tokenizer: used by `chat` alone; the other templates take None.
 
     Raises:
         UserError: a conversation of several turns without `chat`, or `chat` without a chat template.
     """
     if template == "chat":
-        if not tokenizer.chat_template:
+        if tokenizer is None or not tokenizer.chat_template:
             raise UserError("prompt.template is chat: this tokenizer has no chat template. Use plain or instruction.")
         turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]

@@ -46,7 +46,9 @@ class IBConfig(SFTConfig):  # type: ignore[misc]
         """Check the bottleneck's settings, then do what TRL does."""
         for name, value in (("alpha", self.alpha), ("beta", self.beta)):
             if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"{name} is {value}: a weight is a finite number from 0 up. The paper has 0.1 and 0.01.")
+                raise UserError(
+                    f"{name} is {value}: a weight is a finite number from 0 up. The paper has 0.1 and 0.01."
+                )
         for name, count in (("layer", self.layer), ("bottleneck_dim", self.bottleneck_dim)):
             if count < 1:
                 raise UserError(f"{name} is {count}: it must be at least 1. The paper has layer 20, 256 dimensions.")

@@ -53,14 +53,15 @@ class IBTrainer(SFTTrainer):  # type: ignore[misc]
             (`bias="all"` would save the head's), or `args`, an optimizer or `compute_loss_func` does not fit.
     """
 
-    _tag_names = ("trl", "sft", "ibft")
-    _name = "IB"
+    _name = "IB"  # in the model card
 
     def __init__(self, model: Any, args: IBConfig | None = None, *arguments: Any, **keywords: Any) -> None:
         if args is None:
             args = IBConfig("ib")
         if not isinstance(args, IBConfig):
-            raise UserError(f"args is a {type(args).__name__}: IBTrainer takes an IBConfig, which adds alpha and layer.")
+            raise UserError(
+                f"args is a {type(args).__name__}: IBTrainer takes an IBConfig, which adds alpha and layer."
+            )
         super().__init__(model, args, *arguments, **keywords)
         if self.compute_loss_func is not None:
             raise UserError("compute_loss_func is set: it would replace the loss that IBTrainer extends. Leave it out.")
@@ -88,7 +89,7 @@ class IBTrainer(SFTTrainer):  # type: ignore[misc]
             raise UserError(f"model: {type(base).__name__} has no lm_head. Use a causal language model.")
         device = next(layers[args.layer].parameters()).device
         # Generators of our own: drawing from the global one would shift dropout and data order against SFTTrainer.
-        self._noise = torch.Generator(device).manual_seed(args.seed + self.args.process_index)
+        self._noise = torch.Generator(device).manual_seed(args.seed + 1 + args.process_index)
         head = VariationalHead(
             base.config.get_text_config().hidden_size,
             args.bottleneck_dim,
@@ -131,7 +132,9 @@ class IBTrainer(SFTTrainer):  # type: ignore[misc]
     def _add_bottleneck_loss(
         self, ce: Tensor, output: BottleneckOutput, num_items_in_batch: Tensor | int | None
     ) -> Tensor:
-        assert output.kl is not None and output.ce_bottleneck_sum is not None and output.hidden_std is not None
+        assert output.kl is not None
+        assert output.ce_bottleneck_sum is not None
+        assert output.hidden_std is not None
         if num_items_in_batch is None:
             num_steps, num_tokens = 1, output.label_mask.sum()
         else:
@@ -152,7 +155,8 @@ class IBTrainer(SFTTrainer):  # type: ignore[misc]
         )
         if self.args.alpha == 0:
             return ce
-        return total_loss(ce, kl, ce_bottleneck, self.args.alpha, self.args.beta)
+        loss: Tensor = total_loss(ce, kl, ce_bottleneck, self.args.alpha, self.args.beta)
+        return loss
 
     def _record(self, gauges: dict[str, Tensor]) -> None:
         """Hand the gauges to TRL's log, averaged over processes."""
@@ -180,7 +184,9 @@ class IBTrainer(SFTTrainer):  # type: ignore[misc]
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
         if not (folder / HEAD_FILE).is_file() or not (folder / self._noise_file).is_file():
-            raise UserError(f"{folder}: holds no bottleneck, so IBTrainer cannot resume from it. Start from another one.")
+            raise UserError(
+                f"{folder}: holds no bottleneck, so IBTrainer cannot resume from it. Start from another one."
+            )
         try:
             self.bottleneck.load_state_dict(torch.load(folder / HEAD_FILE, map_location="cpu", weights_only=True))
         except RuntimeError:

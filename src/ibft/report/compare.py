@@ -1,0 +1,123 @@
+"""The comparison of the judged arms: what the report and its table say, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import msgspec
+
+from ibft.errors import UserError
+from ibft.metrics.pass_at_k import metric_name
+from ibft.metrics.summary import Metric
+from ibft.recipe import Recipe
+from ibft.report.arms import Arm, Difference, JudgedArm, difference, read_arm
+from ibft.report.verdict import decide, samples_a_problem
+from ibft.runs import RunFolder
+
+__all__ = ["Cell", "Comparison", "Row", "compare", "comparison_rows"]
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What the report says, for programs: `report.json`.
+
+    `headline` is the decision in a few words, `verdict` its evidence in a sentence, `advice` what would separate
+    arms that the data do not ("" where nothing has to be said). `candidates` are the arms that no other is shown to
+    beat; one name means a clear winner, none that nothing could be compared.
+    """
+
+    headline: str
+    verdict: str
+    advice: str
+    candidates: list[str]
+    arms: list[Arm]
+    differences: list[Difference]
+    notes: list[str]
+    k: list[int]
+    temperature: float
+    seed: int
+    bootstrap_resamples: int
+
+
+class Cell(NamedTuple):
+    """A table cell: the figure, and below it its interval or the reason why there is none."""
+
+    text: str
+    detail: str = ""
+
+
+class Row(NamedTuple):
+    """A table row: what is measured, and one cell for each arm of the comparison."""
+
+    label: str
+    cells: list[Cell]
+
+
+def compare(recipe: Recipe, run: RunFolder) -> Comparison:
+    """Read every judged arm of the recipe and compare them.
+
+    Raises:
+        UserError: no arm of the recipe has been judged, or a file of one is damaged.
+    """
+    ks = sorted({1, *recipe.report.k})
+    judged = [found for name in recipe.arms if (found := read_arm(recipe, run, name, ks)) is not None]
+    if not judged:
+        raise UserError(f"{run.path} has no judged arm yet. Run `ibft judge RECIPE` first, or `ibft run RECIPE`.")
+    comparable = [one for one in judged if one.arm.metrics["pass@1"].value is not None]
+    differences = [difference(a, b, recipe) for a, b in combinations(comparable, 2)]
+    verdict = decide([one.arm for one in judged], differences, recipe)
+    return Comparison(
+        headline=verdict.headline,
+        verdict=verdict.sentence,
+        advice=verdict.advice,
+        candidates=verdict.candidates,
+        arms=[one.arm for one in judged],
+        differences=differences,
+        notes=_notes(recipe, judged, differences),
+        k=ks,
+        temperature=recipe.generate.temperature,
+        seed=recipe.seed,
+        bootstrap_resamples=recipe.report.bootstrap_resamples,
+    )
+
+
+def comparison_rows(comparison: Comparison) -> list[Row]:
+    """The headline table as text: a row for each metric, a cell for each of `comparison.arms`.
+
+    For each k: Pass@k, and from k = 2 on Pass@k^(k).
+    """
+    arms = comparison.arms
+    names = [metric_name(k, m) for k in comparison.k for m in ((1, k) if k > 1 else (1,))]
+    rows = [Row(name.capitalize(), [_metric_cell(arm.metrics[name]) for arm in arms]) for name in names]
+    return [
+        *rows,
+        Row("Problems", [Cell(str(arm.num_problems)) for arm in arms]),
+        Row("Samples a problem", [Cell(samples_a_problem(arm)) for arm in arms]),
+        Row("Cut at the token limit", [_truncated_cell(arm) for arm in arms]),
+        Row("Temperature", [Cell(f"{comparison.temperature:g}") for _ in arms]),
+    ]
+
+
+def _notes(recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Difference]) -> list[str]:
+    notes = [f"{one.arm.name}: {note}." for one in judged for note in one.arm.notes]
+    absent = [name for name in recipe.arms if name not in {one.arm.name for one in judged}]
+    if absent:
+        notes.append(f"Not judged yet: {', '.join(absent)}.")
+    sizes = {one.arm.num_problems for one in judged}
+    if len(sizes) > 1 or any(one.num_problems < min(sizes) for one in differences):
+        notes.append("The arms were not judged on the same problems; differences count the shared ones only.")
+    return notes
+
+
+def _metric_cell(metric: Metric) -> Cell:
+    if metric.value is None:
+        return Cell("undefined", metric.reason or "no reason recorded")
+    detail = "" if metric.ci95 is None else f"{100 * metric.ci95[0]:.1f}–{100 * metric.ci95[1]:.1f}"
+    return Cell(f"{100 * metric.value:.1f}%", detail)
+
+
+def _truncated_cell(arm: Arm) -> Cell:
+    if arm.truncated_share is None:
+        return Cell("unknown", "not recorded by the generator")
+    return Cell(f"{100 * arm.truncated_share:.1f}%")

@@ -1,0 +1,106 @@
+"""The report stage: the run's results as one self-contained page, and the same comparison for programs.
+
+report/report.html    the page: no script, no network, light and dark, for screens and paper
+report/report.json    compare.Comparison
+
+It is no `Stage` of the run folder: it takes a second, and what it reads may be incomplete on purpose (only
+judged, say), so it is made anew each time rather than kept until its inputs change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ibft import progress
+from ibft.charts import MARKER_GLYPHS, THEME_CSS
+from ibft.errors import UserError
+from ibft.recipe import FTObjective, Recipe, dump_recipe
+from ibft.report.charts import metric_charts, scan_charts, training_charts
+from ibft.report.compare import Comparison, compare, comparison_rows
+from ibft.report.evidence import left_out, read_making, read_scan, read_shown_problems, read_training
+from ibft.report.verdict import points
+from ibft.rows import write_atomically
+from ibft.runs import RunFolder
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+__all__ = ["render", "report"]
+
+
+def report(recipe: Recipe, run: RunFolder) -> Comparison:
+    """Write the report of what the run folder holds now, and return its comparison.
+
+    Raises:
+        UserError: no arm has been judged, a file is damaged, or the report cannot be written.
+    """
+    with progress.task("Reporting", total=None):
+        comparison = compare(recipe, run)
+        page = render(comparison, recipe, run)
+    folder = run.path / "report"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
+        ) from None
+    write_atomically(folder / "report.json", msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
+    write_atomically(folder / "report.html", page)
+    return comparison
+
+
+def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> str:
+    """The page as HTML. The same run folder gives the same text: it holds no time of its own making."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ibft.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=_duration, label=_metric_html, points=points)
+    # An arm keeps its color and marker in all charts, whichever arms a chart shows.
+    styles = {name: index for index, name in enumerate(recipe.arms)}
+    trained = read_training(recipe, run)
+    scan = read_scan(run)
+    return environment.get_template("template.html").render(
+        recipe=recipe,
+        recipe_yaml=dump_recipe(recipe),
+        comparison=comparison,
+        rows=comparison_rows(comparison),
+        theme_css=THEME_CSS,
+        glyphs={name: MARKER_GLYPHS[index % len(MARKER_GLYPHS)] for name, index in styles.items()},
+        styles=styles,
+        metric_charts=metric_charts(comparison, styles),
+        trained=trained,
+        training_charts=training_charts(trained, styles, _plain_arms(recipe)),
+        scan=scan,
+        scan_charts=scan_charts(scan) if scan else [],
+        problems=read_shown_problems(recipe, run, [arm.name for arm in comparison.arms]),
+        left_out=left_out(recipe, trained, scan),
+        making=read_making(recipe, run),
+    )
+
+
+def _plain_arms(recipe: Recipe) -> set[str]:
+    return {objective.arm for objective in recipe.objective if isinstance(objective, FTObjective)}
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _metric_html(name: str) -> Markup:
+    """A row's label with its power raised: screen readers know `sup`, but few know the raised Unicode digits."""
+    from markupsafe import Markup
+
+    base, _, power = name.partition("^")
+    return Markup("{}<sup>{}</sup>").format(base, power) if power else Markup.escape(base)

@@ -1,0 +1,77 @@
+"""The tap reads `hidden_states[k]`, once a forward, and its gradient survives gradient checkpointing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from ibft.bottleneck.tap import HiddenStateTap, decoder_layers
+from ibft.errors import UserError
+
+
+def llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=50,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            initializer_range=0.3,
+        )
+    )
+
+
+def gpt2() -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=50, n_embd=32, n_layer=3, n_head=4, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
+    return GPT2LMHeadModel(config)
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+@pytest.mark.parametrize("layer", [1, 2])
+def test_reads_the_hidden_state_of_its_index(make: type[PreTrainedModel], layer: int) -> None:
+    model = make()
+    tap = HiddenStateTap(decoder_layers(model)[layer])
+    tap.arm()
+    output = model(torch.arange(12).reshape(2, 6), output_hidden_states=True)
+    assert torch.equal(tap.take(), output.hidden_states[layer])
+
+
+def test_only_the_first_firing_after_arming_counts() -> None:
+    model = llama()
+    tap = HiddenStateTap(decoder_layers(model)[1])
+    model(torch.arange(4)[None])
+    with pytest.raises(AssertionError):
+        tap.take()
+    tap.arm()
+    model(torch.arange(4)[None])
+    model(torch.arange(6)[None])
+    assert tap.take().shape == (1, 4, 32)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradients_are_those_without_checkpointing(use_reentrant: bool) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = llama().double().train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+            model.enable_input_require_grads()
+        tap = HiddenStateTap(decoder_layers(model)[2])
+        tap.arm()
+        logits = model(torch.arange(12).reshape(2, 6)).logits
+        (logits.square().mean() + tap.take().square().mean()).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in decoder_layers(model).parameters()]))
+    assert gradients[0].abs().sum() > 0
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-12)
+
+
+def test_model_without_layers_is_refused() -> None:
+    model = llama()
+    model.config.num_hidden_layers = 7
+    with pytest.raises(UserError, match="no list of its 7 layers"):
+        decoder_layers(model)

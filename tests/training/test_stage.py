@@ -1,0 +1,221 @@
+"""The train stage: a plain adapter, a log, a summary; interruption, bad settings, NaN."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ibft.errors import UserError
+from ibft.recipe import (
+    DataConfig,
+    FTObjective,
+    IBObjective,
+    LoraConfig,
+    ModelConfig,
+    Objective,
+    Recipe,
+    TrainConfig,
+)
+from ibft.rows import TrainingLog, read_rows
+from ibft.runs import RunFolder
+from ibft.training import fit
+from ibft.training.stage import train
+
+IB = IBObjective(layer=2, bottleneck_dim=16)
+
+
+@pytest.fixture
+def recipe(tiny_model_folder: Path, tmp_path: Path) -> Recipe:
+    rows = [
+        {"id": f"f{i}", "prompt": f"def f{i}(a):\n", "completion": f"    return a + {i}\n" * (1 + i % 3)}
+        for i in range(10)
+    ]
+    rows.append({"id": "long", "prompt": "def g(a):\n", "completion": "    pass\n" * 200})
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Recipe(
+        name="run",
+        output=str(tmp_path / "runs"),
+        seed=3,
+        model=ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"),
+        data=DataConfig(train=str(data), max_tokens=200),
+        train=TrainConfig(
+            max_steps=4,
+            batch_size=4,
+            learning_rate=1e-2,
+            log_every=2,
+            save_every=2,
+            lora=LoraConfig(rank=4, dropout=0.1),
+        ),
+    )
+
+
+def run_stage(recipe: Recipe, objective: Objective) -> Path:
+    with RunFolder(recipe).open() as run:
+        train(recipe, run, objective)
+    return Path(recipe.output) / recipe.name / "train" / objective.arm
+
+
+@pytest.mark.parametrize("objective", [FTObjective(), IB], ids=["ft", "ib"])
+def test_writes_a_plain_adapter_a_log_and_a_summary(recipe: Recipe, objective: Objective) -> None:
+    folder = run_stage(recipe, objective)
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter", "log.jsonl", "stage.json", "summary.json"]
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == recipe.model.name
+    keys = load_file(folder / "adapter" / "adapter_model.safetensors").keys()
+    assert len(keys) == 4 * 7 * 2
+    assert all("lora_A" in key or "lora_B" in key for key in keys)
+
+    log = list(read_rows(folder / "log.jsonl", TrainingLog))
+    assert [row.step for row in log] == [1, 2, 4]
+    for row in log:
+        assert {"loss", "ce", "grad_norm", "learning_rate"} <= row.metrics.keys()
+        assert ("ib/kl" in row.metrics) == (objective is IB)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["objective"] == objective.arm
+    assert (summary["steps"], summary["examples"]) == (4, 10)
+    assert summary["skipped"] == {"longer than 200 tokens": 1}
+    assert summary["final_loss"] == log[-1].metrics["loss"]
+    assert summary["tokens"] > 100
+    assert summary["seconds"] > 0
+    assert summary["peak_memory_mib"] > 50
+
+
+def test_adapter_loads_without_this_package(recipe: Recipe) -> None:
+    folder = run_stage(recipe, IB)
+    program = (
+        "import sys\n"
+        "sys.modules['ibft'] = None\n"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM\n"
+        f"base = AutoModelForCausalLM.from_pretrained({recipe.model.name!r})\n"
+        f"model = PeftModel.from_pretrained(base, {str(folder / 'adapter')!r})\n"
+        "assert model.peft_config['default'].r == 4\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_alpha_zero_arm_equals_the_ft_arm(recipe: Recipe) -> None:
+    plain = load_file(run_stage(recipe, FTObjective()) / "adapter" / "adapter_model.safetensors")
+    gauged = msgspec.structs.replace(IB, alpha=0.0)
+    ours = load_file(run_stage(recipe, gauged) / "adapter" / "adapter_model.safetensors")
+    assert plain.keys() == ours.keys()
+    assert all(torch.equal(plain[key], ours[key]) for key in plain)
+
+
+@pytest.mark.parametrize("objective", [FTObjective(), IB], ids=["ft", "ib"])
+def test_interrupted_run_ends_in_the_same_adapter(
+    recipe: Recipe, objective: Objective, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "whole")), objective)
+    advance = fit.ProgressBar.on_step_end
+
+    def killed(self: Any, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+        advance(self, args, state, control, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.ProgressBar, "on_step_end", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(recipe, objective)
+    work = Path(recipe.output) / recipe.name / "train" / f"{objective.arm}.partial"
+    assert (work / "checkpoints" / "checkpoint-2" / "complete").exists()
+    half = work / "checkpoints" / "checkpoint-3"
+    half.mkdir()
+    folder = run_stage(recipe, objective)
+    ours, theirs = (load_file(path / "adapter" / "adapter_model.safetensors") for path in (folder, expected))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert (folder / "log.jsonl").read_text() == (expected / "log.jsonl").read_text()
+
+
+def test_complete_arm_is_not_trained_again(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_stage(recipe, FTObjective())
+    monkeypatch.setattr(fit, "make_trainer", None)
+    run_stage(recipe, FTObjective())
+
+
+def test_other_control_set_keeps_the_arm(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_stage(recipe, FTObjective())
+    monkeypatch.setattr(fit, "make_trainer", None)
+    other = msgspec.structs.replace(recipe.data, control="other.jsonl")
+    run_stage(msgspec.structs.replace(recipe, data=other), FTObjective())
+
+
+def test_nan_loss_names_step_and_examples_and_can_be_resumed(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = fit._FTTrainer.compute_loss
+
+    def poisoned(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        loss = compute(self, *arguments, **keywords)
+        return loss * float("nan") if self.state.global_step == 2 else loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit._FTTrainer, "compute_loss", poisoned)
+        with pytest.raises(UserError, match=r"the loss is nan at step 3 \(examples f\d.*learning_rate"):
+            run_stage(recipe, FTObjective())
+    folder = Path(recipe.output) / recipe.name / "train"
+    assert [path.name for path in folder.iterdir()] == ["ft.partial"]
+    assert (folder / "ft.partial" / "checkpoints" / "checkpoint-2" / "complete").exists()
+    assert (run_stage(recipe, FTObjective()) / "adapter").is_dir()
+
+
+def test_nan_gradient_stops_before_it_spoils_the_weights(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = fit._FTTrainer.compute_loss
+    trainers: list[Any] = []
+
+    def poisoned(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        trainers.append(self)
+        parameter = next(p for p in self.model.parameters() if p.requires_grad)
+        return compute(self, *arguments, **keywords) + (parameter.sum() * 0).sqrt()  # adds 0, with a NaN gradient
+
+    monkeypatch.setattr(fit._FTTrainer, "compute_loss", poisoned)
+    with pytest.raises(UserError, match="the gradient is nan at step 1"):
+        run_stage(recipe, FTObjective())
+    assert all(p.isfinite().all() for p in trainers[0].model.parameters())
+
+
+def test_epochs_count_where_max_steps_is_not_set(recipe: Recipe) -> None:
+    settings = msgspec.structs.replace(recipe.train, max_steps=None, epochs=2)
+    folder = run_stage(msgspec.structs.replace(recipe, train=settings), FTObjective())
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 6  # 2 epochs of ceil(10 / 4)
+
+
+@pytest.mark.parametrize(
+    ("target_modules", "message"),
+    [
+        (("q_proj", "qproj"), r"target_modules: 'qproj' matches no module .* It has: .*up_proj.*v_proj"),
+        (("lm_head",), "lm_head cannot be adapted"),
+    ],
+)
+def test_wrong_target_module_is_named(recipe: Recipe, target_modules: tuple[str, ...], message: str) -> None:
+    settings = msgspec.structs.replace(recipe.train, lora=LoraConfig(target_modules=target_modules))
+    with pytest.raises(UserError, match=message):
+        run_stage(msgspec.structs.replace(recipe, train=settings), FTObjective())
+
+
+def test_all_linear_is_a_target(recipe: Recipe) -> None:
+    settings = msgspec.structs.replace(recipe.train, lora=LoraConfig(rank=2, target_modules=("all-linear",)))
+    folder = run_stage(msgspec.structs.replace(recipe, train=settings), IB)
+    keys = load_file(folder / "adapter" / "adapter_model.safetensors").keys()
+    assert len(keys) == 4 * 7 * 2
+
+
+def test_bfloat16_weights_keep_a_float32_adapter(recipe: Recipe) -> None:
+    model = msgspec.structs.replace(recipe.model, dtype="bfloat16")
+    folder = run_stage(msgspec.structs.replace(recipe, model=model), IB)
+    weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+def test_layer_out_of_range_is_explained(recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="layer is 20: this model has 4 layers"):
+        run_stage(recipe, IBObjective())
