@@ -15,6 +15,7 @@ from ibft.errors import UserError
 if TYPE_CHECKING:
     from ibft.metrics.summary import Metrics
     from ibft.recipe import Recipe
+    from ibft.report.compare import Comparison
     from ibft.runs import RunFolder
 
 __all__ = ["main"]

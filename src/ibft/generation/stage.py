@@ -74,15 +74,13 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
                     num_tokens += sum(sample.num_tokens or 0 for sample in samples)
                     task.advance(len(samples), note=f"{num_tokens / (time.monotonic() - start):.0f} tokens/s")
         order = {problem.task_id: place for place, problem in enumerate(problems)}
-        write_rows(path, sorted(read_rows(path, Sample), key=lambda row: _place(row, order)))
+        samples = list(read_rows(path, Sample))
+        samples.sort(key=lambda row: (order[row.task_id], row.index or 0))
+        write_rows(path, samples)
 
 
 def _drawn(path: Path) -> set[tuple[str, int | None]]:
     return {(row.task_id, row.index) for row in read_rows(path, Sample)} if path.exists() else set()
-
-
-def _place(row: Sample, order: dict[str, int]) -> tuple[int, int]:
-    return order[row.task_id], row.index or 0
 
 
 def _from_model(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Wanted]) -> Iterator[list[Sample]]:

@@ -79,19 +79,26 @@ def _advice(unclear: Sequence[Difference]) -> str:
         width = one.value - one.ci95[0]
         if one.num_differing < MIN_DIFFERING_PROBLEMS:
             sentences.append(
-                f"Only {one.num_differing} of {one.num_problems} problems tell {pair} at all "
-                f"(at least {MIN_DIFFERING_PROBLEMS} have to): more problems would, and more samples of each may."
+                f"Too few problems tell {pair} at all ({one.num_differing} of {one.num_problems}; "
+                f"at least {MIN_DIFFERING_PROBLEMS} have to): judge more problems."
             )
             continue
         needed = one.num_problems * (width / one.value) ** 2 if one.value > 0 else math.inf
         if needed > _MAX_ESTIMATE:
             sentences.append(f"The difference is so small that no realistic number of problems would tell {pair}.")
         else:
-            rounded = float(f"{max(needed, one.num_problems + 1):.2g}")
-            sentences.append(f"If it is as large as it looks, about {rounded:,.0f} problems would tell {pair}.")
+            sentences.append(
+                f"If that difference is real, it takes at least about {_rounded_up(needed):,} problems to tell {pair}."
+            )
     if sentences:
         sentences.append("More samples of each problem help, too, where its samples disagree.")
     return " ".join(sentences)
+
+
+def _rounded_up(number: float) -> int:
+    """To two digits: the estimate is no better than that."""
+    unit = int(10 ** max(0, math.floor(math.log10(number)) - 1))
+    return math.ceil(number / unit) * unit
 
 
 def samples_a_problem(arm: Arm) -> str:
@@ -109,7 +116,7 @@ def _gap(one: Difference) -> str:
     """The difference, with a word where its interval alone would make a reader expect the other answer."""
     too_few = one.ci95[0] > 0 and not one.is_separated
     return f"difference {points(one)}".replace(" (", ", ").rstrip(")") + (
-        f", but only {one.num_differing} problems differ" if too_few else ""
+        f", but too few problems differ: {one.num_differing}" if too_few else ""
     )
 
 

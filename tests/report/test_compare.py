@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import pytest
+
+from ibft.errors import UserError
+from ibft.metrics.summary import Metric, Metrics
+from ibft.recipe import GenerateConfig, Recipe, ReportConfig
+from ibft.report.compare import Comparison, compare, comparison_rows
+from ibft.runs import RunFolder
+
+MakeRun = Callable[..., RunFolder]
+
+
+def compare_run(run: RunFolder, **changes: object) -> Comparison:
+    recipe: Recipe = msgspec.structs.replace(run.recipe, **changes)
+    return compare(recipe, run)
+
+
+def test_a_clear_winner_is_named_with_the_size_of_its_lead(make_run: MakeRun) -> None:
+    tallies = {"base": [0] * 40, "ft": [5] * 20 + [0] * 20}
+    comparison = compare_run(make_run(tallies))
+    assert comparison.headline == "Ship ft."
+    assert comparison.candidates == ["ft"]
+    assert comparison.advice == ""
+    [difference] = comparison.differences
+    assert (difference.better, difference.other, difference.value) == ("ft", "base", 0.5)
+    # Independent reference: the mean of 40 fair draws is binomial.
+    draws = np.random.default_rng(1).binomial(40, 0.5, 100_000) / 40
+    assert difference.ci95 == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.026)
+    low, high = (f"{100 * end:+.1f}" for end in difference.ci95)
+    assert comparison.verdict == (
+        "On 40 problems × 5 samples (temperature 0.2), "
+        f"ft beats base on Pass@1 by +50.0 points (95% CI {low} to {high})."
+    )
+
+
+def test_the_untrained_model_can_win(make_run: MakeRun) -> None:
+    comparison = compare_run(make_run({"base": [5] * 30, "ft": [0] * 30}))
+    assert comparison.headline == "Ship base."
+
+
+def test_arms_that_the_data_do_not_separate_are_not_ranked(make_run: MakeRun) -> None:
+    tallies = {"base": [0, 5] * 20, "ft": [5, 0] * 19 + [5, 5]}
+    comparison = compare_run(make_run(tallies))
+    assert comparison.headline == "These data do not separate the arms."
+    assert comparison.candidates == ["base", "ft"]
+    assert "ft and base cannot be told apart (difference +2.5 points, 95% CI −" in comparison.verdict
+    assert "more" not in comparison.headline
+    [difference] = comparison.differences
+    needed = 40 * ((difference.value - difference.ci95[0]) / difference.value) ** 2
+    [stated] = [int(word.replace(",", "")) for word in comparison.advice.split() if word.replace(",", "").isdigit()]
+    assert needed <= stated <= 1.1 * needed + 1
+
+
+def test_two_arms_may_beat_the_third_together(make_run: MakeRun) -> None:
+    tallies = {"base": [0] * 40, "ft": [5, 0] * 20, "ib": [5, 0] * 19 + [5, 1]}
+    comparison = compare_run(make_run(tallies))
+    assert comparison.headline == "Ship ft or ib: these data do not separate them."
+    assert comparison.candidates == ["ft", "ib"]
+    assert "ib beats base on Pass@1 by +50.5 points" in comparison.verdict
+    assert "ib and ft cannot be told apart" in comparison.verdict
+
+
+@pytest.mark.parametrize(("num_differing", "is_separated"), [(1, False), (5, False), (6, True)])
+def test_few_differing_problems_decide_nothing_whatever_the_interval(
+    make_run: MakeRun, num_differing: int, is_separated: bool
+) -> None:
+    # Every problem of this tiny benchmark differs, so the bootstrap's interval has no width at all.
+    tallies = {"base": [0] * num_differing, "ft": [5] * num_differing}
+    comparison = compare_run(make_run(tallies))
+    [difference] = comparison.differences
+    assert difference.ci95 == (1.0, 1.0)
+    assert difference.is_separated is is_separated
+    assert (comparison.headline == "Ship ft.") is is_separated
+    if not is_separated:
+        assert f"but too few problems differ: {num_differing})" in comparison.verdict
+        assert "judge more problems" in comparison.advice
+
+
+def test_equal_arms_get_no_number_of_problems(make_run: MakeRun) -> None:
+    comparison = compare_run(make_run({"base": [5, 0] * 5, "ft": [5, 0] * 5}))
+    assert "Too few problems tell base from ft at all (0 of 10; at least 6 have to)" in comparison.advice
+    assert "difference +0.0 points, 95% CI +0.0 to +0.0" in comparison.verdict
+
+
+def test_no_arm_solves_anything(make_run: MakeRun) -> None:
+    comparison = compare_run(make_run({"base": [0] * 20, "ft": [0] * 20}))
+    assert comparison.headline == "No arm solved anything: these data choose none."
+    assert "no arm has solved a single problem" in comparison.verdict
+
+
+def test_one_judged_arm_is_shown_but_not_chosen(make_run: MakeRun) -> None:
+    comparison = compare_run(make_run({"ft": [5, 0] * 10}))
+    assert comparison.headline == "There is nothing to choose between yet."
+    assert comparison.verdict.startswith("On 20 problems × 5 samples (temperature 0.2), ft has Pass@1 50.0% (95% CI ")
+    assert comparison.candidates == []
+    assert "Not judged yet: base, ib." in comparison.notes
+
+
+def test_without_a_judged_arm_the_user_is_told_what_to_run(make_run: MakeRun) -> None:
+    run = make_run({"ft": [1]})
+    with pytest.raises(UserError, match="ibft judge"):
+        compare_run(run, objective=(), name="fake")
+
+
+def test_an_undefined_arm_takes_no_part_and_is_not_zero(make_run: MakeRun) -> None:
+    run = make_run({"base": [0] * 20, "ft": [5] * 20, "ib": [5] * 20})
+    path = run.path / "judge" / "ib" / "metrics.json"
+    known = Metrics.from_json(path.read_bytes())
+    undefined = {name: Metric(None, None, "3 samples could not be judged") for name in known.metrics}
+    path.write_bytes(msgspec.structs.replace(known, metrics=undefined).to_json())
+    comparison = compare_run(run)
+    assert comparison.headline == "Ship ft."
+    assert comparison.verdict.endswith("Pass@1 of ib is undefined: 3 samples could not be judged.")
+    assert {(one.better, one.other) for one in comparison.differences} == {("ft", "base")}
+    assert comparison_rows(comparison)[0].cells[2] == ("undefined", "3 samples could not be judged")
+
+
+def test_every_k_of_the_recipe_has_its_rows_and_an_undefined_one_its_reason(make_run: MakeRun) -> None:
+    comparison = compare_run(make_run({"base": [1] * 10, "ft": [2] * 10}, k=(1, 3, 5, 10)))
+    rows = {row.label: row.cells for row in comparison_rows(comparison)}
+    assert list(rows)[:7] == ["Pass@1", "Pass@3", "Pass@3^(3)", "Pass@5", "Pass@5^(5)", "Pass@10", "Pass@10^(10)"]
+    assert rows["Pass@3"][0].text == "60.0%"  # 1 - C(4, 3) / C(5, 3)
+    for cell in rows["Pass@10"]:
+        assert cell.text == "undefined"
+        assert "10 samples" in cell.detail
+
+
+def test_a_k_that_the_judge_did_not_compute_is_added(make_run: MakeRun) -> None:
+    run = make_run({"base": [1] * 10, "ft": [3] * 10}, k=(5,))
+    comparison = compare_run(run, report=ReportConfig(k=(2,), bootstrap_resamples=100))
+    assert comparison.k == [1, 2]
+    values = [arm.metrics["pass@2"].value for arm in comparison.arms]
+    assert values == pytest.approx([1 - math.comb(5 - c, 2) / math.comb(5, 2) for c in (1, 3)])
+
+
+def test_cut_samples_and_temperature_are_in_the_table(make_run: MakeRun) -> None:
+    run = make_run({"base": [0] * 7, "ft": [0] * 7})
+    rows = {row.label: row.cells for row in comparison_rows(compare_run(run))}
+    assert rows["Cut at the token limit"][0].text == f"{100 * 5 / 35:.1f}%"  # the fixture cuts every seventh
+    assert rows["Temperature"][1].text == "0.2"
+    (run.path / "generate" / "ft" / "samples.jsonl").unlink()
+    rows = {row.label: row.cells for row in comparison_rows(compare_run(run))}
+    assert rows["Cut at the token limit"][1].text == "unknown"
+
+
+def test_greedy_decoding_is_named(make_run: MakeRun) -> None:
+    run = make_run({"base": [0] * 8, "ft": [1] * 8}, num_samples=1)
+    comparison = compare_run(run, generate=GenerateConfig(num_samples=1, temperature=0))
+    assert comparison.verdict.startswith("On 8 problems × 1 sample (greedy decoding), ft beats base")
+
+
+def test_arms_judged_on_different_problems_are_paired_on_the_shared_ones(make_run: MakeRun) -> None:
+    comparison = compare_run(make_run({"base": [0] * 20, "ft": [5] * 12}))
+    [difference] = comparison.differences
+    assert difference.num_problems == 12
+    assert any("not judged on the same problems" in note for note in comparison.notes)
+
+
+def test_a_damaged_metrics_file_is_named(make_run: MakeRun) -> None:
+    run = make_run({"base": [1]})
+    (run.path / "judge" / "base" / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match=r"metrics\.json.*ibft judge"):
+        compare_run(run)

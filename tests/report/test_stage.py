@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+
+from ibft.recipe import GenerateConfig, ReportConfig, dump_recipe, load_recipe
+from ibft.report.compare import Comparison, compare
+from ibft.report.stage import render, report
+from ibft.runs import RunFolder
+
+MakeRun = Callable[..., RunFolder]
+TALLIES = {"base": [0] * 12, "ft": [5, 0] * 6, "ib": [5, 0] * 6}
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Tags with attributes, text of the `pre` elements, and whether the tags nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.pres: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "pre":
+            self.pres.append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "pre":
+            self.pres[-1] += data
+
+    def attributes(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag in tags]
+
+
+def read(run: RunFolder) -> str:
+    report(run.recipe, run)
+    return (run.path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def full_page(full_run: RunFolder) -> str:
+    return read(full_run)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "</pre><script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "\"><svg onload='alert(1)'>",
+        "{{ 7 * 7 }}{% raw %}",
+        "&lt;b&gt; \u202e <!-- ]]> -->",
+    ],
+)
+def test_a_hostile_completion_stays_text(make_run: MakeRun, hostile: str) -> None:
+    page = Page(read(make_run(TALLIES, completion=hostile + "\n")))
+    assert not page.attributes("script")
+    assert not page.attributes("img")
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert f"{hostile}\n    # base, sample 0\n" in page.pres
+
+
+def test_the_page_loads_nothing(full_page: str) -> None:
+    page = Page(full_page)
+    assert page.open == []
+    assert not page.attributes("script", "link", "iframe", "object", "embed", "base", "form")
+    for _, attributes in page.tags:
+        for name in ("src", "srcset", "href", "xlink:href", "action", "data", "poster"):
+            assert (attributes.get(name) or "#").startswith("#")
+    assert all(target.startswith("#") for target in re.findall(r"url\(\s*['\"]?([^)]*)\)", full_page))
+    assert "@import" not in full_page
+    [policy] = [meta["content"] for meta in page.attributes("meta") if "http-equiv" in meta]
+    assert (policy or "").startswith("default-src 'none'")
+
+
+def test_the_page_is_accessible(full_page: str) -> None:
+    page = Page(full_page)
+    charts = page.attributes("svg")
+    assert len(charts) == 11
+    assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
+    assert all(header.get("scope") in ("col", "row") for header in page.attributes("th"))
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    ids = [attributes["id"] for tag, attributes in page.tags if "id" in attributes and tag not in ("path", "clippath")]
+    assert len(ids) == len(set(ids))
+    targets = [link["href"] for link in page.attributes("a")]
+    assert {target and target[1:] for target in targets} <= set(ids)
+    labels = [attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes]
+    assert set(labels) <= set(ids)
+
+
+def test_the_verdict_comes_first(full_page: str) -> None:
+    body = full_page[full_page.index("<main>") :]
+    assert body.index("Ship ft or ib: these data do not separate them.") < body.index("<table>")
+
+
+def test_every_k_is_shown_and_an_undefined_one_with_its_reason(full_page: str) -> None:
+    for label in ("Pass@1", "Pass@5", "Pass@5<sup>(5)</sup>", "Pass@10", "Pass@10<sup>(10)</sup>"):
+        assert f'<th scope="row">{label}</th>' in full_page
+    row = full_page[full_page.index('<th scope="row">Pass@10</th>') :].split("</tr>")[0]
+    assert "undefined" in row
+    assert "fewer than 10 samples" in row
+    assert "%" not in row
+
+
+def test_all_stages_are_shown(full_page: str) -> None:
+    for text in ("KL to the prior", "Learning rate", "181,240", "Min-20% Prob", "not proof of membership"):
+        assert text in full_page
+    assert "71% by Min-K% Prob" in full_page
+    assert "Training of ft: 213 longer than 200 tokens" in full_page
+    assert "Scan, train set: 213 longer than 200 tokens" in full_page
+    assert "bootstrap_resamples: 1000" in full_page  # the resolved recipe
+
+
+def test_missing_stages_are_said_to_be_missing(make_run: MakeRun) -> None:
+    page = read(make_run(TALLIES))
+    assert "No arm of this run has been trained here" in page
+    assert "The training data has not been scanned in this run" in page
+
+
+def test_a_summary_with_missing_keys_and_logs_without_known_metrics_are_tolerated(make_run: MakeRun) -> None:
+    run = make_run(TALLIES, with_training=True, with_scan=True)
+    for path in (run.path / "scan" / "summary.json", run.path / "train" / "ft" / "summary.json"):
+        path.write_text("{}")
+    for arm in ("ft", "ib"):
+        (run.path / "train" / arm / "log.jsonl").write_text('{"step": 1, "metrics": {"epoch": 0.1, "loss": null}}\n')
+    assert "no metric that is drawn here" in read(run)
+
+
+def test_the_same_run_gives_the_same_page_in_any_process(make_run: MakeRun) -> None:
+    run = make_run(TALLIES, with_training=True, with_scan=True)
+    path = run.path / "recipe.yaml"
+    path.write_text(dump_recipe(run.recipe))
+    report(load_recipe(path), run)
+    page = (run.path / "report" / "report.html").read_text(encoding="utf-8")
+    code = (
+        "import sys; from ibft.recipe import load_recipe; from ibft.report.stage import report; "
+        "from ibft.runs import RunFolder; recipe = load_recipe(sys.argv[1]); report(recipe, RunFolder(recipe))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    assert (run.path / "report" / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_report_json_holds_the_comparison(make_run: MakeRun) -> None:
+    run = make_run(TALLIES)
+    comparison = report(run.recipe, run)
+    assert msgspec.json.decode((run.path / "report" / "report.json").read_bytes(), type=Comparison) == comparison
+
+
+def test_contested_problems_come_first_and_their_number_is_limited(make_run: MakeRun) -> None:
+    run = make_run({"base": [0, 0, 5, 0], "ft": [0, 5, 5, 5], "ib": [0, 5, 5, 0]})
+    order = re.findall(r"<summary><strong>([^<]*)</strong>", read(run))
+    assert order == ["demo/1", "demo/3", "demo/0", "demo/2"]
+    recipe = msgspec.structs.replace(run.recipe, report=ReportConfig(k=(1,), max_shown_samples=3))
+    page = render(compare(recipe, run), recipe, run)
+    assert re.findall(r"<summary><strong>([^<]*)</strong>", page) == ["demo/1", "demo/3", "demo/0"]
+
+
+def test_a_huge_completion_is_cut_and_said_to_be(make_run: MakeRun) -> None:
+    page = read(make_run({"base": [0], "ft": [5]}, completion="x" * 50_000))
+    assert len(page) < 200_000
+    assert "more characters are in judge/base/results.jsonl" in page
+
+
+def test_a_recipe_that_changed_since_is_named_as_stale(make_run: MakeRun) -> None:
+    run = make_run(TALLIES)
+    recipe = msgspec.structs.replace(run.recipe, generate=GenerateConfig(num_samples=5, temperature=0.8))
+    page = render(compare(recipe, run), recipe, run)
+    assert "generate/ft was made with generate.temperature = 0.2; the recipe now says 0.8." in page
+    assert "Stale:" not in read(run)
+
+
+def test_reporting_loads_no_gpu_stack_and_draws_nothing_on_import() -> None:
+    code = "import sys, ibft.report.stage; print(*sys.modules)"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    )
+    assert not loaded & {"torch", "transformers", "trl", "peft", "datasets", "matplotlib", "numpy", "jinja2"}

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import ibft.report
+from ibft.charts import THEME_CSS, Curve, Dot, curves_svg, density_svg, intervals_svg, themed
+from ibft.charts import _kernel_density as kernel_density
+
+
+def all_charts() -> list[str]:
+    styles = {"base": 0, "ft": 1}
+    return [
+        density_svg({"train": [1.0, 2.0, 2.5], "control": [2.0, 4.0]}, "Min-20% Prob"),
+        curves_svg({"ft": Curve([1, 2, 3], [3.0, 2.0, 1.5])}, "step", "loss", whole_x=True, styles=styles),
+        curves_svg({"ft": Curve([1, 2], [3, 2], [(1, 4), (1, 3)])}, "m", "Pass (%)", is_percentage=True),
+        intervals_svg({"Pass@1": {"base": Dot(0, (0, 0)), "ft": Dot(40, None)}}, "%", styles=styles),
+    ]
+
+
+def test_charts_are_well_formed_labelled_and_equal_each_time() -> None:
+    charts = all_charts()
+    assert charts == all_charts()
+    for svg in charts:
+        root = ElementTree.fromstring(svg)
+        assert root.attrib["role"] == "img"
+        assert root.attrib["aria-label"]
+        assert root.find(".//{*}metadata") is None
+
+
+def test_a_themed_chart_has_no_color_of_its_own() -> None:
+    for svg in all_charts():
+        assert re.search(r"(fill|stroke): #[0-9a-f]{6}", svg)
+        assert not re.search(r"#[0-9a-f]{6}\b", themed(svg))
+
+
+def test_series_differ_by_line_style_and_marker_too() -> None:
+    curves = {name: Curve([1, 2], [1, index]) for index, name in enumerate("abcdef")}
+    dashes = set(re.findall(r"stroke-dasharray: [^;\"]*", curves_svg(curves, "step", "loss")))
+    assert len(dashes) == 5  # and one solid line
+    svg = intervals_svg({"Pass@1": {"a": Dot(1, None), "b": Dot(2, None)}}, "%", styles={"a": 0, "b": 1})
+    assert len(set(re.findall(r'xlink:href="#([^"]*)"', svg))) >= 3  # a tick and two different markers
+
+
+@pytest.mark.parametrize("values", [[], [1.5], [0.0, 0.0], [3.0] * 10, list(np.linspace(0, 5, 5000))])
+def test_densities_of_degenerate_and_large_data_are_drawn(values: list[float]) -> None:
+    ElementTree.fromstring(density_svg({"train": values}, "x"))
+
+
+@pytest.mark.parametrize("size", [5, 100, 20_000])
+def test_the_density_integrates_to_one_and_follows_the_exact_kernel_sum(size: int) -> None:
+    values = np.random.default_rng(0).gamma(2, 1, size)
+    grid = np.linspace(0, 30, 3000)
+    density = kernel_density(values, grid)
+    assert density.sum() * (grid[1] - grid[0]) == pytest.approx(1, abs=0.01)
+    if size == 100:
+        iqr = np.subtract(*np.percentile(values, [75, 25])) / 1.349
+        width = 0.9 * min(np.std(values), iqr) * size**-0.2
+        exact = sum(
+            np.exp(-0.5 * ((grid - center) / width) ** 2) + np.exp(-0.5 * ((grid + center) / width) ** 2)
+            for center in values
+        ) / (size * width * np.sqrt(2 * np.pi))
+        assert density == pytest.approx(exact, abs=0.02 * exact.max())
+
+
+def test_many_series_with_long_names_keep_the_legend_inside() -> None:
+    names = [f"ib-alpha0.1-beta0.01-seed{seed}" for seed in range(8)]
+    svg = curves_svg({name: Curve([1, 2], [1, 2]) for name in names}, "step", "loss")
+    root = ElementTree.fromstring(svg)
+    width, height = (float(number) for number in root.attrib["viewBox"].split()[2:])
+    places = {text.text: text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    for name in names:
+        x, y = float(places[name].attrib["x"]), float(places[name].attrib["y"])
+        assert 0 < x < width - 6 * len(name)
+        assert 0 < y < height / 2
+
+
+def luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_colors_have_enough_contrast_in_both_modes(mode: int) -> None:
+    """WCAG 2.2: 4.5:1 for text (1.4.3), 3:1 for graphics (1.4.11)."""
+    template = (Path(ibft.report.__file__).parent / "template.html").read_text(encoding="utf-8")
+    backgrounds = [re.findall(rf"--{name}: (#\w{{6}})", template)[mode] for name in ("page", "panel")]
+    colors = {
+        name: found[mode]
+        for name in ["ink", "muted", *(f"series-{i}" for i in range(1, 7))]
+        if (found := re.findall(rf"--{name}:(#\w{{6}})", THEME_CSS))
+    }
+    text = {name: re.findall(rf"--{name}: (#\w{{6}})", template)[mode] for name in ("link", "good", "bad")}
+    assert len(colors) == 8
+    for background in backgrounds:
+        for name, color in {**colors, **text}.items():
+            assert contrast(color, background) >= (3 if name.startswith("series") else 4.5), (name, background)
