@@ -74,6 +74,15 @@ def test_mistakes_at_the_judge_are_one_sentence(
     assert expected in result.output
 
 
+def test_problems_without_tests_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "problems.jsonl").write_text('{"task_id": "t/0", "prompt": "", "tests": " "}\n')
+    (tmp_path / "samples.jsonl").write_text('{"task_id": "t/0", "completion": "x = 1"}\n')
+    arguments = ("--problems", tmp_path / "problems.jsonl", "--samples", tmp_path / "samples.jsonl", "--out", tmp_path)
+    result = ibft("judge", *arguments)
+    assert result.exit_code == 2
+    assert "empty tests" in result.output
+
+
 def test_a_file_of_samples_is_judged_and_the_figures_are_right(tmp_path: Path) -> None:
     problem = {
         "task_id": "t/0",

@@ -99,7 +99,7 @@ class DataConfig(_Section, frozen=True):
 class ScanConfig(_Section, frozen=True):
     """How the base model's memorization of the data is measured (arXiv 2510.16022, section 4; K = 20)."""
 
-    k_percent: Annotated[float, Meta(gt=0, le=100)] = 20
+    k_percent: Annotated[float, Meta(gt=0, le=100)] = 20.0
     batch_tokens: Count = 4096
     max_examples: Count | None = None
 
@@ -136,7 +136,7 @@ class LoraConfig(_Section, frozen=True):
     """The adapter (paper, appendix A, and the reference code: rank 32, alpha 32, dropout 0.05, all linear)."""
 
     rank: Count = 32
-    alpha: Positive = 32
+    alpha: Positive = 32.0
     dropout: Fraction = 0.05
     target_modules: tuple[str, ...] = (
         "q_proj",
@@ -156,7 +156,7 @@ class TrainConfig(_Section, frozen=True):
     `max_grad_norm: 0` turns clipping off. `report_to` takes what transformers takes; a JSONL log is always written.
     """
 
-    epochs: Positive = 3
+    epochs: Positive = 3.0
     max_steps: Count | None = None
     batch_size: Count = 4
     gradient_accumulation: Count = 1
@@ -195,7 +195,7 @@ class ServerConfig(_Section, frozen=True):
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: Count = 16
     max_retries: Annotated[int, Meta(ge=0)] = 5
-    timeout_s: Positive = 600
+    timeout_s: Positive = 600.0
 
 
 class GenerateConfig(_Section, frozen=True):

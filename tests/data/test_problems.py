@@ -128,3 +128,27 @@ def test_broken_mbpp_and_empty_file(tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text("\n")
     with pytest.raises(UserError, match="no problems in it"):
         load_problems(str(tmp_path / "own.jsonl"))
+
+
+def own_problem(tmp_path: Path, **fields: str) -> Path:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"task_id": "t/0", "prompt": "def f():\n", "tests": "", **fields}) + "\n")
+    return path
+
+
+CHECK = "def check(candidate):\n    assert candidate() == 1\n"
+
+
+def test_tests_in_humanevals_form_are_called(tmp_path: Path) -> None:
+    path = own_problem(tmp_path, tests=CHECK, entry_point="f")
+    assert load_problems(str(path))[0].tests.endswith("\ncheck(f)\n")
+    called = f"{CHECK}\nfor _ in range(2):\n    check(f)\n"
+    assert load_problems(str(own_problem(tmp_path, tests=called, entry_point="f")))[0].tests == called
+
+
+@pytest.mark.parametrize(
+    ("tests", "expected"), [(CHECK, "never call it"), ("assert (", "not valid Python"), ("\0", "not valid Python")]
+)
+def test_tests_that_could_not_fail_are_refused(tmp_path: Path, tests: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        load_problems(str(own_problem(tmp_path, tests=tests)))

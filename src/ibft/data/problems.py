@@ -6,6 +6,7 @@ the candidate is wrong. The loaders below bring each benchmark into that one con
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 from collections import Counter
 from pathlib import Path
@@ -70,7 +71,7 @@ def load_problems(source: str, limit: int | None = None) -> list[Problem]:
     elif kind == "verilog-eval" and path:
         problems = _load_verilog_eval(Path(path))
     elif source.endswith((".jsonl", ".jsonl.gz")):
-        problems = list(read_rows(source, Problem))
+        problems = [_with_check_called(problem, source) for problem in read_rows(source, Problem)]
     else:
         raise UserError(
             f"problems: {source!r} is unknown. Use humaneval, mbpp:PATH, verilog-eval:PATH, "
@@ -89,6 +90,31 @@ def _reject_duplicates(problems: list[Problem], source: str) -> None:
             f"problems: {source} has {len(repeated)} task ids more than once (first: {repeated[0]!r}). "
             "Give every problem its own task_id."
         )
+
+
+def _with_check_called(problem: Problem, source: str) -> Problem:
+    """Call `check`, where the tests of one's own problem define it as HumanEval's do but leave calling it to others.
+
+    Without the call nothing would be tested, and every sample would pass.
+    """
+    if problem.language != "python":
+        return problem
+    try:
+        tests = ast.parse(problem.tests)
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"problems: {source}: the tests of {problem.task_id} are not valid Python ({error}).") from None
+    if not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tests.body):
+        return problem
+    top_level = [node for node in tests.body if not isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    names = {node.id for statement in top_level for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    if "check" in names:
+        return problem
+    if not problem.entry_point:
+        raise UserError(
+            f"problems: {source}: the tests of {problem.task_id} define check() and never call it. "
+            "Add an entry_point (check is then called with it), or the call."
+        )
+    return msgspec.structs.replace(problem, tests=f"{problem.tests}\n\ncheck({problem.entry_point})\n")
 
 
 def _humaneval_file() -> Path:

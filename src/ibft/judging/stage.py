@@ -121,6 +121,12 @@ def _judgeable(problems: list[Problem], source: str) -> list[Problem]:
             f"problems: {source} has {verilog} Verilog problems, which this version of ibft can load but not yet "
             "judge. Judge Python problems (humaneval, mbpp:PATH or a problem file)."
         )
+    untested = [problem.task_id for problem in problems if not problem.tests.strip()]
+    if untested:
+        raise UserError(
+            f"problems: {source} has {len(untested)} problems with empty tests (first: {untested[0]!r}), which every "
+            "sample would pass. Write tests for them, or remove them."
+        )
     return problems
 
 
