@@ -118,6 +118,12 @@ def test_missing_tasks_undo_the_metrics_and_uneven_counts_are_noted(toy: Path) -
     assert metrics.notes == ["problems have from 0 to 1 samples each"]
 
 
+def test_an_interval_without_width_is_not_passed_off_as_certainty(toy: Path) -> None:
+    wrong = [Sample(task_id=problem.task_id, completion="    return None\n") for problem in PROBLEMS]
+    write_rows(toy / "samples.jsonl", wrong)
+    assert "no sample passed" in judge_toy(toy, k=(1,)).notes[0]
+
+
 def test_unknown_task_is_refused_before_anything_is_written(toy: Path) -> None:
     write_rows(toy / "samples.jsonl", [Sample(task_id="U/0", completion="")])
     with pytest.raises(UserError, match="'U/0'"):

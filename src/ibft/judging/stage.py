@@ -241,7 +241,18 @@ def _write_metrics(folder: Path, problems: Sequence[Problem], source: str, setti
 
 
 def _notes(counts: Sequence[Count]) -> list[str]:
+    notes = []
     sizes = [count.num_samples for count in counts]
-    if min(sizes) == max(sizes):
-        return []
-    return [f"problems have from {min(sizes)} to {max(sizes)} samples each"]
+    if min(sizes) != max(sizes):
+        notes.append(f"problems have from {min(sizes)} to {max(sizes)} samples each")
+    for word, same in (
+        ("no sample passed", all(count.num_correct == 0 for count in counts)),
+        ("every sample passed", all(count.num_correct == count.num_samples for count in counts)),
+    ):
+        if min(sizes) > 0 and same:  # with a problem unjudged there are no intervals
+            bound = min(1.0, 3 / len(counts))
+            notes.append(
+                f"{word}, so the bootstrap intervals have no width, which is not certainty: of such problems up to "
+                f"{bound:.0%} may be otherwise (rule of three, 95%)"
+            )
+    return notes
