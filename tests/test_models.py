@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ def test_a_missing_model_is_one_sentence(name: str) -> None:
 
 
 def test_an_unreachable_hub_model_names_the_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="cannot be loaded") as caught:
         load_tokenizer(ModelConfig(name="no-such-owner/no-such-model"))
     assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 import json
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,22 +59,16 @@ def test_a_missing_stage_names_the_verb(recipe: Recipe) -> None:
         RunFolder(recipe).record("generate/base")
 
 
-def _try_to_open(recipe: Recipe, queue: "multiprocessing.Queue[str]") -> None:
-    try:
-        with RunFolder(recipe).open():
-            queue.put("opened")
-    except UserError as error:
-        queue.put(str(error))
-
-
 def test_two_commands_cannot_work_in_one_folder(recipe: Recipe) -> None:
-    context = multiprocessing.get_context("spawn")
-    queue: multiprocessing.Queue[str] = context.Queue()
+    code = (
+        "from ibft.recipe import Recipe; from ibft.runs import RunFolder\n"
+        f"with RunFolder(Recipe(name='a', output={recipe.output!r})).open(): pass"
+    )
     with RunFolder(recipe).open():
-        process = context.Process(target=_try_to_open, args=(recipe, queue))
-        process.start()
-        assert "another ibft command" in queue.get(timeout=60)
-        process.join()
+        meanwhile = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    afterwards = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "another ibft command is at work" in meanwhile.stderr
+    assert afterwards.returncode == 0, afterwards.stderr
 
 
 def test_an_unwritable_folder_is_one_sentence() -> None:
