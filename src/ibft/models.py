@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ibft import progress
 from ibft.errors import UserError
 from ibft.recipe import ModelConfig
 
@@ -102,7 +103,8 @@ def _dequantized(package: str) -> Path:
     gguf = Path(str(distribution.locate_file(files[0])))
     target = cache_folder() / "models" / f"{package}-{distribution.version}"
     if not (target / "config.json").is_file():
-        _dequantize(gguf, target)
+        with progress.task("Dequantizing, this once", total=None):
+            _dequantize(gguf, target)
     return target
 
 
@@ -173,8 +175,10 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     device = resolve_device(config)
-    model = _from_pretrained(AutoModelForCausalLM, config, dtype=resolve_dtype(config, device))
-    return model.to(device).eval()
+    resolve_model_path(config)  # first, since dequantizing shows progress of its own
+    with progress.task("Loading the model", total=None):
+        model = _from_pretrained(AutoModelForCausalLM, config, dtype=resolve_dtype(config, device))
+        return model.to(device).eval()
 
 
 def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:

@@ -39,8 +39,8 @@ class Task:
 def task(description: str, total: int | None, done: int = 0) -> Iterator[Task]:
     """Show a bar for `total` units of work, `done` of which an earlier run has already completed.
 
-    `total=None` shows a spinner for work of unknown size. On a terminal the bar is live; in a log file
-    rich prints its final state only.
+    `total=None` shows a spinner for work of unknown size, which leaves no line behind. On a terminal the bar is
+    live; in a log file rich prints its final state only.
     """
     if not _enabled:
         yield Task()
@@ -65,9 +65,8 @@ def task(description: str, total: int | None, done: int = 0) -> Iterator[Task]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
+        transient=total is None,
     )
     with progress:
         task_id = progress.add_task(description, total=total, completed=done, note="")
         yield Task(progress, task_id)
-        if total is None:
-            progress.update(task_id, total=1, completed=1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import importlib.util
 import sys
 import sysconfig
@@ -16,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from ibft import progress
 from ibft.errors import UserError
 from ibft.rows import Pair
 
@@ -36,18 +36,15 @@ def function_pairs(packages: str) -> tuple[Pair, ...]:
     Raises:
         UserError: a package is not installed, or none of them has a function with a docstring.
     """
-    pairs: list[Pair] = []
-    seen: set[str] = set()
-    for package in packages.split(","):
-        for path, name in _source_files(package.strip()):
-            for pair in _pairs_in_file(path, name):
-                digest = hashlib.sha256(f"{pair.prompt}\0{pair.completion}".encode()).hexdigest()
-                if digest not in seen:
-                    seen.add(digest)
-                    pairs.append(pair)
+    with progress.task(f"Reading functions:{packages}", total=None):
+        pairs: dict[tuple[str, str], Pair] = {}
+        for package in packages.split(","):
+            for path, name in _source_files(package.strip()):
+                for pair in _pairs_in_file(path, name):
+                    pairs.setdefault((str(pair.prompt), pair.completion), pair)
     if not pairs:
         raise UserError(f"functions:{packages}: no function with a docstring found there. Name other packages.")
-    return tuple(pairs)
+    return tuple(pairs.values())
 
 
 def _source_files(package: str) -> Iterator[tuple[Path, str]]:

@@ -11,6 +11,7 @@ import shutil
 
 import msgspec
 
+from ibft import progress
 from ibft.data.tokenize import tokenize_pairs
 from ibft.data.training import data_digest, load_training_pairs
 from ibft.models import load_tokenizer
@@ -71,7 +72,8 @@ def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
     with stage.work() as folder:
         tokenizer = load_tokenizer(recipe.model)
         tokenized = tokenize_pairs(load_training_pairs(data), tokenizer, recipe.prompt, data.max_tokens)
-        from ibft.training.fit import fit  # imports TRL, which takes seconds
+        with progress.task("Loading TRL", total=None):
+            from ibft.training.fit import fit
 
         result = fit(recipe, objective, tokenizer, tokenized.examples, folder)
         record = read_record(folder)
