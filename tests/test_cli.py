@@ -54,6 +54,16 @@ def test_a_missing_recipe_is_one_sentence_and_exit_code_2(verb: str, tmp_path: P
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("verb", ["run", "train"])
+def test_a_layer_out_of_range_is_noticed_before_any_work(verb: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: {{name: {tiny_model_folder}}}\nobjective: [ft, ib]\noutput: {tmp_path / 'runs'}\n")
+    result = ibft(verb, path)
+    assert result.exit_code == 2
+    assert "layer must be from 1 to 3" in result.output
+    assert not list((tmp_path / "runs" / "recipe").glob("*/"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

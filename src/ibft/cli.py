@@ -80,6 +80,7 @@ def _gpu_is_used(recipe: Recipe) -> bool:
 def run(**options: Any) -> None:
     """Run every stage of RECIPE that is not complete yet, then report."""
     with _open_run(**options) as folder:
+        _check(folder)
         _scan(folder)
         _train(folder)
         _generate(folder)
@@ -100,6 +101,7 @@ def scan(**options: Any) -> None:
 def train(**options: Any) -> None:
     """Fine-tune the base model, once for each objective of the recipe."""
     with _open_run(**options) as folder:
+        _check(folder)
         _train(folder)
 
 
@@ -194,6 +196,13 @@ def doctor() -> None:
     Console().print(table)
 
 
+def _check(folder: RunFolder) -> None:
+    from ibft.training.stage import check_objectives
+
+    _quiet_libraries()
+    check_objectives(folder.recipe)
+
+
 def _scan(folder: RunFolder) -> None:
     from ibft.memorization.stage import scan
 
@@ -280,6 +289,7 @@ def _quiet_libraries() -> None:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL and the hub would send usage data
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         import datasets

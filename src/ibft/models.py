@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["has_gpu", "load_model", "load_tokenizer", "resolve_device", "resolve_dtype", "resolve_model_path"]
+__all__ = [
+    "has_gpu",
+    "load_model",
+    "load_tokenizer",
+    "num_layers",
+    "resolve_device",
+    "resolve_dtype",
+    "resolve_model_path",
+]
 
 PACKAGE = "package:"
 
@@ -179,6 +187,13 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
     with progress.task("Loading the model", total=None):
         model = _from_pretrained(AutoModelForCausalLM, config, dtype=resolve_dtype(config, device))
         return model.to(device).eval()
+
+
+def num_layers(config: ModelConfig) -> int:
+    """How many decoder layers the model has, by its config alone: no weights are read."""
+    from transformers import AutoConfig
+
+    return int(_from_pretrained(AutoConfig, config).get_text_config().num_hidden_layers)
 
 
 def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:

@@ -13,7 +13,7 @@ PROMPTS = [tuple(range(5, 5 + length)) for length in (3, 9, 4, 12)]
 
 @pytest.fixture(scope="module")
 def model(tiny_model_folder: Path) -> Any:
-    return load_model(ModelConfig(name=str(tiny_model_folder)))
+    return load_model(ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"))
 
 
 def never(key: tuple[str, int], token_ids: list[int]) -> bool:

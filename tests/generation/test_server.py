@@ -177,7 +177,7 @@ def test_transformers_serve_gives_what_the_local_backend_gives(tiny_model_folder
         _wait_for(f"http://127.0.0.1:{port}/health", process)
         recipe = make_recipe(tmp_path, f"http://127.0.0.1:{port}/v1", temperature=0.0, max_new_tokens=6)
         server = ServerConfig(url=recipe.generate.server.url, model=str(tiny_model_folder))
-        model = ModelConfig(name=str(tiny_model_folder))
+        model = ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu")
         texts = {}
         for backend in ("local", "server"):
             sampling = GenerateConfig(

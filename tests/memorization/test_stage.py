@@ -19,12 +19,12 @@ EXAMPLES = [TokenizedExample(str(i), [5 + (i * j) % 90 for j in range(1, 8 + 5 *
 
 @pytest.fixture(scope="module")
 def model(tiny_model_folder: Path) -> Any:
-    return load_model(ModelConfig(name=str(tiny_model_folder)))
+    return load_model(ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"))
 
 
 def test_log_probs_agree_with_float64_one_at_a_time(model: Any) -> None:
     got = response_log_probs(model, EXAMPLES, pad_token_id=0)
-    reference = load_model(ModelConfig(name=model.config._name_or_path)).double()
+    reference = load_model(ModelConfig(name=model.config._name_or_path, dtype="float32", device="cpu")).double()
     for example, values in zip(EXAMPLES, got, strict=True):
         ids = torch.tensor([example.input_ids])
         with torch.no_grad():
@@ -58,7 +58,7 @@ def recipe(tiny_model_folder: Path, tmp_path: Path) -> Recipe:
     return Recipe(
         name="scan",
         output=str(tmp_path / "runs"),
-        model=ModelConfig(name=str(tiny_model_folder)),
+        model=ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"),
         data=DataConfig(train=str(data), control="functions:click", max_control_examples=10, max_tokens=200),
         scan=ScanConfig(batch_tokens=64),
     )

@@ -116,11 +116,13 @@ def test_alpha_zero_arm_equals_the_ft_arm(recipe: Recipe) -> None:
 def test_interrupted_run_ends_in_the_same_adapter(
     recipe: Recipe, objective: Objective, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A row is logged after the checkpoint that the second attempt goes on from: it must not be there twice.
+    recipe = msgspec.structs.replace(recipe, train=msgspec.structs.replace(recipe.train, log_every=1))
     expected = run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "whole")), objective)
     advance = fit.ProgressBar.on_step_end
 
     def killed(self: Any, args: Any, state: Any, control: Any, **keywords: Any) -> None:
-        if state.global_step == 3:
+        if state.global_step == 4:
             raise KeyboardInterrupt
         advance(self, args, state, control, **keywords)
 
@@ -130,6 +132,7 @@ def test_interrupted_run_ends_in_the_same_adapter(
             run_stage(recipe, objective)
     work = Path(recipe.output) / recipe.name / "train" / f"{objective.arm}.partial"
     assert (work / "checkpoints" / "checkpoint-2" / "complete").exists()
+    assert [row.step for row in read_rows(work / "log.jsonl", TrainingLog)] == [1, 2, 3]
     half = work / "checkpoints" / "checkpoint-3"
     half.mkdir()
     folder = run_stage(recipe, objective)

@@ -14,12 +14,13 @@ import msgspec
 from ibft import progress
 from ibft.data.tokenize import tokenize_pairs
 from ibft.data.training import data_digest, load_training_pairs
-from ibft.models import load_tokenizer
-from ibft.recipe import Objective, Recipe
+from ibft.errors import UserError
+from ibft.models import load_tokenizer, num_layers
+from ibft.recipe import IBObjective, Objective, Recipe
 from ibft.rows import write_atomically
 from ibft.runs import RunFolder, read_record
 
-__all__ = ["TrainingSummary", "train"]
+__all__ = ["TrainingSummary", "check_objectives", "train"]
 
 
 class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,20 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory_mib: float
     trainable_parameters: int
     final_loss: float | None
+
+
+def check_objectives(recipe: Recipe) -> None:
+    """Check what of the objectives depends on the model, before hours are spent on an earlier stage or arm.
+
+    Raises:
+        UserError: the model cannot be found, or an objective's layer is out of its range.
+    """
+    for objective in recipe.objective:
+        if isinstance(objective, IBObjective) and objective.layer >= (count := num_layers(recipe.model)):
+            raise UserError(
+                f"objective: the arm {objective.arm} has layer {objective.layer}, and {recipe.model.name} has {count} "
+                f"layers: layer must be from 1 to {count - 1}."
+            )
 
 
 def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
