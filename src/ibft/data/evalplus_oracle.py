@@ -1,0 +1,175 @@
+"""Judges one EvalPlus problem: what the candidate returns against what the canonical solution returns.
+
+The loader puts this file's text into a problem's `setup`, so it uses the standard library alone and nothing of ibft.
+It gives the verdicts of EvalPlus 0.3.1 (evalplus/eval/__init__.py, unsafe_execute; eval/_special_oracle.py;
+data/mbpp.py, mbpp_deserialize_inputs), with these deviations:
+
+- a tolerance that EvalPlus raises for one float result is not kept for the results after it;
+- nested sequences must have equal lengths at every level, where `numpy.allclose` would broadcast; and they may be
+  ragged, and integers may exceed 64 bits, where it would fail;
+- the problems' special rules see the inputs as they were before the call.
+"""
+
+from __future__ import annotations
+
+import cmath
+import contextlib
+import copy
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["Oracle", "agrees", "shaped"]
+
+RELATIVE_TOLERANCE = 1e-7  # numpy.testing.assert_allclose's
+FLOAT_TOLERANCE = 1e-6  # where a float is expected and the problem names no tolerance
+
+
+class Oracle:
+    """A problem's inputs, in the groups `base` and `plus`, and what its canonical solution makes of them.
+
+    Args:
+        program: the canonical solution, a whole program.
+        entry_point: its function.
+        inputs: JSON, the lists of arguments by group.
+        shapes: how each argument is brought from JSON into its type (`shaped`); the last one is for all that follow.
+        rule: the name of the problem's special rule, "" for none (`agrees`).
+        tolerance: the absolute tolerance for numbers, 0 for exact results.
+    """
+
+    def __init__(
+        self, program: str, entry_point: str, inputs: str, shapes: Sequence[str], rule: str, tolerance: float
+    ) -> None:
+        self.rule = rule
+        self.tolerance = tolerance
+        self.cases: dict[str, list[tuple[list[Any], Any]]] = {}
+        namespace: dict[str, Any] = {"__name__": "canonical_solution"}
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(program, "<canonical solution>", "exec"), namespace)
+            for group, rows in json.loads(inputs).items():
+                arguments = [_shaped_arguments(row, shapes) for row in rows]
+                self.cases[group] = [(row, namespace[entry_point](*copy.deepcopy(row))) for row in arguments]
+
+    def check(self, candidate: Callable[..., Any], group: str) -> None:
+        """Call the candidate on every input of a group.
+
+        Raises:
+            AssertionError: a result is wrong; names the input.
+            Exception: whatever the candidate raises.
+        """
+        for number, (arguments, expected) in enumerate(self.cases[group]):
+            output = candidate(*arguments)
+            if not agrees(output, expected, arguments, self.rule, self.tolerance):
+                wanted = "" if self.rule else f", expected {_short(expected)}"
+                raise AssertionError(f"{group} input {number}: got {_short(output)}{wanted}")
+
+
+def agrees(output: Any, expected: Any, arguments: Sequence[Any], rule: str, tolerance: float) -> bool:
+    """Whether an output counts as right.
+
+    Equal values do, and so do numbers and sequences of the same type that are close, where the problem has a
+    tolerance or floats are expected. What `rule` allows besides or instead:
+
+        root           only: the output is a root of the polynomial with the given coefficients (HumanEval/32)
+        anything       any output (Mbpp/164, whose text and canonical solution differ)
+        or_zero        0 (Mbpp/295, whether a number divides itself)
+        or_pyramid     the surface with the height taken as perpendicular (Mbpp/581)
+        or_padded      the digits' distance with the shorter number padded by zeros (Mbpp/558)
+        same_elements  instead of equality: the same elements in any order and number
+        is_not_none    instead of equality: whether there is a result; a bool stands for itself
+    """
+    if rule == "root":
+        return bool(abs(_polynomial(arguments[0], output)) <= tolerance)
+    if rule == "same_elements":
+        is_exact = set(output) == set(expected)
+    elif rule == "is_not_none":
+        expected = expected is not None
+        is_exact = (output if isinstance(output, bool) else output is not None) == expected
+    else:
+        is_exact = bool(output == expected) or _is_allowed(output, arguments, rule, tolerance)
+    if is_exact:
+        return True
+    if tolerance == 0 and _is_floats(expected):
+        tolerance = FLOAT_TOLERANCE
+    return tolerance != 0 and type(output) is type(expected) and _is_close(output, expected, tolerance)
+
+
+def _is_allowed(output: Any, arguments: Sequence[Any], rule: str, tolerance: float) -> bool:
+    if rule == "or_zero":
+        return bool(output == 0)
+    if rule == "or_pyramid":
+        base, height = arguments
+        slant = math.sqrt((base / 2) ** 2 + height**2)
+        return bool(abs(output - round(base**2 + 4 * (base * slant) / 2)) <= tolerance)
+    if rule == "or_padded":
+        first, second = map(str, arguments)
+        width = max(len(first), len(second))
+        pairs = zip(first.zfill(width), second.zfill(width), strict=True)
+        return bool(output == sum(abs(int(a) - int(b)) for a, b in pairs))
+    return rule == "anything"
+
+
+def _polynomial(coefficients: Sequence[float], x: float) -> float:
+    return sum(coefficient * math.pow(x, power) for power, coefficient in enumerate(coefficients))
+
+
+def _is_floats(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(item, float) for item in value)
+    return isinstance(value, float)
+
+
+def _is_close(output: Any, expected: Any, tolerance: float) -> bool:
+    if isinstance(expected, (list, tuple)):
+        return (
+            isinstance(output, (list, tuple))
+            and len(output) == len(expected)
+            and all(_is_close(a, b, tolerance) for a, b in zip(output, expected, strict=True))
+        )
+    if not isinstance(output, (int, float, complex)) or not isinstance(expected, (int, float, complex)):
+        return False
+    try:
+        difference = abs(output - expected)
+        return output == expected or (
+            cmath.isfinite(expected) and difference <= tolerance + RELATIVE_TOLERANCE * abs(expected)
+        )
+    except OverflowError:
+        return False
+
+
+def _shaped_arguments(arguments: Sequence[Any], shapes: Sequence[str]) -> list[Any]:
+    padded = [*shapes, *[shapes[-1]] * len(arguments)]
+    return [shaped(argument, shape) for argument, shape in zip(arguments, padded, strict=False)]
+
+
+def shaped(value: Any, shape: str) -> Any:
+    """Bring a value from JSON, which has neither tuples nor sets nor complex numbers, into its type.
+
+    One letter of `shape` stands for each level of nesting, the rest for its items: `t` tuple, `l` list, `d` dict of
+    values, `s` set (EvalPlus makes an empty one a dict, and so do we), `o` tuple where it is a list and itself
+    otherwise; `f` float, `c` complex (written as text); `a` tuples at all levels. Nothing more: as it is.
+    """
+    if not shape:
+        return value
+    kind, rest = shape[0], shape[1:]
+    if kind == "f":
+        return float(value)
+    if kind == "c":
+        return complex(value)
+    if kind == "d":
+        return {key: shaped(item, rest) for key, item in value.items()}
+    if kind == "a":
+        return tuple(shaped(item, "a") for item in value) if isinstance(value, list) else value
+    if kind == "o" and not isinstance(value, list):
+        return value
+    if kind == "s":
+        return set(value) if isinstance(value, list) and value else {}
+    items = [shaped(item, rest) for item in value]
+    return items if kind == "l" else tuple(items)
+
+
+def _short(value: Any, width: int = 200) -> str:
+    text = repr(value)
+    return text if len(text) <= width else f"{text[:width]}..."

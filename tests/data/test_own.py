@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ibft.data.problems import load_problems
+from ibft.errors import UserError
+from ibft.rows import Problem
+
+CHECK = "def check(candidate):\n    assert candidate() == 1\n"
+
+
+def load(tmp_path: Path, **fields: object) -> Problem:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"task_id": "t/0", "prompt": "def f():\n", "tests": "", **fields}) + "\n")
+    return load_problems(str(path))[0]
+
+
+def test_tests_in_humanevals_form_are_called(tmp_path: Path) -> None:
+    assert load(tmp_path, tests=CHECK, entry_point="f").tests.endswith("\ncheck(f)\n")
+    called = f"{CHECK}\nfor _ in range(2):\n    check(f)\n"
+    assert load(tmp_path, tests=called, entry_point="f").tests == called
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"tests": "assert math.isclose(f(), 3)"}, r"use math without importing it.*`import math`"),
+        ({"tests": CHECK}, "never call it"),
+        ({"tests": "assert ("}, "tests of t/0 are not valid Python"),
+        ({"tests": "\0"}, "tests of t/0 are not valid Python"),
+        ({"tests": "assert f()", "setup": "x ="}, "setup of t/0 are not valid Python"),
+        ({"tests": "assert f()", "entry_point": "g"}, "never use its entry_point 'g'"),
+        ({"tests": "assert f()", "entry_point": "f()"}, "no Python name"),
+        ({"tests": "assert f()", "entry_point": "class"}, "no Python name"),
+        ({"tests": "assert len([1]) == 1"}, "use nothing that the candidate defines"),
+        ({"tests": "assert one == 1", "setup": "one = 1"}, "use nothing that the candidate defines"),
+        ({"tests": "def f(): return 1\nassert f() == 1", "entry_point": "f"}, "defines its entry_point 'f' itself"),
+        ({"tests": "assert f()", "setup": "def f(): ...", "entry_point": "f"}, "defines its entry_point 'f' itself"),
+        ({"tests": "x", "language": "ruby"}, r"line 1: .*'ruby'.*language"),
+        ({"tests": "x", "language": "verilog", "entry_point": "top module"}, "no Verilog name"),
+        ({"tests": "x", "language": "verilog", "setup": "import math"}, "for Python problems"),
+        ({"tests": "x", "inside": "yes"}, r"line 1: .*inside"),
+    ],
+)
+def test_problems_that_no_run_could_judge_as_meant_are_refused(
+    tmp_path: Path, fields: dict[str, object], expected: str
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        load(tmp_path, **fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tests": "assert f() == 1"},
+        {"tests": "f = memo(f)\nassert f() == 1", "setup": "from functools import cache as memo", "entry_point": "f"},
+        {"tests": "assert globals()['f']() == 1", "entry_point": "f"},
+        {"tests": "assert Stack().pop is None", "inside": True},
+        {"tests": "assert filter(1) == 1", "entry_point": "filter"},
+    ],
+)
+def test_problems_that_can_be_judged_are_left_as_they_are(tmp_path: Path, fields: dict[str, object]) -> None:
+    assert load(tmp_path, **fields) == Problem(**{"task_id": "t/0", "prompt": "def f():\n", **fields})  # type: ignore[arg-type]
+
+
+def test_helpers_of_the_prompt_become_setup_where_the_tests_use_them(tmp_path: Path) -> None:
+    prompt = "import math\n\n\ndef f(x):\n    '''Halve x.'''\n"
+    used = load(tmp_path, prompt=prompt, tests="assert math.isclose(f(1), 0.5)\n", entry_point="f")
+    assert used.setup == "import math\n\n\n"
+    assert load(tmp_path, prompt=prompt, tests="assert f(1) == 0.5\n", entry_point="f").setup == ""
+    own = load(tmp_path, prompt=prompt, tests="assert math.f(f(1))\n", entry_point="f", setup="import cmath as math\n")
+    assert own.setup == "import cmath as math\n"
+
+
+def test_verilogs_default_entry_point(tmp_path: Path) -> None:
+    assert load(tmp_path, tests="module tb; endmodule", language="verilog").entry_point == "top_module"
+    named = load(tmp_path, tests="module tb; endmodule", language="verilog", entry_point="adder_4$")
+    assert named.entry_point == "adder_4$"
