@@ -5,8 +5,10 @@ import pytest
 
 from ibft.metrics.pass_at_k import (
     Count,
+    curve_of_each,
     metric_name,
     pass_at_k,
+    pass_at_k_curve,
     pass_at_k_m,
     pass_at_k_m_of_each,
     why_undefined,
@@ -86,3 +88,29 @@ def test_reason_counts_the_problems_that_lack_samples() -> None:
 
 def test_names() -> None:
     assert [metric_name(10), metric_name(10, 5)] == ["pass@10", "pass@10^(5)"]
+
+
+def test_the_curve_equals_its_single_points_and_enumeration() -> None:
+    for n in range(1, 8):
+        for c, k in itertools.product(range(n + 1), range(1, n + 1)):
+            curve = pass_at_k_curve(n, c, k)
+            assert curve == [pass_at_k_m(n, c, k, m) for m in range(1, k + 1)]
+            assert curve == [enumerated(n, c, k, m) for m in range(1, k + 1)]
+    assert pass_at_k_curve(1_000, 500, 100) == [pass_at_k_m(1_000, 500, 100, m) for m in range(1, 101)]
+
+
+def test_the_curve_of_too_few_samples_is_nan_throughout_and_nonsense_is_refused() -> None:
+    assert [math.isnan(value) for value in pass_at_k_curve(2, 1, 3)] == [True] * 3
+    for arguments, field in (((5, 6, 1), "num_correct is 6"), ((5, 1, 0), "k is 0")):
+        with pytest.raises(ValueError, match=field):
+            pass_at_k_curve(*arguments)
+
+
+def test_the_curves_sum_is_the_expected_number_that_pass() -> None:
+    # Sum over m of P(at least m of k) = E[number that pass] = k c / n.
+    assert math.fsum(pass_at_k_curve(20, 7, 5)) == pytest.approx(5 * 7 / 20, rel=1e-14)
+
+
+def test_curve_of_each_is_by_m_and_then_by_problem() -> None:
+    counts = [Count(4, 2), Count(4, 4), Count(4, 2)]
+    assert curve_of_each(counts, 2) == [pass_at_k_m_of_each(counts, 2, 1), pass_at_k_m_of_each(counts, 2, 2)]

@@ -1,7 +1,7 @@
 import math
 
 from ibft.metrics.pass_at_k import Count
-from ibft.metrics.summary import Metrics, summarize
+from ibft.metrics.summary import Curve, Metrics, curves, summarize
 
 
 def test_every_m_is_there_and_too_few_samples_undo_only_the_larger_k() -> None:
@@ -22,11 +22,26 @@ def test_a_reason_from_outside_undoes_all() -> None:
     assert {metric.reason for metric in metrics.values()} == {"2 samples could not be judged"}
 
 
+def test_curves_are_the_same_figures_as_arrays() -> None:
+    metrics = summarize([Count(4, 2), Count(3, 3)], [3, 1, 4], num_resamples=200, seed=0)
+    found = curves(metrics, [3, 1, 4])
+    assert list(found) == ["1", "3", "4"]
+    points = [metrics[name] for name in ("pass@3", "pass@3^(2)", "pass@3^(3)")]
+    assert found["3"].values == tuple(point.value for point in points)
+    assert found["3"].values == (1.0, 0.75, 0.5)
+    assert (found["3"].ci95_low, found["3"].ci95_high) == tuple(
+        zip(*(point.ci95 or () for point in points), strict=True)
+    )
+    assert found["4"] == Curve(None, None, None, metrics["pass@4"].reason)
+
+
 def test_file_round_trip() -> None:
+    figures = summarize([Count(4, 2), Count(3, 3)], [1, 4], num_resamples=10, seed=0)
     metrics = Metrics(
         num_problems=2,
         num_samples=7,
-        metrics=summarize([Count(4, 2), Count(3, 3)], [1, 4], num_resamples=10, seed=0),
+        metrics=figures,
+        curves=curves(figures, [1, 4]),
         statuses={"passed": 5, "failed": 2},
         problems="humaneval",
         sandbox="process",
@@ -38,3 +53,4 @@ def test_file_round_trip() -> None:
     assert Metrics.from_json(metrics.to_json()) == metrics
     assert b'"value": null' in metrics.to_json()
     assert b'"ci95": [ 0.5, 1.0 ]' in metrics.to_json()
+    assert b'"ci95_low": [ 0.5 ]' in metrics.to_json()

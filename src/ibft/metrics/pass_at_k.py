@@ -13,7 +13,16 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["Count", "metric_name", "pass_at_k", "pass_at_k_m", "pass_at_k_m_of_each", "why_undefined"]
+__all__ = [
+    "Count",
+    "curve_of_each",
+    "metric_name",
+    "pass_at_k",
+    "pass_at_k_curve",
+    "pass_at_k_m",
+    "pass_at_k_m_of_each",
+    "why_undefined",
+]
 
 
 class Count(NamedTuple):
@@ -57,6 +66,31 @@ def pass_at_k_m(num_samples: int, num_correct: int, k: int, m: int) -> float:
     wrong = num_samples - num_correct
     ways = sum(math.comb(num_correct, j) * math.comb(wrong, k - j) for j in range(m, min(k, num_correct) + 1))
     return ways / math.comb(num_samples, k)
+
+
+def pass_at_k_curve(num_samples: int, num_correct: int, k: int) -> list[float]:
+    """Pass@k^(m) of one problem for m = 1 to k, in this order; all NaN where num_samples < k.
+
+    Each value is the one of `pass_at_k_m`; together they cost about as much as its first.
+
+    Raises:
+        ValueError: k < 1, or num_correct is not between 0 and num_samples.
+    """
+    pass_at_k_m(num_samples, num_correct, k, k)  # refuses what it would refuse
+    if num_samples < k:
+        return [math.nan] * k
+    wrong, total = num_samples - num_correct, math.comb(num_samples, k)
+    curve, ways = [], 0
+    for j in range(k, 0, -1):
+        ways += math.comb(num_correct, j) * math.comb(wrong, k - j)
+        curve.append(ways / total)
+    return curve[::-1]
+
+
+def curve_of_each(counts: Sequence[Count], k: int) -> list[list[float]]:
+    """For each m from 1 to k, Pass@k^(m) of every problem, in order; equal tallies are computed once."""
+    known = {count: pass_at_k_curve(count.num_samples, count.num_correct, k) for count in set(counts)}
+    return [[known[count][m] for count in counts] for m in range(k)]
 
 
 def pass_at_k_m_of_each(counts: Sequence[Count], k: int, m: int = 1) -> list[float]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ibft.metrics.pass_at_k import Count, metric_name, pass_at_k_m_of_each, why_undefined
+from ibft.metrics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
 from ibft.metrics.uncertainty import bootstrap_means
 
-__all__ = ["Metric", "Metrics", "summarize"]
+__all__ = ["Curve", "Metric", "Metrics", "curves", "summarize"]
 
 
 class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,11 +30,25 @@ class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
         return math.nan if self.value is None else self.value
 
 
+class Curve(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Pass@k^(m) for m = 1 to k as arrays, with the ends of the 95% intervals.
+
+    The same figures as in `metrics`, in the form a plot needs. All None where undefined; `reason` says why.
+    """
+
+    values: tuple[float, ...] | None
+    ci95_low: tuple[float, ...] | None
+    ci95_high: tuple[float, ...] | None
+    reason: str | None = None
+
+
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """What `metrics.json` holds.
 
-    `statuses` counts the results by `rows.Status`; `notes` are sentences a reader of the figures should see;
-    `k`, `seed` and `bootstrap_resamples` are what the figures were computed with.
+    `curves` has the curve of each k, under its number. `statuses` counts the results by `rows.Status`; `notes` are
+    sentences a reader of the figures should see; `k`, `seed` and `bootstrap_resamples` are what the figures were
+    computed with. `excluded` names the problems that are left out since their own reference does not pass, with the
+    reason; `num_weak` counts the samples whose tests ran in the candidate's interpreter.
     """
 
     num_problems: int
@@ -47,7 +61,10 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     k: tuple[int, ...]
     seed: int
     bootstrap_resamples: int
+    excluded: dict[str, str] = {}
+    num_weak: int = 0
     notes: list[str] = []
+    curves: dict[str, Curve] = {}
 
     def to_json(self) -> bytes:
         """The file's content, indented for people, each list of numbers on one line."""
@@ -82,12 +99,25 @@ def summarize(
     defined: dict[str, list[float]] = {}
     for size in sorted(set(k)):
         why = reason or why_undefined(counts, size)
-        for m in range(1, size + 1):
-            name = metric_name(size, m)
-            metrics[name] = Metric(None, None, why)
-            if why is None:
-                defined[name] = pass_at_k_m_of_each(counts, size, m)
+        metrics |= {metric_name(size, m): Metric(None, None, why) for m in range(1, size + 1)}
+        if why is None:
+            values_of_each_m = curve_of_each(counts, size)
+            defined |= {metric_name(size, m): values for m, values in enumerate(values_of_each_m, start=1)}
     intervals = bootstrap_means(list(defined.values()), num_resamples=num_resamples, seed=seed)
     for (name, values), interval in zip(defined.items(), intervals, strict=True):
         metrics[name] = Metric(math.fsum(values) / len(values), (interval.low, interval.high))
     return metrics
+
+
+def curves(metrics: Mapping[str, Metric], k: Sequence[int]) -> dict[str, Curve]:
+    """The curve of each k, by `str(k)` in ascending order, from the metrics that `summarize` gave for these k."""
+    return {str(size): _curve([metrics[metric_name(size, m)] for m in range(1, size + 1)]) for size in sorted(set(k))}
+
+
+def _curve(points: Sequence[Metric]) -> Curve:
+    values = [point.value for point in points if point.value is not None]
+    intervals = [point.ci95 for point in points if point.ci95 is not None]
+    if len(values) < len(points) or len(intervals) < len(points):
+        return Curve(None, None, None, next((point.reason for point in points if point.reason), None))
+    low, high = zip(*intervals, strict=True)
+    return Curve(tuple(values), low, high)

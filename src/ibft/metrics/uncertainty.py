@@ -82,16 +82,19 @@ def paired_difference(
 def _resampled_means(values_PM: NDArray[np.float64], num_resamples: int, seed: int) -> NDArray[np.float64]:
     """Means of each metric over `num_resamples` draws of P problems with replacement: shape R x M.
 
-    How often each problem is drawn is multinomial, so one product of counts and values gives all the means.
+    How often each problem is drawn is counted once, so that one product of counts and values gives all the means.
     """
     import numpy as np
 
     num_problems = len(values_PM)
     rng = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_CELLS // num_problems)
-    uniform_P = np.full(num_problems, 1 / num_problems)
     means = []
     for start in range(0, num_resamples, chunk):
-        draws_RP = rng.multinomial(num_problems, uniform_P, size=min(chunk, num_resamples - start))
-        means.append(draws_RP @ values_PM / num_problems)
+        size = min(chunk, num_resamples - start)
+        draws_RP = rng.integers(num_problems, size=(size, num_problems))
+        # A range of its own for each resample's problems: one count then serves all resamples.
+        draws_RP += np.arange(size)[:, None] * num_problems
+        counts_RP = np.bincount(draws_RP.ravel(), minlength=size * num_problems).reshape(size, num_problems)
+        means.append(counts_RP @ values_PM / num_problems)
     return np.concatenate(means)
