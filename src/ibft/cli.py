@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 import ibft
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
+    from ibft.judging.diff import Diff
     from ibft.metrics.summary import Metrics
-    from ibft.recipe import Recipe
+    from ibft.recipe import JudgeConfig, Recipe
     from ibft.report.compare import Comparison
     from ibft.runs import RunFolder
 
@@ -113,44 +115,126 @@ def generate(**options: Any) -> None:
         _generate(folder)
 
 
-@main.command()
+class _JudgeGroup(click.Group):
+    """`ibft judge ...` itself judges, and has subcommands besides: what is none of their names is judged."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["run", *args]
+        elif args[0] in ctx.help_option_names:
+            args = ["run", "--help"]
+        return super().parse_args(ctx, args)
+
+
+@main.group(cls=_JudgeGroup)
+def judge() -> None:
+    """Run the generated code of a RECIPE's arms, or of --samples from any other tool. See also: judge diff."""
+
+
+def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
+    """How programs are run, wherever they are."""
+    for decorator in (
+        click.option(
+            "--sandbox",
+            type=click.Choice(["auto", "bubblewrap", "landlock", "none"]),
+            default="auto",
+            show_default=True,
+            help="none: the code can do whatever you can.",
+        ),
+        click.option("--tasks", multiple=True, metavar="ID", help="Only these task ids or patterns (HumanEval/1*)."),
+        click.option("--workers", type=click.IntRange(min=1), help="Programs run at once. Default: the usable cores."),
+    ):
+        function = decorator(function)
+    return function
+
+
+_SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem file."
+
+
+@judge.command("run")
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
-@click.option("--problems", metavar="SOURCE", help="humaneval, mbpp:PATH, or a problem file; with --samples.")
+@click.option("--problems", metavar="SOURCE", help=_SOURCES)
+@_sandbox_options
 @click.option("--samples", type=click.Path(path_type=Path), help="Samples of any tool, .jsonl or .jsonl.gz.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results.jsonl and metrics.json.")
-@click.option("--workers", type=click.IntRange(min=1), help="Samples judged at once. Default: the usable cores.")
 @click.option("--k", default="1,5,10", show_default=True, metavar="K,K", help="Which Pass@k to compute.")
 @click.option("--timeout", "timeout_s", type=float, default=3.0, show_default=True, help="CPU seconds a sample.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe key.")
+@click.option("--for-evalplus", is_flag=True, help="Also write eval_results.json, which EvalPlus's tools read.")
+@click.option("--no-cache", is_flag=True, help="Judge again what was judged before.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With RECIPE: override one key.")
 @click.option("--full", is_flag=True, help="With RECIPE: evaluate all problems.")
 @click.option("--overwrite", is_flag=True, help="With RECIPE: judge again what another recipe judged.")
-def judge(
+def judge_run(
     recipe: Path | None,
     problems: str | None,
     samples: Path | None,
     out: Path | None,
-    workers: int | None,
     k: str,
-    timeout_s: float,
+    tasks: tuple[str, ...],
+    for_evalplus: bool,
+    overrides: tuple[str, ...],
+    full: bool,
+    overwrite: bool,
     **options: Any,
 ) -> None:
-    """Run the generated code: of a RECIPE's arms, or of --samples from any other tool."""
+    """Run the generated code: of a RECIPE's arms, or of --samples from any other tool.
+
+    `ibft judge diff A B` compares two files of results.
+    """
     if recipe is not None:
-        if problems or samples or out:
+        if problems or samples or out or tasks:
             raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
-        with _open_run(recipe, **options) as folder:
+        _refuse_options_of_samples(recipe)
+        with _open_run(recipe, overrides, full, overwrite) as folder:
             _judge(folder)
         return
     if problems is None or samples is None or out is None:
         raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
     from ibft import progress
     from ibft.judging.stage import judge_file
-    from ibft.recipe import JudgeConfig
 
     progress.enable()
-    config = JudgeConfig(workers=workers, timeout_s=timeout_s)
-    _print_metrics(judge_file(problems, samples, out, config, _counts(k)))
+    config = _judge_config(**options)
+    metrics = judge_file(problems, samples, out, config, _counts(k), tasks=tasks, for_evalplus=for_evalplus)
+    _print_metrics(metrics)
     click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
+
+
+@judge.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--k", default="1", show_default=True, metavar="K,K", help="Which Pass@k to compare.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
+    """Compare two result files problem by problem: what changed from A to B, and is it more than chance?"""
+    from ibft.judging.diff import diff_results
+
+    found = diff_results(a, b, _counts(k))
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        _print_diff(found)
+
+
+def _refuse_options_of_samples(recipe: Path) -> None:
+    """With a recipe, how to judge stands in the recipe: an option that does nothing would mislead."""
+    context = click.get_current_context()
+    for name in ("workers", "sandbox", "k", "timeout_s", "no_cache", "for_evalplus"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UserError(
+                f"--{name.removesuffix('_s').replace('_', '-')} goes with --samples. With a RECIPE, set it in "
+                f"{recipe}, under judge: (or report.k), or for once with --set judge.KEY=VALUE."
+            )
+
+
+def _judge_config(*, no_cache: bool = False, timeout_s: float = 3.0, **options: Any) -> JudgeConfig:
+    from ibft.recipe import JudgeConfig
+
+    if not 0 < timeout_s < 86_400:
+        raise UserError(f"--timeout {timeout_s:g}: give the CPU seconds a sample may use, above 0 and below a day.")
+    return JudgeConfig(cache=not no_cache, timeout_s=timeout_s, **options)
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -158,6 +242,32 @@ def _counts(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UserError(f"--k {text}: expected positive whole numbers with commas between them, such as 1,5,10.")
     return tuple(sorted({int(part) for part in parts}))
+
+
+@main.group()
+def problems() -> None:
+    """Work with benchmark problems."""
+
+
+@problems.command()
+@click.argument("source")
+@_sandbox_options
+def check(source: str, tasks: tuple[str, ...], **options: Any) -> None:
+    """Run the reference solutions of SOURCE and name what is broken."""
+    from ibft import progress
+    from ibft.judging.stage import check_problems
+
+    progress.enable()
+    references = check_problems(source, _judge_config(**options), tasks)
+    broken = {task_id: one for task_id, one in references.items() if not one.passed}
+    for task_id, one in broken.items():
+        click.echo(f"{task_id}: {one.message}")
+    num_weak = sum(one.is_weak for one in references.values())
+    click.echo(
+        f"{len(references) - len(broken)} of {len(references)} problems can be judged, {num_weak} of them inside."
+    )
+    if broken:
+        raise SystemExit(1)
 
 
 @main.command()
@@ -278,6 +388,42 @@ def _print_metrics(metrics: Metrics) -> None:
     console.print(f"{metrics.num_samples} samples of {metrics.num_problems} problems; sandbox: {metrics.sandbox}")
     console.print(", ".join(f"{count} {status}" for status, count in metrics.statuses.items()))
     for note in metrics.notes:
+        console.print(f"Note: {note}")
+
+
+def _print_diff(found: Diff) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("metric", "A", "B", "B - A", "95% interval", "better in A : B", "p"):
+        table.add_column(title, justify="left" if title == "metric" else "right")
+    for metric in found.metrics:
+        if metric.a is None or metric.b is None or metric.difference is None or metric.ci95 is None:
+            table.add_row(metric.name, "undefined", metric.reason)
+            continue
+        table.add_row(
+            metric.name,
+            f"{metric.a:.1%}",
+            f"{metric.b:.1%}",
+            f"{100 * metric.difference:+.1f}",
+            f"{100 * metric.ci95[0]:+.1f} to {100 * metric.ci95[1]:+.1f}",
+            f"{metric.num_a_better} : {metric.num_b_better}",
+            f"{metric.p_value:.3g}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"{found.num_problems} problems. p: exact sign test (McNemar's, with one sample a problem).")
+    for word, changed in (("improved", found.improved), ("worsened", found.worsened)):
+        if changed:
+            shown = ", ".join(
+                f"{one.task_id} ({one.num_correct_a}/{one.num_samples_a} to {one.num_correct_b}/{one.num_samples_b})"
+                for one in changed[:10]
+            )
+            console.print(f"{len(changed)} {word}: {shown}{', …' if len(changed) > 10 else ''}", highlight=False)
+    for task_id, reason in list(found.left_out.items())[:10]:
+        console.print(f"Left out: {task_id}: {reason}", highlight=False)
+    for note in found.notes:
         console.print(f"Note: {note}")
 
 

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -45,9 +44,9 @@ def check_machine() -> Iterator[Check]:
     for name, needed_for in _LIBRARIES.items():
         yield _library(name, needed_for)
     yield _gpu()
-    yield _program("bwrap", ("--version",), "apt install bubblewrap", "judge: isolation of what it runs (planned)")
-    yield _program("iverilog", ("-V",), "apt install iverilog (12 recommended)", "judge: Verilog (planned)")
-    yield _landlock()
+    yield _program("bwrap", ("--version",), "apt install bubblewrap", "judge: the strongest sandbox")
+    yield _sandbox()
+    yield _program("iverilog", ("-V",), "apt install iverilog (12 recommended)", "judge: Verilog")
 
 
 def _usable_cores() -> int:
@@ -84,10 +83,14 @@ def _program(name: str, version_arguments: tuple[str, ...], remedy: str, needed_
     return Check(name, True, (done.stdout or done.stderr).splitlines()[0].strip(), needed_for)
 
 
-def _landlock() -> Check:
-    needed_for = "judge: isolation without user namespaces (planned)"
+def _sandbox() -> Check:
+    from ibft.errors import UserError
+    from ibft.judging.inside.lockdown import landlock_abi
+    from ibft.judging.isolation import detect_level
+
+    needed_for = "judge: running generated code"
     try:
-        modules = Path("/sys/kernel/security/lsm").read_text()
-    except OSError:
-        return Check("Landlock", False, "unknown: /sys/kernel/security/lsm cannot be read", needed_for)
-    return Check("Landlock", "landlock" in modules, "enabled" if "landlock" in modules else "not enabled", needed_for)
+        level = detect_level()
+    except UserError as error:
+        return Check("sandbox", False, str(error), needed_for)
+    return Check("sandbox", True, f"level {level}, Landlock version {landlock_abi()}", needed_for)

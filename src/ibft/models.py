@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ibft import progress
 from ibft.errors import UserError
 from ibft.recipe import ModelConfig
+from ibft.runs import cache_folder
 
 if TYPE_CHECKING:
     import torch
@@ -114,13 +115,6 @@ def _dequantized(package: str) -> Path:
         with progress.task("Dequantizing, this once", total=None):
             _dequantize(gguf, target)
     return target
-
-
-def cache_folder() -> Path:
-    """Where dequantized models are kept: `$IBFT_CACHE`, else `ibft` under `$XDG_CACHE_HOME` or `~/.cache`."""
-    if own := os.environ.get("IBFT_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ibft"
 
 
 def _dequantize(gguf: Path, target: Path) -> None:

@@ -173,12 +173,14 @@ class TrainConfig(_Section, frozen=True):
 
 
 class ProblemsConfig(_Section, frozen=True):
-    """The benchmark: `humaneval`, `mbpp:PATH`, `verilog-eval:PATH`, or a problem file (docs/problems.md).
+    """The benchmark: `humaneval`, `mbpp:PATH`, `evalplus:PATH`, `verilog-eval:PATH`, or a problem file of your own.
 
-    `limit` keeps the first problems of the file, so that a short run is not a choice of easy ones.
+    `limit` keeps the first problems (docs/problems.md), so that a short run is not a choice of easy ones. `tasks` keeps
+    those whose ids match (`HumanEval/1*`).
     """
 
     source: str = "humaneval"
+    tasks: tuple[str, ...] = ()
     limit: Count | None = None
 
 
@@ -212,11 +214,17 @@ class GenerateConfig(_Section, frozen=True):
 
 
 class JudgeConfig(_Section, frozen=True):
-    """How answers are executed. `workers: null` uses every core this process may use."""
+    """How answers are executed. `workers: null` uses every core this process may use.
+
+    `timeout_s` is CPU time; a sample may also use ten times what its problem's reference needs. `sandbox: auto` is
+    the strongest level that works here, and fails where none does. `cache` keeps verdicts on disk.
+    """
 
     workers: Count | None = None
     timeout_s: Positive = 3.0
     memory_mib: Count = 2048
+    sandbox: Literal["auto", "bubblewrap", "landlock", "none"] = "auto"
+    cache: bool = True
 
 
 class ReportConfig(_Section, frozen=True):

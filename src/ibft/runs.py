@@ -33,7 +33,7 @@ from ibft.errors import UserError
 from ibft.recipe import Recipe, dump_recipe
 from ibft.rows import write_atomically
 
-__all__ = ["RunFolder", "Stage", "StageRecord", "file_digest", "provenance"]
+__all__ = ["RunFolder", "Stage", "StageRecord", "cache_folder", "file_digest", "provenance"]
 
 _DISTRIBUTIONS = (
     "ibft",
@@ -251,3 +251,14 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def cache_folder() -> Path:
+    """Where things are kept between runs: `$IBFT_CACHE`, else `ibft` under `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        RuntimeError: none of these is set, and the user has no home folder.
+    """
+    if own := os.environ.get("IBFT_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ibft"

@@ -46,7 +46,7 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
     Raises:
         UserError: model, adapter, problems or server are not to be had; says which.
     """
-    problems = load_problems(recipe.problems.source, recipe.problems.limit)
+    problems = load_problems(recipe.problems.source, recipe.problems.limit, recipe.problems.tasks)
     asked = [{"task_id": problem.task_id, "prompt": problem.prompt} for problem in problems]
     sampling = msgspec.to_builtins(recipe.generate)
     sampling.pop("batch_size")  # decides the speed alone

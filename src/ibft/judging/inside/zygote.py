@@ -1,0 +1,305 @@
+"""The fork server at the heart of the sandbox: started once a worker, it forks a locked-down child for each sample.
+
+Standard library only and a single thread, so that forking is safe and cheap: what a fresh interpreter loads is loaded
+once. It serves one request at a time over the control socket. A request is JSON behind a 4-byte length;
+a Python sample's request comes with one descriptor, the candidate's end of its channel to the judge. Closing the
+socket ends the server and whatever is running.
+
+    {"kind": "python", limits}                         -> {"exit_code", "timed_out", cpu and wall times}
+    {"kind": "commands", "files", "commands", limits}  -> {"results": [...]}
+    "end" while a sample runs                          -> the sample is killed, then answered as above
+    "lost" while a sample runs                         -> the same, after a second in which it may end by itself
+"""
+
+from __future__ import annotations
+
+# What candidates commonly import is loaded before the fork, so that no sample pays for it.
+import array  # noqa: F401
+import base64
+import bisect  # noqa: F401
+import collections  # noqa: F401
+import contextlib
+import copy  # noqa: F401
+import datetime  # noqa: F401
+import functools  # noqa: F401
+import gc
+import hashlib  # noqa: F401
+import heapq  # noqa: F401
+import itertools  # noqa: F401
+import math
+import operator  # noqa: F401
+import os
+import re  # noqa: F401
+import select
+import signal
+import socket
+import string  # noqa: F401
+import sys
+import time
+import typing
+
+# `random` would seed itself anew in every child. Without that, all have the same state, and verdicts can be repeated.
+_register_at_fork, os.register_at_fork = os.register_at_fork, lambda **_: None
+import random  # noqa: E402
+
+os.register_at_fork = _register_at_fork
+random.seed(0)
+
+from . import candidate, codec, folder, lockdown  # noqa: E402
+
+_CHANNEL = 3
+_WORK = "work"
+_MAX_DESCRIPTORS = 256
+_STDOUT_BYTES, _STDERR_BYTES = 1 << 20, 64 << 10
+_END, _LOST = "end", "lost"
+_LOST_GRACE_S = 1.0
+_SET_UP_FAILED = 125
+
+
+class _Server(typing.NamedTuple):
+    """`complaints` is where a child that cannot be set up says why; `children`, what /proc says of ours."""
+
+    control: socket.socket
+    filters: dict[str, lockdown.Filter | None]
+    complaints: int
+    children: int | None
+    with_limits: bool
+
+    def complain(self, error: BaseException) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self.complaints, f"{type(error).__name__}: {error}\n".encode())
+
+
+class _End(typing.NamedTuple):
+    """How a child ended. `exit_code` is None where it was still running; `timed_out` is "", "cpu" or "wall"."""
+
+    exit_code: int | None
+    cpu_time_s: float
+    wall_time_s: float
+    timed_out: str
+
+
+def main(settings: dict[str, typing.Any]) -> None:
+    """Serve until the control socket closes.
+
+    Args:
+        settings: `control` (the socket's descriptor), `folder` (for the samples' files), `readable` and `executable`
+            (paths), `numpy` (the folder it is to be loaded from, or ""), `in_namespace` (whether this is a process
+            namespace of its own, in which it may kill everything else), and `without` (defenses left out: all of
+            them at level "none", one at a time in the tests).
+    """
+    # A low number, so that a child can close all that it inherits.
+    control = socket.socket(fileno=os.dup(settings["control"]))
+    os.close(settings["control"])
+    if settings["numpy"]:
+        sys.path.append(settings["numpy"])
+        codec.know_numpy()
+        sys.path.remove(settings["numpy"])
+    server = _set_up(settings, control)
+    codec.send(control.fileno(), "ready")
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(codec.ChannelClosed):
+        while True:
+            request, channel = codec.receive_with_descriptor(control)
+            if request in (_END, _LOST):
+                continue  # the sample that it was meant for has ended by itself
+            codec.send(control.fileno(), _run(server, request, channel))
+            try:
+                folder.empty(_WORK)
+            except OSError as error:  # another server, with a folder of its own, takes over
+                server.complain(error)
+                return
+
+
+def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
+    """Everything that can be done once, here, instead of in each child: what a fresh child writes to costs it most."""
+    complaints = os.dup(2)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+    # New objects, since the old ones remember whether the server's own files could seek.
+    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    without = settings["without"]
+    work = os.path.join(settings["folder"], _WORK)
+    os.environ.clear()
+    os.environ.update(HOME=work, TMPDIR=work)
+    os.chdir(settings["folder"])
+    os.mkdir(_WORK, 0o700)
+    children = None if settings["in_namespace"] else os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
+    lockdown.adopt_orphans()
+    lockdown.forbid_new_privileges()
+    lockdown.limit_all()
+    if "capabilities" not in without:
+        lockdown.drop_privileges()
+    if "landlock" not in without:
+        writable = [work, "/dev/null"]
+        lockdown.confine(lockdown.build_ruleset(settings["readable"], writable, settings["executable"]))
+    filters: dict[str, lockdown.Filter | None] = {"python": None, "commands": None}
+    if "seccomp" not in without:
+        filters = {kind: lockdown.build_filter(processes=kind == "commands") for kind in filters}
+    return _Server(control, filters, complaints, children, "limits" not in without)
+
+
+def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -> dict[str, typing.Any]:
+    if request["kind"] == "commands":
+        return {"results": _run_commands(server, request)}
+    assert channel is not None
+    try:
+        pid = _fork(server, request, lambda: _be_candidate(channel))
+    finally:
+        os.close(channel)
+    return _supervise(server, pid, request, {})._asdict()
+
+
+def _run_commands(server: _Server, request: dict[str, typing.Any]) -> list[dict[str, typing.Any]]:
+    for name, content in request["files"].items():
+        with open(os.path.join(_WORK, name), "wb") as file:
+            file.write(base64.b64decode(content))
+    results: list[dict[str, typing.Any]] = []
+    for command in request["commands"]:
+        outputs = [_Output(_STDOUT_BYTES), _Output(_STDERR_BYTES)]
+        pid = _fork(server, request, lambda: _be_command(command, outputs))  # noqa: B023 - called at once
+        for output in outputs:
+            os.close(output.write_end)
+        end = _supervise(server, pid, request, {output.read_end: output for output in outputs})
+        for output in outputs:
+            os.close(output.read_end)
+        stdout, stderr = (base64.b64encode(output.data).decode() for output in outputs)
+        results.append({**end._asdict(), "stdout": stdout, "stderr": stderr})
+        if end.exit_code != 0:
+            break
+    return results
+
+
+class _Output:
+    """A pipe of which the first bytes are kept and the rest is read and dropped."""
+
+    def __init__(self, keep_bytes: int) -> None:
+        self.read_end, self.write_end = os.pipe()
+        os.set_blocking(self.read_end, False)
+        self.data = b""
+        self._keep_bytes = keep_bytes
+
+    def drain(self) -> bool:
+        """Read what is there; False once there is no more (now, or ever)."""
+        try:
+            chunk = os.read(self.read_end, 1 << 16)
+        except BlockingIOError:
+            return False
+        self.data += chunk[: self._keep_bytes - len(self.data)]
+        return bool(chunk)
+
+
+def _fork(server: _Server, request: dict[str, typing.Any], become: typing.Callable[[], None]) -> int:
+    if server.with_limits:
+        lockdown.limit_children(request["memory_mib"], request["file_bytes"])
+    pid = os.fork()
+    if pid:
+        if server.with_limits:
+            lockdown.limit_child(pid, request["cpu_s"], request["memory_mib"], request["file_bytes"])
+        return pid
+    try:
+        lockdown.die_with_parent()
+        os.chdir(_WORK)
+        call_filter = server.filters[request["kind"]]
+        if call_filter is not None:
+            call_filter.apply()
+        become()
+    except BaseException as error:
+        server.complain(error)
+        os._exit(_SET_UP_FAILED)
+    finally:
+        os._exit(0)  # whatever happens, a child never returns into the server's loop
+    return 0
+
+
+def _be_candidate(channel: int) -> None:
+    if channel != _CHANNEL:
+        os.dup2(channel, _CHANNEL)
+    os.closerange(_CHANNEL + 1, _MAX_DESCRIPTORS)
+    candidate.serve(_CHANNEL)
+
+
+def _be_command(command: list[str], outputs: list[_Output]) -> None:
+    for descriptor, output in enumerate(outputs, start=1):
+        os.dup2(output.write_end, descriptor)
+    os.closerange(3, _MAX_DESCRIPTORS)
+    os.execv(command[0], command)
+
+
+def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], outputs: dict[int, _Output]) -> _End:
+    """Wait until the child ends, its time is up or the judge says so; then kill all that it has started."""
+    start = time.monotonic()
+    deadline = start + request["wall_s"]
+    child = os.pidfd_open(pid)
+    poller = select.poll()
+    for descriptor in (server.control.fileno(), child, *outputs):
+        poller.register(descriptor, select.POLLIN)
+    has_ended = is_stopped = False
+    try:
+        while not has_ended:
+            # The child has one thread, so it cannot use up its CPU time in less than that of wall-clock time.
+            cpu_left_s = request["cpu_s"] - _cpu_time_s(pid) if server.with_limits else math.inf
+            wall_left_s = deadline - time.monotonic()
+            if min(cpu_left_s, wall_left_s) <= 0:
+                break
+            for descriptor, _ in poller.poll(math.ceil(min(cpu_left_s, wall_left_s) * 1000)):
+                if descriptor == child:
+                    has_ended = True
+                elif descriptor in outputs:
+                    if not outputs[descriptor].drain():
+                        poller.unregister(descriptor)
+                else:
+                    poller.unregister(descriptor)
+                    is_stopped = True
+                    deadline = time.monotonic() + (_LOST_GRACE_S if _word(server.control) == _LOST else 0)
+    finally:
+        os.close(child)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        _, status, usage = os.wait4(pid, 0)
+        _kill_the_rest(server.children)
+    for output in outputs.values():
+        while output.drain():
+            pass
+    cpu_time_s = usage.ru_utime + usage.ru_stime
+    is_over = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+    timed_out = ""
+    if cpu_time_s > request["cpu_s"] or is_over:
+        timed_out = "cpu"
+    elif not has_ended and not is_stopped:
+        timed_out = "wall"
+    exit_code = os.waitstatus_to_exitcode(status) if has_ended else None
+    return _End(exit_code, cpu_time_s, time.monotonic() - start, timed_out)
+
+
+def _cpu_time_s(pid: int) -> float:
+    """What a child has used so far, by its own clock (clock_getcpuclockid(3)); what it has started counts apart."""
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+def _word(control: socket.socket) -> typing.Any:
+    """What the judge says while a sample runs; "end" where it is gone, which the main loop will notice too."""
+    try:
+        return codec.receive(control.fileno())
+    except codec.ChannelClosed:
+        return _END
+
+
+def _kill_the_rest(children: int | None) -> None:
+    """Kill what outlived the child. Only commands can leave anything: a candidate cannot start processes."""
+    with contextlib.suppress(ChildProcessError):  # raised once there is none left
+        while True:
+            if os.waitpid(-1, os.WNOHANG) != (0, 0):
+                continue  # one that was dead already
+            if children is None:
+                os.kill(-1, signal.SIGKILL)  # all of this namespace but its first process and this one
+            else:
+                for pid in os.pread(children, 1 << 16, 0).split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+            os.waitpid(-1, 0)

@@ -1,0 +1,116 @@
+"""What decides a verdict, in one place: limits, isolation, versions, and the cache keys made of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+import ibft
+from ibft.judging.cache import verdict_key
+from ibft.judging.isolation import Level, detect_level
+from ibft.judging.outcome import Reference
+from ibft.judging.python import python_source
+from ibft.judging.samples import sample_text
+from ibft.judging.sandbox import Limits
+from ibft.recipe import JudgeConfig
+from ibft.rows import Problem, Sample
+
+__all__ = ["JudgeSettings", "resolve_settings", "usable_cores"]
+
+CPU_FACTOR = 10.0
+"""A sample may use this many times the reference's CPU time, and at least `judge.timeout_s`."""
+
+WALL_FACTOR = 5.0
+"""Wall-clock time is a backstop for what waits without computing; workers that share a core each take their turn."""
+
+
+class JudgeSettings(NamedTuple):
+    """A judging run's settings, resolved on this machine."""
+
+    config: JudgeConfig
+    level: Level
+    num_workers: int
+
+    def wall_s(self, cpu_s: float) -> float:
+        """The wall-clock backstop that goes with a CPU limit."""
+        return WALL_FACTOR * cpu_s * max(1.0, self.num_workers / usable_cores())
+
+    def limits(self, reference: Reference) -> Limits:
+        """What a sample of a problem may use. CPU time is the same on a busy machine (EvalPlus issue #5)."""
+        cpu_s = max(self.config.timeout_s, CPU_FACTOR * reference.cpu_time_s)
+        return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=self.config.memory_mib)
+
+    def reference_key(self, problem: Problem) -> str:
+        """Under which the outcome of a problem's reference is kept."""
+        return verdict_key(kind="reference", problem=_digest(problem), **self._surroundings(problem))
+
+    def sample_key(self, problem: Problem, sample: Sample, reference: Reference) -> str:
+        """Under which the outcome of a sample is kept. The limits' own measured part is left out: it varies."""
+        code = python_source(problem, sample) if problem.language == "python" else sample_text(sample)
+        return verdict_key(
+            kind="sample",
+            problem=_digest(problem),
+            code=code,
+            is_weak=reference.is_weak,
+            num_checked=reference.num_checked,
+            trace=reference.trace,
+            timeout_s=self.config.timeout_s,
+            **self._surroundings(problem),
+        )
+
+    def _surroundings(self, problem: Problem) -> dict[str, object]:
+        return {
+            "level": self.level,
+            "memory_mib": self.config.memory_mib,
+            "versions": tool_versions(problem.language),
+            "judge": _judge_digest(),
+        }
+
+
+def resolve_settings(config: JudgeConfig) -> JudgeSettings:
+    """The settings on this machine: how many workers, and the sandbox.
+
+    Raises:
+        UserError: no sandbox works here, and the recipe does not ask for none.
+    """
+    level: Level = detect_level() if config.sandbox == "auto" else config.sandbox
+    return JudgeSettings(config, level, config.workers or usable_cores())
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def tool_versions(language: str) -> dict[str, str]:
+    """The versions that a verdict may depend on, for `metrics.json` and the cache."""
+    versions = {"ibft": ibft.__version__, "python": platform.python_version()}
+    if language == "verilog":
+        from ibft.judging.icarus import installed_icarus
+
+        versions["icarus"] = installed_icarus().version
+    else:
+        versions["numpy"] = importlib.metadata.version("numpy")
+    return versions
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(problem: Problem) -> str:
+    parts = (problem.language, problem.prompt, problem.setup, problem.tests, problem.entry_point)
+    text = "\0".join((*parts, str(problem.canonical_solution), str(problem.inside)))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@functools.cache
+def _judge_digest() -> str:
+    """The judge's own source: a changed judge never answers with an older one's verdicts."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""The text of designs and test benches: what no honest design says, and what a test bench must report. Pure.
+
+`verilog.py` says what these rules are for, and what stands behind them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from ibft.judging.extract import Token, tokenize
+
+__all__ = ["TEST_BENCH_MODULE", "allowed_systems", "find_cheat", "forbidden_names", "instrument", "stand_in"]
+
+TEST_BENCH_MODULE = "tb"
+
+# Functions of their arguments alone: they see nothing of the simulation and change nothing in it.
+_PURE_FUNCTIONS = frozenset(
+    "$" + name
+    for name in (
+        *("signed", "unsigned", "bits", "clog2", "countones", "onehot", "onehot0", "isunknown", "high", "low"),
+        *("left", "right", "size", "increment", "dimensions", "unpacked_dimensions"),
+    )
+)
+_STATEMENT_WORDS = frozenset({"if", "for", "foreach", "case", "casex", "casez", "repeat", "while", "wait"})
+_REFUSED_KEYWORDS = frozenset({"force", "release", "bind"})
+_SAMPLING = re.compile(r"always @\(posedge clk, negedge clk\) begin\s+stats1\.clocks\+\+;")
+_ERROR = "stats1.errors++;"
+_REFERENCE_OUTPUTS = re.compile(r"assign\s+tb_match\s*=\s*\(\s*\{([^{}]*)\}\s*===")
+
+
+def find_cheat(source: str, allowed_systems: frozenset[str], forbidden_names: frozenset[str]) -> str:
+    """What in a design's text no honest design needs, as the end of a sentence; empty where there is nothing.
+
+    Args:
+        source: the design, with or without its macros expanded.
+        allowed_systems: system functions and tasks that it may use, such as `$signed`.
+        forbidden_names: identifiers of the test bench.
+    """
+    if '"""' in source:
+        return "has a string in triple quotes, which versions of Icarus read differently"
+    before = ""
+    for token in tokenize(source):
+        if token.kind == "system" and token.value not in allowed_systems and token.value != "$":
+            return f"uses {token.value}"
+        if token.kind == "directive" and (token.value == "`include" or "``" in token.value):
+            return f"uses {token.value}"
+        if token.kind == "name" and token.value in _REFUSED_KEYWORDS:
+            return f"uses {token.value}"
+        if token.kind in ("name", "escaped") and token.value in forbidden_names:
+            return f"uses {token.value}, a name of the test bench"
+        if token.kind == "string" and before in ("import", "export"):
+            return f"uses {before} of foreign functions"
+        if before == "$" and token.value not in ("]", ":", "[", ")", ","):
+            return "builds the name of a system task"
+        before = token.value
+    return ""
+
+
+@functools.lru_cache(maxsize=1024)
+def forbidden_names(tests: str, entry_point: str) -> frozenset[str]:
+    """The modules of the test bench, and what the module around the design declares that a path could start with."""
+    tokens = [*tokenize(tests), *tokenize(";;")]
+    modules: set[str] = set()
+    around: set[str] = set()
+    is_around = False
+    for before, first, second, after in zip(tokens[-1:] + tokens, tokens, tokens[1:], tokens[2:], strict=False):
+        if first.value in ("module", "macromodule"):
+            modules.add(second.value)
+            is_around = second.value == TEST_BENCH_MODULE
+        elif is_around and _declares(before, first, second, after):
+            around.add(second.value)
+    return frozenset(modules - {entry_point} | around)
+
+
+def _declares(before: Token, first: Token, second: Token, after: Token) -> bool:
+    """Whether `second` names a task, a function, a block or an instance."""
+    if first.value in ("task", "function") or (first.value == ":" and before.value in ("begin", "fork")):
+        return second.kind in ("name", "escaped")
+    is_instance = first.kind == "name" and second.kind in ("name", "escaped") and after.value == "("
+    return is_instance and second.value not in _STATEMENT_WORDS
+
+
+@functools.lru_cache(maxsize=1024)
+def allowed_systems(canonical_solution: str) -> frozenset[str]:
+    """The system functions and tasks that a design may use: pure functions, and whatever the reference uses."""
+    return _PURE_FUNCTIONS | {token.value for token in tokenize(canonical_solution) if token.kind == "system"}
+
+
+def stand_in(tests: str, entry_point: str) -> str:
+    """A test bench with the names of `tests` on the way to the design, and nothing else in it.
+
+    So a path or a `defparam` that starts at these names means the same here as there, and cannot tell which it is.
+    """
+    instance = re.search(rf"\b{re.escape(entry_point)}\s+(\w+)\s*\(", tests)
+    name = instance.group(1) if instance else "design"
+    return f"module {TEST_BENCH_MODULE};\n{entry_point} {name} ();\nendmodule\n"
+
+
+def instrument(tests: str, marker: str) -> str:
+    """A test bench that prints its counts, and a hash of the reference's answers, behind `marker`.
+
+    The hash is over every sampled value of the reference's outputs, in which an unknown bit differs from both 0 and 1;
+    it is taken where the test bench counts a sample. The first wrong output ends the simulation, since it settles the
+    verdict and most of the time goes into samples that fail. Macros of the test bench are undefined at its end.
+    """
+    tests = tests.replace('"Mismatches: ', f'"{marker} Mismatches: ').replace(_ERROR, f"{_ERROR} $finish;")
+    outputs = _REFERENCE_OUTPUTS.search(tests)
+    sampling = _SAMPLING.search(tests)
+    if outputs and sampling:
+        vector, value, known, trace = f"{{{outputs.group(1)}}}", f"value_{marker}", f"known_{marker}", f"trace_{marker}"
+        width = f"bit [$bits({vector})"
+        declarations = f"{width} - 1:0] {value}, {known};\n{width} + 63:0] {trace} = 0;\n"
+        report = f'final $display("{marker} trace %h", {trace});\n'
+        step = (
+            f"\n{value} = {vector}; {known} = ~({vector} ^ {vector});"  # two-state: an unknown bit becomes 0
+            f"\n{trace} = ({trace} * 64'd6364136223846793005 + {value}) * 64'd6364136223846793005 + {known};"
+        )
+        begin = sampling.group().removesuffix("stats1.clocks++;")
+        instrumented = f"{declarations}{report}{begin}{step}\nstats1.clocks++;"
+        tests = tests[: sampling.start()] + instrumented + tests[sampling.end() :]
+    macros = dict.fromkeys(re.findall(r"(?m)^\s*`define\s+(\w+)", tests))
+    return tests + "\n" + "".join(f"`undef {name}\n" for name in macros)
