@@ -117,3 +117,31 @@ def test_a_file_of_samples_is_judged_and_the_figures_are_right(tmp_path: Path) -
     rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert [row["passed"] for row in rows] == [True, False, True, True]
     assert "75.0%" in result.output
+
+
+def test_judge_compares_two_files_of_results(tmp_path: Path) -> None:
+    for name, passed in (("a", "false"), ("b", "true")):
+        row = '{"task_id": "t", "completion": "", "result": "", "passed": %s}\n'
+        (tmp_path / f"{name}.jsonl").write_text(row % passed)
+    result = ibft("judge", "diff", tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert result.exit_code == 0
+    assert "+100.0" in result.output
+    assert "1 improved: t (0/1 to 1/1)" in result.output
+
+
+def test_problems_check_names_what_is_broken(tmp_path: Path) -> None:
+    rows = [
+        '{"task_id": "good", "prompt": "", "tests": "assert f() == 1", "canonical_solution": "f = lambda: 1"}\n',
+        '{"task_id": "bad", "prompt": "", "tests": "assert f() == 1", "canonical_solution": "f = lambda: 2"}\n',
+    ]
+    (tmp_path / "problems.jsonl").write_text("".join(rows))
+    result = ibft("problems", "check", tmp_path / "problems.jsonl")
+    assert result.exit_code == 1
+    assert "bad: failed: AssertionError: assert f() == 1" in result.output
+    assert "1 of 2 problems can be judged, 0 of them inside." in result.output
+
+
+def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
+    result = ibft("judge", tmp_path / "recipe.yaml", "--workers", "3")
+    assert result.exit_code == 2
+    assert "--workers goes with --samples" in result.output

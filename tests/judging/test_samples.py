@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from ibft.errors import UserError
-from ibft.judging.samples import read_samples, sample_text
-from ibft.rows import Problem, Sample
+from ibft.judging.samples import open_samples, sample_text
+from ibft.rows import Sample
 
-PROBLEMS = [Problem(task_id=name, prompt="", tests="") for name in ("T/0", "T/1")]
+TASKS = ["T/0", "T/1"]
 
 
 def write(path: Path, *rows: object) -> Path:
@@ -29,7 +29,7 @@ def test_both_formats_keep_order_and_count_within_each_task(tmp_path: Path, name
         {"task_id": "T/1", "completion": ""},
         {"task_id": "T/1", "completion": "c", "index": 9},
     )
-    samples = read_samples(path, PROBLEMS, "toy")
+    samples = list(open_samples(path, TASKS, "toy").read())
     assert [(s.task_id, sample_text(s), s.index) for s in samples] == [
         ("T/1", "a", 0), ("T/0", "b", 0), ("T/1", "", 1), ("T/1", "c", 9),
     ]  # fmt: skip
@@ -40,7 +40,7 @@ def test_lone_surrogates_cost_one_sample_and_not_the_file(tmp_path: Path) -> Non
     path = write(
         tmp_path / "s.jsonl", {"task_id": "T/0", "completion": "'\ud800'"}, {"task_id": "T/0", "completion": "é"}
     )
-    assert [sample_text(sample) for sample in read_samples(path, PROBLEMS, "toy")] == ["'\ud800'", "é"]
+    assert [sample_text(sample) for sample in open_samples(path, TASKS, "toy").read()] == ["'\ud800'", "é"]
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,26 @@ def test_lone_surrogates_cost_one_sample_and_not_the_file(tmp_path: Path) -> Non
 def test_bad_lines_are_named(tmp_path: Path, row: str, message: str) -> None:
     path = write(tmp_path / "s.jsonl", {"task_id": "T/0", "completion": ""}, row)
     with pytest.raises(UserError, match=message):
-        read_samples(path, PROBLEMS, "toy")
+        open_samples(path, TASKS, "toy")
+
+
+def test_samples_of_other_tasks_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [{"task_id": task_id, "completion": ""} for task_id in ("T/0", "T/1", "T/0")]
+    found = open_samples(write(tmp_path / "s.jsonl", *rows), TASKS, "toy", ["T/1"])
+    assert (found.num_samples, found.num_left_out) == (1, 2)
+    assert [sample.task_id for sample in found.read()] == ["T/1"]
+    with pytest.raises(UserError, match="none of its 3 samples"):
+        open_samples(tmp_path / "s.jsonl", TASKS, "toy", [])
 
 
 def test_empty_missing_and_damaged_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no samples in it"):
-        read_samples(write(tmp_path / "s.jsonl", ""), PROBLEMS, "toy")
+        open_samples(write(tmp_path / "s.jsonl", ""), TASKS, "toy")
     with pytest.raises(UserError, match="cannot be read"):
-        read_samples(tmp_path / "none.jsonl", PROBLEMS, "toy")
+        open_samples(tmp_path / "none.jsonl", TASKS, "toy")
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"task_id": "T/0", "completion": ""}\n' * 99)[:-9])
     with pytest.raises(UserError, match="cannot be read"):
-        read_samples(tmp_path / "cut.jsonl.gz", PROBLEMS, "toy")
+        open_samples(tmp_path / "cut.jsonl.gz", TASKS, "toy")
     (tmp_path / "latin.jsonl").write_bytes(b'{"task_id": "T/0", "completion": "\xe9"}\n')
     with pytest.raises(UserError, match="line 1"):
-        read_samples(tmp_path / "latin.jsonl", PROBLEMS, "toy")
+        open_samples(tmp_path / "latin.jsonl", TASKS, "toy")

@@ -8,22 +8,25 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from ibft.data.problems import load_problems
 from ibft.errors import UserError
-from ibft.judging import stage as stage_module
-from ibft.judging.sandbox import Limits, Outcome, Program
-from ibft.judging.stage import judge, judge_file
+from ibft.judging import pool
+from ibft.judging.examiner import Job
+from ibft.judging.isolation import detect_level
+from ibft.judging.outcome import Outcome, Reference
+from ibft.judging.stage import check_problems, judge, judge_file
 from ibft.metrics.summary import Metrics
 from ibft.recipe import JudgeConfig, ProblemsConfig, Recipe, ReportConfig
 from ibft.rows import Problem, Result, Sample, read_rows, write_rows
 from ibft.runs import RunFolder
 
-CONFIG = JudgeConfig(workers=2, timeout_s=1, memory_mib=512)
+CONFIG = JudgeConfig(workers=2, timeout_s=1, memory_mib=512, cache=False)
 PROBLEMS = [
-    Problem(task_id="T/0", prompt="def one():\n", tests="assert one() == 1\n"),
-    Problem(task_id="T/1", prompt="def two():\n", tests="assert two() == 2\n"),
+    Problem(task_id="T/0", prompt="def one():\n", tests="assert one() == 1\n", canonical_solution="    return 1\n"),
+    Problem(task_id="T/1", prompt="def two():\n", tests="assert two() == 2\n", canonical_solution="    return 2\n"),
 ]
 SAMPLES = [
     Sample(task_id="T/1", completion="    return 2\n"),
@@ -55,29 +58,37 @@ def without_times(results: list[Result]) -> list[tuple[object, ...]]:
     return [(r.task_id, r.index, r.status, r.result, r.completion) for r in results]
 
 
-class FakeSandbox:
+class FakeExaminer:
     """Answers from a script instead of running anything; counts what it was asked."""
 
-    level = "fake"
     asked: ClassVar[list[str]] = []
-    failures: ClassVar[dict[str, int]] = {}
+    failing: ClassVar[set[str]] = set()
+    references: ClassVar[dict[str, Reference]] = {}
 
-    def run(self, program: Program, limits: Limits) -> Outcome:
-        self.asked.append(program.candidate)
-        if self.failures.get(program.candidate, 0) > 0:
-            self.failures[program.candidate] -= 1
-            return Outcome(status="infrastructure_error", message="not judged: broken")
-        return Outcome(status="passed", message="passed")
+    def __init__(self, level: str) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
 
+    def examine(self, job: Job) -> Outcome | Reference:
+        if job.sample is None:
+            return self.references.get(job.problem.task_id, Reference(status="passed", message="passed"))
+        text = job.sample.completion or job.sample.solution or ""
+        self.asked.append(text)
+        if text in self.failing:
+            return Outcome(status="infrastructure_error", message="not judged: broken")
+        return Outcome(status="passed", message="passed")
+
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeSandbox]:
-    FakeSandbox.asked, FakeSandbox.failures = [], {}
-    monkeypatch.setattr(stage_module, "ProcessSandbox", FakeSandbox)
-    return FakeSandbox
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeExaminer]:
+    FakeExaminer.asked, FakeExaminer.failing, FakeExaminer.references = [], set(), {}
+    monkeypatch.setattr(pool, "Examiner", FakeExaminer)
+    return FakeExaminer
 
 
 def test_results_come_in_the_order_of_the_samples_with_human_evals_fields(toy: Path) -> None:
@@ -88,9 +99,9 @@ def test_results_come_in_the_order_of_the_samples_with_human_evals_fields(toy: P
         (sample.task_id, status == "passed") for sample, status in zip(SAMPLES, STATUSES, strict=True)
     ]
     assert rows[2]["completion"] == "one = lambda: 1\n"
-    assert rows[1]["result"] == "failed: AssertionError"
+    assert rows[1]["result"] == "failed: AssertionError: assert one() == 1"
     assert [row.get("index", 0) for row in rows] == [0, 0, 1, 2, 1, 2]
-    assert {row["sandbox"] for row in rows} == {"process"}
+    assert {row["sandbox"] for row in rows} == {detect_level()}
     assert metrics.statuses == {"passed": 3, "failed": 1, "syntax_error": 1, "no_code": 1}
     assert sorted(path.name for path in (toy / "out").iterdir()) == ["metrics.json", "results.jsonl", "stage.json"]
 
@@ -98,7 +109,7 @@ def test_results_come_in_the_order_of_the_samples_with_human_evals_fields(toy: P
 def test_metrics_file(toy: Path) -> None:
     judge_toy(toy, k=(1, 2, 5))
     data = json.loads((toy / "out/metrics.json").read_text())
-    assert (data["num_problems"], data["num_samples"], data["sandbox"]) == (2, 6, "process")
+    assert (data["num_problems"], data["num_samples"], data["sandbox"]) == (2, 6, detect_level())
     assert data["metrics"]["pass@1"]["value"] == pytest.approx((1 / 3 + 2 / 3) / 2)
     assert data["metrics"]["pass@2^(2)"]["value"] == pytest.approx((0 + 1 / 3) / 2)
     low, high = data["metrics"]["pass@2"]["ci95"]
@@ -133,8 +144,8 @@ def test_unknown_task_is_refused_before_anything_is_written(toy: Path) -> None:
 
 def test_parallel_equals_serial(toy: Path) -> None:
     write_rows(toy / "samples.jsonl", SAMPLES * 10)
-    parallel = judge_toy(toy, "parallel", JudgeConfig(workers=4, timeout_s=1))
-    serial = judge_toy(toy, "serial", JudgeConfig(workers=1, timeout_s=1))
+    parallel = judge_toy(toy, "parallel", JudgeConfig(workers=4, timeout_s=1, cache=False))
+    serial = judge_toy(toy, "serial", JudgeConfig(workers=1, timeout_s=1, cache=False))
     assert without_times(results_in(toy / "parallel")) == without_times(results_in(toy / "serial"))
     assert parallel.metrics == serial.metrics
 
@@ -150,16 +161,16 @@ def test_surrogates_in_a_completion_fail_that_sample_alone(toy: Path) -> None:
     assert results_in(toy / "out")[0].completion == "    return '\\ud800'\n"
 
 
-def test_judging_again_runs_nothing_and_other_k_needs_no_judging(toy: Path, fake: type[FakeSandbox]) -> None:
+def test_judging_again_runs_nothing_and_other_k_needs_no_judging(toy: Path, fake: type[FakeExaminer]) -> None:
     first = judge_toy(toy)
-    assert len(fake.asked) == 5  # the empty answer needs no sandbox
+    assert len(fake.asked) == 4  # the empty answer needs no run, and one answer occurs twice
     assert judge_toy(toy) == first
     assert set(judge_toy(toy, k=(3,)).metrics) == {"pass@3", "pass@3^(2)", "pass@3^(3)"}
     assert json.loads((toy / "out/metrics.json").read_text())["k"] == [3]
-    assert len(fake.asked) == 5
+    assert len(fake.asked) == 4
 
 
-def test_folder_with_other_results_is_refused(toy: Path, fake: type[FakeSandbox]) -> None:
+def test_folder_with_other_results_is_refused(toy: Path, fake: type[FakeExaminer]) -> None:
     judge_toy(toy)
     with pytest.raises(UserError, match="out has results for other limits"):
         judge_toy(toy, config=JudgeConfig(timeout_s=2, memory_mib=512))
@@ -174,55 +185,101 @@ def test_folder_with_other_results_is_refused(toy: Path, fake: type[FakeSandbox]
         judge_toy(toy, "samples.jsonl")
 
 
-def test_existing_folder_with_unrelated_files_is_used(toy: Path, fake: type[FakeSandbox]) -> None:
+def test_existing_folder_with_unrelated_files_is_used(toy: Path, fake: type[FakeExaminer]) -> None:
     judge_toy(toy, ".")
     assert (toy / "results.jsonl").exists()
     assert (toy / "samples.jsonl").exists()
 
 
-def test_infrastructure_error_is_retried_once(toy: Path, fake: type[FakeSandbox]) -> None:
-    program = PROBLEMS[0].prompt + "    return 7\n"
-    fake.failures = {program: 1}
-    assert judge_toy(toy).statuses == {"passed": 5, "no_code": 1}
-    assert fake.asked.count(program) == 2
-
-
-def test_lasting_infrastructure_error_undoes_the_metrics_until_it_is_judged(toy: Path, fake: type[FakeSandbox]) -> None:
-    program = PROBLEMS[0].prompt + "    return 7\n"
-    fake.failures = {program: 2}
+def test_lasting_infrastructure_error_undoes_the_metrics_until_judged(toy: Path, fake: type[FakeExaminer]) -> None:
+    fake.failing = {"    return 7\n"}
     metrics = judge_toy(toy)
     assert metrics.statuses["infrastructure_error"] == 1
     assert metrics.metrics["pass@1"].value is None
     assert "1 of 6 samples could not be judged" in (metrics.metrics["pass@1"].reason or "")
+    fake.failing = set()
     fake.asked.clear()
     assert judge_toy(toy).metrics["pass@1"].value == pytest.approx((1 + 2 / 3) / 2)
-    assert fake.asked == [program]
+    assert fake.asked == ["    return 7\n"]
 
 
 def test_an_error_in_a_worker_reaches_the_caller(
-    toy: Path, fake: type[FakeSandbox], monkeypatch: pytest.MonkeyPatch
+    toy: Path, fake: type[FakeExaminer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> Outcome:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(fake, "run", broken)
+    monkeypatch.setattr(fake, "examine", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         judge_toy(toy)
 
 
-def test_kill_9_in_the_middle_then_resume_judges_nothing_twice(toy: Path) -> None:
-    journal = toy / "journal"
-    problem = Problem(task_id="T/0", prompt="import time\n", tests="time.sleep(0.05)\n")
-    samples = [
-        Sample(task_id="T/0", completion=f"open({str(journal)!r}, 'a').write('{number}\\n')\n") for number in range(40)
-    ]
-    write_rows(toy / "problems.jsonl", [problem])
-    write_rows(toy / "samples.jsonl", samples)
-    code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import test_stage;"
-        "test_stage.judge_toy(Path(sys.argv[1]))"
+def test_a_problem_whose_reference_fails_is_excluded_in_the_open(toy: Path, fake: type[FakeExaminer]) -> None:
+    fake.references = {"T/0": Reference(status="failed", message="failed: ValueError")}
+    metrics = judge_toy(toy, k=(1,))
+    assert metrics.excluded == {"T/0": "failed: ValueError"}
+    assert (metrics.num_problems, metrics.num_samples) == (1, 3)
+    assert metrics.metrics["pass@1"].value == pytest.approx(2 / 3)
+    assert "excluded" in metrics.notes[0]
+    assert "T/0" in metrics.notes[0]
+    assert [result.status for result in results_in(toy / "out")].count("excluded") == 3
+    assert judge_toy(toy, k=(2,)).excluded == metrics.excluded
+
+
+def test_a_real_reference_that_fails_is_named(toy: Path) -> None:
+    write_rows(toy / "problems.jsonl", [*PROBLEMS, msgspec.structs.replace(PROBLEMS[0], task_id="T/2", tests="one(1)")])
+    references = check_problems(str(toy / "problems.jsonl"), CONFIG)
+    assert [reference.status for reference in references.values()] == ["passed", "passed", "failed"]
+    assert "TypeError" in references["T/2"].message
+
+
+def test_only_chosen_tasks_are_judged(toy: Path, fake: type[FakeExaminer]) -> None:
+    metrics = judge_file(
+        str(toy / "problems.jsonl"), toy / "samples.jsonl", toy / "out", CONFIG, (1,), tasks=["*/1"], resamples=200
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(toy), str(Path(__file__).parent)])
+    assert (metrics.num_problems, metrics.num_samples) == (1, 3)
+    assert metrics.notes == ["3 samples of other tasks were left out"]
+    with pytest.raises(UserError, match="tasks"):
+        judge_file(str(toy / "problems.jsonl"), toy / "samples.jsonl", toy / "o", CONFIG, (1,), tasks=["X/*"])
+
+
+def test_verdicts_are_kept_between_runs(toy: Path, fake: type[FakeExaminer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IBFT_CACHE", str(toy / "cache"))
+    config = msgspec.structs.replace(CONFIG, cache=True)
+    first = judge_toy(toy, "first", config)
+    assert len(fake.asked) == 4
+    assert judge_toy(toy, "second", config).metrics == first.metrics
+    assert len(fake.asked) == 4
+    judge_toy(toy, "third", msgspec.structs.replace(config, memory_mib=1024))
+    assert len(fake.asked) == 8
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_stage
+from ibft.judging import pool
+
+class Slow(test_stage.FakeExaminer):
+    def examine(self, job):
+        if job.sample is not None:
+            with open(Path(sys.argv[1], "journal"), "a") as file:
+                file.write(f"{job.sample.index}\\n")
+            time.sleep(0.05)
+        return super().examine(job)
+
+pool.Examiner = Slow
+test_stage.judge_toy(Path(sys.argv[1]))
+"""
+
+
+def test_kill_9_in_the_middle_then_resume_judges_nothing_twice(toy: Path) -> None:
+    samples = [Sample(task_id="T/0", completion=f"    return {number}\n") for number in range(40)]
+    write_rows(toy / "problems.jsonl", PROBLEMS[:1])
+    write_rows(toy / "samples.jsonl", samples)
+    command = [sys.executable, "-c", KILLED, str(toy), str(Path(__file__).parent)]
+    process = subprocess.Popen(command)
     partial = toy / "out/results.partial.jsonl"
     deadline = time.monotonic() + 30
     while not (partial.exists() and partial.read_bytes().count(b"\n") >= 8):
@@ -231,15 +288,14 @@ def test_kill_9_in_the_middle_then_resume_judges_nothing_twice(toy: Path) -> Non
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (toy / "out/results.jsonl").exists()
-    time.sleep(0.3)  # the sandboxes notice that the judge is gone
     kept = partial.read_bytes().count(b"\n")
     with open(partial, "ab") as file:
         file.write(b'{"position": 39, "resu')  # what a kill in the middle of a write leaves
 
-    metrics = judge_toy(toy)
-    ran = journal.read_text().splitlines()
-    assert metrics.statuses == {"passed": 40}
+    subprocess.run(command, check=True)
+    ran = (toy / "journal").read_text().splitlines()
     assert [result.index for result in results_in(toy / "out")] == list(range(40))
+    assert {result.status for result in results_in(toy / "out")} == {"passed"}
     assert set(ran) == {str(number) for number in range(40)}
     assert len(ran) <= 40 + CONFIG.workers  # only what was under way when it was killed
     assert kept >= 8
@@ -252,7 +308,7 @@ def test_humaneval_canonical_solutions_all_pass(tmp_path: Path) -> None:
     ]
     write_rows(tmp_path / "plain.jsonl", samples)
     (tmp_path / "samples.jsonl.gz").write_bytes(gzip.compress((tmp_path / "plain.jsonl").read_bytes()))
-    metrics = judge_file("humaneval", tmp_path / "samples.jsonl.gz", tmp_path / "out", JudgeConfig(), (1,))
+    metrics = judge_file("humaneval", tmp_path / "samples.jsonl.gz", tmp_path / "out", CONFIG, (1,))
     assert metrics.statuses == {"passed": 164}
     assert metrics.metrics["pass@1"].value == 1.0
     assert metrics.metrics["pass@1"].ci95 == (1.0, 1.0)
@@ -261,15 +317,9 @@ def test_humaneval_canonical_solutions_all_pass(tmp_path: Path) -> None:
 def test_humaneval_prompts_alone_all_fail(tmp_path: Path) -> None:
     problems = load_problems("humaneval")
     write_rows(tmp_path / "s.jsonl", [Sample(task_id=p.task_id, completion="    pass\n") for p in problems])
-    metrics = judge_file("humaneval", tmp_path / "s.jsonl", tmp_path / "out", JudgeConfig(), (1,))
+    metrics = judge_file("humaneval", tmp_path / "s.jsonl", tmp_path / "out", CONFIG, (1,))
     assert metrics.metrics["pass@1"].value == 0.0
     assert metrics.statuses == {"failed": 164}
-
-
-def test_verilog_is_not_judged_yet(toy: Path) -> None:
-    write_rows(toy / "problems.jsonl", [Problem(task_id="T/0", prompt="", tests="", language="verilog")])
-    with pytest.raises(UserError, match="not yet judge"):
-        judge_toy(toy)
 
 
 @pytest.mark.parametrize("k", [(), (0,), (1, -1)])
@@ -290,7 +340,7 @@ def make_run(toy: Path, **sections: object) -> tuple[Recipe, RunFolder]:
     return recipe, RunFolder(recipe)
 
 
-def test_stage_of_a_run(toy: Path, fake: type[FakeSandbox]) -> None:
+def test_stage_of_a_run(toy: Path, fake: type[FakeExaminer]) -> None:
     recipe, run = make_run(toy)
     with run.open():
         with pytest.raises(UserError, match="ibft generate"):
@@ -300,14 +350,14 @@ def test_stage_of_a_run(toy: Path, fake: type[FakeSandbox]) -> None:
         judge(recipe, run, "ft")
         judge(recipe, run, "ft")
     folder = run.path / "judge/ft"
-    assert len(fake.asked) == 5
+    assert len(fake.asked) == 4
     assert len(results_in(folder)) == 6
     assert set(json.loads((folder / "metrics.json").read_text())["metrics"]) == {"pass@1", "pass@2", "pass@2^(2)"}
 
     recipe, run = make_run(toy, report=ReportConfig(k=(3,), bootstrap_resamples=100))
     judge(recipe, run, "ft")
     assert "pass@3" in json.loads((folder / "metrics.json").read_text())["metrics"]
-    assert len(fake.asked) == 5
+    assert len(fake.asked) == 4
 
     recipe, run = make_run(toy, judge=JudgeConfig(timeout_s=9))
     with pytest.raises(UserError, match="different recipe"):
@@ -337,10 +387,18 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing_running(toy: Path) -> None:
         [sys.executable, "-c", code, str(toy)], env=environment, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 20
-    while not list((toy / "tmp").glob("ibft-judge-*/*")):
+    while not (toy / "out/results.partial.jsonl").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert list((toy / "tmp").iterdir()) == []
+
+
+def test_problems_without_tests_are_refused(toy: Path) -> None:
+    write_rows(toy / "problems.jsonl", [*PROBLEMS, Problem(task_id="T/2", prompt="", tests=" \n")])
+    with pytest.raises(UserError, match=r"1 problems with empty tests \(first: 'T/2'\)"):
+        judge_toy(toy)
+    with pytest.raises(UserError, match="empty tests"):
+        check_problems(str(toy / "problems.jsonl"), CONFIG)
