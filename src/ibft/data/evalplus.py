@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ibft.data.humaneval import before_entry_point
+from ibft.data.humaneval import HumanEvalRow
 from ibft.data.mbpp import mbpp_prompt, tested_function
 from ibft.errors import UserError
 from ibft.rows import Problem, open_for_reading
@@ -37,14 +37,6 @@ class _ReleasedRow(msgspec.Struct, frozen=True):
     base_input: list[list[Any]]
     plus_input: list[list[Any]] | dict[str, Any] = []  # an empty object where no inputs were found
     atol: float = 0
-
-
-class _HubHumanEvalRow(msgspec.Struct, frozen=True):
-    task_id: str
-    prompt: str
-    entry_point: str
-    canonical_solution: str
-    test: str
 
 
 class _HubMbppRow(msgspec.Struct, frozen=True):
@@ -138,7 +130,7 @@ def _to_problem(row: Any) -> Problem:
         return _from_release(msgspec.convert(row, _ReleasedRow))
     if "code" in fields:
         return _from_hub_mbpp(msgspec.convert(row, _HubMbppRow))
-    return _from_hub_humaneval(msgspec.convert(row, _HubHumanEvalRow))
+    return msgspec.convert(row, HumanEvalRow).to_problem()
 
 
 def _from_release(row: _ReleasedRow) -> Problem:
@@ -167,17 +159,6 @@ def _from_release(row: _ReleasedRow) -> Problem:
         prompt=row.prompt,
         setup=setup,
         tests="".join(steps),
-        entry_point=row.entry_point,
-        canonical_solution=row.canonical_solution,
-    )
-
-
-def _from_hub_humaneval(row: _HubHumanEvalRow) -> Problem:
-    return Problem(
-        task_id=row.task_id,
-        prompt=row.prompt,
-        setup=before_entry_point(row.prompt, row.entry_point),
-        tests=f"{row.test}\n\ncheck({row.entry_point})\n",
         entry_point=row.entry_point,
         canonical_solution=row.canonical_solution,
     )

@@ -12,15 +12,28 @@ import msgspec
 from ibft.errors import UserError
 from ibft.rows import Problem, read_rows
 
-__all__ = ["before_entry_point", "load_humaneval"]
+__all__ = ["HumanEvalRow", "before_entry_point", "load_humaneval"]
 
 
-class _Row(msgspec.Struct, frozen=True):
+class HumanEvalRow(msgspec.Struct, frozen=True):
+    """A problem in HumanEval's own fields; `test` defines `check(candidate)`."""
+
     task_id: str
     prompt: str
     entry_point: str
     canonical_solution: str
     test: str
+
+    def to_problem(self) -> Problem:
+        """What stands before the entry point in the prompt is the setup; `check` is called with the entry point."""
+        return Problem(
+            task_id=self.task_id,
+            prompt=self.prompt,
+            setup=before_entry_point(self.prompt, self.entry_point),
+            tests=f"{self.test}\n\ncheck({self.entry_point})\n",
+            entry_point=self.entry_point,
+            canonical_solution=self.canonical_solution,
+        )
 
 
 def load_humaneval() -> list[Problem]:
@@ -33,17 +46,7 @@ def load_humaneval() -> list[Problem]:
     Raises:
         UserError: the package or its data file is missing, or the file is malformed.
     """
-    return [
-        Problem(
-            task_id=row.task_id,
-            prompt=row.prompt,
-            setup=before_entry_point(row.prompt, row.entry_point),
-            tests=f"{row.test}\n\ncheck({row.entry_point})\n",
-            entry_point=row.entry_point,
-            canonical_solution=row.canonical_solution,
-        )
-        for row in read_rows(_data_file(), _Row)
-    ]
+    return [row.to_problem() for row in read_rows(_data_file(), HumanEvalRow)]
 
 
 def before_entry_point(prompt: str, entry_point: str) -> str:
