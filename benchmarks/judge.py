@@ -133,7 +133,7 @@ def _ours_alone(samples: list[dict[str, str]], workers: int, problems: list[Prob
                 number,
                 Job(
                     problem=by_id[sample["task_id"]],
-                    limits=settings.limits(references[sample["task_id"]]),
+                    limits=settings.limits(by_id[sample["task_id"]], references[sample["task_id"]]),
                     sample=Sample(**sample),
                     reference=references[sample["task_id"]],
                 ),

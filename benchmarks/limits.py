@@ -13,6 +13,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
+
 from ibft.judging.examiner import Job
 from ibft.judging.isolation import detect_level
 from ibft.judging.outcome import Outcome, Reference
@@ -23,6 +25,7 @@ from ibft.recipe import JudgeConfig
 from ibft.rows import Problem, Sample
 
 TESTS = "assert f(2) == 4\n"
+PROBLEM = Problem(task_id="t", prompt="", tests=TESTS, entry_point="f")
 ONE_SECOND = """
 import time
 def f(x):
@@ -58,7 +61,7 @@ def _load(level: str) -> bool:
     is_same = True
     for workers in (1, 2, 8):
         settings = JudgeSettings(JudgeConfig(timeout_s=3), level, workers)  # type: ignore[arg-type]
-        limits = settings.limits(Reference(status="passed", message=""))
+        limits = settings.limits(PROBLEM, Reference(status="passed", message=""))
         with Pool(workers, level) as pool:  # type: ignore[arg-type]
             outcomes = _judge(pool, sources, TESTS, limits)
         others = sorted({outcome.status for outcome in outcomes} - {"passed"})
@@ -74,7 +77,7 @@ def _load(level: str) -> bool:
 
 
 def _judge(pool: Pool, sources: list[str], tests: str, limits: Limits) -> list[Outcome]:
-    problem = Problem(task_id="t", prompt="", tests=tests, entry_point="f")
+    problem = msgspec.structs.replace(PROBLEM, tests=tests)
     jobs = [
         (number, Job(problem=problem, limits=limits, sample=Sample(task_id="t", solution=source)))
         for number, source in enumerate(sources)

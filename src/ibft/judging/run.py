@@ -194,10 +194,10 @@ class _Run:
         return self._settings.sample_key(self._problems[sample.task_id], sample, self._references[sample.task_id])
 
     def _job(self, sample: Sample) -> Job:
-        reference = self._references[sample.task_id]
+        problem, reference = self._problems[sample.task_id], self._references[sample.task_id]
         return Job(
-            problem=self._problems[sample.task_id],
-            limits=self._settings.limits(reference),
+            problem=problem,
+            limits=self._settings.limits(problem, reference),
             sample=sample,
             reference=reference,
         )

@@ -25,6 +25,9 @@ __all__ = ["JudgeSettings", "resolve_settings", "usable_cores"]
 CPU_FACTOR = 10.0
 """A sample may use this many times the reference's CPU time, and at least `judge.timeout_s`."""
 
+VERILOG_FACTOR = 10.0
+"""Simulating a right design may take far longer than its reference: 30 s by default, as VerilogEval's own harness has."""
+
 WALL_FACTOR = 5.0
 """Wall-clock time is a backstop for what waits without computing; workers that share a core each take their turn."""
 
@@ -40,9 +43,10 @@ class JudgeSettings(NamedTuple):
         """The wall-clock backstop that goes with a CPU limit."""
         return WALL_FACTOR * cpu_s * max(1.0, self.num_workers / usable_cores())
 
-    def limits(self, reference: Reference) -> Limits:
+    def limits(self, problem: Problem, reference: Reference) -> Limits:
         """What a sample of a problem may use. CPU time is the same on a busy machine (EvalPlus issue #5)."""
-        cpu_s = max(self.config.timeout_s, CPU_FACTOR * reference.cpu_time_s)
+        least_s = self.config.timeout_s * (VERILOG_FACTOR if problem.language == "verilog" else 1)
+        cpu_s = max(least_s, CPU_FACTOR * reference.cpu_time_s)
         return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=self.config.memory_mib)
 
     def reference_key(self, problem: Problem) -> str:
