@@ -216,8 +216,8 @@ class GenerateConfig(_Section, frozen=True):
 class JudgeConfig(_Section, frozen=True):
     """How answers are executed. `workers: null` uses every core this process may use.
 
-    `timeout_s` is CPU time, ten times as much for Verilog; a sample may also use ten times what its reference needs. `sandbox: auto` is
-    the strongest level that works here, and fails where none does. `cache` keeps verdicts on disk.
+    `timeout_s` is CPU time, ten times as much for Verilog; a sample may also use ten times what its reference needs.
+    `sandbox: auto` is the strongest level that works here, and fails where none does. `cache` keeps verdicts on disk.
     """
 
     workers: Count | None = None

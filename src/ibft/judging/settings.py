@@ -26,7 +26,7 @@ CPU_FACTOR = 10.0
 """A sample may use this many times the reference's CPU time, and at least `judge.timeout_s`."""
 
 VERILOG_FACTOR = 10.0
-"""Simulating a right design may take far longer than its reference: 30 s by default, as VerilogEval's own harness has."""
+"""A right design may simulate far more slowly than its reference: 30 s by default, as VerilogEval's own harness has."""
 
 WALL_FACTOR = 5.0
 """Wall-clock time is a backstop for what waits without computing; workers that share a core each take their turn."""
