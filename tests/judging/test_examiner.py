@@ -101,3 +101,9 @@ def test_the_pool_starts_with_what_takes_longest() -> None:
         # The first may have been taken before the others were there.
         assert order[1:] == sorted(order[1:], reverse=True)
         assert list(pool.run([])) == []
+
+
+def test_a_folder_that_another_thread_has_removed_is_not_waited_for(tmp_path: Path) -> None:
+    start = time.monotonic()
+    examiner_module._remove(str(tmp_path / "gone"))
+    assert time.monotonic() - start < 5

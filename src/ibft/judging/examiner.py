@@ -156,6 +156,7 @@ class Examiner:
     def _stop(self) -> None:
         channel, self._channel = self._channel, None
         process, self._process = self._process, None
+        scratch, self._scratch = self._scratch, ""
         if channel is not None:
             with contextlib.suppress(OSError):
                 channel.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits on it
@@ -164,9 +165,8 @@ class Examiner:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        if self._scratch:
-            _remove(self._scratch)
-            self._scratch = ""
+        if scratch:
+            _remove(scratch)
 
 
 def _num_runs(job: Job) -> int:
@@ -179,7 +179,7 @@ def _num_runs(job: Job) -> int:
 def _remove(scratch: str) -> None:
     """Remove an examiner's folder, in which what was just killed may still be ending."""
     deadline = time.monotonic() + _CLOSING_GRACE_S
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and os.path.exists(scratch):
         with contextlib.suppress(OSError):
             folder.empty(scratch)
             os.rmdir(scratch)
