@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ import sys
 from collections.abc import Iterator
 
 import msgspec
+
+from ibft.runs import usable_cores
 
 __all__ = ["Check", "check_machine"]
 
@@ -40,17 +41,13 @@ def check_machine() -> Iterator[Check]:
     """Look for everything that some stage needs. Takes a few seconds where PyTorch has to be asked for a GPU."""
     version = platform.python_version()
     yield Check("Python", sys.version_info >= (3, 10), version, "everything (3.10 or later)")
-    yield Check("cores", True, str(_usable_cores()), "judge: one worker a core")
+    yield Check("cores", True, str(usable_cores()), "judge: one worker a core")
     for name, needed_for in _LIBRARIES.items():
         yield _library(name, needed_for)
     yield _gpu()
     yield _program("bwrap", ("--version",), "apt install bubblewrap", "judge: the strongest sandbox")
     yield _sandbox()
     yield _program("iverilog", ("-V",), "apt install iverilog (12 recommended)", "judge: Verilog")
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _library(name: str, needed_for: str) -> Check:

@@ -29,6 +29,7 @@ __all__ = [
     "Status",
     "Subset",
     "TrainingLog",
+    "error_reason",
     "open_for_reading",
     "read_rows",
     "write_atomically",
@@ -164,7 +165,7 @@ def open_for_reading(path: Path) -> IO[bytes]:
     try:
         return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({_reason(error)}).") from None
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
 
 
 def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row]:
@@ -189,10 +190,11 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row
     except UnicodeDecodeError as error:
         raise UserError(f"{path}, line {number}: not UTF-8 text ({error.reason}).") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({_reason(error)}).") from None
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
 
 
-def _reason(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
+    """Why a file cannot be read or written, in the system's words where it has any."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -222,7 +224,9 @@ def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({_reason(error)}). Free space or choose another folder.") from None
+        raise UserError(
+            f"{path}: cannot be written ({error_reason(error)}). Free space or choose another folder."
+        ) from None
 
 
 class RowWriter:
@@ -245,7 +249,9 @@ class RowWriter:
             self._file.flush()
             return len(data)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({_reason(error)}). Free space, then run again.") from None
+            raise UserError(
+                f"{self.path}: cannot be written ({error_reason(error)}). Free space, then run again."
+            ) from None
 
     def __enter__(self) -> RowWriter:
         return self

@@ -33,7 +33,7 @@ from ibft.errors import UserError
 from ibft.recipe import Recipe, dump_recipe
 from ibft.rows import write_atomically
 
-__all__ = ["RunFolder", "Stage", "StageRecord", "cache_folder", "file_digest", "provenance"]
+__all__ = ["RunFolder", "Stage", "StageRecord", "cache_folder", "file_digest", "provenance", "usable_cores"]
 
 _DISTRIBUTIONS = (
     "ibft",
@@ -219,11 +219,16 @@ def provenance(seed: int) -> dict[str, Any]:
         ),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "gpu": _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"),
         "seed": seed,
         "command": sys.argv,
     }
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(name: str) -> str | None:

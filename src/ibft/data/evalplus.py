@@ -20,7 +20,7 @@ import msgspec
 from ibft.data.humaneval import HumanEvalRow
 from ibft.data.mbpp import mbpp_prompt, tested_function
 from ibft.errors import UserError
-from ibft.rows import Problem, open_for_reading
+from ibft.rows import Problem, error_reason, open_for_reading
 
 __all__ = ["load_evalplus"]
 
@@ -121,7 +121,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}, line {number}: {error}. Each line must be one JSON object.") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
 
 
 def _to_problem(row: Any) -> Problem:

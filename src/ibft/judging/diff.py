@@ -21,7 +21,7 @@ from ibft.judging.evalplus_results import read_evalplus_results
 from ibft.metrics.paired import paired_test
 from ibft.metrics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
 from ibft.metrics.uncertainty import bootstrap_means
-from ibft.rows import open_for_reading
+from ibft.rows import error_reason, open_for_reading
 
 __all__ = ["Changed", "Diff", "MetricDiff", "diff_results"]
 
@@ -251,7 +251,7 @@ def _rows(path: Path) -> Iterator[_Row]:
                 if line.strip():
                     yield _decode(line, f"{path}, line {number}")
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
 
 
 def _decode(line: bytes, where: str) -> _Row:

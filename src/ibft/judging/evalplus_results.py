@@ -20,7 +20,7 @@ import msgspec
 
 from ibft.errors import UserError
 from ibft.judging.samples import sample_text
-from ibft.rows import Problem, Result, Sample, open_for_reading
+from ibft.rows import Problem, Result, Sample, error_reason, open_for_reading
 
 __all__ = ["read_evalplus_results", "to_evalplus_results"]
 
@@ -47,7 +47,7 @@ def read_evalplus_results(path: str | os.PathLike[str]) -> Iterator[tuple[str, b
         with open_for_reading(path) as file:
             content = msgspec.json.decode(file.read(), type=_File)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}. Expected the eval_results.json of EvalPlus 0.3.") from None
     for task_id, samples in content.eval.items():

@@ -32,6 +32,7 @@ from ibft.judging.python import (
     python_source,
     run_python_reference,
 )
+from ibft.judging.samples import sample_text
 from ibft.judging.sandbox import Limits, Sandbox, SandboxError
 from ibft.rows import Problem, Sample, Status
 
@@ -240,8 +241,7 @@ class _Workplace:
         if job.sample is None:
             return run_verilog_reference(job.problem, sandbox, job.limits)
         assert job.reference is not None
-        text = (job.sample.completion if job.sample.completion is not None else job.sample.solution) or ""
-        return judge_verilog(job.problem, text, sandbox, job.limits, job.reference)
+        return judge_verilog(job.problem, sample_text(job.sample), sandbox, job.limits, job.reference)
 
     def _python(self, source: str) -> Sandbox:
         if imports_numpy(source):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from ibft.errors import UserError
-from ibft.rows import Sample, open_for_reading
+from ibft.rows import Sample, error_reason, open_for_reading
 
 __all__ = ["SampleFile", "open_samples", "sample_text"]
 
@@ -91,8 +91,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 if line.strip():
                     yield number, line
     except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{path}: cannot be read ({reason}).") from None
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
 
 
 def _decode(line: bytes, where: str) -> Sample:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +18,9 @@ from ibft.judging.samples import sample_text
 from ibft.judging.sandbox import Limits
 from ibft.recipe import JudgeConfig
 from ibft.rows import Problem, Sample
+from ibft.runs import usable_cores
 
-__all__ = ["JudgeSettings", "resolve_settings", "usable_cores"]
+__all__ = ["JudgeSettings", "resolve_settings", "tool_versions"]
 
 CPU_FACTOR = 10.0
 """A sample may use this many times the reference's CPU time, and at least `judge.timeout_s`."""
@@ -84,11 +84,6 @@ def resolve_settings(config: JudgeConfig) -> JudgeSettings:
     """
     level: Level = detect_level() if config.sandbox == "auto" else config.sandbox
     return JudgeSettings(config, level, config.workers or usable_cores())
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
