@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from ibft.errors import UserError
-from ibft.recipe import IBObjective, dump_recipe, load_recipe
+from ibft.recipe import dump_recipe, load_recipe
+from ibft.recipe_objectives import IBObjective
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 STARTER = Path(__file__).parent.parent / "src" / "ibft" / "starter.yaml"
@@ -17,7 +18,11 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", [*RECIPES.rglob("*.yaml"), STARTER], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [*(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "accelerate"), STARTER],
+    ids=lambda path: path.name,
+)
 def test_every_shipped_recipe_loads(path: Path) -> None:
     assert load_recipe(path).arms[0] == "base"
 

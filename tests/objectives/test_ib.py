@@ -1,23 +1,34 @@
-"""The objective's algebra; tests/training/test_trainer.py compares the whole loss with a float64 reference."""
+"""The objective's arithmetic and its schedules."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from ibft.objectives.ib import bottleneck_loss, total_loss
+from ibft.objectives.ib import penalty, ramp, replaced_share
 
 
-def test_weights_multiply_the_terms_they_are_named_after() -> None:
-    assert bottleneck_loss(3.0, 50.0, beta=0.02) == 4.0
-    assert total_loss(1.0, 3.0, 50.0, alpha=0.5, beta=0.02) == 3.0
+def test_penalty_is_the_weighted_sum_and_carries_gradients() -> None:
+    kl, ce = torch.tensor(3.0, requires_grad=True), torch.tensor(5.0, requires_grad=True)
+    added = penalty(kl, ce, alpha=0.2, ce_weight=0.002)
+    added.backward()
+    assert added.item() == pytest.approx(0.61)
+    assert kl.grad.item() == pytest.approx(0.2)
+    assert ce.grad.item() == pytest.approx(0.002)
 
 
-def test_alpha_zero_is_the_plain_loss_exactly() -> None:
-    ce = torch.tensor(1.2345678)
-    assert torch.equal(total_loss(ce, torch.tensor(9.0), torch.tensor(5.0), alpha=0.0, beta=1.0), ce)
+def test_ramp_rises_over_its_share_and_stays() -> None:
+    assert [ramp(step, 10, 0.4) for step in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
 
 
-def test_gradients_carry_the_weights() -> None:
-    ce, kl, ce_bottleneck = (torch.tensor(value, requires_grad=True) for value in (1.0, 2.0, 3.0))
-    total_loss(ce, kl, ce_bottleneck, alpha=0.25, beta=0.5).backward()
-    assert [term.grad.item() for term in (ce, kl, ce_bottleneck) if term.grad is not None] == [1.0, 0.25, 0.125]
+@pytest.mark.parametrize(("num_steps", "share"), [(10, 0.0), (0, 0.5), (5, 0.1)])
+def test_no_ramp_where_there_is_nothing_to_ramp_over(num_steps: int, share: float) -> None:
+    assert ramp(0, num_steps, share) == 1
+
+
+def test_replaced_share_rises_holds_and_ends_at_zero() -> None:
+    shares = [replaced_share(step, 20, 0.6, 0.2) for step in range(20)]
+    assert shares[:4] == pytest.approx([0.15, 0.3, 0.45, 0.6])
+    assert shares[4:10] == pytest.approx([0.6] * 6)
+    assert shares[10:] == pytest.approx([0.6 * (1 - (step + 1) / 20) * 2 for step in range(10, 20)])
+    assert shares[-1] == 0

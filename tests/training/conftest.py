@@ -72,7 +72,9 @@ def make_trainer(
             "report_to": "none",
             "disable_tqdm": True,
         }
-        bottleneck = {"alpha": 0.1, "layer": 2, "bottleneck_dim": 16}
+        bottleneck = {"alpha": 0.1, "layer": 2}
+        if changes.get("form") != "entropy":
+            bottleneck["bottleneck_dim"] = 16
         arguments = SFTConfig(**(common | changes)) if plain else IBConfig(**(common | bottleneck | changes))
         return (SFTTrainer if plain else IBTrainer)(
             AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32),

@@ -27,7 +27,7 @@ class StopAfter(TrainerCallback):
 
 def state_of(trainer: Any) -> dict[str, torch.Tensor]:
     weights = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
-    return weights | {"noise": trainer._noise.get_state()}
+    return weights | {"noise": trainer._generator.get_state()}
 
 
 def test_resumed_run_equals_the_uninterrupted_one(make_trainer: Any, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_head_of_another_shape_is_refused(make_trainer: Any, tmp_path: Path) -> 
 
 
 def test_keeper_marks_last_and_keeps_one(make_trainer: Any, tmp_path: Path) -> None:
-    trainer = make_trainer(save_strategy="steps", save_steps=2)
+    trainer = make_trainer(save_strategy="steps", save_steps=2, max_steps=5)
     trainer.add_callback(CheckpointKeeper())
     trainer.train()
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-4"]
@@ -77,7 +77,7 @@ def test_keeper_marks_last_and_keeps_one(make_trainer: Any, tmp_path: Path) -> N
 
 
 def test_half_written_checkpoint_is_not_resumed_from(make_trainer: Any, tmp_path: Path) -> None:
-    trainer = make_trainer(save_strategy="steps", save_steps=2)
+    trainer = make_trainer(save_strategy="steps", save_steps=2, max_steps=5)
     trainer.add_callback(CheckpointKeeper())
     trainer.train()
     whole = tmp_path / "out" / "checkpoint-4"

@@ -39,9 +39,9 @@ def batch_of(trainer: Any, size: int = 4) -> dict[str, torch.Tensor]:
 def paper_loss_in_float64(trainer: Any, batch: dict[str, torch.Tensor], noise: torch.Generator) -> dict[str, float]:
     """The reference code's formula written out: full logits, all positions in the KL, torch.distributions."""
     model = trainer.model.get_base_model().double().eval()
-    head = trainer.bottleneck.double()
+    head = trainer.bottleneck.double()[0]
     output = model(batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True)
-    hidden = output.hidden_states[trainer.args.layer]
+    hidden = output.hidden_states[trainer.settings.layer]
     mean, logvar = head.mean(hidden), head.logvar(hidden).clamp(-4, 4)
     scale = (logvar / 2).exp()
     prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
@@ -63,7 +63,7 @@ def test_paper_form_equals_float64_reference(make_trainer: Any, alpha: float) ->
     batch = batch_of(trainer)
     assert (batch["attention_mask"] == 0).any()  # padding, which the KL counts
     noise = torch.Generator().manual_seed(0)
-    noise.set_state(trainer._noise.get_state())
+    noise.set_state(trainer._generator.get_state())
     trainer.model.eval()
     loss = trainer.compute_loss(trainer.model, dict(batch)).item()
     expected = paper_loss_in_float64(trainer, batch, noise)
@@ -179,7 +179,7 @@ def test_accumulated_small_batches_equal_one_large_batch(make_trainer: Any) -> N
     for name, weight in runs[0][0].items():
         torch.testing.assert_close(weight, runs[1][0][name], rtol=1e-4, atol=1e-6)
     for large, small in zip(runs[0][1], runs[1][1], strict=True):
-        for gauge in ("loss", "ce", "ib/kl", "ib/ce", "ib/loss"):
+        for gauge in ("loss", "ce", "ib/kl", "ib/ce", "ib/penalty"):
             assert small[gauge] == pytest.approx(large[gauge], rel=1e-4), gauge
 
 
@@ -187,8 +187,8 @@ def test_logged_loss_is_the_sum_of_its_parts(make_trainer: Any) -> None:
     trainer = make_trainer(alpha=0.3, beta=0.2, gradient_accumulation_steps=2, max_steps=2)
     trainer.train()
     for entry in trainer.state.log_history[:2]:
-        assert entry["ib/loss"] == pytest.approx(entry["ib/kl"] + 0.2 * entry["ib/ce"], rel=1e-5)
-        assert entry["loss"] == pytest.approx(entry["ce"] + 0.3 * entry["ib/loss"], rel=1e-5)
+        assert entry["ib/penalty"] == pytest.approx(0.3 * (entry["ib/kl"] + 0.2 * entry["ib/ce"]), rel=1e-5)
+        assert entry["loss"] == pytest.approx(entry["ce"] + entry["ib/penalty"], rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", ["text", "messages", "conversation", "tokens"])
@@ -227,7 +227,7 @@ def test_evaluation_adds_the_terms(make_trainer: Any, pairs: Dataset) -> None:
     trainer = make_trainer(trainer_arguments={"eval_dataset": pairs.select(range(3))}, alpha=2.0)
     metrics = trainer.evaluate()
     logged = trainer.state.log_history[-1]
-    assert metrics["eval_loss"] == pytest.approx(logged["eval_ce"] + 2.0 * logged["eval_ib/loss"], rel=1e-5)
+    assert metrics["eval_loss"] == pytest.approx(logged["eval_ce"] + logged["eval_ib/penalty"], rel=1e-5)
 
 
 def test_removed_bottleneck_leaves_an_ordinary_model(make_trainer: Any) -> None:
@@ -241,12 +241,12 @@ def test_removed_bottleneck_leaves_an_ordinary_model(make_trainer: Any) -> None:
     ("settings", "message"),
     [
         ({"layer": 4}, "layer is 4: this model has 4 layers, so layer must be from 1 to 3"),
-        ({"layer": 0}, "layer is 0: it must be at least 1"),
-        ({"alpha": -1.0}, "alpha is -1.0: a weight"),
+        ({"layer": 0}, "layer is 0: it must be an index from 1 up"),
+        ({"alpha": -1.0}, "alpha is -1.0: Expected"),
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"bottleneck_dim": 0}, "bottleneck_dim is 0"),
         ({"logvar_min": 5.0}, "logvar_min is 5.0"),
-        ({"form": "papre"}, "form is 'papre': known forms are paper"),
+        ({"form": "papre"}, "form is 'papre': known forms are paper, corrected"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is 0.1"),
         ({"peft_config": LoraConfig(target_modules=["q_proj"], bias="all")}, 'bias is "all"'),
         ({"trainer_arguments": {"compute_loss_func": lambda *_: 0}}, "compute_loss_func is set"),
@@ -266,5 +266,5 @@ def test_config_of_trl_is_refused(make_trainer: Any, pairs: Dataset) -> None:
 
 def test_defaults_are_the_papers() -> None:
     config = IBConfig("out", use_cpu=True, bf16=False)
-    assert (config.alpha, config.beta, config.layer, config.bottleneck_dim) == (0.1, 0.01, 20, 256)
+    assert (config.alpha, config.objective.ce_share, config.layer, config.bottleneck_dim) == (0.1, 0.01, 20, 256)
     assert (config.logvar_min, config.logvar_max, config.form) == (-4.0, 4.0, "paper")

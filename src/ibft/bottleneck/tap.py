@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from ibft.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["HiddenStateTap", "decoder_layers"]
+__all__ = ["HiddenStateTap", "decoder_layers", "final_norm"]
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -32,21 +33,46 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     )
 
 
+def final_norm(model: PreTrainedModel) -> nn.Module:
+    """The norm between the last layer and `lm_head`, whatever the architecture calls it.
+
+    Raises:
+        UserError: the decoder has no norm of its own.
+    """
+    decoder = model.get_decoder() or model
+    children: list[nn.Module] = list(decoder.children())
+    for module in reversed(children):
+        if "norm" in type(module).__name__.lower():
+            return module
+    raise UserError(
+        f"model: {type(model).__name__} has no norm before its lm_head, which this form of the bottleneck needs. "
+        "Use form: paper, or another model."
+    )
+
+
 class HiddenStateTap:
     """Holds the input of one layer: layer k's input is `hidden_states[k]`, the raw residual stream, (B, T, H).
 
-    Only the first firing after `arm` counts: gradient checkpointing runs the layer again in the backward, and
+    Only the first firing after `arm` is held: gradient checkpointing runs the layer again in the backward, and
     that recomputed tensor belongs to no graph. The tensor is kept as it is, so gradients flow through it.
+
+    With `replace`, the layer goes on with `replace(h)` instead, in every firing from `arm` to `disarm`: the
+    recomputation must see the same input as the first run. `replace` must give the same each time.
     """
 
     def __init__(self, layer: nn.Module) -> None:
         self._armed = False
         self._hidden: Tensor | None = None
+        self._replace: Callable[[Tensor], Tensor] | None = None
         self._handle = layer.register_forward_pre_hook(self._capture, with_kwargs=True)
 
-    def arm(self) -> None:
+    def arm(self, replace: Callable[[Tensor], Tensor] | None = None) -> None:
         """Take the layer's next input."""
-        self._armed, self._hidden = True, None
+        self._armed, self._hidden, self._replace = True, None, replace
+
+    def disarm(self) -> None:
+        """Let the layer's inputs pass."""
+        self._armed, self._hidden, self._replace = False, None, None
 
     def take(self) -> Tensor:
         """Hand out the captured hidden state and forget it."""
@@ -58,7 +84,13 @@ class HiddenStateTap:
         """Take the hook off the layer."""
         self._handle.remove()
 
-    def _capture(self, _layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def _capture(
+        self, _layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        hidden = arguments[0] if arguments else keywords["hidden_states"]
         if self._armed:
-            self._hidden = arguments[0] if arguments else keywords["hidden_states"]
-            self._armed = False
+            self._hidden, self._armed = hidden, False
+        if self._replace is None:
+            return None
+        replaced = self._replace(hidden)
+        return ((replaced, *arguments[1:]), keywords) if arguments else ((), {**keywords, "hidden_states": replaced})

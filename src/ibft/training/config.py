@@ -2,66 +2,95 @@
 
 from __future__ import annotations
 
-import math
+import typing
 from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
 from trl import SFTConfig
 
 from ibft.errors import UserError
+from ibft.recipe_objectives import IBObjective, LayerChoice
 
 __all__ = ["IBConfig"]
 
-FORMS = ("paper",)
+_DEFAULT = IBObjective()
+_FORMS: tuple[str, ...] = typing.get_args(typing.get_type_hints(IBObjective)["form"])
+
+
+def _setting(name: str, text: str) -> Any:
+    """A dataclass field with the objective's own default."""
+    return field(default=getattr(_DEFAULT, name), metadata={"help": text})
 
 
 @dataclass
 class IBConfig(SFTConfig):  # type: ignore[misc]
-    """Arguments of `IBTrainer`: everything `trl.SFTConfig` takes, and the bottleneck's settings.
+    """Arguments of `IBTrainer`: everything `trl.SFTConfig` takes, and the settings of an `IBObjective`.
 
-    Defaults of alpha, beta and layer: arXiv 2510.16022, appendix A. Of the others: the reference code
-    (OPTML-Group/MemorizationBarrier at 160d19d), whose alpha is 0.2.
-
-    Args:
-        alpha: weight of the bottleneck's loss; 0 trains exactly as `SFTTrainer` and still logs the gauges.
-        beta: weight of the cross-entropy through the bottleneck, inside the bottleneck's loss.
-        layer: index of `hidden_states`, from 1 to `num_hidden_layers` - 1 (0 would be the embeddings).
-        bottleneck_dim: dimensions of the code z.
-        logvar_min: lower clamp of the code's log-variance.
-        logvar_max: upper clamp of the code's log-variance.
-        form: how the terms are reduced; `paper` is the reference code's loss (see `ibft.objectives.ib`).
+    Names, defaults and sources are those of `ibft.recipe_objectives.IBObjective`, the frozen struct that `objective`
+    is; here they are flat, as TRL's parsers and users expect. `alpha=0` trains exactly as `SFTTrainer` and still
+    logs the gauges. `layer` may also be a string, such as `"0.5,20"`.
 
     Raises:
-        UserError: a value is out of range.
+        UserError: a value is out of range, or does nothing with this `form`.
     """
 
-    alpha: float = field(default=0.1, metadata={"help": "Weight of the bottleneck's loss; 0 is plain SFT."})
-    beta: float = field(default=0.01, metadata={"help": "Weight of the cross-entropy through the bottleneck."})
-    layer: int = field(default=20, metadata={"help": "Index of hidden_states: 1 to num_hidden_layers - 1."})
-    bottleneck_dim: int = field(default=256, metadata={"help": "Dimensions of the bottleneck's code."})
-    logvar_min: float = field(default=-4.0, metadata={"help": "Lower clamp of the code's log-variance."})
-    logvar_max: float = field(default=4.0, metadata={"help": "Upper clamp of the code's log-variance."})
-    form: str = field(default="paper", metadata={"help": "How the terms are reduced.", "choices": list(FORMS)})
+    form: str = field(
+        default=_DEFAULT.form, metadata={"help": "Which bottleneck: see docs/training.md.", "choices": list(_FORMS)}
+    )
+    alpha: float = _setting("alpha", "Weight of the bottleneck's loss; 0 is plain SFT.")
+    beta: float | None = _setting("beta", "Weight of the cross-entropy through the bottleneck.")
+    layer: int | float | str | list[LayerChoice] | tuple[LayerChoice, ...] = _setting(
+        "layer", "Index of hidden_states, fraction of the depth, or several of these."
+    )
+    bottleneck_dim: int = _setting("bottleneck_dim", "Dimensions of the bottleneck's code.")
+    logvar_min: float = _setting("logvar_min", "Lower clamp of the code's log-variance.")
+    logvar_max: float = _setting("logvar_max", "Upper clamp of the code's log-variance.")
+    kl_reduction: str = _setting("kl_reduction", "The KL over the code's dimensions: mean or sum.")
+    free_bits: float = _setting("free_bits", "Nats a dimension that cost nothing.")
+    warmup: float | None = _setting("warmup", "Share of all steps over which the bottleneck rises to full strength.")
+    predict_tokens: float = _setting("predict_tokens", "Share of tokens for the CE through the bottleneck.")
+    kl_target: float = _setting("kl_target", "Set point of the KL, nats a token (controlled).")
+    kl_gain_p: float = _setting("kl_gain_p", "Proportional gain of the controller (controlled).")
+    kl_gain_i: float = _setting("kl_gain_i", "Integral gain of the controller (controlled).")
+    replaced: float = _setting("replaced", "Largest share of h that is replaced (in_path).")
+    entropy_tokens: int = _setting("entropy_tokens", "Tokens in the entropy's matrix (entropy).")
+    adaptive: bool = _setting("adaptive", "Weigh each example's KL by the column `compression_weight`.")
 
     def __post_init__(self) -> None:
         """Check the bottleneck's settings, then do what TRL does."""
-        for name, value in (("alpha", self.alpha), ("beta", self.beta)):
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(
-                    f"{name} is {value}: a weight is a finite number from 0 up. The paper has 0.1 and 0.01."
-                )
-        for name, count in (("layer", self.layer), ("bottleneck_dim", self.bottleneck_dim)):
-            if count < 1:
-                raise UserError(f"{name} is {count}: it must be at least 1. The paper has layer 20, 256 dimensions.")
-        if not self.logvar_min < self.logvar_max:
-            raise UserError(
-                f"logvar_min is {self.logvar_min} and logvar_max {self.logvar_max}: the lower clamp must be below "
-                "the upper one. The reference code has -4 and 4."
-            )
-        if self.form not in FORMS:
-            raise UserError(f"form is {self.form!r}: known forms are {', '.join(FORMS)}.")
+        if self.form not in _FORMS:
+            raise UserError(f"form is {self.form!r}: known forms are {', '.join(_FORMS)}.")
+        settings = {name: getattr(self, name) for name in IBObjective.__struct_fields__ if name != "arm"}
+        settings["layer"] = _layers(self.layer)
+        try:
+            # Through `convert`, which checks ranges, where the struct's own constructor does not.
+            self.objective = msgspec.convert({"name": "ib", **settings}, IBObjective)
+        except msgspec.ValidationError as error:
+            what, _, where = str(error).partition(" - at `$.")
+            name = where.split("[")[0].rstrip("`")
+            raise UserError(f"{name} is {settings[name]!r}: {what}." if name else what) from None
         if self.label_smoothing_factor > 0:
             raise UserError(
                 f"label_smoothing_factor is {self.label_smoothing_factor}: TRL then computes the loss in a forward of "
                 "its own, which the bottleneck does not see. Set it to 0."
             )
         super().__post_init__()
+
+
+def _layers(layer: int | float | str | list[LayerChoice] | tuple[LayerChoice, ...]) -> LayerChoice | list[LayerChoice]:
+    """The layer or layers as the objective takes them; a command line's parser makes every number a float."""
+    if isinstance(layer, str):
+        try:
+            return _layers([float(text) for text in layer.split(",")])
+        except ValueError:
+            raise UserError(
+                f"layer is {layer!r}: give an index (20), a fraction of the depth (0.66), or both."
+            ) from None
+    if isinstance(layer, (list, tuple)):
+        return [_index_or_fraction(one) for one in layer]
+    return _index_or_fraction(layer)
+
+
+def _index_or_fraction(layer: LayerChoice) -> LayerChoice:
+    return int(layer) if layer >= 1 and layer == int(layer) else layer

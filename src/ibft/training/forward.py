@@ -7,57 +7,67 @@ the end of the wrapped model's forward.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from trl.trainer.utils import FusedCausalLMOutput
 
-from ibft.bottleneck.losses import cross_entropy_sum, kl_to_standard_normal, labelled_positions
-from ibft.bottleneck.module import Posterior, VariationalHead
-from ibft.bottleneck.tap import HiddenStateTap
+from ibft.bottleneck.module import VariationalHead
+from ibft.bottleneck.tap import HiddenStateTap, decoder_layers, final_norm
+from ibft.bottleneck.terms import Terms, average_terms, entropy_terms, replacement, variational_terms
+from ibft.projection import Projection
+from ibft.recipe_objectives import IBObjective
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["BottleneckForward", "BottleneckOutput", "OutputCapture"]
 
 
 @dataclass
 class BottleneckOutput(FusedCausalLMOutput):  # type: ignore[misc]
-    """TRL's output with the bottleneck's terms, each a float32 scalar.
+    """TRL's output with the bottleneck's terms, averaged over the tapped layers."""
 
-    `kl` is the mean over positions and dimensions, in nats; `ce_bottleneck_sum` is summed over labelled tokens,
-    in nats; `hidden_std` is the standard deviation of the tapped hidden state over all its entries.
-    """
-
-    kl: Tensor | None = None
-    ce_bottleneck_sum: Tensor | None = None
-    hidden_std: Tensor | None = None
+    terms: Terms | None = None
 
 
 class BottleneckForward:
-    """Hooks that run the side head in every forward of TRL's loss; any other forward is left alone.
+    """Hooks that compute the bottleneck's terms in every forward of TRL's loss; any other forward is left alone.
 
     Args:
         model: the model the trainer calls (PeftModel or plain).
-        layer: the module whose input is the hidden state h.
-        lm_head: the model's output projection, applied to h_bar without the final norm.
-        head: the variational head.
-        noise: generator of the code's noise, on the head's device; the global one is never drawn from, so that
-            dropout falls as it does without the bottleneck.
-        with_gradient: False computes the terms as gauges only.
+        base: the causal language model in it.
+        layers: indices of the tapped layers: layer k's input is the hidden state h.
+        heads: one variational head a layer; none for `form: entropy`.
+        settings: the objective.
+        generator: draws all that is random here, on the device of the heads; the global one is never drawn from, so
+            that dropout falls as it does without the bottleneck.
     """
+
+    replaced: float = 0.0
+    """`in_path`: the share of h that the next training forward replaces; set by the trainer."""
+
+    weights_BT: Tensor | None = None
+    """`adaptive`: the weight of each token's KL in the next forward; set by the trainer."""
 
     def __init__(
         self,
         model: nn.Module,
-        layer: nn.Module,
-        lm_head: nn.Module,
-        head: VariationalHead,
-        noise: torch.Generator,
-        with_gradient: bool,
+        base: PreTrainedModel,
+        layers: tuple[int, ...],
+        heads: nn.ModuleList,
+        settings: IBObjective,
+        generator: torch.Generator,
     ) -> None:
-        self._lm_head, self._head, self._noise = lm_head, head, noise
-        self._with_gradient = with_gradient
-        self._tap = HiddenStateTap(layer)
+        blocks = decoder_layers(base)
+        self._taps = [HiddenStateTap(blocks[layer]) for layer in layers]
+        self._heads, self._settings, self._generator = heads, settings, generator
+        self._base = base
+        # An identity where the norm is not applied: then a model without one can be trained, too.
+        self._final_norm = nn.Identity() if settings.form in ("paper", "entropy") else final_norm(base)
+        self._noise: list[Tensor | None] = [None] * len(layers)
         self._handles = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after, with_kwargs=True),
@@ -65,33 +75,64 @@ class BottleneckForward:
 
     def remove(self) -> None:
         """Take every hook off the model."""
-        self._tap.remove()
+        for tap in self._taps:
+            tap.remove()
         for handle in self._handles:
             handle.remove()
 
-    def _before(self, _model: nn.Module, _arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        if _is_loss_forward(keywords):
-            self._tap.arm()
+    def _before(self, model: nn.Module, _arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if not _is_loss_forward(keywords):
+            for tap in self._taps:
+                tap.disarm()
+            return
+        # In evaluation nothing is replaced: what is judged is the model that will be exported.
+        is_in_path = self._settings.form == "in_path" and model.training and self.replaced > 0
+        for index, tap in enumerate(self._taps):
+            self._noise[index] = None
+            tap.arm(self._replacer(index, keywords["labels"]) if is_in_path else None)
+
+    def _replacer(self, index: int, labels_BT: Tensor) -> Any:
+        """How tap `index` replaces its hidden state in this forward, with noise that is drawn now."""
+        device = self._generator.device
+        predicts_BT = F.pad(labels_BT[:, 1:] != -100, (0, 1)).to(device)
+        shape = (int(predicts_BT.sum()), self._settings.bottleneck_dim)
+        noise_ND = torch.randn(shape, generator=self._generator, device=device)
+        self._noise[index] = noise_ND
+        head, share = self._head(index), self.replaced
+
+        def replace(hidden_BTH: Tensor) -> Tensor:
+            return replacement(hidden_BTH, predicts_BT.to(hidden_BTH.device), head, noise_ND, share)
+
+        return replace
 
     def _after(self, _model: nn.Module, _arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
         if not _is_loss_forward(keywords):
             return None
-        hidden_BTH = self._tap.take().to(self._noise.device)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._with_gradient):
-            kl, ce_sum = self._terms(hidden_BTH, keywords["labels"])
-        return BottleneckOutput(
-            **output, kl=kl, ce_bottleneck_sum=ce_sum, hidden_std=hidden_BTH.detach().float().std(correction=0)
+        # alpha = 0: gauges only. Without gradients the head stays as it is and takes no share of the clipping norm.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._settings.alpha > 0):
+            terms = average_terms([self._terms(index, keywords["labels"]) for index in range(len(self._taps))])
+        return BottleneckOutput(**output, terms=terms)
+
+    def _terms(self, index: int, labels_BT: Tensor) -> Terms:
+        hidden_BTH = self._taps[index].take().to(self._generator.device)
+        if self._settings.form == "entropy":
+            return entropy_terms(hidden_BTH, labels_BT, self._settings, self._generator)
+        return variational_terms(
+            hidden_BTH,
+            labels_BT,
+            self._head(index),
+            Projection.of(self._base),
+            self._final_norm,
+            self._settings,
+            self._generator,
+            self._noise[index],
+            self.weights_BT,
         )
 
-    def _terms(self, hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
-        posterior = self._head.encode(hidden_BTH)
-        kl = kl_to_standard_normal(posterior.mean, posterior.logvar).mean()
-        # Only labelled positions are decoded: the others' noise and reconstruction would reach no loss.
-        mean_ND, targets_N = labelled_positions(posterior.mean, labels_BT)
-        logvar_ND, _ = labelled_positions(posterior.logvar, labels_BT)
-        noise_ND = torch.randn(mean_ND.shape, generator=self._noise, device=mean_ND.device)
-        reconstruction_NH = self._head.decode(Posterior(mean_ND, logvar_ND), noise_ND)
-        return kl, cross_entropy_sum(reconstruction_NH, targets_N, self._lm_head)
+    def _head(self, index: int) -> VariationalHead:
+        head = self._heads[index]
+        assert isinstance(head, VariationalHead)
+        return head
 
 
 def _is_loss_forward(keywords: dict[str, Any]) -> bool:
