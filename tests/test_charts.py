@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 
 import ibft.report
-from ibft.charts import THEME_CSS, Curve, Dot, curves_svg, density_svg, intervals_svg, themed
-from ibft.charts import _kernel_density as kernel_density
+from ibft.charts import (
+    MARKER_GLYPHS,
+    THEME_CSS,
+    Curve,
+    Dot,
+    curves_svg,
+    density_svg,
+    intervals_svg,
+    named_intervals_svg,
+    themed,
+)
+from ibft.charts.density import kernel_density
+from ibft.charts.style import legend_columns
 
 
 def all_charts() -> list[str]:
@@ -18,7 +29,10 @@ def all_charts() -> list[str]:
         density_svg({"train": [1.0, 2.0, 2.5], "control": [2.0, 4.0]}, "Min-20% Prob"),
         curves_svg({"ft": Curve([1, 2, 3], [3.0, 2.0, 1.5])}, "step", "loss", whole_x=True, styles=styles),
         curves_svg({"ft": Curve([1, 2], [3, 2], [(1, 4), (1, 3)])}, "m", "Pass (%)", is_percentage=True),
+        curves_svg({"ft": Curve([1, 2, 3], [0, 1e-5, 500])}, "step", "ratio", is_log=True, limits=(10, 0.01)),
+        curves_svg({"ft": Curve([1, 2], [3, 2])}, "step", "KL", targets={"ft": Curve([2], [1])}, styles=styles),
         intervals_svg({"Pass@1": {"base": Dot(0, (0, 0)), "ft": Dot(40, None)}}, "%", styles=styles),
+        named_intervals_svg({"base": Dot(0, (0, 0)), "ft": Dot(40, None)}, "Pass@1 (%)", styles=styles),
     ]
 
 
@@ -39,9 +53,15 @@ def test_a_themed_chart_has_no_color_of_its_own() -> None:
 
 
 def test_series_differ_by_line_style_and_marker_too() -> None:
-    curves = {name: Curve([1, 2], [1, index]) for index, name in enumerate("abcdef")}
-    dashes = set(re.findall(r"stroke-dasharray: [^;\"]*", curves_svg(curves, "step", "loss")))
-    assert len(dashes) == 5  # and one solid line
+    names = "abcdefghij"
+    curves = {name: Curve([1, 2], [1, index]) for index, name in enumerate(names)}
+    svg = curves_svg(curves, "step", "loss")
+    assert len(set(re.findall(r"stroke-dasharray: [^;\"]*", svg))) == 9  # and one solid line
+    colors = set(re.findall(r"--series-\d+", themed(svg)))
+    assert len(colors) == len(names) == len(set(MARKER_GLYPHS))
+    drawn = [curves_svg({"x": Curve([1], [1])}, "step", "loss", styles={"x": index}) for index in range(len(names))]
+    shapes = {re.findall(r'<defs>\s*<path id="[^"]*" d="([^"]*)"', one)[-1] for one in drawn}
+    assert len(shapes) == len(names)
     svg = intervals_svg({"Pass@1": {"a": Dot(1, None), "b": Dot(2, None)}}, "%", styles={"a": 0, "b": 1})
     assert len(set(re.findall(r'xlink:href="#([^"]*)"', svg))) >= 3  # a tick and two different markers
 
@@ -79,6 +99,51 @@ def test_many_series_with_long_names_keep_the_legend_inside() -> None:
         assert 0 < y < height / 2
 
 
+def test_a_log_axis_has_plain_numbers_and_its_limits_right_across() -> None:
+    curve = Curve([1, 2, 3, 4], [0.0, 0.00002, 3, 4e7])
+    svg = curves_svg({"ib": curve}, "step", "ratio", is_log=True, limits=(10, 0.01))
+    root = ElementTree.fromstring(svg)
+    numbers = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    ticks = [float(text.replace(",", "")) for text in numbers if re.fullmatch(r"[\d.,]+", text)]
+    assert max(ticks) > 1000
+    assert f"{max(ticks):,.0f}" in numbers
+    assert min(ticks) < 0.001
+    assert not any("e" in text for text in numbers if text[:1].isdigit())
+    without = curves_svg({"ib": curve}, "step", "ratio", is_log=True)
+    assert svg.count('clip-path="url(') == without.count('clip-path="url(') + 2
+
+
+def test_a_limit_outside_the_data_is_shown() -> None:
+    svg = curves_svg({"ib": Curve([1, 2], [0.5, 2])}, "step", "ratio", is_log=True, limits=(10, 0.01))
+    assert {">10<", ">0.01<"} <= set(re.findall(r">[\d.]+<", svg))
+
+
+def test_a_target_is_thin_and_in_the_color_of_its_series() -> None:
+    curves = {name: Curve([1, 2], [30, 31]) for name in ("ib", "second")}
+    svg = curves_svg(curves, "step", "KL", styles={"ib": 2, "second": 3}, targets={"second": Curve([1, 2], [30, 30])})
+    lines = re.findall(r'style="fill: none; ([^"]*)stroke: (#\w+)(?:; stroke-width: ([\d.]+))?', svg)
+    thin = [color for _, color, width in lines if width == "0.8"]
+    of_series = [color for dashes, color, width in lines if width == "1.8"]
+    assert of_series[1] in thin
+    assert of_series[0] not in thin
+
+
+@pytest.mark.parametrize("number", [1, 4, 5, 10])
+def test_the_legend_is_as_wide_as_its_names_need(number: int) -> None:
+    lengths = [4, 2, 2, 13, 3, 5, 4, 4, 3, 3][:number]
+    columns = legend_columns(lengths)
+
+    def fits(candidate: int) -> bool:
+        # As matplotlib fills them: the first columns are one longer.
+        parts = np.array_split(lengths, candidate)
+        return sum(max(part) + 6 for part in parts) <= 46
+
+    assert fits(columns)
+    assert not any(fits(more) for more in range(columns + 1, number + 1))
+    assert legend_columns([60]) == 1
+    assert legend_columns([60, 60]) == 1
+
+
 def luminance(color: str) -> float:
     channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
@@ -97,11 +162,11 @@ def test_colors_have_enough_contrast_in_both_modes(mode: int) -> None:
     backgrounds = [re.findall(rf"--{name}: (#\w{{6}})", template)[mode] for name in ("page", "panel")]
     colors = {
         name: found[mode]
-        for name in ["ink", "muted", *(f"series-{i}" for i in range(1, 7))]
+        for name in ["ink", "muted", *(f"series-{i}" for i in range(1, 11))]
         if (found := re.findall(rf"--{name}:(#\w{{6}})", THEME_CSS))
     }
     text = {name: re.findall(rf"--{name}: (#\w{{6}})", template)[mode] for name in ("link", "good", "bad")}
-    assert len(colors) == 8
+    assert len(set(colors.values())) == 12
     for background in backgrounds:
         for name, color in {**colors, **text}.items():
             assert contrast(color, background) >= (3 if name.startswith("series") else 4.5), (name, background)

@@ -7,17 +7,33 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
-__all__ = ["Task", "enable", "task"]
+__all__ = ["Task", "enable", "task", "warn"]
 
 _enabled = False
+_bar_console: Console | None = None
+"""Where the innermost running bar is drawn: whatever else is printed there appears above it."""
+_warned: set[str] = set()
 
 
 def enable() -> None:
     """Show progress on the terminal from now on. Library use stays silent without this call."""
     global _enabled
     _enabled = True
+    _warned.clear()
+
+
+def warn(title: str, text: str) -> None:
+    """Print a paragraph that must not be missed, above the running bar if there is one; once for each title."""
+    if not _enabled or title in _warned:
+        return
+    _warned.add(title)
+    from rich.console import Console
+    from rich.text import Text
+
+    (_bar_console or Console(stderr=True)).print(Text.assemble((f"{title}: ", "bold yellow"), text))
 
 
 class Task:
@@ -67,6 +83,11 @@ def task(description: str, total: int | None, done: int = 0) -> Iterator[Task]:
         console=Console(stderr=True),
         transient=total is None,
     )
-    with progress:
-        task_id = progress.add_task(description, total=total, completed=done, note="")
-        yield Task(progress, task_id)
+    global _bar_console
+    outer, _bar_console = _bar_console, progress.console
+    try:
+        with progress:
+            task_id = progress.add_task(description, total=total, completed=done, note="")
+            yield Task(progress, task_id)
+    finally:
+        _bar_console = outer

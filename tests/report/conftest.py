@@ -10,9 +10,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ibft.metrics.alarms import find_alarms
 from ibft.metrics.pass_at_k import Count
 from ibft.metrics.summary import Metrics, summarize
 from ibft.recipe import GenerateConfig, ProblemsConfig, Recipe, ReportConfig
+from ibft.recipe_objectives import (
+    ASFTObjective,
+    DFTObjective,
+    EAFTObjective,
+    FTKLObjective,
+    FTObjective,
+    GEMObjective,
+    IBObjective,
+    Objective,
+    STMObjective,
+)
 from ibft.rows import Problem, Result, Sample, Score, TrainingLog, write_rows
 from ibft.runs import RunFolder
 
@@ -39,6 +51,33 @@ def full_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return write_run(tmp_path_factory.mktemp("full"), tallies, k=(1, 5, 10), with_training=True, with_scan=True)
 
 
+NINE = (
+    FTObjective(),
+    IBObjective(),
+    IBObjective(arm="ib-controlled", form="controlled"),
+    DFTObjective(),
+    FTKLObjective(),
+    ASFTObjective(),
+    EAFTObjective(),
+    GEMObjective(),
+    STMObjective(),
+)
+
+
+@pytest.fixture(scope="session")
+def nine_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Nine objectives beside the base model, of different strength; `ib` collapses, `ib-controlled` does not."""
+    rng = random.Random(1)
+    names = ["base", *(objective.arm for objective in NINE)]
+    tallies = {
+        name: [
+            sum(rng.random() < 0.15 + 0.03 * index for _ in range(5)) if rng.random() < 0.5 else 0 for _ in range(60)
+        ]
+        for index, name in enumerate(names)
+    }
+    return write_run(tmp_path_factory.mktemp("nine"), tallies, with_training=True, with_scan=True, objectives=NINE)
+
+
 def write_run(
     output: Path,
     tallies: Tallies,
@@ -48,6 +87,7 @@ def write_run(
     completion: str = "    return sorted(items)\n",
     with_training: bool = False,
     with_scan: bool = False,
+    objectives: tuple[Objective, ...] = (FTObjective(), IBObjective()),
 ) -> RunFolder:
     """Write the stages `generate` and `judge`, and if asked `scan` and `train`, as the real stages do."""
     output.mkdir(parents=True, exist_ok=True)
@@ -63,6 +103,7 @@ def write_run(
     recipe = Recipe(
         name="fake",
         output=str(output),
+        objective=objectives,
         problems=ProblemsConfig(source=str(source)),
         generate=GenerateConfig(num_samples=num_samples),
         report=ReportConfig(k=k, bootstrap_resamples=1000, max_shown_samples=6),
@@ -71,8 +112,8 @@ def write_run(
     for arm, tally in tallies.items():
         _write_judged(run, arm, tally, num_samples, completion)
     if with_training:
-        for arm in recipe.arms[1:]:
-            _write_training(run, arm)
+        for objective in objectives:
+            _write_training(run, objective)
     if with_scan:
         _write_scan(run)
     return run
@@ -109,8 +150,8 @@ def _write_judged(run: RunFolder, arm: str, tally: list[int], num_samples: int, 
         (folder / "metrics.json").write_bytes(metrics.to_json())
 
 
-def _write_training(run: RunFolder, arm: str) -> None:
-    rng = random.Random(arm)
+def _write_training(run: RunFolder, objective: Objective) -> None:
+    rng = random.Random(objective.arm)
     rows = []
     for step in range(1, 121):
         ce = 0.9 + 1.1 * math.exp(-step / 30) + rng.gauss(0, 0.05)
@@ -120,10 +161,14 @@ def _write_training(run: RunFolder, arm: str) -> None:
             "learning_rate": 2e-4 * math.cos(step / 120 * math.pi / 2),
             "epoch": step / 120,
         }
-        if arm == "ib":
-            kl = 40 * math.exp(-step / 40) + rng.random()
-            metrics |= {"ce": ce, "loss": ce + 0.1 * kl, "ib/kl": kl, "ib/ce": ce * 2, "ib/loss": kl + 0.02 * ce}
+        if isinstance(objective, IBObjective):
+            metrics |= _gauges(objective, step, ce, rng)
+        elif not isinstance(objective, FTObjective):
+            metrics |= {"ce": ce, "loss": ce * 0.4 + rng.random() * 0.1}
         rows.append(TrainingLog(step, metrics))
+    alarms = []
+    if isinstance(objective, IBObjective):
+        alarms = find_alarms(rows, bottleneck_dim=objective.bottleneck_dim, form=objective.form)
     summary = {
         "steps": 120,
         "examples": 1394,
@@ -132,10 +177,42 @@ def _write_training(run: RunFolder, arm: str) -> None:
         "seconds": 183.4,
         "peak_memory_mib": 2913.2,
         "final_loss": 0.91,
+        "alarms": alarms,
     }
-    with run.stage(f"train/{arm}", {"train": run.recipe.train}).work() as folder:
+    with run.stage(f"train/{objective.arm}", {"train": run.recipe.train}).work() as folder:
         write_rows(folder / "log.jsonl", rows)
         (folder / "summary.json").write_bytes(msgspec.json.encode(summary))
+
+
+def _gauges(objective: IBObjective, step: int, ce: float, rng: random.Random) -> dict[str, float | None]:
+    """`controlled` holds its set point; any other form is overloaded at first and collapses at the end."""
+    noise = math.exp(rng.gauss(0, 0.1))
+    gauges: dict[str, float | None]
+    if objective.form == "controlled":
+        target = math.exp(max(0.0, 1 - step / 12) * math.log(66) + min(1.0, step / 12) * math.log(objective.kl_target))
+        kl, ratio, alpha, units = target * noise, 0.8 * noise, 0.1 * (1 + step / 60), 180 + 5 * noise
+        gauges = {"ib/kl_target": target}
+    else:
+        kl = 264_000 * math.exp(-step / 6) * noise
+        ratio, alpha, units = min(630.0, kl / 200), objective.alpha, 256 / (1 + 1 / kl)
+        gauges = {}
+    kl_dim = kl / objective.bottleneck_dim
+    ce_bottleneck = 3 + 7 * math.exp(-step / 30)
+    penalty = alpha * (kl_dim + 0.01 * ce_bottleneck)
+    return gauges | {
+        "ce": ce,
+        "loss": ce + penalty,
+        "ib/kl": kl_dim,
+        "ib/ce": ce_bottleneck,
+        "ib/penalty": penalty,
+        "ib/hidden_std": 9 + 66 * math.exp(-step / 15),
+        "ib/kl_per_token": kl,
+        "ib/kl_per_dim": kl_dim,
+        "ib/active_units": units,
+        "ib/grad_ratio": ratio,
+        "ib/accuracy": 0.4 * (1 - math.exp(-step / 40)) * noise,
+        "ib/alpha": alpha,
+    }
 
 
 def _write_scan(run: RunFolder) -> None:

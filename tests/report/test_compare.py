@@ -10,10 +10,21 @@ import pytest
 from ibft.errors import UserError
 from ibft.metrics.summary import Metric, Metrics
 from ibft.recipe import GenerateConfig, Recipe, ReportConfig
+from ibft.recipe_objectives import (
+    ASFTObjective,
+    DFTObjective,
+    EAFTObjective,
+    FTObjective,
+    GEMObjective,
+    STMObjective,
+)
 from ibft.report.compare import Comparison, compare, comparison_rows
 from ibft.runs import RunFolder
 
 MakeRun = Callable[..., RunFolder]
+
+
+SIX = (FTObjective(), DFTObjective(), ASFTObjective(), EAFTObjective(), GEMObjective(), STMObjective())
 
 
 def compare_run(run: RunFolder, **changes: object) -> Comparison:
@@ -64,6 +75,45 @@ def test_two_arms_may_beat_the_third_together(make_run: MakeRun) -> None:
     assert comparison.candidates == ["ft", "ib"]
     assert "ib beats base on Pass@1 by +50.5 points" in comparison.verdict
     assert "ib and ft cannot be told apart" in comparison.verdict
+
+
+def tallies_of_seven(best: list[int], others: list[int]) -> dict[str, list[int]]:
+    return {"base": others, "ft": best, **dict.fromkeys(("dft", "asft", "eaft", "gem", "stm"), others)}
+
+
+def test_many_beaten_arms_are_summed_up(make_run: MakeRun) -> None:
+    tallies = tallies_of_seven([5] * 20 + [0] * 20, [0] * 40) | {"gem": [5] * 10 + [0] * 30}
+    comparison = compare_run(make_run(tallies, objectives=SIX))
+    assert comparison.headline == "Ship ft."
+    assert comparison.verdict == (
+        "On 40 problems × 5 samples (temperature 0.2), "
+        "ft beats base, dft, asft, eaft, gem and stm on Pass@1 by +25.0 to +50.0 points."
+    )
+    assert len(comparison.differences) == 21
+    assert any(note.startswith("7 arms are compared without a correction") for note in comparison.notes)
+
+
+def test_many_arms_that_are_not_separated_are_summed_up(make_run: MakeRun) -> None:
+    tallies = tallies_of_seven([5, 0] * 19 + [5, 5], [0, 5] * 20) | {"gem": [0, 5] * 19 + [0, 4]}
+    comparison = compare_run(make_run(tallies, objectives=SIX))
+    assert comparison.headline == "These data do not separate the arms."
+    assert comparison.verdict.endswith(
+        "ft cannot be told apart from base, dft, asft, eaft, gem or stm (differences of +2.5 to +3.0 points)."
+    )
+    assert comparison.advice.count("to tell ft from gem") == 1
+    assert "The other 5 differences are no larger and take no fewer." in comparison.advice
+
+
+def test_few_arms_get_no_warning_of_their_number(make_run: MakeRun) -> None:
+    assert compare_run(make_run({"base": [0] * 8, "ft": [1] * 8})).notes == ["Not judged yet: ib."]
+
+
+def test_alarms_of_the_training_are_in_the_comparison(make_run: MakeRun) -> None:
+    comparison = compare_run(make_run({"base": [0], "ft": [1], "ib": [1]}, with_training=True))
+    assert {name: [alarm.kind for alarm in found] for name, found in comparison.alarms.items()} == {
+        "ib": ["overload", "collapse"]
+    }
+    assert [note.split(" from step")[0] for note in comparison.notes] == ["ib: overload", "ib: collapse"]
 
 
 @pytest.mark.parametrize(("num_differing", "is_separated"), [(1, False), (5, False), (6, True)])

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
+from ibft.cli import _print_comparison
 from ibft.recipe import GenerateConfig, ReportConfig, dump_recipe, load_recipe
 from ibft.report.compare import Comparison, compare
 from ibft.report.stage import render, report
@@ -95,7 +96,7 @@ def test_the_page_loads_nothing(full_page: str) -> None:
 def test_the_page_is_accessible(full_page: str) -> None:
     page = Page(full_page)
     charts = page.attributes("svg")
-    assert len(charts) == 11
+    assert len(charts) == 17
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     assert all(header.get("scope") in ("col", "row") for header in page.attributes("th"))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
@@ -125,12 +126,116 @@ def test_every_k_is_shown_and_an_undefined_one_with_its_reason(full_page: str) -
 
 
 def test_all_stages_are_shown(full_page: str) -> None:
-    for text in ("KL to the prior", "Learning rate", "181,240", "Min-20% Prob", "not proof of membership"):
+    for text in (
+        "KL to the prior",
+        "Active units",
+        "Learning rate",
+        "181,240",
+        "Min-20% Prob",
+        "not proof of membership",
+    ):
         assert text in full_page
     assert "71% by Min-K% Prob" in full_page
     assert "Training of ft: 213 longer than 200 tokens" in full_page
     assert "Scan, train set: 213 longer than 200 tokens" in full_page
     assert "bootstrap_resamples: 1000" in full_page  # the resolved recipe
+
+
+@pytest.fixture(scope="module")
+def nine_page(nine_run: RunFolder) -> str:
+    return read(nine_run)
+
+
+def section(page: str, name: str) -> str:
+    return page[page.index(f'<section aria-labelledby="{name}">') :].split("</section>")[0]
+
+
+def test_alarms_stand_at_the_head_of_the_training_in_the_notes_and_in_the_json(nine_run: RunFolder) -> None:
+    page = read(nine_run)
+    training = section(page, "training")
+    boxes = re.findall(r'<div class="alarm">.*?</div>', training, re.DOTALL)
+    assert [re.findall(r"</span> (\w+)</strong>", box) for box in boxes] == [["Overload"], ["Collapse"]]
+    assert all("▲</span> ib</span>" in box and "Remedy: " in box for box in boxes)
+    assert training.index('<div class="alarm">') < training.index("<table") < training.index("<svg")
+    notes = page[: page.index("<table")]
+    assert "<li>ib: overload from step 1 to " in notes
+    assert "<li>ib: collapse from step " in notes
+    written = msgspec.json.decode((nine_run.path / "report" / "report.json").read_bytes())
+    assert list(written["alarms"]) == ["ib"]
+    assert [alarm["kind"] for alarm in written["alarms"]["ib"]] == ["overload", "collapse"]
+
+
+def test_an_arm_whose_summary_knows_no_alarms_has_none(make_run: MakeRun) -> None:
+    run = make_run(TALLIES, with_training=True)
+    (run.path / "train" / "ib" / "summary.json").write_text('{"steps": 120}')
+    assert '<div class="alarm">' not in read(run)
+
+
+def test_the_gauges_have_their_own_heading_limits_and_set_point(nine_page: str, full_page: str) -> None:
+    training = section(nine_page, "training")
+    head, gauges = training.split("<h3>Does the bottleneck work?</h3>")
+    gauges, more = gauges.split("<details>")
+    titles = re.findall(r'aria-label="(.*?) over optimizer step', gauges)
+    assert [title.split(" (")[0] for title in titles] == [
+        "KL to the prior",
+        "Gradient into the LoRA: bottleneck / CE",
+        "Active units",
+        "Accuracy of the decoded code",
+    ]
+    assert head.count("<svg") == 4
+    assert more.count("<svg") == 5
+    ratio = gauges[gauges.index("Gradient into") :].split("</svg>")[0]
+    assert len(re.findall(r"stroke-dasharray: [^;]*; stroke-dashoffset: 0; stroke: var\(--muted\)", ratio)) == 2
+    thin = r"stroke: var\(--series-4\); stroke-width: 0.8"  # ib-controlled is the fourth arm
+    kl = gauges.split("</svg>")[0]
+    assert re.search(thin, kl)
+    assert not re.search(thin, section(full_page, "training"))
+
+
+def test_many_arms_have_a_row_each_and_their_pairs_are_sorted(nine_page: str, nine_run: RunFolder) -> None:
+    page = Page(nine_page)
+    assert page.open == []
+    arms = nine_run.recipe.arms
+    main, training = re.findall(r'<table class="arms">.*?</table>', nine_page, re.DOTALL)
+    for table, names in ((main, arms), (training, arms[1:])):
+        assert re.findall(r'<tr><th scope="row">.*?</span> ([\w-]+)</span></th>', table) == list(names)
+        widths = [row.count("<td") + row.count("<th") for row in table.split("<tr>")[1:]]
+        assert len(set(widths)) == 1
+    classes = re.findall(r'class="arm (arm-\d+)"', main)
+    assert len(set(classes)) == len(arms) == 10
+    assert all(f".{name} > span" in nine_page for name in classes)
+    shown, others = section(nine_page, "metrics").split("<summary>The other 36 pairs</summary>")
+    pairs = re.findall(r'<th scope="row">([\w-]+) − ([\w-]+)</th>', shown)
+    assert len(pairs) == 9
+    assert len(set.intersection(*map(set, pairs))) == 1
+    assert len(re.findall(r'<th scope="row">[\w-]+ − [\w-]+</th>', others)) == 36
+    assert "10 arms are compared without a correction" in nine_page
+
+
+def test_a_reason_that_many_arms_share_is_said_once(make_run: MakeRun, nine_run: RunFolder) -> None:
+    names = nine_run.recipe.arms[1:]
+    run = make_run({name: [3] for name in names}, k=(1, 10), objectives=nine_run.recipe.objective)
+    [table] = re.findall(r'<table class="arms">.*?</table>', read(run), re.DOTALL)
+    assert table.count("fewer than 10 samples") == 2  # Pass@10 and Pass@10^(10)
+    assert table.count('<td rowspan="9">') == 2
+    rows = table.split("<tr>")[2:]
+    assert [row.count("<td") for row in rows] == [rows[1].count("<td") + 2, *[rows[1].count("<td")] * 8]
+
+
+def test_the_terminal_shows_many_arms_whole(
+    nine_run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    comparison = compare(nine_run.recipe, nine_run)
+    _print_comparison(comparison)
+    table = capsys.readouterr().out.split("All arms alike: ")[0]
+    assert [line.split()[0] for line in table.splitlines()[1:]] == list(nine_run.recipe.arms)
+    assert "…" not in table
+    # Arms that do not differ in anything still have their lines.
+    arms = [msgspec.structs.replace(comparison.arms[0], name=f"arm-{i}") for i in range(6)]
+    _print_comparison(msgspec.structs.replace(comparison, arms=arms))
+    table = capsys.readouterr().out.split("All arms alike: ")[0]
+    assert [line.split()[0] for line in table.splitlines() if line.strip()] == [arm.name for arm in arms]
 
 
 def test_missing_stages_are_said_to_be_missing(make_run: MakeRun) -> None:

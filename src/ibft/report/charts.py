@@ -2,32 +2,107 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from ibft.charts import Curve, Dot, curves_svg, density_svg, intervals_svg, themed
+from ibft.charts import Curve, Dot, curves_svg, density_svg, intervals_svg, named_intervals_svg, themed
+from ibft.metrics.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
 from ibft.metrics.pass_at_k import metric_name
 from ibft.metrics.summary import Metric
 from ibft.report.compare import Comparison
 from ibft.report.evidence import Scan, TrainedArm
-from ibft.rows import Score, TrainingLog
+from ibft.rows import Score
 
-__all__ = ["Chart", "metric_charts", "metric_label", "scan_charts", "training_charts"]
+__all__ = ["Chart", "TrainingCharts", "metric_charts", "metric_label", "scan_charts", "training_charts"]
+
+_MAX_ARMS_TOGETHER = 4
+"""With more arms, each metric has a chart of its own with the arms' names on the axis, and curves are smoothed."""
+_MAX_SMOOTHED_POINTS = 25
 
 _SUPERSCRIPTS = str.maketrans("0123456789()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾")
 
-_TRAINING_METRICS = {
-    "loss": ("Training loss (nats a token)", "The whole loss that is minimized, so an arm's extra terms count in it."),
-    "ce": (
-        "Cross-entropy (nats a token)",
-        "Without an arm's extra terms, so the arms can be compared.",
+Axis = Literal["plain", "wide", "log", "percent"]
+"""`wide` turns logarithmic where the values span more than two decades."""
+
+
+class _Gauge(NamedTuple):
+    """How one of the logged metrics is drawn."""
+
+    name: str
+    title: str
+    caption: str
+    axis: Axis = "plain"
+
+
+_LOSSES = (
+    _Gauge(
+        "loss",
+        "Training loss (nats a token)",
+        "The whole loss that is minimized, so an arm's extra terms count in it.",
+        "wide",
     ),
-    "ib/kl": ("KL to the prior (nats)", "How much the bottleneck lets through."),
-    "ib/ce": ("Cross-entropy through the bottleneck", "In nats a token."),
-    "ib/loss": ("Bottleneck loss", "KL plus beta times the cross-entropy through the bottleneck, before alpha."),
-    "grad_norm": ("Gradient norm", "Before clipping."),
-    "learning_rate": ("Learning rate", "The schedule as it was applied."),
-}
+    _Gauge("ce", "Cross-entropy (nats a token)", "Without an arm's extra terms, so the arms can be compared."),
+    _Gauge("grad_norm", "Gradient norm", "Before clipping.", "wide"),
+    _Gauge("learning_rate", "Learning rate", "The schedule as it was applied."),
+)
+_GAUGES = (
+    _Gauge(
+        "ib/kl_per_token",
+        "KL to the prior (nats a response token)",
+        "What the code says about its input, at most. Good: it falls and stays above 0.1, below which the bottleneck "
+        "is closed; with form: controlled it follows its set point, the thin line.",
+        "wide",
+    ),
+    _Gauge(
+        "ib/grad_ratio",
+        "Gradient into the LoRA: bottleneck / CE",
+        f"Good: between the dashed lines. Above {OVERLOAD_RATIO:g} the bottleneck is nearly the whole update, below "
+        f"{COLLAPSE_RATIO:g} it does not act on the model.",
+        "log",
+    ),
+    _Gauge(
+        "ib/active_units",
+        "Active units (dimensions)",
+        "Dimensions of the code with more than 0.01 nats. Good: tens of them; none means that the head has closed the "
+        "bottleneck by itself.",
+    ),
+    _Gauge(
+        "ib/accuracy",
+        "Accuracy of the decoded code (%)",
+        "How often the code alone predicts the next token. Good: it rises, so what is kept is what the task needs.",
+        "percent",
+    ),
+)
+_MORE_GAUGES = (
+    _Gauge(
+        "ib/alpha",
+        "Weight of the bottleneck (alpha)",
+        "Constant after the warm-up, or what the controller set. Good: it levels off; a weight that keeps climbing or "
+        "falling means that the set point cannot be held.",
+        "wide",
+    ),
+    _Gauge(
+        "ib/hidden_std",
+        "Scale of the hidden state",
+        "Standard deviation of h. Good: it stays; a fall means that the penalty shrinks activations rather than "
+        "choosing among them.",
+        "wide",
+    ),
+    _Gauge(
+        "ib/replaced",
+        "Share of h that is replaced (%)",
+        "Good: back at 0 by the end, since the exported model has no head.",
+        "percent",
+    ),
+    _Gauge("ib/entropy", "Entropy of the hidden states (nats)", "Good: it falls without a rise of the cross-entropy."),
+    _Gauge("ib/kl", "KL as the loss has it (nats)", "Reduced over positions and dimensions as the form does.", "wide"),
+    _Gauge("ib/ce", "Cross-entropy through the bottleneck", "In nats a token. Good: it falls.", "wide"),
+    _Gauge("ib/penalty", "Penalty (nats a token)", "What the bottleneck adds to the loss in all.", "wide"),
+)
+_LIMITS = {"ib/grad_ratio": (OVERLOAD_RATIO, COLLAPSE_RATIO)}
+_TARGETS = {"ib/kl_per_token": "ib/kl_target"}
 
 
 class Chart(NamedTuple):
@@ -35,6 +110,14 @@ class Chart(NamedTuple):
 
     svg: str
     caption: str
+
+
+class TrainingCharts(NamedTuple):
+    """The training section's charts; of a bottleneck's gauges, those that tell whether it works stand apart."""
+
+    losses: list[Chart]
+    gauges: list[Chart]
+    more_gauges: list[Chart]
 
 
 def metric_label(name: str) -> str:
@@ -51,13 +134,15 @@ def metric_charts(comparison: Comparison, styles: Mapping[str, int]) -> list[Cha
     if not rows:
         return []
     judged = {arm.name: styles[arm.name] for arm in comparison.arms}
-    charts = [
-        Chart(
-            themed(intervals_svg(rows, "% of problems", styles=judged)),
-            "Estimates with 95% bootstrap intervals over problems. Undefined metrics are left out here; "
-            "the table says why.",
-        )
-    ]
+    caption = "Estimates with 95% bootstrap intervals over problems."
+    if len(judged) <= _MAX_ARMS_TOGETHER:
+        caption += " Undefined metrics are left out here; the table says why."
+        charts = [Chart(themed(intervals_svg(rows, "% of problems", styles=judged)), caption)]
+    else:
+        charts = [
+            Chart(themed(named_intervals_svg(dots, f"{label} (% of problems)", styles=judged)), caption)
+            for label, dots in rows.items()
+        ]
     sizes = [k for k in comparison.k if k > 1 and _dots(comparison, metric_name(k))]
     if sizes:
         charts.append(_consistency_chart(comparison, max(sizes), judged))
@@ -66,7 +151,7 @@ def metric_charts(comparison: Comparison, styles: Mapping[str, int]) -> list[Cha
 
 def training_charts(
     trained: Sequence[TrainedArm], styles: Mapping[str, int], plain_arms: Collection[str]
-) -> list[Chart]:
+) -> TrainingCharts:
     """A chart for each known metric that at least one arm has logged.
 
     Args:
@@ -74,16 +159,39 @@ def training_charts(
         styles: arm to the number of its color and marker.
         plain_arms: whose loss is the plain cross-entropy: beside an arm that logs `ce`, theirs is drawn, too.
     """
-    charts = []
-    for name, (title, caption) in _TRAINING_METRICS.items():
-        curves = {arm.name: curve for arm in trained if (curve := _curve(arm.log, name)) is not None}
-        if name == "ce" and curves:
-            plain = {arm.name: _curve(arm.log, "loss") for arm in trained if arm.name in plain_arms}
-            curves = {name: curve for name, curve in plain.items() if curve is not None} | curves
-        if curves:
-            svg = curves_svg(curves, "optimizer step", title, whole_x=True, styles=styles)
-            charts.append(Chart(themed(svg), caption))
-    return charts
+    groups = [
+        [chart for gauge in group if (chart := _training_chart(gauge, trained, styles, plain_arms)) is not None]
+        for group in (_LOSSES, _GAUGES, _MORE_GAUGES)
+    ]
+    return TrainingCharts(*groups)
+
+
+def _training_chart(
+    gauge: _Gauge, trained: Sequence[TrainedArm], styles: Mapping[str, int], plain_arms: Collection[str]
+) -> Chart | None:
+    scale = 100 if gauge.axis == "percent" else 1
+    curves = _curves(trained, gauge.name, scale)
+    if gauge.name == "ce" and curves:
+        curves = _curves([arm for arm in trained if arm.name in plain_arms], "loss") | curves
+    if not curves:
+        return None
+    caption = gauge.caption
+    if len(curves) > _MAX_ARMS_TOGETHER:
+        block = max(math.ceil(len(curve.y) / _MAX_SMOOTHED_POINTS) for curve in curves.values())
+        curves = {name: _averaged(curve, block) for name, curve in curves.items()}
+        caption += f" Averages over {block} logged steps." if block > 1 else ""
+    svg = curves_svg(
+        curves,
+        "optimizer step",
+        gauge.title,
+        whole_x=True,
+        is_percentage=gauge.axis == "percent",
+        is_log=gauge.axis == "log" or (gauge.axis == "wide" and _is_wide(curves)),
+        styles=styles,
+        targets=_curves([arm for arm in trained if arm.name in curves], _TARGETS.get(gauge.name, "")),
+        limits=_LIMITS.get(gauge.name, ()),
+    )
+    return Chart(themed(svg), caption)
 
 
 def scan_charts(scan: Scan) -> list[Chart]:
@@ -107,15 +215,13 @@ def scan_charts(scan: Scan) -> list[Chart]:
 
 def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]) -> Chart:
     curves = {}
+    has_intervals = len(comparison.arms) <= _MAX_ARMS_TOGETHER
     for arm in comparison.arms:
         dots = [_dot(arm.metrics.get(metric_name(k, m))) for m in range(1, k + 1)]
         known = [(m, dot) for m, dot in enumerate(dots, start=1) if dot is not None]
         if known:
-            curves[arm.name] = Curve(
-                [m for m, _ in known],
-                [dot.value for _, dot in known],
-                [dot.interval or (dot.value, dot.value) for _, dot in known],
-            )
+            intervals = [dot.interval or (dot.value, dot.value) for _, dot in known] if has_intervals else None
+            curves[arm.name] = Curve([m for m, _ in known], [dot.value for _, dot in known], intervals)
     svg = curves_svg(
         curves,
         f"m: at least m of {k} samples pass",
@@ -127,7 +233,8 @@ def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]
     return Chart(
         themed(svg),
         f"From one lucky sample (m = 1) to every sample (m = {k}). The right end rewards low entropy: a model that "
-        "repeats itself keeps its level. Compare arms at equal temperature only.",
+        "repeats itself keeps its level. Compare arms at equal temperature only."
+        + ("" if has_intervals else " The intervals of so many arms would hide each other: the table has some."),
     )
 
 
@@ -143,6 +250,25 @@ def _dot(metric: Metric | None) -> Dot | None:
     return Dot(100 * metric.value, interval)
 
 
-def _curve(log: Sequence[TrainingLog], name: str) -> Curve | None:
-    points = [(row.step, value) for row in log if (value := row.metrics.get(name)) is not None]
-    return Curve([step for step, _ in points], [value for _, value in points]) if points else None
+def _curves(trained: Sequence[TrainedArm], name: str, scale: float = 1) -> dict[str, Curve]:
+    """The arms that have logged this metric; a row in which it is missing or null is passed over."""
+    curves = {}
+    for arm in trained:
+        points = [(row.step, value) for row in arm.log if (value := row.metrics.get(name)) is not None]
+        if points:
+            curves[arm.name] = Curve([step for step, _ in points], [scale * value for _, value in points])
+    return curves
+
+
+def _averaged(curve: Curve, block: int) -> Curve:
+    """Each `block` points as one, at the last one's step."""
+    starts = range(0, len(curve.y), block)
+    return Curve(
+        [curve.x[min(start + block, len(curve.x)) - 1] for start in starts],
+        [statistics.fmean(curve.y[start : start + block]) for start in starts],
+    )
+
+
+def _is_wide(curves: Mapping[str, Curve]) -> bool:
+    positive = [value for curve in curves.values() for value in curve.y if value > 0]
+    return bool(positive) and max(positive) > 100 * min(positive)

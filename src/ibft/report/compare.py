@@ -9,14 +9,21 @@ from typing import NamedTuple
 import msgspec
 
 from ibft.errors import UserError
+from ibft.metrics.alarms import Alarm, alarm_note
 from ibft.metrics.pass_at_k import metric_name
 from ibft.metrics.summary import Metric
 from ibft.recipe import Recipe
 from ibft.report.arms import Arm, Difference, JudgedArm, difference, read_arm
+from ibft.report.evidence import read_alarms
 from ibft.report.verdict import decide, samples_a_problem
 from ibft.runs import RunFolder
 
-__all__ = ["Cell", "Comparison", "Row", "compare", "comparison_rows"]
+__all__ = ["MAX_COLUMNS", "Cell", "Comparison", "Row", "compare", "comparison_rows"]
+
+
+MAX_COLUMNS = 5
+"""Tables with more arms than that have a row for each, not a column."""
+_MANY_ARMS = 4
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +31,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     `headline` is the decision in a few words, `verdict` its evidence in a sentence, `advice` what would separate
     arms that the data do not ("" where nothing has to be said). `candidates` are the arms that no other is shown to
-    beat; one name means a clear winner, none that nothing could be compared.
+    beat; one name means a clear winner, none that nothing could be compared. `alarms` are of the training, for the
+    arms that have any.
     """
 
     headline: str
@@ -33,6 +41,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     candidates: list[str]
     arms: list[Arm]
     differences: list[Difference]
+    alarms: dict[str, list[Alarm]]
     notes: list[str]
     k: list[int]
     temperature: float
@@ -53,6 +62,11 @@ class Row(NamedTuple):
     label: str
     cells: list[Cell]
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether there is no figure in any cell, for one and the same reason."""
+        return self.cells[0].text in ("undefined", "unknown") and len(set(self.cells)) == 1
+
 
 def compare(recipe: Recipe, run: RunFolder) -> Comparison:
     """Read every judged arm of the recipe and compare them.
@@ -67,6 +81,7 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
     comparable = [one for one in judged if one.arm.metrics["pass@1"].value is not None]
     differences = [difference(a, b, recipe) for a, b in combinations(comparable, 2)]
     verdict = decide([one.arm for one in judged], differences, recipe)
+    alarms = read_alarms(recipe, run)
     return Comparison(
         headline=verdict.headline,
         verdict=verdict.sentence,
@@ -74,7 +89,11 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
         candidates=verdict.candidates,
         arms=[one.arm for one in judged],
         differences=differences,
-        notes=_notes(recipe, judged, differences),
+        alarms=alarms,
+        notes=[
+            *_notes(recipe, judged, differences),
+            *(alarm_note(arm, alarm) for arm, found in alarms.items() for alarm in found),
+        ],
         k=ks,
         temperature=recipe.generate.temperature,
         seed=recipe.seed,
@@ -107,6 +126,11 @@ def _notes(recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Di
     sizes = {one.arm.num_problems for one in judged}
     if len(sizes) > 1 or any(one.num_problems < min(sizes) for one in differences):
         notes.append("The arms were not judged on the same problems; differences count the shared ones only.")
+    if len(judged) > _MANY_ARMS:
+        notes.append(
+            f"{len(judged)} arms are compared without a correction for their number: the highest of so many is partly "
+            "luck. Judge the best two or three again, on other problems, before you rely on it."
+        )
     return notes
 
 

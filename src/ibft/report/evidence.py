@@ -14,6 +14,7 @@ import msgspec
 
 from ibft.data.problems import load_problems
 from ibft.errors import UserError
+from ibft.metrics.alarms import Alarm
 from ibft.recipe import BASE_ARM, Recipe
 from ibft.rows import Result, Score, TrainingLog, read_rows
 from ibft.runs import RunFolder, StageRecord, read_record
@@ -28,6 +29,7 @@ __all__ = [
     "TrainedArm",
     "TrainingSummary",
     "left_out",
+    "read_alarms",
     "read_making",
     "read_scan",
     "read_shown_problems",
@@ -46,6 +48,7 @@ class TrainingSummary(msgspec.Struct, frozen=True):
     skipped: dict[str, int] = {}
     seconds: float | None = None
     peak_memory_mib: float | None = None
+    alarms: list[Alarm] = []
 
 
 class TrainedArm(NamedTuple):
@@ -132,6 +135,18 @@ def read_training(recipe: Recipe, run: RunFolder) -> list[TrainedArm]:
             summary = _read_summary(folder / "summary.json", TrainingSummary) or TrainingSummary()
             trained.append(TrainedArm(name, log, summary))
     return trained
+
+
+def read_alarms(recipe: Recipe, run: RunFolder) -> dict[str, list[Alarm]]:
+    """Arm to the alarms of its training, for the arms that have any.
+
+    Raises:
+        UserError: a summary is damaged.
+    """
+    summaries = {
+        name: _read_summary(run.path / "train" / name / "summary.json", TrainingSummary) for name in recipe.arms
+    }
+    return {name: summary.alarms for name, summary in summaries.items() if summary is not None and summary.alarms}
 
 
 def read_scan(run: RunFolder) -> Scan | None:

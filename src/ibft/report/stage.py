@@ -9,6 +9,7 @@ judged, say), so it is made anew each time rather than kept until its inputs cha
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,11 +17,21 @@ import msgspec
 from ibft import progress
 from ibft.charts import MARKER_GLYPHS, THEME_CSS
 from ibft.errors import UserError
-from ibft.recipe import FTObjective, Recipe, dump_recipe
+from ibft.recipe import Recipe, dump_recipe
+from ibft.recipe_objectives import FTObjective, NEFTuneObjective
+from ibft.report.arms import Difference
 from ibft.report.charts import metric_charts, scan_charts, training_charts
-from ibft.report.compare import Comparison, compare, comparison_rows
-from ibft.report.evidence import left_out, read_making, read_scan, read_shown_problems, read_training
-from ibft.report.verdict import points
+from ibft.report.compare import MAX_COLUMNS, Cell, Comparison, Row, compare, comparison_rows
+from ibft.report.evidence import (
+    TrainedArm,
+    TrainingSummary,
+    left_out,
+    read_making,
+    read_scan,
+    read_shown_problems,
+    read_training,
+)
+from ibft.report.verdict import best_arm, points
 from ibft.rows import write_atomically
 from ibft.runs import RunFolder
 
@@ -28,6 +39,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 __all__ = ["render", "report"]
+
+_MAX_PAIRS = 6
 
 
 def report(recipe: Recipe, run: RunFolder) -> Comparison:
@@ -75,8 +88,12 @@ def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> str:
         theme_css=THEME_CSS,
         glyphs={name: MARKER_GLYPHS[index % len(MARKER_GLYPHS)] for name, index in styles.items()},
         styles=styles,
+        num_styles=len(MARKER_GLYPHS),
+        pairs=_pairs(comparison),
         metric_charts=metric_charts(comparison, styles),
+        max_columns=MAX_COLUMNS,
         trained=trained,
+        training_rows=_training_rows(trained),
         training_charts=training_charts(trained, styles, _plain_arms(recipe)),
         scan=scan,
         scan_charts=scan_charts(scan) if scan else [],
@@ -86,8 +103,33 @@ def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> str:
     )
 
 
+def _pairs(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:
+    """The differences to show at once, and the others: among many arms, those with the best one come first."""
+    if len(comparison.differences) <= _MAX_PAIRS:
+        return comparison.differences, []
+    best = best_arm([arm for arm in comparison.arms if arm.metrics["pass@1"].value is not None]).name
+    shown = [one for one in comparison.differences if best in (one.better, one.other)]
+    return shown, [one for one in comparison.differences if one not in shown]
+
+
 def _plain_arms(recipe: Recipe) -> set[str]:
-    return {objective.arm for objective in recipe.objective if isinstance(objective, FTObjective)}
+    return {objective.arm for objective in recipe.objective if isinstance(objective, FTObjective | NEFTuneObjective)}
+
+
+def _training_rows(trained: Sequence[TrainedArm]) -> list[Row]:
+    """What the training took, as text."""
+    summaries = [arm.summary for arm in trained]
+    columns: list[tuple[str, Callable[[TrainingSummary], float | None], Callable[[float], str]]] = [
+        ("Optimizer steps", lambda one: one.steps, "{:,}".format),
+        ("Examples", lambda one: one.examples, "{:,}".format),
+        ("Tokens", lambda one: one.tokens, "{:,}".format),
+        ("Time", lambda one: one.seconds, _duration),
+        ("Peak memory", lambda one: one.peak_memory_mib, "{:,.0f} MiB".format),
+    ]
+    return [
+        Row(label, [Cell("–" if (value := read(one)) is None else show(value)) for one in summaries])
+        for label, read, show in columns
+    ]
 
 
 def _duration(seconds: float) -> str:

@@ -9,9 +9,11 @@ from typing import NamedTuple
 from ibft.recipe import Recipe
 from ibft.report.arms import MIN_DIFFERING_PROBLEMS, Arm, Difference
 
-__all__ = ["Verdict", "decide", "points", "samples_a_problem"]
+__all__ = ["Verdict", "best_arm", "decide", "points", "samples_a_problem"]
 
 _MAX_ESTIMATE = 100_000
+_MAX_LISTED = 3
+"""With more pairs than that, a sentence sums them up."""
 
 
 class Verdict(NamedTuple):
@@ -37,7 +39,7 @@ def decide(arms: Sequence[Arm], differences: Sequence[Difference], recipe: Recip
     if len(defined) < 2:
         only = "".join(f"{_setting(arm, recipe)}, {arm.name} has Pass@1 {_with_interval(arm)}." for arm in defined)
         return Verdict("There is nothing to choose between yet.", (only + lacking).strip(), "", [])
-    best = max(defined, key=lambda arm: arm.metrics["pass@1"].value or 0)
+    best = best_arm(defined)
     to_best = [one for one in differences if best.name in (one.better, one.other)]
     beaten = [one for one in to_best if one.is_separated]
     unclear = [one for one in to_best if not one.is_separated]
@@ -49,12 +51,7 @@ def decide(arms: Sequence[Arm], differences: Sequence[Difference], recipe: Recip
             "Easier problems, more training or a stronger base model would show a difference; more samples may.",
             candidates,
         )
-    clauses = []
-    if beaten:
-        pairs = [f"{one.other} on Pass@1 by {points(one)}" for one in beaten]
-        clauses.append(f"{best.name} beats {_listed(pairs, 'and')}")
-    clauses += [f"{one.better} and {one.other} cannot be told apart ({_gap(one)})" for one in unclear]
-    sentence = f"{_setting(best, recipe)}, {'; '.join(clauses)}.{lacking}"
+    sentence = f"{_setting(best, recipe)}, {'; '.join(_evidence(best.name, beaten, unclear))}.{lacking}"
     if len(candidates) == 1:
         headline = f"Ship {best.name}."
     elif beaten:
@@ -62,6 +59,36 @@ def decide(arms: Sequence[Arm], differences: Sequence[Difference], recipe: Recip
     else:
         headline = "These data do not separate the arms."
     return Verdict(headline, sentence, _advice(unclear), candidates)
+
+
+def best_arm(arms: Sequence[Arm]) -> Arm:
+    """The arm of the highest Pass@1, the first of equals; an undefined one counts as 0."""
+    return max(arms, key=lambda arm: arm.metrics["pass@1"].value or 0)
+
+
+def _evidence(best: str, beaten: Sequence[Difference], unclear: Sequence[Difference]) -> list[str]:
+    """What the best arm's differences say, each by itself, or the many summed up: the page has them all."""
+    clauses = []
+    if len(beaten) > _MAX_LISTED:
+        clauses.append(f"{best} beats {_listed([one.other for one in beaten], 'and')} on Pass@1 by {_range(beaten)}")
+    elif beaten:
+        pairs = [f"{one.other} on Pass@1 by {points(one)}" for one in beaten]
+        clauses.append(f"{best} beats {_listed(pairs, 'and')}")
+    if len(unclear) > _MAX_LISTED:
+        names = _listed([_opponent(best, one) for one in unclear], "or")
+        clauses.append(f"{best} cannot be told apart from {names} (differences of {_range(unclear)})")
+    else:
+        clauses += [f"{one.better} and {one.other} cannot be told apart ({_gap(one)})" for one in unclear]
+    return clauses
+
+
+def _opponent(best: str, one: Difference) -> str:
+    return one.other if one.better == best else one.better
+
+
+def _range(differences: Sequence[Difference]) -> str:
+    values = [one.value for one in differences]
+    return f"{_signed(min(values))} to {_signed(max(values))} points"
 
 
 def _setting(arm: Arm, recipe: Recipe) -> str:
@@ -74,7 +101,9 @@ def _setting(arm: Arm, recipe: Recipe) -> str:
 def _advice(unclear: Sequence[Difference]) -> str:
     """How many problems would do, if the difference stayed: an interval narrows with the root of their number."""
     sentences = []
-    for one in unclear:
+    # Of many pairs the one that is told most easily will do: the others need still more.
+    told = [max(unclear, key=lambda one: one.value)] if len(unclear) > _MAX_LISTED else unclear
+    for one in told:
         pair = f"{one.better} from {one.other}"
         width = one.value - one.ci95[0]
         if one.num_differing < MIN_DIFFERING_PROBLEMS:
@@ -90,6 +119,8 @@ def _advice(unclear: Sequence[Difference]) -> str:
             sentences.append(
                 f"If that difference is real, it takes at least about {_rounded_up(needed):,} problems to tell {pair}."
             )
+    if len(told) < len(unclear):
+        sentences.append(f"The other {len(unclear) - len(told)} differences are no larger and take no fewer.")
     if sentences:
         sentences.append("More samples of each problem help, too, where its samples disagree.")
     return " ".join(sentences)
