@@ -1,4 +1,5 @@
 import gzip
+import json
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ibft.errors import UserError
-from ibft.rows import RowWriter, Sample, read_rows, write_atomically, write_rows
+from ibft.rows import RowWriter, Sample, raw_row, read_rows, write_atomically, write_rows
 
 SAMPLES = [
     Sample(task_id="a", completion="x\n"),
@@ -90,3 +91,9 @@ def test_an_unfinished_line_longer_than_a_block_is_dropped(tmp_path: Path) -> No
     with RowWriter(path):
         pass
     assert path.read_bytes() == b'{"task_id": "a"}\n'
+
+
+def test_rows_of_others_come_back_as_they_were(tmp_path: Path) -> None:
+    rows = [{"a": [1.5, None, True, 2**80], "é": "\ud83d"}, ["x"], "text"]
+    write_rows(tmp_path / "rows.jsonl", map(raw_row, rows))
+    assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == rows

@@ -30,12 +30,28 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
+            _wait_for_the_main_process()
             click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
             click.echo(str(error), err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
+            _wait_for_the_main_process()
             click.echo("Interrupted. The same command goes on from what is complete.", err=True)
             ctx.exit(130)
+
+
+def _wait_for_the_main_process() -> None:
+    """Where a launcher started several processes, let the main one speak first.
+
+    What went wrong in all of them is said once: the launcher ends the others as soon as one has failed. What went
+    wrong in another process alone is said by it, a moment later.
+    """
+    import time
+
+    from ibft.runs import is_main_process
+
+    if not is_main_process():
+        time.sleep(10)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -61,9 +77,15 @@ def _open_run(
 ) -> AbstractContextManager[RunFolder]:
     from ibft import progress
     from ibft.recipe import load_recipe
-    from ibft.runs import RunFolder
+    from ibft.runs import RunFolder, is_main_process, num_processes
 
-    progress.enable()
+    if num_processes() > 1 and (verb := click.get_current_context().info_name) != "train":
+        raise UserError(
+            f"ibft {verb} was started in {num_processes()} processes: only `ibft train` works in several. Train with "
+            f"the launcher, then run `ibft {verb}` without it."
+        )
+    if is_main_process():
+        progress.enable()
     resolved = load_recipe(recipe, overrides, full=full)
     # Only a recipe with a gpu: section has to ask, and asking loads PyTorch.
     if resolved.gpu and _gpu_is_used(resolved):
@@ -105,6 +127,7 @@ def train(**options: Any) -> None:
     with _open_run(**options) as folder:
         _check(folder)
         _train(folder)
+        _warn(folder)
 
 
 @main.command()
@@ -328,6 +351,17 @@ def _train(folder: RunFolder) -> None:
         train(folder.recipe, folder, objective)
 
 
+def _warn(folder: RunFolder) -> None:
+    """Say what alarms the arms have that was not said while they were trained: just now, or by an earlier command."""
+    from ibft import progress
+    from ibft.metrics.alarms import alarm_title
+    from ibft.report.evidence import read_alarms
+
+    for arm, alarms in read_alarms(folder.recipe, folder).items():
+        for alarm in alarms:
+            progress.warn(alarm_title(arm, alarm), alarm.message)
+
+
 def _generate(folder: RunFolder) -> None:
     from ibft.generation.stage import generate
 
@@ -354,13 +388,27 @@ def _print_comparison(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ibft.report.compare import comparison_rows
+    from ibft.report.compare import MAX_COLUMNS, comparison_rows
 
-    table = Table("", *(arm.name for arm in comparison.arms), box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for row in comparison_rows(comparison):
-        table.add_row(row.label, *(f"{cell.text} [dim]{cell.detail}[/dim]" for cell in row.cells))
-    console = Console()
+    console, table = Console(), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    rows, names = comparison_rows(comparison), [arm.name for arm in comparison.arms]
+    is_wide = len(names) > MAX_COLUMNS
+    # With many arms, each has a row, and what is the same for all is said below: a terminal is narrow.
+    shared = [row for row in rows if is_wide and len(set(row.cells)) == 1]
+    rows = [row for row in rows if row not in shared]
+    texts = [[f"{cell.text} [dim]{cell.detail}[/dim]" for cell in row.cells] for row in rows]
+    labels = [row.label for row in rows]
+    if is_wide:
+        names, labels, texts = labels, names, [[row[arm] for row in texts] for arm in range(len(names))]
+    table.add_column("", no_wrap=True)
+    for name in names:
+        table.add_column(name)
+    for label, cells in zip(labels, texts, strict=True):
+        table.add_row(label, *cells)
     console.print(table)
+    if shared:
+        said = [f"{row.label}: {row.cells[0].text} {row.cells[0].detail}".strip() for row in shared]
+        console.print(f"All arms alike: {'; '.join(said)}.", highlight=False)
     for line in (comparison.headline, comparison.verdict, comparison.advice, *comparison.notes):
         if line:
             console.print(f"\n{line}", highlight=False)

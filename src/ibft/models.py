@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -168,8 +169,13 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(config: ModelConfig) -> PreTrainedModel:
-    """The base model on its device, in evaluation mode.
+def load_model(config: ModelConfig, *, dtype: torch.dtype | None = None, place: bool = True) -> PreTrainedModel:
+    """The base model, in evaluation mode.
+
+    Args:
+        config: which model, and how its weights are held.
+        dtype: of the weights; None is `model.dtype`.
+        place: move it to its device. Quantized weights are made there in any case.
 
     Raises:
         UserError: it cannot be loaded; says why and what to do.
@@ -177,10 +183,60 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     device = resolve_device(config)
+    dtype = dtype or resolve_dtype(config, device)
     resolve_model_path(config)  # first, since dequantizing shows progress of its own
+    arguments = _attention_arguments(config) | _quantization_arguments(config, device, dtype)
     with progress.task("Loading the model", total=None):
-        model = _from_pretrained(AutoModelForCausalLM, config, dtype=resolve_dtype(config, device))
-        return model.to(device).eval()
+        model = _from_pretrained(AutoModelForCausalLM, config, dtype=dtype, **arguments)
+        return (model.to(device) if place and config.quantization == "none" else model).eval()
+
+
+def _quantization_arguments(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` takes for `model.quantization`; nothing for `none`.
+
+    4 bits as in QLoRA (arXiv 2305.14314): NF4, double quantization, products in `dtype` (bfloat16 there).
+
+    Raises:
+        UserError: bitsandbytes is not installed.
+    """
+    if config.quantization == "none":
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"model.quantization is {config.quantization}: the package bitsandbytes is not installed. "
+            "Run `pip install bitsandbytes`, or set it to none."
+        )
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(
+        load_in_8bit=config.quantization == "8bit",
+        load_in_4bit=config.quantization == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    # Not `cuda`, which would be the first GPU in every process.
+    place = torch.cuda.current_device() if device.type == "cuda" and device.index is None else device
+    return {"quantization_config": quantization, "device_map": {"": place}}
+
+
+def _attention_arguments(config: ModelConfig) -> dict[str, Any]:
+    """What `from_pretrained` takes for `model.attention`; nothing for `auto`.
+
+    Raises:
+        UserError: flash attention is asked for and cannot be used here.
+    """
+    from transformers.utils import is_flash_attn_2_available
+
+    if config.attention == "auto":
+        return {}
+    if config.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise UserError(
+            "model.attention is flash_attention_2, and the package flash-attn is not usable here: it needs a GPU. "
+            "Install it, or use sdpa."
+        )
+    return {"attn_implementation": config.attention}
 
 
 def num_layers(config: ModelConfig) -> int:

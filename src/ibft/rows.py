@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,7 @@ __all__ = [
     "TrainingLog",
     "error_reason",
     "open_for_reading",
+    "raw_row",
     "read_rows",
     "write_atomically",
     "write_rows",
@@ -207,10 +209,18 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     _write_parts(Path(path), [content.encode() if isinstance(content, str) else content])
 
 
-def write_rows(path: str | os.PathLike[str], rows: Iterable[msgspec.Struct]) -> None:
-    """Write rows as JSON Lines, atomically; `rows` may be a stream that would not fit in memory."""
+def write_rows(path: str | os.PathLike[str], rows: Iterable[msgspec.Struct | msgspec.Raw]) -> None:
+    """Write rows as JSON Lines, atomically; `rows` may be a stream that would not fit in memory.
+
+    A row that is not of the project's own types comes as `raw_row` makes it.
+    """
     encoder = msgspec.json.Encoder()
     _write_parts(Path(path), (encoder.encode(row) + b"\n" for row in rows))
+
+
+def raw_row(row: object) -> msgspec.Raw:
+    """Somebody else's row as `write_rows` takes it: any value of JSON, numbers of any size; others as their text."""
+    return msgspec.Raw(json.dumps(row, default=str).encode())
 
 
 def _write_parts(path: Path, parts: Iterable[bytes]) -> None:

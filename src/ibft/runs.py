@@ -8,6 +8,9 @@
 A stage folder appears under its final name by one rename, so a folder that exists is complete. Its identity
 is a hash of everything that went in (recipe sections, data digests, identities of earlier stages): a changed
 recipe is refused, never silently answered with an old result.
+
+Where a launcher (torchrun, accelerate) has started several processes, rank 0 is the main process: it alone holds
+the lock, looks at the folder and writes into it. The others learn what it found through the training stage.
 """
 
 from __future__ import annotations
@@ -33,7 +36,17 @@ from ibft.errors import UserError
 from ibft.recipe import Recipe, dump_recipe
 from ibft.rows import write_atomically
 
-__all__ = ["RunFolder", "Stage", "StageRecord", "cache_folder", "file_digest", "provenance", "usable_cores"]
+__all__ = [
+    "RunFolder",
+    "Stage",
+    "StageRecord",
+    "cache_folder",
+    "file_digest",
+    "is_main_process",
+    "num_processes",
+    "provenance",
+    "usable_cores",
+]
 
 _DISTRIBUTIONS = (
     "ibft",
@@ -71,9 +84,14 @@ class RunFolder:
     def open(self) -> Iterator[RunFolder]:
         """Create the folder, write recipe and provenance, and hold its lock: one command at a time.
 
+        Only the main process of a command does; the others go on at once.
+
         Raises:
             UserError: the folder cannot be written, or another command is at work in it.
         """
+        if not is_main_process():
+            yield self
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "w")
@@ -143,7 +161,13 @@ class Stage:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[Path]:
-        """Yield the work folder, with whatever an interrupted run left there; on success give it its name."""
+        """Yield the work folder, with whatever an interrupted run left there; on success give it its name.
+
+        Only the main process makes and renames it; the others get its path, and wait before they use it.
+        """
+        if not is_main_process():
+            yield self.work_path
+            return
         record = read_record(self.work_path)
         if record is None:
             shutil.rmtree(self.work_path, ignore_errors=True)
@@ -224,6 +248,16 @@ def provenance(seed: int) -> dict[str, Any]:
         "seed": seed,
         "command": sys.argv,
     }
+
+
+def num_processes() -> int:
+    """How many processes the launcher started for this command; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes: alone, or rank 0 of those that a launcher started."""
+    return num_processes() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def usable_cores() -> int:

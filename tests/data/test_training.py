@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ibft.data.training import data_digest, load_control_pairs, load_training_pairs, to_pair
+from ibft.data.training import data_digest, load_control_pairs, load_training_pairs, stream_examples, to_pair
 from ibft.errors import UserError
 from ibft.recipe import DataConfig
 from ibft.rows import Message, Pair
@@ -128,6 +128,19 @@ def test_functions_are_split_after_their_docstring() -> None:
     assert "return lo" in bisect.completion
     for pair in pairs:
         compile(f"{pair.prompt}{pair.completion}", pair.id, "exec")
+
+
+def test_examples_stream_with_the_rows_they_come_from(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"prompt": "p", "completion": "c", "more": 1}\n\n{"prompt": "q", "completion": "d"}\nnot JSON\n')
+    stream = stream_examples(str(path))
+    first, second = next(stream), next(stream)
+    assert first == (Pair("data.jsonl, line 1", "p", "c"), {"prompt": "p", "completion": "c", "more": 1})
+    assert second.pair == Pair("data.jsonl, line 3", "q", "d")
+    with pytest.raises(UserError, match="line 4"):
+        next(stream)
+    function = next(stream_examples("functions:click"))
+    assert to_pair(function.row, "x") == function.pair
 
 
 def test_control_pairs_are_optional() -> None:

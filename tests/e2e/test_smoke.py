@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-ARMS = ("base", "ft", "ib")
+ARMS = ("base", "ft", "ib-paper", "ib-controlled")
 
 
 def command(output: Path, *arguments: str) -> list[str]:
@@ -56,7 +56,7 @@ pytestmark = pytest.mark.slow
 def test_every_stage_left_what_it_promises(run_folder: Path) -> None:
     assert not list(run_folder.rglob("*.partial"))
     assert (run_folder / "scan" / "densities.svg").exists()
-    for arm in ("ft", "ib"):
+    for arm in ARMS[1:]:
         adapter = run_folder / "train" / arm / "adapter"
         assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in adapter.iterdir()}
         steps = [json.loads(line)["step"] for line in (run_folder / "train" / arm / "log.jsonl").open()]
@@ -84,10 +84,11 @@ def test_the_terminal_shows_the_table(run_folder: Path) -> None:
 
 
 def test_the_adapter_loads_without_ibft(run_folder: Path) -> None:
+    adapter = str(run_folder / "train" / "ib-controlled" / "adapter")
     code = (
         "import sys; sys.modules['ibft'] = None\n"
         "from peft import AutoPeftModelForCausalLM\n"
-        f"AutoPeftModelForCausalLM.from_pretrained({str(run_folder / 'train' / 'ib' / 'adapter')!r}).merge_and_unload()"
+        f"AutoPeftModelForCausalLM.from_pretrained({adapter!r}).merge_and_unload()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

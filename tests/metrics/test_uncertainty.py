@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from ibft.metrics.uncertainty import bootstrap_means, paired_difference
+from ibft.metrics.uncertainty import auroc_interval, bootstrap_means, paired_difference
 
 
 def resampled_one_by_one(values: list[float], num_resamples: int, seed: int) -> tuple[float, float]:
@@ -82,3 +82,34 @@ def test_bad_arguments() -> None:
         bootstrap_means([[0, 1]], num_resamples=0)
     with pytest.raises(ValueError, match="same problems"):
         bootstrap_means([[0, 1], [0]])
+
+
+def test_auroc_interval_agrees_with_counting_pairs_in_each_resample() -> None:
+    lower, higher = [1.0, 2.0, 2.0, 5.0], [2.0, 3.0, 4.0]
+    interval = auroc_interval(lower, higher, num_resamples=400, seed=1)
+    rng = np.random.default_rng(0)
+    areas = []
+    for _ in range(20_000):
+        a, b = rng.choice(lower, 4), rng.choice(higher, 3)
+        areas.append(np.mean((a[:, None] < b) + (a[:, None] == b) / 2))
+    low, high = np.percentile(areas, [2.5, 97.5])
+    assert interval.low == pytest.approx(low, abs=0.06)
+    assert interval.high == pytest.approx(high, abs=0.03)
+
+
+def test_auroc_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(4)
+    covered = 0
+    for trial in range(200):
+        lower, higher = rng.normal(0, 1, 40), rng.normal(1, 1, 60)
+        interval = auroc_interval(lower.tolist(), higher.tolist(), num_resamples=300, seed=trial)
+        covered += interval.low <= 0.760 <= interval.high  # Phi(1 / sqrt 2)
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_auroc_interval_is_seeded_and_undefined_without_values() -> None:
+    assert auroc_interval([1, 2], [2, 3], seed=5) == auroc_interval([1, 2], [2, 3], seed=5)
+    assert all(math.isnan(end) for end in auroc_interval([], [1.0]))
+    assert auroc_interval([0.0] * 5, [1.0] * 5) == (1, 1)
+    with pytest.raises(ValueError, match="num_resamples"):
+        auroc_interval([1.0], [1.0], num_resamples=0)

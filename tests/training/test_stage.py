@@ -14,16 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from ibft.errors import UserError
-from ibft.recipe import (
-    DataConfig,
-    FTObjective,
-    IBObjective,
-    LoraConfig,
-    ModelConfig,
-    Objective,
-    Recipe,
-    TrainConfig,
-)
+from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
+from ibft.recipe_objectives import FTObjective, IBObjective, Objective
 from ibft.rows import TrainingLog, read_rows
 from ibft.runs import RunFolder
 from ibft.training import fit
@@ -168,6 +160,22 @@ def test_nan_loss_names_step_and_examples_and_can_be_resumed(recipe: Recipe, mon
     folder = Path(recipe.output) / recipe.name / "train"
     assert [path.name for path in folder.iterdir()] == ["ft.partial"]
     assert (folder / "ft.partial" / "checkpoints" / "checkpoint-2" / "complete").exists()
+    assert (run_stage(recipe, FTObjective()) / "adapter").is_dir()
+
+
+def test_exploding_loss_names_step_and_examples_and_can_be_resumed(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = fit._FTTrainer.compute_loss
+
+    def broken(self: Any, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        loss = compute(self, *arguments, **keywords)
+        return loss * 1000 if self.state.global_step == 2 else loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit._FTTrainer, "compute_loss", broken)
+        with pytest.raises(UserError, match=r"the loss is \d+\S* at step 3, after \d\S* at best \(examples f\d"):
+            run_stage(recipe, FTObjective())
     assert (run_stage(recipe, FTObjective()) / "adapter").is_dir()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,10 +17,17 @@ from ibft.recipe import DataConfig
 from ibft.rows import Message, Pair, open_for_reading
 from ibft.runs import file_digest
 
-__all__ = ["data_digest", "load_control_pairs", "load_training_pairs", "to_pair"]
+__all__ = ["Example", "data_digest", "load_control_pairs", "load_training_pairs", "stream_examples", "to_pair"]
 
 FUNCTIONS = "functions:"
 _FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+
+
+class Example(NamedTuple):
+    """A pair, and the row of the source that it was read from."""
+
+    pair: Pair
+    row: Any
 
 
 def load_training_pairs(data: DataConfig) -> list[Pair]:
@@ -55,16 +63,25 @@ def _is_file(source: str) -> bool:
     return source.endswith(_FILE_SUFFIXES)
 
 
+def stream_examples(source: str, split: str = "train") -> Iterator[Example]:
+    """The examples of a source one at a time, in its order; only one is held in memory, but for installed code.
+
+    Raises:
+        UserError: as `load_training_pairs`, when it comes to the row.
+    """
+    if source.startswith(FUNCTIONS):
+        for pair in function_pairs(source.removeprefix(FUNCTIONS)):
+            yield Example(pair, msgspec.to_builtins(pair))
+        return
+    rows = _rows_of_file(Path(source)) if _is_file(source) else _rows_of_hub(source, split)
+    for place, row in rows:
+        yield Example(to_pair(row, place), row)
+
+
 def _load(source: str, split: str, limit: int | None) -> list[Pair]:
     if source.startswith(FUNCTIONS):
         return list(function_pairs(source.removeprefix(FUNCTIONS))[:limit])
-    rows = _rows_of_file(Path(source)) if _is_file(source) else _rows_of_hub(source, split)
-    pairs: list[Pair] = []
-    for place, row in rows:
-        if limit is not None and len(pairs) >= limit:
-            break
-        pairs.append(to_pair(row, place))
-    return pairs
+    return [example.pair for example in itertools.islice(stream_examples(source, split), limit)]
 
 
 def _rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:

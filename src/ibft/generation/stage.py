@@ -138,18 +138,23 @@ def _from_model(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Want
 
 
 def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
-    """The base model, or the base model with an arm's adapter merged into its weights (faster, same function)."""
-    model = load_model(recipe.model)
+    """The base model; with an arm's adapter merged into its weights (faster, same function); or the whole trained one.
+
+    Into quantized weights nothing is merged: they would be rounded anew, to another function.
+    """
     if arm == BASE_ARM:
-        return model
+        return load_model(recipe.model)
+    folder = run.path / "train" / arm
+    if recipe.train.lora is None:
+        return load_model(msgspec.structs.replace(recipe.model, name=str(folder / "model"), revision=None))
     from peft import PeftModel
 
-    adapter = run.path / "train" / arm / "adapter"
+    model, adapter = load_model(recipe.model), folder / "adapter"
     try:
-        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, str(adapter))
+        return (adapted.merge_and_unload() if recipe.model.quantization == "none" else adapted).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{adapter} cannot be loaded ({error}). Train the arm again with --overwrite.") from None
-    return merged.eval()
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Difference", "Interval", "bootstrap_means", "paired_difference"]
+__all__ = ["Difference", "Interval", "auroc_interval", "bootstrap_means", "paired_difference"]
 
 _CHUNK_CELLS = 4_000_000  # resamples x problems held at once: 32 MB
 
@@ -77,6 +77,48 @@ def paired_difference(
     differences = [left - right for left, right in zip(a, b, strict=True)]
     [interval] = bootstrap_means([differences], num_resamples=num_resamples, seed=seed)
     return Difference(math.fsum(differences) / len(differences) if differences else math.nan, interval)
+
+
+def auroc_interval(
+    lower: Sequence[float], higher: Sequence[float], *, num_resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """95% percentile interval of P(a value of `lower` < one of `higher`) + half of P(equal).
+
+    Both samples are resampled, each for itself. NaN where either is empty.
+
+    Raises:
+        ValueError: num_resamples < 1.
+    """
+    import numpy as np
+
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples is {num_resamples}: it must be at least 1")
+    if not len(lower) or not len(higher):
+        return Interval(math.nan, math.nan)
+    # Only the order of the values counts: each becomes its place among the U different ones.
+    different_U, places = np.unique(np.concatenate([lower, higher]), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    areas = []
+    chunk = max(1, _CHUNK_CELLS // len(places))
+    for start in range(0, num_resamples, chunk):
+        size = min(chunk, num_resamples - start)
+        lower_RU = _resampled_counts(places[: len(lower)], len(different_U), size, rng)
+        higher_RU = _resampled_counts(places[len(lower) :], len(different_U), size, rng)
+        below_RU = np.cumsum(lower_RU, axis=1) - lower_RU / 2
+        areas.append((below_RU * higher_RU).sum(axis=1) / (len(lower) * len(higher)))
+    low, high = np.percentile(np.concatenate(areas), [2.5, 97.5])
+    return Interval(float(low), float(high))
+
+
+def _resampled_counts(
+    places: NDArray[np.int64], num_places: int, num_resamples: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """How often each place is drawn in each of R draws of all values with replacement: shape R x places."""
+    import numpy as np
+
+    draws_RN = places[rng.integers(len(places), size=(num_resamples, len(places)))]
+    draws_RN = draws_RN + np.arange(num_resamples)[:, None] * num_places
+    return np.bincount(draws_RN.ravel(), minlength=num_resamples * num_places).reshape(num_resamples, num_places)
 
 
 def _resampled_means(values_PM: NDArray[np.float64], num_resamples: int, seed: int) -> NDArray[np.float64]:

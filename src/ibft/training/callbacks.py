@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from accelerate import PartialState
 from transformers import TrainerCallback
 
 from ibft import progress
-from ibft.data.tokenize import TokenizedExample
 from ibft.errors import UserError
+from ibft.metrics.alarms import MIN_ROWS, alarm_title
+from ibft.recipe_objectives import IBObjective
 from ibft.rows import RowWriter, TrainingLog, read_rows, write_atomically, write_rows
+from ibft.runs import is_main_process, num_processes
+from ibft.training.alarms import arm_alarms
 
-__all__ = ["CheckpointKeeper", "LogWriter", "ProgressBar", "StopAtNonFinite", "last_complete_checkpoint"]
+__all__ = ["AlarmBell", "CheckpointKeeper", "LogWriter", "ProgressBar", "last_complete_checkpoint"]
 
 MARKER = "complete"
 """Written last into a checkpoint folder: a folder without it was cut off while being written."""
@@ -56,14 +59,38 @@ class LogWriter(TrainerCallback):  # type: ignore[misc]
         """Append one row; the closing summary of the Trainer is not one."""
         if self._writer is None or logs is None or "train_runtime" in logs:
             return
-        metrics = {
+        row = _log_row(state.global_step, logs)
+        if "loss" in row.metrics:
+            row.metrics.setdefault("ce", row.metrics["loss"])
+        self._writer.write([row])
+
+
+def _log_row(step: int, logs: dict[str, Any]) -> TrainingLog:
+    return TrainingLog(
+        step=step,
+        metrics={
             name: float(value) if math.isfinite(value) else None
             for name, value in logs.items()
             if name != "num_tokens" and isinstance(value, (int, float))
-        }
-        if "loss" in metrics:
-            metrics.setdefault("ce", metrics["loss"])
-        self._writer.write([TrainingLog(step=state.global_step, metrics=metrics)])
+        },
+    )
+
+
+class AlarmBell(TrainerCallback):  # type: ignore[misc]
+    """Says in the terminal that the bottleneck is the whole update or does not act, each once, when first seen."""
+
+    def __init__(self, objective: IBObjective) -> None:
+        self._objective = objective
+        self._rows: deque[TrainingLog] = deque(maxlen=MIN_ROWS)  # an alarm is first seen in the latest of so many
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Look at the latest rows that the bottleneck has written."""
+        if logs is None or "ib/alpha" not in logs:
+            return
+        self._rows.append(_log_row(state.global_step, logs))
+        if len(self._rows) == MIN_ROWS:
+            for alarm in arm_alarms(self._objective, list(self._rows), state.max_steps):
+                progress.warn(alarm_title(self._objective.arm, alarm), alarm.message)
 
 
 class ProgressBar(TrainerCallback):  # type: ignore[misc]
@@ -98,72 +125,55 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
 
 
 class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
-    """Marks a checkpoint as complete once every file is written, and only then deletes the older ones."""
+    """Marks a checkpoint as complete once every process has written its files, and only then deletes the older ones.
+
+    Every process needs one.
+    """
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Log wherever a checkpoint is saved: what a log's averages have gathered so far is in no checkpoint.
+
+        After the last step there is none: the Trainer would go on from it with one step too many.
+        """
+        if control.should_save:
+            control.should_log = True
+            control.should_save = state.global_step < state.max_steps
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Mark, then delete."""
+        PartialState().wait_for_everyone()
+        if not is_main_process():
+            return
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_atomically(newest / MARKER, "")
+        write_atomically(newest / MARKER, f"{num_processes()} processes\n")
         for folder in _checkpoints(Path(args.output_dir)):
             if folder != newest:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint that carries the marker; half-written ones are deleted."""
+    """The latest checkpoint that carries the marker; half-written ones are deleted.
+
+    Raises:
+        UserError: it was written by another number of processes, so that batches and data order would change.
+    """
     complete = []
     for checkpoint in _checkpoints(folder):
         if (checkpoint / MARKER).is_file():
             complete.append(checkpoint)
         else:
             shutil.rmtree(checkpoint, ignore_errors=True)
-    return complete[-1] if complete else None
+    if not complete:
+        return None
+    before = (complete[-1] / MARKER).read_text().split()[0]
+    if before != str(num_processes()):
+        raise UserError(
+            f"{complete[-1]} was written by {before} processes, and {num_processes()} would go on from it with other "
+            f"batches. Start {before}, or delete {folder.parent} to begin anew."
+        )
+    return complete[-1]
 
 
 def _checkpoints(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
-
-
-class StopAtNonFinite:
-    """Mixed into a Trainer: stops at the first loss or gradient that is NaN or infinite, before it spoils a weight.
-
-    (The Trainer's own filter replaces such a loss in the log and trains on.)
-    """
-
-    examples: Sequence[TokenizedExample] = ()
-    """The training data, so that the message can name the batch's examples."""
-
-    _batch: list[list[int]]
-    _batch_step = -1
-
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **keywords: Any) -> Tensor:
-        """Train on one forward's batch.
-
-        Raises:
-            UserError: the loss is NaN or infinite.
-        """
-        step: int = self.state.global_step  # type: ignore[attr-defined]
-        if step != self._batch_step:
-            self._batch_step, self._batch = step, []
-        lengths = inputs["attention_mask"].sum(dim=1).tolist()
-        self._batch += [row[:length] for row, length in zip(inputs["input_ids"].tolist(), lengths, strict=True)]
-        loss: Tensor = super().training_step(model, inputs, *arguments, **keywords)  # type: ignore[misc]
-        self._check("loss", float(loss))
-        return loss
-
-    def _get_grad_norm(self, *arguments: Any, **keywords: Any) -> Any:
-        """The gradient norm, which the Trainer asks for just before each optimizer step."""
-        norm = super()._get_grad_norm(*arguments, **keywords)  # type: ignore[misc]
-        if norm is not None:
-            self._check("gradient", float(norm))
-        return norm
-
-    def _check(self, what: str, value: float) -> None:
-        if math.isfinite(value):
-            return
-        ids = [example.id for example in self.examples if example.input_ids in self._batch]
-        raise UserError(
-            f"train: the {what} is {value} at step {self._batch_step + 1} (examples {', '.join(ids)}). Lower "
-            "train.learning_rate, or objective.alpha with the information bottleneck; or leave these examples out."
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -12,25 +13,34 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import peft
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from ibft.data.tokenize import TokenizedExample
 from ibft.errors import UserError
-from ibft.models import load_model, resolve_device, resolve_model_path
-from ibft.recipe import IBObjective, LoraConfig, ModelConfig, Objective, Recipe
+from ibft.models import resolve_device
+from ibft.recipe import Recipe
+from ibft.recipe_objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
+from ibft.runs import is_main_process
+from ibft.training.batching import Batching, SortsByLength, choose_batching
 from ibft.training.callbacks import (
+    AlarmBell,
     CheckpointKeeper,
     LogWriter,
     ProgressBar,
-    StopAtNonFinite,
     last_complete_checkpoint,
 )
+from ibft.training.compression import COLUMN
+from ibft.training.divergence import StopAtDivergence
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
+from ibft.training.processes import decide
+from ibft.training.response_only import project_labelled_only
+from ibft.training.rivals import DFTTrainer, RivalTrainer
 from ibft.training.trainer import IBConfig, IBTrainer
+from ibft.training.weights import load_base, lora_config, save_weights, trains_in_autocast
 
 __all__ = ["FitResult", "fit"]
 
@@ -43,15 +53,24 @@ class FitResult:
     seconds: float
     peak_memory_mib: float
     trainable_parameters: int
+    batching: Batching
     final_loss: float | None
 
 
-class _FTTrainer(StopAtNonFinite, SFTTrainer):  # type: ignore[misc]
+class _FTTrainer(StopAtDivergence, SortsByLength, SFTTrainer):  # type: ignore[misc]
     """Plain fine-tuning."""
 
 
-class _IBTrainer(StopAtNonFinite, IBTrainer):
+class _IBTrainer(StopAtDivergence, SortsByLength, IBTrainer):
     """Fine-tuning with the bottleneck."""
+
+
+class _DFTTrainer(StopAtDivergence, SortsByLength, DFTTrainer):
+    """Dynamic fine-tuning."""
+
+
+class _RivalTrainer(StopAtDivergence, SortsByLength, RivalTrainer):
+    """Fine-tuning with an objective that needs the logits or the base model."""
 
 
 def fit(
@@ -60,8 +79,11 @@ def fit(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[TokenizedExample],
     folder: Path,
+    weights: Sequence[float] | None = None,
 ) -> FitResult:
-    """Train, resuming from the last complete checkpoint in `folder`, and save the adapter to `folder/adapter`.
+    """Train, resuming from the last complete checkpoint in `folder`, and save the adapter or model there.
+
+    `weights` are the examples' compression weights, for an adaptive bottleneck.
 
     Raises:
         UserError: see `ibft.training.stage.train`.
@@ -74,22 +96,25 @@ def fit(
         LogWriter(folder / "log.jsonl") as log,
         ProgressBar(f"Training {objective.arm}") as bar,
     ):
-        trainer = make_trainer(recipe, objective, tokenizer, examples, folder)
+        trainer = make_trainer(recipe, objective, tokenizer, examples, folder, weights)
         trainer.remove_callback(PrinterCallback)
-        for callback in (log, bar, CheckpointKeeper()):
+        for callback in (log, bar, CheckpointKeeper()) if is_main_process() else (CheckpointKeeper(),):
             trainer.add_callback(callback)
+        if is_main_process() and isinstance(objective, IBObjective):
+            trainer.add_callback(AlarmBell(objective))
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        checkpoint = last_complete_checkpoint(folder / "checkpoints")
+        checkpoint = decide(lambda: last_complete_checkpoint(folder / "checkpoints"))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if isinstance(trainer, IBTrainer):
             trainer.remove_bottleneck()
-        _save_adapter(trainer.model, folder / "adapter")
+        save_weights(trainer, recipe, folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return FitResult(
         steps=trainer.state.global_step,
         seconds=time.monotonic() - start,
         peak_memory_mib=peak_memory_mib(device),
         trainable_parameters=trainable,
+        batching=trainer.batching,
         final_loss=losses[-1] if losses else None,
     )
 
@@ -100,37 +125,59 @@ def make_trainer(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[TokenizedExample],
     folder: Path,
+    weights: Sequence[float] | None = None,
 ) -> SFTTrainer:
     """The trainer of an objective: the arms differ in the loss alone, never in data, order, seed or budget."""
-    model = load_model(recipe.model)
     arguments = common_arguments(recipe, folder / "checkpoints")
+    model = load_base(recipe, SFTConfig(**arguments))
+    batching = _batching(recipe, model, examples)
+    arguments["padding_free"] = batching == "packed"
+    columns: dict[str, Any] = {
+        "input_ids": [example.input_ids for example in examples],
+        "labels": [example.labels for example in examples],
+    }
+    if weights is not None:
+        columns[COLUMN] = list(weights)
     shared = {
-        "train_dataset": datasets.Dataset.from_dict(
-            {
-                "input_ids": [example.input_ids for example in examples],
-                "labels": [example.labels for example in examples],
-            }
-        ),
+        "train_dataset": datasets.Dataset.from_dict(columns),
         "processing_class": tokenizer,
-        "peft_config": _lora(recipe.train.lora, recipe.model, model),
+        "peft_config": lora_config(recipe.train.lora, recipe.model, model),
     }
     trainer: Any
     if isinstance(objective, IBObjective):
-        ib_arguments = IBConfig(
-            **arguments,
-            alpha=objective.alpha,
-            beta=objective.beta,
-            layer=objective.layer,
-            bottleneck_dim=objective.bottleneck_dim,
-            logvar_min=objective.logvar_min,
-            logvar_max=objective.logvar_max,
-            form=objective.form,
-        )
+        settings = {name: getattr(objective, name) for name in objective.__struct_fields__ if name != "arm"}
+        ib_arguments = IBConfig(**arguments, **settings)
         trainer = _IBTrainer(model, _one_gpu(ib_arguments), **shared)
-    else:
+    elif isinstance(objective, FTObjective):
         trainer = _FTTrainer(model, _one_gpu(SFTConfig(**arguments)), **shared)
+    elif isinstance(objective, NEFTuneObjective):
+        # Transformers scales the noise by a row's length, and a packed row is a whole batch long.
+        rows = recipe.train.batch_size if batching == "packed" else 1
+        noisy = SFTConfig(**arguments, neftune_noise_alpha=objective.noise_alpha * math.sqrt(rows))
+        trainer = _FTTrainer(model, _one_gpu(noisy), **shared)
+    elif isinstance(objective, DFTObjective):
+        trainer = _DFTTrainer(model, _one_gpu(SFTConfig(**arguments, loss_type="dft")), **shared)
+    else:
+        trainer = _RivalTrainer(model, _one_gpu(SFTConfig(**arguments)), objective=objective, **shared)
     trainer.examples = examples
+    trainer.batching = batching
+    if not isinstance(trainer, RivalTrainer):  # its own forward does so
+        project_labelled_only(model)
     return trainer
+
+
+def _batching(recipe: Recipe, model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> Batching:
+    """How the data is batched, the same on all processes."""
+    lengths = [len(example.input_ids) for example in examples]
+    config, device = recipe.train, resolve_device(recipe.model)
+
+    def choose() -> Batching:
+        return choose_batching(config.batching, model, lengths, config.batch_size, device)
+
+    if is_deepspeed_zero3_enabled():  # trying the model out takes the weights of all processes
+        chosen = choose()
+        return decide(lambda: chosen)
+    return decide(choose)
 
 
 def common_arguments(recipe: Recipe, output_dir: Path) -> dict[str, Any]:
@@ -149,9 +196,11 @@ def common_arguments(recipe: Recipe, output_dir: Path) -> dict[str, Any]:
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "gradient_checkpointing": config.gradient_checkpointing,
-        # The weights' own dtype decides: autocast on top would only cast again.
-        "bf16": False,
+        # With an adapter the weights' own dtype decides: autocast on top would only cast again.
+        "bf16": trains_in_autocast(recipe),
         "use_cpu": resolve_device(recipe.model).type == "cpu",
+        # Every trained parameter is used in every forward, so DDP need not look for others.
+        "ddp_find_unused_parameters": False,
         # Nothing is cut: examples over the limit were left out, and counted, before.
         "max_length": None,
         "logging_steps": config.log_every,
@@ -169,46 +218,6 @@ def _one_gpu(arguments: SFTConfig) -> SFTConfig:
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments
-
-
-def _lora(config: LoraConfig, model_config: ModelConfig, model: PreTrainedModel) -> peft.LoraConfig:
-    targets = list(config.target_modules)
-    if "lm_head" in targets:
-        raise UserError("train.lora.target_modules: lm_head cannot be adapted: the loss reads its weight. Remove it.")
-    if targets != ["all-linear"]:
-        names = [name for name, _ in model.named_modules()]
-        for target in targets:
-            if not any(name == target or name.endswith(f".{target}") for name in names):
-                known = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if _is_linear(m)})
-                raise UserError(
-                    f"train.lora.target_modules: {target!r} matches no module of {model_config.name}. "
-                    f"It has: {', '.join(known)}; or use [all-linear]."
-                )
-    return peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules="all-linear" if targets == ["all-linear"] else targets,
-        base_model_name_or_path=_published_name(model_config),
-        revision=model_config.revision,
-    )
-
-
-def _is_linear(module: torch.nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    is_embedding = isinstance(module, torch.nn.Embedding)
-    return isinstance(weight, torch.Tensor) and weight.dim() == 2 and not is_embedding
-
-
-def _published_name(config: ModelConfig) -> str:
-    """What the adapter calls its base model: the recipe's hub id or folder, the cache folder of a packaged model."""
-    return resolve_model_path(config) if config.name.startswith("package:") else config.name
-
-
-def _save_adapter(model: peft.PeftModel, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # from an attempt that was cut off here
-    model.save_pretrained(folder)
 
 
 @contextmanager

@@ -15,10 +15,15 @@ from ibft import progress
 from ibft.data.tokenize import tokenize_pairs
 from ibft.data.training import data_digest, load_training_pairs
 from ibft.errors import UserError
-from ibft.models import load_tokenizer, num_layers
-from ibft.recipe import IBObjective, Objective, Recipe
-from ibft.rows import write_atomically
-from ibft.runs import RunFolder, read_record
+from ibft.metrics.alarms import Alarm
+from ibft.models import load_tokenizer, num_layers, resolve_model_path
+from ibft.objectives.adaptive import compression_weights
+from ibft.recipe import Recipe
+from ibft.recipe_objectives import NEEDS_BASE, IBObjective, Objective
+from ibft.rows import Score, TrainingLog, read_rows, write_atomically
+from ibft.runs import RunFolder, Stage, is_main_process, num_processes, read_record
+from ibft.training.alarms import arm_alarms
+from ibft.training.processes import decide, join
 
 __all__ = ["TrainingSummary", "check_objectives", "train"]
 
@@ -27,33 +32,48 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One arm's training in numbers.
 
     `examples` and `tokens` count the data that is left after `skipped` (reason to number), prompts included;
-    `steps` are optimizer steps; `seconds` sum over interrupted attempts; `trainable_parameters` include the
-    bottleneck's head; `final_loss` is the last logged value (an average over `train.log_every` steps).
+    `steps` are optimizer steps, each of `train.batch_size` examples times `train.gradient_accumulation` times
+    `processes`; `seconds` sum over interrupted attempts; `peak_memory_mib` is the main process's;
+    `trainable_parameters` include the bottleneck's head; `batching` is what `auto` stood for; `final_loss` is the last
+    logged value (an average over `train.log_every` steps); `alarms` are those of the whole log.
     """
 
     objective: str
     steps: int
+    processes: int = 1
     examples: int
     tokens: int
     skipped: dict[str, int]
     seconds: float
     peak_memory_mib: float
     trainable_parameters: int
+    batching: str
     final_loss: float | None
+    alarms: list[Alarm]
 
 
 def check_objectives(recipe: Recipe) -> None:
     """Check what of the objectives depends on the model, before hours are spent on an earlier stage or arm.
 
     Raises:
-        UserError: the model cannot be found, or an objective's layer is out of its range.
+        UserError: the model cannot be found, an objective's layer is out of its range, or it needs an adapter.
     """
     for objective in recipe.objective:
-        if isinstance(objective, IBObjective) and objective.layer >= (count := num_layers(recipe.model)):
+        if isinstance(objective, NEEDS_BASE) and recipe.train.lora is None:
             raise UserError(
-                f"objective: the arm {objective.arm} has layer {objective.layer}, and {recipe.model.name} has {count} "
-                f"layers: layer must be from 1 to {count - 1}."
+                f"objective: the arm {objective.arm} compares with the base model, which is the model without its "
+                "adapter, and train.lora is null. Give train.lora a rank, or leave the arm out."
             )
+        if isinstance(objective, IBObjective):
+            try:
+                objective.layer_indices(num_layers(recipe.model))
+            except UserError as error:
+                raise UserError(f"objective: the arm {objective.arm}: {error}") from None
+            if objective.adaptive and recipe.scan.max_examples is not None:
+                raise UserError(
+                    f"objective: the arm {objective.arm} is adaptive, which needs a score of every training example: "
+                    "set scan.max_examples: null."
+                )
 
 
 def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
@@ -63,10 +83,60 @@ def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
         UserError: model or data cannot be loaded, a setting does not fit the model, the loss is not finite,
             or memory or disk is full. What was trained so far stays in the work folder.
     """
+    join(recipe.model)
+    stage, is_complete = decide(lambda: _open(recipe, run, objective))
+    if not is_complete:
+        _make(recipe, run, stage, objective)
+    if is_main_process():
+        # Once the result has its name, and not before: a checkpoint that was deleted by half would be resumed from.
+        shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
+
+
+def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) -> None:
+    with stage.work() as folder:
+        decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
+        tokenizer = load_tokenizer(recipe.model)
+        tokenized = tokenize_pairs(load_training_pairs(recipe.data), tokenizer, recipe.prompt, recipe.data.max_tokens)
+        weights = None
+        if _is_adaptive(objective):
+            scores = {
+                row.id: row.min_k_prob
+                for row in read_rows(run.path / "scan" / "scores.jsonl", Score)
+                if row.subset == "train"
+            }
+            weights = compression_weights(scores, [example.id for example in tokenized.examples])
+        with progress.task("Loading TRL", total=None):
+            from ibft.training.fit import fit
+
+        result = fit(recipe, objective, tokenizer, tokenized.examples, folder, weights)
+        if not is_main_process():
+            return
+        record = read_record(folder)
+        summary = TrainingSummary(
+            objective=str(type(objective).__struct_config__.tag),
+            steps=result.steps,
+            processes=num_processes(),
+            examples=len(tokenized.examples),
+            tokens=sum(len(example.input_ids) for example in tokenized.examples),
+            skipped=tokenized.num_skipped,
+            seconds=round(result.seconds + (record.seconds if record else 0.0), 2),
+            peak_memory_mib=round(result.peak_memory_mib, 1),
+            trainable_parameters=result.trainable_parameters,
+            batching=result.batching,
+            final_loss=result.final_loss,
+            alarms=arm_alarms(objective, list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
+        )
+        write_atomically(folder / "summary.json", _pretty(summary))
+
+
+def _open(recipe: Recipe, run: RunFolder, objective: Objective) -> tuple[Stage, bool]:
+    """The arm's stage, and whether it is complete. The main process's business: it may delete an older result."""
     data = recipe.data
+    scan = {"scan": run.record("scan").identity} if _is_adaptive(objective) else {}
     stage = run.stage(
         f"train/{objective.arm}",
         {
+            **scan,
             "model": recipe.model,
             "prompt": recipe.prompt,
             # Not the whole section: another control set does not change what is trained.
@@ -82,29 +152,11 @@ def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
             "seed": recipe.seed,
         },
     )
-    if stage.is_complete:
-        return
-    with stage.work() as folder:
-        tokenizer = load_tokenizer(recipe.model)
-        tokenized = tokenize_pairs(load_training_pairs(data), tokenizer, recipe.prompt, data.max_tokens)
-        with progress.task("Loading TRL", total=None):
-            from ibft.training.fit import fit
+    return stage, stage.is_complete
 
-        result = fit(recipe, objective, tokenizer, tokenized.examples, folder)
-        record = read_record(folder)
-        summary = TrainingSummary(
-            objective=str(type(objective).__struct_config__.tag),
-            steps=result.steps,
-            examples=len(tokenized.examples),
-            tokens=sum(len(example.input_ids) for example in tokenized.examples),
-            skipped=tokenized.num_skipped,
-            seconds=round(result.seconds + (record.seconds if record else 0.0), 2),
-            peak_memory_mib=round(result.peak_memory_mib, 1),
-            trainable_parameters=result.trainable_parameters,
-            final_loss=result.final_loss,
-        )
-        write_atomically(folder / "summary.json", _pretty(summary))
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+def _is_adaptive(objective: Objective) -> bool:
+    return isinstance(objective, IBObjective) and objective.adaptive
 
 
 def _pretty(summary: TrainingSummary) -> bytes:
