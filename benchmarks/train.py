@@ -1,8 +1,9 @@
 """How long does a training step take, and how much memory, against plain TRL and against the reference code's step?
 
-    python benchmarks/train.py --data equal               # bars: <= 1.05 x TRL's step time, <= 1.02 x its memory
-    python benchmarks/train.py --data origen              # bars: >= 4 x the reference's tokens/s, <= 0.4 x its memory
-    python benchmarks/train.py --data origen --model 7b   # the paper's own shape; needs a GPU
+    python benchmarks/train.py --data equal      # bars: <= 1.05 x TRL's step time, <= 1.02 x its memory
+    python benchmarks/train.py --data origen --gradient-checkpointing
+                                                 # bars: >= 4 x the reference's tokens/s, <= 0.4 x its memory
+    python benchmarks/train.py --data origen --gradient-checkpointing --model 7b    # the paper's shape, on a GPU
 
 Contenders: `sft`, TRL's SFTTrainer with LoRA and its default batching; `ft` and `ib-FORM`, the trainers that the
 recipe's train stage makes, gauges at the logging steps included; `reference`, the reference code's step written anew

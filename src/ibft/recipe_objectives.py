@@ -6,7 +6,7 @@ Each default has its source in the docstring. The losses themselves are in `ibft
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -31,6 +31,7 @@ __all__ = [
     "Positive",
     "STMObjective",
     "Section",
+    "settings_of",
 ]
 
 Count = Annotated[int, Meta(ge=1)]
@@ -274,3 +275,16 @@ Objective = (
     | STMObjective
     | NEFTuneObjective
 )
+
+
+def settings_of(objective: Objective) -> dict[str, Any]:
+    """The settings that have an effect on the objective, by their name in the recipe; null ones resolved."""
+    settings = {name: getattr(objective, name) for name in objective.__struct_fields__ if name != "arm"}
+    if not isinstance(objective, IBObjective):
+        return settings
+    resolved = {"beta": objective.ce_share, "warmup": objective.warmup_share}
+    return {
+        name: resolved.get(name, value)
+        for name, value in settings.items()
+        if name not in _FORMS_OF or objective.form in _FORMS_OF[name]
+    }

@@ -142,6 +142,21 @@ class RunFolder:
             )
         return record
 
+    def record_made_from(self, name: str, inputs: Mapping[str, Any]) -> StageRecord:
+        """What a completed stage says of itself, if it was made from `inputs`, which may be a part of all.
+
+        Raises:
+            UserError: the stage has not been completed in this run folder, or was made from other inputs.
+        """
+        record, expected = self.record(name), msgspec.json.decode(msgspec.json.encode(inputs))
+        known = {key: record.inputs.get(key) for key in expected}
+        if known != expected:
+            raise UserError(
+                f"{self.path / name} was made from a different recipe ({_difference(known, expected)}). "
+                "Give the recipe that it was made from."
+            )
+        return record
+
 
 class Stage:
     """One stage's folder, under its work name until it is complete."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ibft import progress
-from ibft.cli import _warn
+from ibft.cli.stages import warn_of_alarms
 from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
 from ibft.recipe_objectives import FTObjective, IBObjective
 from ibft.rows import TrainingLog
@@ -117,5 +117,5 @@ def test_train_says_at_its_end_what_no_bell_has_said(tmp_path: Path, terminal: T
     alarms = [{"kind": kind, **common} for kind in ("overload", "collapse")]
     (folder / "summary.json").write_text(json.dumps({"steps": 9, "alarms": alarms}))
     ring(AlarmBell(IBObjective()), [20.0] * 3)
-    _warn(run)
+    warn_of_alarms(run)
     assert [line.split(": ")[0] for line in terminal()] == ["Overload alarm, ib", "Collapse alarm, ib"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -65,6 +66,12 @@ def test_writes_a_plain_adapter_a_log_and_a_summary(recipe: Recipe, objective: O
     keys = load_file(folder / "adapter" / "adapter_model.safetensors").keys()
     assert len(keys) == 4 * 7 * 2
     assert all("lora_A" in key or "lora_B" in key for key in keys)
+
+    card = (folder / "adapter" / "README.md").read_text()  # ours, in the place of PEFT's
+    assert f"# run: {objective.arm}\n" in card
+    assert ": 10 examples, " in card
+    assert "Left out: 1 longer than 200 tokens." in card
+    assert f"transformers {importlib.metadata.version('transformers')}" in card
 
     log = list(read_rows(folder / "log.jsonl", TrainingLog))
     assert [row.step for row in log] == [1, 2, 4]
@@ -230,3 +237,43 @@ def test_bfloat16_weights_keep_a_float32_adapter(recipe: Recipe) -> None:
 def test_layer_out_of_range_is_explained(recipe: Recipe) -> None:
     with pytest.raises(UserError, match="layer is 20: this model has 4 layers"):
         run_stage(recipe, IBObjective())
+
+
+TENSORBOARD = """
+import json, os
+class SummaryWriter:
+    def __init__(self, log_dir):
+        os.makedirs(log_dir)
+        self.file = open(os.path.join(log_dir, "events"), "w")
+    def add_scalar(self, name, value, step): print(json.dumps([step, name, float(value)]), file=self.file, flush=True)
+    def add_text(self, *arguments): pass
+    def add_hparams(self, *arguments, **keywords): pass
+    def flush(self): pass
+    def close(self): pass
+"""
+
+
+def test_gauges_go_to_what_reports_and_to_the_log(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "packages" / "tensorboardX.py"
+    package.parent.mkdir()
+    package.write_text(TENSORBOARD)
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # the other package, where it is installed
+    settings = msgspec.structs.replace(recipe.train, report_to=("tensorboard",))
+    folder = run_stage(msgspec.structs.replace(recipe, train=settings), IB)
+    events = (folder / "tensorboard" / "events").read_text().splitlines()
+    scalars = {(step, name): value for step, name, value in map(json.loads, events)}
+    log = list(read_rows(folder / "log.jsonl", TrainingLog))
+    assert [row.step for row in log] == [1, 2, 4]
+    for row in log:
+        assert {"loss", "ce", "ib/kl", "ib/kl_per_token", "ib/active_units", "ib/alpha"} <= row.metrics.keys()
+        for name, value in row.metrics.items():
+            assert scalars[row.step, f"train/{name}"] == pytest.approx(value), name
+
+
+def test_reporting_to_what_is_not_installed_is_explained(recipe: Recipe) -> None:
+    settings = msgspec.structs.replace(recipe.train, report_to=("no-such-tracker",))
+    with pytest.raises(UserError, match=r"train\.report_to is no-such-tracker: its package is not installed"):
+        run_stage(msgspec.structs.replace(recipe, train=settings), FTObjective())

@@ -62,6 +62,9 @@ def test_all_weights_are_trained_and_generation_loads_them(
     run, folder = run_stage(recipe, objective)
     names = {path.name for path in folder.iterdir()}
     assert names == {"model", "log.jsonl", "stage.json", "summary.json"}
+    card = (folder / "model" / "README.md").read_text()
+    assert "library_name: transformers\n" in card
+    assert "| trained | all weights |\n" in card
     weights = load_file(folder / "model" / "model.safetensors")
     base = load_file(tiny_model_folder / "model.safetensors")
     assert weights.keys() == base.keys()

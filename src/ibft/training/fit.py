@@ -15,7 +15,11 @@ from typing import Any
 import datasets
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations import (
+    TensorBoardCallback,
+    get_available_reporting_integrations,
+    is_deepspeed_zero3_enabled,
+)
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -102,6 +106,10 @@ def fit(
             trainer.add_callback(callback)
         if is_main_process() and isinstance(objective, IBObjective):
             trainer.add_callback(AlarmBell(objective))
+        for callback in trainer.callback_handler.callbacks:
+            # Its own choice is among the checkpoints, which are deleted in the end.
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(folder / "tensorboard")
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
         checkpoint = decide(lambda: last_complete_checkpoint(folder / "checkpoints"))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -132,6 +140,7 @@ def make_trainer(
     model = load_base(recipe, SFTConfig(**arguments))
     batching = _batching(recipe, model, examples)
     arguments["padding_free"] = batching == "packed"
+    arguments["run_name"] = f"{recipe.name}-{objective.arm}"
     columns: dict[str, Any] = {
         "input_ids": [example.input_ids for example in examples],
         "labels": [example.labels for example in examples],
@@ -181,8 +190,19 @@ def _batching(recipe: Recipe, model: PreTrainedModel, examples: Sequence[Tokeniz
 
 
 def common_arguments(recipe: Recipe, output_dir: Path) -> dict[str, Any]:
-    """TRL's arguments from the recipe's `train` section, the same for every objective."""
+    """TRL's arguments from the recipe's `train` section, the same for every objective.
+
+    Raises:
+        UserError: metrics are to be reported to what is not installed.
+    """
     config = recipe.train
+    available = get_available_reporting_integrations()
+    for name in config.report_to:
+        if name not in (*available, "all", "none"):
+            raise UserError(
+                f"train.report_to is {name}: its package is not installed (usable: {', '.join(available) or 'none'}). "
+                "Install it, or leave it out: log.jsonl is written in any case."
+            )
     return {
         "output_dir": str(output_dir),
         "seed": recipe.seed,

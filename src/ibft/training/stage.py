@@ -1,6 +1,7 @@
 """The train stage: fine-tune one arm and keep its adapter.
 
 train/<arm>/adapter/       a plain PEFT adapter: transformers, PEFT and vLLM load it without this package
+                           (model/, where all weights are trained), and its model card
 train/<arm>/log.jsonl      what the trainer logged (rows.TrainingLog)
 train/<arm>/summary.json   TrainingSummary
 """
@@ -8,6 +9,7 @@ train/<arm>/summary.json   TrainingSummary
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import msgspec
 
@@ -16,12 +18,13 @@ from ibft.data.tokenize import tokenize_pairs
 from ibft.data.training import data_digest, load_training_pairs
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm
+from ibft.model_card import TrainingFacts, Weights, hub_names, model_card
 from ibft.models import load_tokenizer, num_layers, resolve_model_path
 from ibft.objectives.adaptive import compression_weights
 from ibft.recipe import Recipe
 from ibft.recipe_objectives import NEEDS_BASE, IBObjective, Objective
 from ibft.rows import Score, TrainingLog, read_rows, write_atomically
-from ibft.runs import RunFolder, Stage, is_main_process, num_processes, read_record
+from ibft.runs import RunFolder, Stage, is_main_process, num_processes, provenance, read_record
 from ibft.training.alarms import arm_alarms
 from ibft.training.processes import decide, join
 
@@ -87,9 +90,9 @@ def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
     stage, is_complete = decide(lambda: _open(recipe, run, objective))
     if not is_complete:
         _make(recipe, run, stage, objective)
-    if is_main_process():
-        # Once the result has its name, and not before: a checkpoint that was deleted by half would be resumed from.
-        shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
+    # Once the result has its name, and not before: a checkpoint that was deleted by half would be resumed from.
+    # No process goes on before that: what comes next may read the result.
+    decide(lambda: shutil.rmtree(stage.path / "checkpoints", ignore_errors=True))
 
 
 def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) -> None:
@@ -127,6 +130,16 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
             alarms=arm_alarms(objective, list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
         )
         write_atomically(folder / "summary.json", _pretty(summary))
+        _write_card(recipe, objective, summary, folder)
+
+
+def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, folder: Path) -> None:
+    """Put our model card in the place of PEFT's template."""
+    weights: Weights = "adapter" if recipe.train.lora else "model"
+    facts = msgspec.convert(summary, TrainingFacts, from_attributes=True)
+    versions = provenance(recipe.seed)["versions"]
+    card = model_card(recipe, objective, facts, versions, hub_names(recipe), weights=weights)
+    write_atomically(folder / weights / "README.md", card)
 
 
 def _open(recipe: Recipe, run: RunFolder, objective: Objective) -> tuple[Stage, bool]:
