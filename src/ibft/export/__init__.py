@@ -1,0 +1,1 @@
+"""What leaves the run folder: an arm's weights with their model card, and adapters scaled after training."""
