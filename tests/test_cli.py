@@ -16,7 +16,21 @@ def ibft(*arguments: str | Path) -> Result:
 
 def test_every_verb_has_help() -> None:
     listed = ibft("--help").output
-    for verb in ("run", "scan", "train", "generate", "judge", "report", "init", "doctor"):
+    for verb in (
+        "run",
+        "scan",
+        "train",
+        "generate",
+        "judge",
+        "report",
+        "init",
+        "doctor",
+        "leakage",
+        "prune",
+        "canary",
+        "export",
+        "scale",
+    ):
         assert verb in listed
         assert ibft(verb, "--help").exit_code == 0
 

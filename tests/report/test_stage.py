@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from ibft.cli import _print_comparison
+from ibft.cli.tables import print_comparison
 from ibft.recipe import GenerateConfig, ReportConfig, dump_recipe, load_recipe
 from ibft.report.compare import Comparison, compare
 from ibft.report.stage import render, report
@@ -227,13 +227,13 @@ def test_the_terminal_shows_many_arms_whole(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     comparison = compare(nine_run.recipe, nine_run)
-    _print_comparison(comparison)
+    print_comparison(comparison)
     table = capsys.readouterr().out.split("All arms alike: ")[0]
     assert [line.split()[0] for line in table.splitlines()[1:]] == list(nine_run.recipe.arms)
     assert "…" not in table
     # Arms that do not differ in anything still have their lines.
     arms = [msgspec.structs.replace(comparison.arms[0], name=f"arm-{i}") for i in range(6)]
-    _print_comparison(msgspec.structs.replace(comparison, arms=arms))
+    print_comparison(msgspec.structs.replace(comparison, arms=arms))
     table = capsys.readouterr().out.split("All arms alike: ")[0]
     assert [line.split()[0] for line in table.splitlines() if line.strip()] == [arm.name for arm in arms]
 

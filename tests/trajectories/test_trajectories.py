@@ -61,7 +61,9 @@ def test_trajectory(name: str, tiny_model_folder: Path, tmp_path: Path) -> None:
         output=str(tmp_path),
         model=ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"),
         data=DataConfig(train=str(data)),
-        train=TrainConfig(max_steps=8, batch_size=4, learning_rate=1e-2, log_every=1, lora=LoraConfig(rank=4, dropout=0.0)),
+        train=TrainConfig(
+            max_steps=8, batch_size=4, learning_rate=1e-2, log_every=1, lora=LoraConfig(rank=4, dropout=0.0)
+        ),
     )
     with RunFolder(recipe).open() as run:
         train(recipe, run, OBJECTIVES[name])

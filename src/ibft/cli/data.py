@@ -1,0 +1,220 @@
+"""The verbs that work on data alone, without a model and without a recipe: leakage, duplicates, prune, canary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ibft.cli.judging import SOURCES
+from ibft.cli.program import main
+from ibft.errors import UserError
+
+if TYPE_CHECKING:
+    from ibft.memorization.decontaminate import LeakageSummary
+    from ibft.memorization.prune import PruneRecord
+
+__all__ = ["canary", "duplicates", "leakage", "prune"]
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def _data_command(function: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of every verb that reads training data."""
+    split = click.option("--split", default="train", show_default=True, help="Split of a hub data set.")
+    return click.argument("data")(split(function))
+
+
+@main.command()
+@_data_command
+@click.option(
+    "--problems",
+    "benchmarks",
+    multiple=True,
+    required=True,
+    metavar="SOURCE",
+    help=f"{SOURCES} May be repeated.",
+)
+@click.option("--out", type=_FOLDER, default=Path("leakage"), show_default=True, help="Folder for what is found.")
+@click.option("--overlap", default=0.5, show_default=True, help="Share of a text's 10-word sequences that tells.")
+@click.option("--similarity", default=0.7, show_default=True, help="Jaccard similarity of code that tells.")
+def leakage(data: str, split: str, benchmarks: tuple[str, ...], out: Path, overlap: float, similarity: float) -> None:
+    """Find benchmark problems in the training DATA, and write both without what they share.
+
+    DATA is a .jsonl, .json or .parquet file, a hub data set, or functions:PACKAGE.
+    """
+    from ibft import progress
+    from ibft.memorization.decontaminate import find_leakage
+
+    progress.enable()
+    _print_leakage(find_leakage(data, split, benchmarks, out, overlap=overlap, similarity=similarity), out)
+
+
+def _print_leakage(summary: LeakageSummary, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("benchmark", "problems", "leaked", "words", "equal code", "near code", "examples"):
+        table.add_column(title, justify="left" if title == "benchmark" else "right")
+    for one in summary.benchmarks:
+        kinds = [str(one.num_by_kind[kind]) for kind in ("words", "code", "near")]
+        table.add_row(_short(one.source), str(one.num_problems), str(len(one.leaked)), *kinds, str(one.num_examples))
+    console = Console()
+    console.print(table)
+    console.print(f"{summary.num_leaking} of {summary.num_examples} examples contain a problem.", highlight=False)
+    for one in summary.benchmarks:
+        if one.num_short:
+            console.print(
+                f"{_short(one.source)}: {one.num_short} solutions are missing, or so short that they would not be "
+                "found with other names in them.",
+                highlight=False,
+            )
+    console.print(
+        f"\nWrote {out / 'leakage.jsonl'} (what matches), train_clean.jsonl and the clean problems beside it."
+    )
+
+
+def _short(source: str) -> str:
+    """A benchmark's name without the folders of its path, for a narrow terminal."""
+    kind, colon, path = source.partition(":")
+    return f"{kind}{colon}{Path(path).name}" if path else Path(source).name
+
+
+@main.command()
+@_data_command
+@click.option("--out", type=_FOLDER, help="Folder for duplicates.jsonl and duplicates.json.")
+@click.option("--similarity", default=0.7, show_default=True, help="Jaccard similarity of near-duplicates.")
+def duplicates(data: str, split: str, out: Path | None, similarity: float) -> None:
+    """Count the examples of DATA whose answer was there before: exact, equal as code, or nearly equal."""
+    from ibft import progress
+    from ibft.memorization.duplicates import find_duplicates
+
+    progress.enable()
+    summary = find_duplicates(data, split, similarity, out)
+    words = {"exact": "exact copies", "code": "equal but for names and layout", "near": "nearly equal"}
+    total = sum(summary.num_duplicates.values())
+    click.echo(f"{total} of {summary.num_examples} examples repeat an earlier one:")
+    for kind, count in summary.num_duplicates.items():
+        click.echo(f"{count:>8}  {words[kind]}")
+    if out is not None:
+        click.echo(f"Wrote {out / 'duplicates.jsonl'}")
+
+
+@main.command()
+@_data_command
+@click.option("--scores", type=click.Path(path_type=Path), required=True, help="Scan folder of a run on this data.")
+@click.option("--by", type=click.Choice(["min_k", "nll"]), default="min_k", show_default=True, help="Which score.")
+@click.option("--drop", default="10%", show_default=True, help="Share of the scored examples, or a number.")
+@click.option(
+    "--control",
+    type=click.Choice(["none", "random", "length-matched", "duplicates"]),
+    default="none",
+    show_default=True,
+    help="Drop as many others instead.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of chance, for the controls.")
+@click.option("--out", type=_FILE, required=True, help="The pruned data, .jsonl; the record is beside it as .json.")
+def prune(**options: Any) -> None:
+    """Write DATA without its most memorized examples, or without as many others as a control."""
+    from ibft import progress
+    from ibft.memorization.prune import prune as prune_data
+
+    progress.enable()
+    _print_pruned(prune_data(options.pop("data"), options.pop("split"), **options), options["out"])
+
+
+def _print_pruned(record: PruneRecord, out: Path) -> None:
+    click.echo(f"Dropped {record.num_dropped} of {record.num_examples} examples.")
+    for name, lengths in record.lengths.items():
+        if lengths is not None and (name != "most memorized" or record.control != "none"):
+            low, _, median, _, high = lengths.quantiles
+            click.echo(
+                f"  {name:<14} {lengths.num_examples:>8} examples, response tokens: "
+                f"mean {lengths.mean:.1f}, median {median:g} (5% to 95%: {low:g} to {high:g})"
+            )
+    for note in record.notes:
+        click.echo(f"Note: {note}")
+    click.echo(f"Wrote {out} and {out.with_suffix('.json')}")
+
+
+@main.group()
+def canary() -> None:
+    """Plant canaries in training data, and check whether a model remembers them."""
+
+
+@canary.command()
+@_data_command
+@click.option("--out", type=_FILE, required=True, help="The data with canaries, .jsonl; their list is beside it.")
+@click.option("--count", default=50, show_default=True, help="Canaries for each number of repetitions.")
+@click.option("--repeats", default="1,4,16", show_default=True, metavar="N,N", help="How often each is planted.")
+@click.option("--seed", default=0, show_default=True, help="Of their text and their places.")
+@click.option("--language", type=click.Choice(["python", "verilog"]), default="python", show_default=True)
+def plant(**options: Any) -> None:
+    """Write DATA with canaries among it, and as many twins that are held out."""
+    from ibft import progress
+    from ibft.memorization.canaries import plant_canaries
+
+    progress.enable()
+    text = options.pop("repeats")
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UserError(f"--repeats {text}: expected whole numbers with commas between them, such as 1,4,16.")
+    canaries = plant_canaries(
+        options.pop("data"), options.pop("split"), repeats=[int(part) for part in parts], **options
+    )
+    num_planted = sum(one.repeats > 0 for one in canaries)
+    num_rows = sum(one.repeats for one in canaries)
+    out: Path = options["out"]
+    click.echo(
+        f"Planted {num_planted} canaries in {num_rows} rows of {out}; {len(canaries) - num_planted} are held out. "
+        f"Keep {out.parent / 'canaries.jsonl'}: `ibft canary check` needs it."
+    )
+
+
+@canary.command()
+@click.argument("canaries", type=click.Path(path_type=Path))
+@click.option(
+    "--scores",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="Scan folder, or file of scores, of planted and held-out canaries. May be repeated.",
+)
+@click.option("--by", type=click.Choice(["min_k", "nll"]), default="nll", show_default=True, help="Which score.")
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+def check(canaries: Path, scores: tuple[Path, ...], by: str, seed: int, as_json: bool) -> None:
+    """Say how well a model tells planted canaries from held-out ones, by how often they were planted."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ibft.memorization.canaries import check_canaries
+
+    found = check_canaries(canaries, scores, by, seed)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("planted", "canaries", "AUROC", "95% interval", "mean exposure", "below all held-out"):
+        table.add_column(title, justify="right")
+    for one in found.remembered:
+        interval = f"{one.ci95.low:.3f} to {one.ci95.high:.3f}"
+        exposure = f"{one.mean_exposure:.2f} bits"
+        table.add_row(
+            f"{one.repeats}×", str(one.num_canaries), f"{one.auroc:.3f}", interval, exposure, str(one.num_extreme)
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{found.num_held_out} held-out canaries. Without memorization: AUROC 0.5, exposure "
+        f"{found.exposure_by_chance:.2f} bits; at most {found.exposure_at_most:.2f} bits with so many held out.",
+        highlight=False,
+    )
+    if found.num_unscored:
+        console.print(f"Note: {found.num_unscored} canaries have no score.")

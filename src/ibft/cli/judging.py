@@ -1,0 +1,184 @@
+"""The verbs that run generated code, and the references of problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from ibft.cli.program import main
+from ibft.cli.recipes import open_run
+from ibft.cli.tables import print_diff, print_metrics
+from ibft.errors import UserError
+
+if TYPE_CHECKING:
+    from ibft.recipe import JudgeConfig
+    from ibft.runs import RunFolder
+
+__all__ = ["SOURCES", "judge_arms"]
+
+
+class _JudgeGroup(click.Group):
+    """`ibft judge ...` itself judges, and has subcommands besides: what is none of their names is judged."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["run", *args]
+        elif args[0] in ctx.help_option_names:
+            args = ["run", "--help"]
+        return super().parse_args(ctx, args)
+
+
+@main.group(cls=_JudgeGroup)
+def judge() -> None:
+    """Run the generated code of a RECIPE's arms, or of --samples from any other tool. See also: judge diff."""
+
+
+def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
+    """How programs are run, wherever they are."""
+    for decorator in (
+        click.option(
+            "--sandbox",
+            type=click.Choice(["auto", "bubblewrap", "landlock", "none"]),
+            default="auto",
+            show_default=True,
+            help="none: the code can do whatever you can.",
+        ),
+        click.option("--tasks", multiple=True, metavar="ID", help="Only these task ids or patterns (HumanEval/1*)."),
+        click.option("--workers", type=click.IntRange(min=1), help="Programs run at once. Default: the usable cores."),
+    ):
+        function = decorator(function)
+    return function
+
+
+SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem file."
+
+
+@judge.command("run")
+@click.argument("recipe", type=click.Path(path_type=Path), required=False)
+@click.option("--problems", metavar="SOURCE", help=SOURCES)
+@_sandbox_options
+@click.option("--samples", type=click.Path(path_type=Path), help="Samples of any tool, .jsonl or .jsonl.gz.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for results.jsonl and metrics.json.")
+@click.option("--k", default="1,5,10", show_default=True, metavar="K,K", help="Which Pass@k to compute.")
+@click.option("--timeout", "timeout_s", type=float, default=3.0, show_default=True, help="CPU seconds a sample.")
+@click.option("--for-evalplus", is_flag=True, help="Also write eval_results.json, which EvalPlus's tools read.")
+@click.option("--no-cache", is_flag=True, help="Judge again what was judged before.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With RECIPE: override one key.")
+@click.option("--full", is_flag=True, help="With RECIPE: evaluate all problems.")
+@click.option("--overwrite", is_flag=True, help="With RECIPE: judge again what another recipe judged.")
+def judge_run(
+    recipe: Path | None,
+    problems: str | None,
+    samples: Path | None,
+    out: Path | None,
+    k: str,
+    tasks: tuple[str, ...],
+    for_evalplus: bool,
+    overrides: tuple[str, ...],
+    full: bool,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Run the generated code: of a RECIPE's arms, or of --samples from any other tool.
+
+    `ibft judge diff A B` compares two files of results.
+    """
+    if recipe is not None:
+        if problems or samples or out or tasks:
+            raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
+        _refuse_options_of_samples(recipe)
+        with open_run(recipe, overrides, full, overwrite) as folder:
+            judge_arms(folder)
+        return
+    if problems is None or samples is None or out is None:
+        raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
+    from ibft import progress
+    from ibft.judging.stage import judge_file
+
+    progress.enable()
+    config = _judge_config(**options)
+    metrics = judge_file(problems, samples, out, config, _counts(k), tasks=tasks, for_evalplus=for_evalplus)
+    print_metrics(metrics)
+    click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
+
+
+@judge.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--k", default="1", show_default=True, metavar="K,K", help="Which Pass@k to compare.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
+    """Compare two result files problem by problem: what changed from A to B, and is it more than chance?"""
+    from ibft.judging.diff import diff_results
+
+    found = diff_results(a, b, _counts(k))
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        print_diff(found)
+
+
+def _refuse_options_of_samples(recipe: Path) -> None:
+    """With a recipe, how to judge stands in the recipe: an option that does nothing would mislead."""
+    context = click.get_current_context()
+    for name in ("workers", "sandbox", "k", "timeout_s", "no_cache", "for_evalplus"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UserError(
+                f"--{name.removesuffix('_s').replace('_', '-')} goes with --samples. With a RECIPE, set it in "
+                f"{recipe}, under judge: (or report.k), or for once with --set judge.KEY=VALUE."
+            )
+
+
+def _judge_config(*, no_cache: bool = False, timeout_s: float = 3.0, **options: Any) -> JudgeConfig:
+    from ibft.recipe import JudgeConfig
+
+    if not 0 < timeout_s < 86_400:
+        raise UserError(f"--timeout {timeout_s:g}: give the CPU seconds a sample may use, above 0 and below a day.")
+    return JudgeConfig(cache=not no_cache, timeout_s=timeout_s, **options)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"--k {text}: expected positive whole numbers with commas between them, such as 1,5,10.")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+@main.group()
+def problems() -> None:
+    """Work with benchmark problems."""
+
+
+@problems.command()
+@click.argument("source")
+@_sandbox_options
+def check(source: str, tasks: tuple[str, ...], **options: Any) -> None:
+    """Run the reference solutions of SOURCE and name what is broken."""
+    from ibft import progress
+    from ibft.judging.stage import check_problems
+
+    progress.enable()
+    references = check_problems(source, _judge_config(**options), tasks)
+    broken = {task_id: one for task_id, one in references.items() if not one.passed}
+    for task_id, one in broken.items():
+        click.echo(f"{task_id}: {one.message}")
+    num_weak = sum(one.is_weak for one in references.values())
+    click.echo(
+        f"{len(references) - len(broken)} of {len(references)} problems can be judged, {num_weak} of them inside."
+    )
+    if broken:
+        raise SystemExit(1)
+
+
+def judge_arms(folder: RunFolder) -> None:
+    """Judge every arm of a run that is not judged yet."""
+    from ibft.judging.stage import judge
+
+    for arm in folder.recipe.arms:
+        judge(folder.recipe, folder, arm)

@@ -1,0 +1,112 @@
+"""The verbs that run stages of a recipe. Everything heavy is imported by the verb that needs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ibft.cli.judging import judge_arms
+from ibft.cli.program import main
+from ibft.cli.recipes import open_run, quiet_libraries, recipe_command
+from ibft.cli.tables import print_comparison
+
+if TYPE_CHECKING:
+    from ibft.runs import RunFolder
+
+__all__ = ["warn_of_alarms"]
+
+
+@main.command()
+@recipe_command
+def run(**options: Any) -> None:
+    """Run every stage of RECIPE that is not complete yet, then report."""
+    with open_run(**options) as folder:
+        _check(folder)
+        _scan(folder)
+        _train(folder)
+        _generate(folder)
+        judge_arms(folder)
+        _report(folder)
+
+
+@main.command()
+@recipe_command
+def scan(**options: Any) -> None:
+    """Measure how predictable the training data already is to the base model."""
+    with open_run(**options) as folder:
+        _scan(folder)
+
+
+@main.command()
+@recipe_command
+def train(**options: Any) -> None:
+    """Fine-tune the base model, once for each objective of the recipe."""
+    with open_run(**options) as folder:
+        _check(folder)
+        _train(folder)
+        warn_of_alarms(folder)
+
+
+@main.command()
+@recipe_command
+def generate(**options: Any) -> None:
+    """Sample answers to the benchmark's problems from every arm."""
+    with open_run(**options) as folder:
+        _generate(folder)
+
+
+@main.command()
+@recipe_command
+def report(**options: Any) -> None:
+    """Compare the judged arms on one HTML page."""
+    with open_run(**options) as folder:
+        _report(folder)
+
+
+def _check(folder: RunFolder) -> None:
+    from ibft.training.stage import check_objectives
+
+    quiet_libraries()
+    check_objectives(folder.recipe)
+
+
+def _scan(folder: RunFolder) -> None:
+    from ibft.memorization.stage import scan
+
+    quiet_libraries()
+    scan(folder.recipe, folder)
+
+
+def _train(folder: RunFolder) -> None:
+    from ibft.training.stage import train
+
+    quiet_libraries()
+    for objective in folder.recipe.objective:
+        train(folder.recipe, folder, objective)
+
+
+def warn_of_alarms(folder: RunFolder) -> None:
+    """Say what alarms the arms have that was not said while they were trained: just now, or by an earlier command."""
+    from ibft import progress
+    from ibft.metrics.alarms import alarm_title
+    from ibft.report.evidence import read_alarms
+
+    for arm, alarms in read_alarms(folder.recipe, folder).items():
+        for alarm in alarms:
+            progress.warn(alarm_title(arm, alarm), alarm.message)
+
+
+def _generate(folder: RunFolder) -> None:
+    from ibft.generation.stage import generate
+
+    quiet_libraries()
+    for arm in folder.recipe.arms:
+        generate(folder.recipe, folder, arm)
+
+
+def _report(folder: RunFolder) -> None:
+    from ibft.report.stage import report
+
+    print_comparison(report(folder.recipe, folder))
+    click.echo(f"\nReport: {folder.path / 'report' / 'report.html'}")

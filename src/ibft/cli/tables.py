@@ -1,0 +1,105 @@
+"""What the verbs print: tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ibft.judging.diff import Diff
+    from ibft.metrics.summary import Metrics
+    from ibft.report.compare import Comparison
+
+__all__ = ["print_comparison", "print_diff", "print_metrics"]
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The report's table and its verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ibft.report.compare import MAX_COLUMNS, comparison_rows
+
+    console, table = Console(), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    rows, names = comparison_rows(comparison), [arm.name for arm in comparison.arms]
+    is_wide = len(names) > MAX_COLUMNS
+    # With many arms, each has a row, and what is the same for all is said below: a terminal is narrow.
+    shared = [row for row in rows if is_wide and len(set(row.cells)) == 1]
+    rows = [row for row in rows if row not in shared]
+    texts = [[f"{cell.text} [dim]{cell.detail}[/dim]" for cell in row.cells] for row in rows]
+    labels = [row.label for row in rows]
+    if is_wide:
+        names, labels, texts = labels, names, [[row[arm] for row in texts] for arm in range(len(names))]
+    table.add_column("", no_wrap=True)
+    for name in names:
+        table.add_column(name)
+    for label, cells in zip(labels, texts, strict=True):
+        table.add_row(label, *cells)
+    console.print(table)
+    if shared:
+        said = [f"{row.label}: {row.cells[0].text} {row.cells[0].detail}".strip() for row in shared]
+        console.print(f"All arms alike: {'; '.join(said)}.", highlight=False)
+    for line in (comparison.headline, comparison.verdict, comparison.advice, *comparison.notes):
+        if line:
+            console.print(f"\n{line}", highlight=False)
+
+
+def print_metrics(metrics: Metrics) -> None:
+    """Pass@k and Pass@k^(k) in the terminal; the values of every m between are in metrics.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ibft.metrics.pass_at_k import metric_name
+
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (("metric", "left"), ("value", "right"), ("95% interval", "left")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for k in metrics.k:
+        for name in dict.fromkeys((metric_name(k), metric_name(k, k))):
+            metric = metrics.metrics[name]
+            if metric.value is None or metric.ci95 is None:
+                table.add_row(name, "undefined", metric.reason)
+            else:
+                table.add_row(name, f"{metric.value:.1%}", f"{metric.ci95[0]:.1%} to {metric.ci95[1]:.1%}")
+    console = Console()
+    console.print(table)
+    console.print(f"{metrics.num_samples} samples of {metrics.num_problems} problems; sandbox: {metrics.sandbox}")
+    console.print(", ".join(f"{count} {status}" for status, count in metrics.statuses.items()))
+    for note in metrics.notes:
+        console.print(f"Note: {note}")
+
+
+def print_diff(found: Diff) -> None:
+    """The comparison of two files of results, and the problems that changed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("metric", "A", "B", "B - A", "95% interval", "better in A : B", "p"):
+        table.add_column(title, justify="left" if title == "metric" else "right")
+    for metric in found.metrics:
+        if metric.a is None or metric.b is None or metric.difference is None or metric.ci95 is None:
+            table.add_row(metric.name, "undefined", metric.reason)
+            continue
+        table.add_row(
+            metric.name,
+            f"{metric.a:.1%}",
+            f"{metric.b:.1%}",
+            f"{100 * metric.difference:+.1f}",
+            f"{100 * metric.ci95[0]:+.1f} to {100 * metric.ci95[1]:+.1f}",
+            f"{metric.num_a_better} : {metric.num_b_better}",
+            f"{metric.p_value:.3g}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"{found.num_problems} problems. p: exact sign test (McNemar's, with one sample a problem).")
+    for word, changed in (("improved", found.improved), ("worsened", found.worsened)):
+        if changed:
+            shown = ", ".join(
+                f"{one.task_id} ({one.num_correct_a}/{one.num_samples_a} to {one.num_correct_b}/{one.num_samples_b})"
+                for one in changed[:10]
+            )
+            console.print(f"{len(changed)} {word}: {shown}{', …' if len(changed) > 10 else ''}", highlight=False)
+    for task_id, reason in list(found.left_out.items())[:10]:
+        console.print(f"Left out: {task_id}: {reason}", highlight=False)
+    for note in found.notes:
+        console.print(f"Note: {note}")

@@ -1,0 +1,163 @@
+"""`ibft canary`: plant canaries in a data source, and say from a model's scores how well it remembers them.
+
+OUT                        the data with the canaries among it, to train on
+canaries.jsonl             beside it: every canary, and how often it was planted (`canaries.Canary`); the ground truth
+canaries_planted.jsonl     the planted ones, each once, and
+canaries_held_out.jsonl    their twins that were not: `data.train` and `data.control` of the scan that scores them
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ibft import progress
+from ibft.data.training import stream_examples
+from ibft.errors import UserError
+from ibft.memorization.canary_generator import Canary, Language, make_canaries, plant_rows, row_like
+from ibft.memorization.findings import auroc
+from ibft.memorization.prune import SCORES
+from ibft.metrics.uncertainty import Interval, auroc_interval
+from ibft.rows import Score, raw_row, read_rows, write_rows
+
+__all__ = ["CanaryCheck", "Remembered", "check_canaries", "exposure", "plant_canaries"]
+
+
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """How well the canaries that were planted `repeats` times are told from the held-out ones.
+
+    `auroc`: the chance that a planted one scores lower (more predictable) than a held-out one, with its 95% interval.
+    `mean_exposure`: bits, see `exposure`; `num_extreme`: how many score lower than every held-out one.
+    """
+
+    repeats: int
+    num_canaries: int
+    auroc: float
+    ci95: Interval
+    mean_exposure: float
+    num_extreme: int
+
+
+class CanaryCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """All repetition counts, and what exposure is without memorization and at most."""
+
+    by: str
+    num_held_out: int
+    exposure_by_chance: float
+    exposure_at_most: float
+    remembered: list[Remembered]
+    num_unscored: int
+
+
+def plant_canaries(
+    source: str, split: str, out: Path, *, count: int, repeats: Sequence[int], seed: int, language: Language
+) -> list[Canary]:
+    """Write the data with canaries among it, in the shape of its first row, and the canaries beside it.
+
+    Raises:
+        UserError: the data cannot be read or is empty, or the folder has canaries already.
+    """
+    truth = out.parent / "canaries.jsonl"
+    if truth.exists():
+        raise UserError(f"{truth} exists already: it is the truth about an earlier file. Choose another folder.")
+    if out.suffix != ".jsonl" or out.name.startswith("canaries"):
+        raise UserError(f"--out {out}: give the name of a .jsonl file that does not begin with 'canaries'.")
+    canaries = make_canaries(count, repeats, seed, language)
+    first, num_rows = None, 0
+    with progress.task("Reading the data", total=None):
+        for num_rows, example in enumerate(stream_examples(source, split), start=1):  # noqa: B007 - counted
+            first = first or example.row
+    if first is None:
+        raise UserError(f"{source} has no examples to plant canaries among.")
+    planted = [row_like(first, canary, copy + 1) for canary in canaries for copy in range(canary.repeats)]
+    rows = (example.row for example in stream_examples(source, split))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(out, map(raw_row, plant_rows(rows, num_rows, planted, seed)))
+    write_rows(out.parent / "canaries_planted.jsonl", (one for one in canaries if one.repeats))
+    write_rows(out.parent / "canaries_held_out.jsonl", (one for one in canaries if not one.repeats))
+    write_rows(truth, canaries)
+    return canaries
+
+
+def exposure(value: float, held_out: Sequence[float]) -> float:
+    """log2 of the number of candidates less log2 of the canary's rank among them (Carlini et al., arXiv 1802.08232).
+
+    The candidates are the held-out canaries and the canary itself, a sample of all that the generator could have made,
+    so exposure is at most log2(len(held_out) + 1). Equal scores share the middle of their ranks.
+
+    Args:
+        value: the canary's score; lower = more predictable.
+        held_out: scores of the canaries that were not planted.
+    """
+    below = sum(other < value for other in held_out)
+    equal = sum(other == value for other in held_out)
+    return math.log2(len(held_out) + 1) - math.log2(1 + below + equal / 2)
+
+
+def exposure_by_chance(num_held_out: int) -> float:
+    """Mean exposure where every rank is as likely: log2(n) - log2(n!) / n of n candidates; 1.44 bits for many."""
+    num = num_held_out + 1
+    return math.log2(num) - math.lgamma(num + 1) / math.log(2) / num
+
+
+def check_canaries(canaries: Path, scores: Sequence[Path], by: str = "nll", seed: int = 0) -> CanaryCheck:
+    """Compare planted canaries with held-out ones by a model's scores.
+
+    Args:
+        canaries: the file of `plant_canaries`.
+        scores: a run's scan folder, or files of scores, in which each canary is known by its id.
+        by: a key of `SCORES`.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: a file cannot be read, or fewer than two canaries of some kind have a score.
+    """
+    if by not in SCORES:
+        raise UserError(f"--by {by}: choose one of {', '.join(SCORES)}.")
+    values = _values(scores, by)
+    groups: dict[int, list[float]] = {}
+    num_unscored = 0
+    for canary in read_rows(canaries, Canary):
+        own = groups.setdefault(canary.repeats, [])
+        if canary.id in values:
+            own.append(values[canary.id])
+        else:
+            num_unscored += 1
+    held_out = groups.pop(0, [])
+    few = [f"planted {repeats} times" for repeats, own in sorted(groups.items()) if len(own) < 2]
+    few += ["held out"] if len(held_out) < 2 else []
+    if few or not groups:
+        raise UserError(
+            f"{canaries}: fewer than two canaries {few[0] if few else 'planted'} have a score. Scan canaries_planted."
+            "jsonl as data.train and canaries_held_out.jsonl as data.control, and give that scan's folder."
+        )
+    return CanaryCheck(
+        by=by,
+        num_held_out=len(held_out),
+        exposure_by_chance=exposure_by_chance(len(held_out)),
+        exposure_at_most=math.log2(len(held_out) + 1),
+        remembered=[_remembered(repeats, own, held_out, seed) for repeats, own in sorted(groups.items())],
+        num_unscored=num_unscored,
+    )
+
+
+def _remembered(repeats: int, own: Sequence[float], held_out: Sequence[float], seed: int) -> Remembered:
+    area = auroc(own, held_out)
+    assert area is not None
+    return Remembered(
+        repeats=repeats,
+        num_canaries=len(own),
+        auroc=area,
+        ci95=auroc_interval(own, held_out, seed=seed),
+        mean_exposure=math.fsum(exposure(value, held_out) for value in own) / len(own),
+        num_extreme=sum(value < min(held_out) for value in own),
+    )
+
+
+def _values(paths: Sequence[Path], by: str) -> Mapping[str, float]:
+    files = [path / "scores.jsonl" if path.is_dir() else path for path in paths]
+    scored = ((row.id, getattr(row, SCORES[by])) for file in files for row in read_rows(file, Score))
+    return {identity: value for identity, value in scored if value is not None}

@@ -1,0 +1,103 @@
+import collections
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ibft.errors import UserError
+from ibft.memorization.code import jaccard, shingles, whole
+from ibft.memorization.duplicates import Duplicate, DuplicateFinder, find_duplicates
+from ibft.rows import Pair, read_rows
+
+CODE = """\
+def weighted(values, weights):
+    total = 0
+    for value, weight in zip(values, weights):
+        total += value * weight
+    if total > 100:
+        total = total - len(values)
+    return total / sum(weights)
+"""
+
+
+def find(*pairs: tuple[str, str, str], similarity: float = 0.7) -> list[Duplicate]:
+    finder = DuplicateFinder(similarity)
+    return [one for pair in pairs if (one := finder.add(Pair(*pair))) is not None]
+
+
+def test_each_kind_is_found_with_what_it_repeats() -> None:
+    renamed = CODE.replace("weighted", "mean").replace("total", "t").replace("    t = 0", "    # start\n    t = 0")
+    edited = CODE.replace("100", "200")
+    other = CODE.replace("value * weight", "value ** 2 - weight").replace("sum(weights)", "max(values)")
+    found = find(
+        ("a", "Write it.", CODE),
+        ("b", "Write it. ", CODE + "\n"),
+        ("c", "Please!", CODE),
+        ("d", "Write it.", renamed),
+        ("e", "Write it.", edited),
+        ("f", "Write it.", other.replace("zip", "izip").replace("> 100", "< 3").replace("len", "abs")),
+    )
+    assert [(one.id, one.of, one.kind) for one in found] == [
+        ("b", "a", "exact"),
+        ("c", "a", "code"),
+        ("d", "a", "code"),
+        ("e", "a", "near"),
+    ]
+    exactly = jaccard(shingles(whole(CODE).tokens), shingles(whole(edited).tokens))
+    assert found[-1].similarity == exactly
+    assert 0.7 < exactly < 1
+
+
+def test_short_answers_are_duplicates_only_with_their_prompt() -> None:
+    assert find(("a", "get name", "return self.name\n"), ("b", "get size", "return self.name\n")) == []
+    assert [one.kind for one in find(("a", "p", "return 1\n"), ("b", "p", "return 1\n"))] == ["exact"]
+
+
+def test_a_duplicate_points_at_an_example_that_stays() -> None:
+    edited = CODE.replace("100", "200")
+    found = find(("a", "p", CODE), ("b", "p", edited), ("c", "q", edited), ("d", "p", edited))
+    assert {one.of for one in found} == {"a"}
+    assert [one.kind for one in found] == ["near", "near", "near"]
+
+
+def test_near_duplicates_are_those_of_comparing_all_with_all() -> None:
+    chance = random.Random(3)
+    pairs = []
+    for number in range(300):
+        if pairs and chance.random() < 0.6:
+            words = chance.choice(pairs).completion.split()
+            for _ in range(chance.randrange(1, 6)):
+                words[chance.randrange(len(words))] = f"n{chance.randrange(10**6)}"
+        else:
+            words = [f"w{chance.randrange(10**6)}" for _ in range(chance.randrange(40, 120))]
+        pairs.append(Pair(str(number), "p", " ".join(words)))
+    kept: list[tuple[str, set[int]]] = []
+    expected = {}
+    for pair in pairs:
+        own = shingles(pair.completion.split())
+        best = max(((jaccard(own, other), -number) for number, (_, other) in enumerate(kept)), default=(0.0, 0))
+        if best[0] >= 0.7:
+            expected[pair.id] = (kept[-best[1]][0], best[0])
+        else:
+            kept.append((pair.id, own))
+    found = find(*((pair.id, "p", pair.completion) for pair in pairs))
+    assert {one.id: (one.of, one.similarity) for one in found} == expected
+    assert 60 < len(expected) < 250
+
+
+def test_an_impossible_similarity_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be above"):
+        DuplicateFinder(0.2)
+    with pytest.raises(UserError, match="--similarity"):
+        find_duplicates("none.jsonl", "train", 1.5, None)
+
+
+def test_the_files_hold_what_was_found(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    rows = [{"id": str(number), "prompt": "p", "completion": CODE} for number in range(3)]
+    data.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    summary = find_duplicates(str(data), "train", 0.7, tmp_path / "out")
+    assert summary.num_examples == 3
+    assert summary.num_duplicates == {"exact": 2, "code": 0, "near": 0}
+    assert collections.Counter(row.of for row in read_rows(tmp_path / "out/duplicates.jsonl", Duplicate)) == {"0": 2}

@@ -1,0 +1,108 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ibft.cli import main
+from ibft.memorization.canary_generator import Canary
+from ibft.rows import Problem, Score, read_rows, write_rows
+
+ROWS = [
+    {
+        "prompt": f"Write number {n}.",
+        "completion": f"def f{n}(x):\n" + f"    x = x * {n} + (x - {n}) // 7 % {n + 3}\n" * 3,
+    }
+    for n in range(12)
+]
+PROBLEM = Problem(
+    task_id="Own/0",
+    prompt="def answer(x):\n",
+    canonical_solution="    x = x * 3 + (x - 3) // 7 % 6\n" * 3,
+    entry_point="answer",
+    tests="assert answer(1)",
+)
+
+
+def ibft(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def test_leakage_prints_and_writes_what_it_found(data: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "own.jsonl", [PROBLEM])
+    done = ibft("leakage", data, "--problems", tmp_path / "own.jsonl", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "1 of 12 examples contain a problem" in done.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "leakage.json",
+        "leakage.jsonl",
+        "train_clean.jsonl",
+        "problems_clean_own.jsonl",
+    }
+
+
+def test_duplicates_are_counted(data: Path, tmp_path: Path) -> None:
+    data.write_text(data.read_text() * 2)
+    done = ibft("duplicates", data, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "12 of 24 examples repeat an earlier one" in done.output
+    assert len((tmp_path / "out/duplicates.jsonl").read_text().splitlines()) == 12
+
+
+def test_prune_writes_data_and_record(data: Path, tmp_path: Path) -> None:
+    scores = [
+        Score(id=f"data.jsonl, line {n + 1}", subset="train", num_tokens=n, min_k_prob=1.0 * n) for n in range(12)
+    ]
+    write_rows(tmp_path / "scores.jsonl", scores)
+    arguments = ("prune", data, "--scores", tmp_path / "scores.jsonl", "--drop", "25%", "--out", tmp_path / "out.jsonl")
+    for control in ("none", "random", "length-matched"):
+        done = ibft(*arguments, "--control", control)
+        assert done.exit_code == 0, done.output
+        assert "Dropped 3 of 12 examples" in done.output
+        assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 9
+
+
+def test_canaries_are_planted_and_checked(data: Path, tmp_path: Path) -> None:
+    done = ibft("canary", "plant", data, "--out", tmp_path / "out/train.jsonl", "--count", "3", "--repeats", "1,2")
+    assert done.exit_code == 0, done.output
+    assert "Planted 6 canaries in 9 rows" in done.output
+    truth = tmp_path / "out/canaries.jsonl"
+    canaries = read_rows(truth, Canary)
+    scores = [
+        Score(id=one.id, subset="train", num_tokens=1, mean_nll=n / 100 if one.repeats else 1.0 + n / 100)
+        for n, one in enumerate(canaries)
+    ]
+    write_rows(tmp_path / "scores.jsonl", scores)
+    shown = ibft("canary", "check", truth, "--scores", tmp_path / "scores.jsonl")
+    assert shown.exit_code == 0, shown.output
+    assert "1.000" in shown.output
+    as_json = json.loads(ibft("canary", "check", truth, "--scores", tmp_path / "scores.jsonl", "--json").output)
+    assert [one["auroc"] for one in as_json["remembered"]] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("leakage", "none.jsonl", "--problems", "nonsense"),
+        ("duplicates", "none.jsonl"),
+        ("prune", "none.jsonl", "--scores", "none", "--out", "out.jsonl"),
+        ("canary", "plant", "none.jsonl", "--out", "out.jsonl"),
+        ("canary", "plant", "none.jsonl", "--out", "out.jsonl", "--repeats", "1,x"),
+        ("canary", "check", "none.jsonl", "--scores", "none"),
+    ],
+)
+def test_what_is_missing_is_one_sentence_and_exit_code_2(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = ibft(*arguments)
+    assert done.exit_code == 2
+    assert "Error:" in done.output
+    assert "Traceback" not in done.output
