@@ -117,6 +117,15 @@ def test_a_missing_source_is_named(source: str) -> None:
         load_training_pairs(DataConfig(train=source))
 
 
+def test_a_form_feed_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "pages"
+    package.mkdir()
+    (package / "__init__.py").write_text('x = 1\n\f\ndef f(a):\n    """Add one."""\n    return a + 1\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    (pair,) = load_training_pairs(DataConfig(train="functions:pages"))
+    assert (pair.prompt, pair.completion) == ('def f(a):\n    """Add one."""\n', "    return a + 1\n")
+
+
 def test_functions_are_split_after_their_docstring() -> None:
     pairs = load_training_pairs(DataConfig(train="functions:stdlib"))
     assert len(pairs) > 1000

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import io
 import sys
 import sysconfig
 import warnings
@@ -70,7 +71,7 @@ def _pairs_in_file(path: Path, name: str) -> Iterator[Pair]:
             tree = ast.parse(source)
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
         return
-    lines = source.splitlines(keepends=True)
+    lines = io.StringIO(source).readlines()  # not splitlines(), which also counts form feeds, as Python does not
     for node in tree.body:
         if (
             not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
