@@ -37,6 +37,9 @@ def main() -> None:
     logs, rows = {}, []
     for objective in recipe.objective:
         folder = arguments.run / "train" / objective.arm
+        if not folder.exists():
+            print(f"{objective.arm} has not been trained yet")
+            continue
         logs[objective.arm] = list(read_rows(folder / "log.jsonl", TrainingLog))
         settings = objective if isinstance(objective, IBObjective) else None
         rows.append({"arm": objective.arm, **summary(logs[objective.arm], settings)})
@@ -106,6 +109,7 @@ def figure(logs: dict[str, list[TrainingLog]], gauge: str, title: str) -> str:
         title,
         whole_x=True,
         is_log=gauge != "ce",
+        styles={arm: number for number, arm in enumerate(logs)},
         targets=targets if gauge == "ib/kl_per_token" else None,
         limits=(OVERLOAD_RATIO, COLLAPSE_RATIO) if gauge == "ib/grad_ratio" else (),
     )
