@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import msgspec
@@ -106,3 +107,17 @@ def test_a_dumped_recipe_reads_back_the_same(tmp_path: Path) -> None:
     assert again == recipe
     # To the letter, too: a stage's identity is a hash of its JSON, where 20 and 20.0 differ.
     assert msgspec.json.encode(again) == msgspec.json.encode(recipe)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objective={name: ib, form: contolled}", "objective.0.form is 'contolled'. Did you mean controlled?"),
+        ("train.batching=foo", "train.batching is 'foo'. Known: auto, padded, sorted, packed"),
+    ],
+)
+def test_unknown_words_are_refused_with_the_known_ones(tmp_path: Path, override: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\n")
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_recipe(path, [override])

@@ -356,15 +356,22 @@ def _build(raw: dict[str, Any], source: str) -> Recipe:
 
 
 def _explain(message: str, raw: Any) -> str:
-    """Turn msgspec's "what - at `$.a[0].b`" into "a.0.b is VALUE: what"."""
+    """Turn msgspec's "what - at `$.a[0].b`" into "a.0.b is VALUE: what", and name the words that are allowed."""
     what, _, where = message.partition(" - at ")
     keys = re.findall(r"[\w-]+", where)
-    value = raw
+    value: Any = raw
+    expected: Any = Recipe
     for key in keys:
         try:
-            value = value[int(key)] if isinstance(value, list) else value[key]
+            if isinstance(value, list):
+                value, expected = value[int(key)], get_args(expected)[0]
+            else:
+                struct = _struct_for(value, expected, "", "")
+                value, expected = value[key], get_type_hints(struct)[key] if struct else None
         except (KeyError, IndexError, TypeError, ValueError):
             return f"{'.'.join(keys)}: {what}" if keys else what
+    if what.startswith("Invalid enum value") and get_origin(expected) is Literal:
+        return f"{'.'.join(keys)} is {value!r}.{_suggest(str(value), get_args(expected))}"
     return f"{'.'.join(keys)} is {value!r}: {what}" if keys else what
 
 
