@@ -49,8 +49,8 @@ class IBTrainer(SFTTrainer):  # type: ignore[misc]
     `ib/kl` as it stands in the loss, `ib/kl_per_token` and `ib/kl_per_dim` of the response tokens (nats),
     `ib/active_units` (dimensions above 0.01 nats), `ib/ce` (nats a labelled token), `ib/accuracy` (of the decoded
     code). By form: `ib/kl_target`, `ib/replaced`, `ib/entropy` (nats). At logging steps, where one process holds
-    the whole adapter: `ib/grad_ratio`, the norm of the gradient that reaches the trained weights of the block below
-    the bottleneck from the bottleneck, over that from the CE.
+    the whole adapter: `ib/grad_ratio`, the norm of the gradient that reaches the trained weights from the
+    bottleneck over that from the CE.
 
     Args:
         model: as for `SFTTrainer`.
@@ -95,7 +95,6 @@ class IBTrainer(SFTTrainer):  # type: ignore[misc]
             raise UserError('the adapter\'s bias is "all": it would save the bottleneck\'s biases too. Use "none".')
         blocks = decoder_layers(base)
         layers = self.settings.layer_indices(len(blocks))
-        self.block_below = blocks[layers[0] - 1]  # its output is the lowest h
         device = next(blocks[layers[0]].parameters()).device
         # Generators of our own: drawing from the global one would shift dropout and data order against SFTTrainer.
         self._generator = torch.Generator(device).manual_seed(self.args.seed + 1 + self.args.process_index)
