@@ -46,8 +46,25 @@ def lora(**changes: Any) -> LoraConfig:
 
 
 @pytest.fixture
+def short_run(tmp_path: Path) -> dict[str, Any]:
+    """TRL's arguments of a few logged steps on the CPU, without checkpoints."""
+    return {
+        "output_dir": str(tmp_path / "out"),
+        "max_steps": 4,
+        "per_device_train_batch_size": 3,
+        "learning_rate": 1e-2,
+        "bf16": False,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+@pytest.fixture
 def make_trainer(
-    tiny_model_folder: Path, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, tmp_path: Path
+    tiny_model_folder: Path, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, short_run: dict[str, Any]
 ) -> MakeTrainer:
     """`make(alpha=…)` is an IBTrainer, `make(plain=True)` TRL's own with the same arguments."""
 
@@ -60,22 +77,10 @@ def make_trainer(
         trainer_arguments: dict[str, Any] | None = None,
         **changes: Any,
     ) -> SFTTrainer:
-        common: dict[str, Any] = {
-            "output_dir": str(tmp_path / "out"),
-            "max_steps": 4,
-            "per_device_train_batch_size": 3,
-            "learning_rate": 1e-2,
-            "bf16": False,
-            "use_cpu": True,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-        }
         bottleneck = {"alpha": 0.1, "layer": 2}
         if changes.get("form") != "entropy":
             bottleneck["bottleneck_dim"] = 16
-        arguments = SFTConfig(**(common | changes)) if plain else IBConfig(**(common | bottleneck | changes))
+        arguments = SFTConfig(**(short_run | changes)) if plain else IBConfig(**(short_run | bottleneck | changes))
         return (SFTTrainer if plain else IBTrainer)(
             AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32),
             arguments,

@@ -60,7 +60,7 @@ def name_of(objective: Any) -> str:
 
 
 @pytest.fixture
-def make(tiny_model_folder: Path, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, tmp_path: Path) -> Any:
+def make(tiny_model_folder: Path, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, short_run: dict[str, Any]) -> Any:
     """`make(objective)` is a RivalTrainer, `make(None)` TRL's own with the same arguments."""
 
     def make(
@@ -72,22 +72,10 @@ def make(tiny_model_folder: Path, tokenizer: PreTrainedTokenizerBase, pairs: Dat
         trainer_arguments: dict[str, Any] | None = None,
         **changes: Any,
     ) -> Any:
-        arguments: dict[str, Any] = {
-            "output_dir": str(tmp_path / "out"),
-            "max_steps": 4,
-            "per_device_train_batch_size": 3,
-            "learning_rate": 1e-2,
-            "bf16": False,
-            "use_cpu": True,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-        }
         chosen: Any = SFTTrainer if objective is None else RivalTrainer
         return chosen(
             AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32, **(model_changes or {})),
-            SFTConfig(**(arguments | changes)),
+            SFTConfig(**(short_run | changes)),
             train_dataset=dataset,
             processing_class=tokenizer,
             peft_config=peft_config,

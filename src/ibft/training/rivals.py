@@ -23,6 +23,7 @@ from ibft.objectives.gem import gem
 from ibft.objectives.stm import stm
 from ibft.projection import IGNORED, Projection, TokenLoss, TokenLosses, token_losses
 from ibft.recipe_objectives import NEEDS_BASE, ASFTObjective, EAFTObjective, FTKLObjective, GEMObjective, STMObjective
+from ibft.training.gauges import per_token, record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,18 +55,10 @@ class _GaugedTrainer(SFTTrainer):  # type: ignore[misc]
         result = super().compute_loss(
             model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
-        scale, num_tokens = 1, self._num_labelled
-        if num_items_in_batch is not None:
-            # The tokens of the whole optimizer step, as in TRL's loss; the log averages over forwards and processes.
-            num_tokens = torch.as_tensor(num_items_in_batch).to(num_tokens.device)
-            scale = self.current_gradient_accumulation_steps
-            if self.args.average_tokens_across_devices:
-                scale *= self.accelerator.num_processes
-        local = torch.stack([total * scale / num_tokens.clamp(min=1) for total in self._sums.values()])
-        means = self.accelerator.gather(local[None]).mean(dim=0).tolist()
-        mode = "train" if self.model.training else "eval"
-        for name, value in zip(self._sums, means, strict=True):
-            self._metrics[mode][name].append(value)
+        # The log averages over the forwards of a step: each counts as often as there are.
+        num_steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+        scale = per_token(self, self._num_labelled, num_items_in_batch) * num_steps
+        record(self, {name: total * scale for name, total in self._sums.items()})
         return result
 
 

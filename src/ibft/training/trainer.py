@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ibft.objectives.ib import penalty
 from ibft.training.compression import COLUMN, WeightedCollator
 from ibft.training.config import IBConfig
 from ibft.training.forward import BottleneckForward, BottleneckOutput, OutputCapture
+from ibft.training.gauges import per_token, record
 from ibft.training.gradients import GradientShare
 from ibft.training.sharding import load_whole_state, whole_state
 from ibft.training.strength import Strength
@@ -177,19 +177,14 @@ class IBTrainer(SFTTrainer):  # type: ignore[misc]
         assert output.terms is not None
         terms = Terms(*(value.to(ce.device) for value in output.terms))
         num_labelled = output.label_mask.sum().to(ce.device)
-        num_steps, per_token = 1, 1 / num_labelled.clamp(min=1)
-        if num_items_in_batch is not None:
-            num_steps = self.current_gradient_accumulation_steps
-            per_token = 1 / torch.as_tensor(num_items_in_batch, device=ce.device).clamp(min=1)
-            if self.args.average_tokens_across_devices:
-                # As TRL does with its own: the tokens of every process are counted, and DDP averages gradients.
-                per_token = per_token * self.accelerator.num_processes
+        scale = per_token(self, num_labelled, num_items_in_batch)
+        num_steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
         is_mean_of_forward = self.settings.form in ("paper", "entropy")
-        kl = terms.penalty / num_steps if is_mean_of_forward else terms.penalty * per_token
-        ce_bottleneck = terms.ce_sum * per_token
+        kl = terms.penalty / num_steps if is_mean_of_forward else terms.penalty * scale
+        ce_bottleneck = terms.ce_sum * scale
         added = penalty(kl, ce_bottleneck, self._strength.alpha, self._strength.ce_weight)
         gauges = {"ce": ce, "ib/penalty": added} | self._terms_by_name(kl, ce_bottleneck)
-        self._record({name: value * num_steps for name, value in gauges.items()} | self._gauges(terms))
+        record(self, {name: value * num_steps for name, value in gauges.items()} | self._gauges(terms))
         if self.model.training and self._strength.needs_kl:
             self._observe(terms.kl_per_token, num_labelled)
         if self.settings.alpha == 0:
@@ -214,15 +209,6 @@ class IBTrainer(SFTTrainer):  # type: ignore[misc]
         if self.settings.form == "in_path":
             gauges["ib/replaced"] = self._forward.replaced
         return gauges
-
-    def _record(self, gauges: Mapping[str, Tensor | float]) -> None:
-        """Hand the gauges to TRL's log, averaged over processes."""
-        device = self.accelerator.device
-        local = torch.stack([torch.as_tensor(value, device=device).detach().float() for value in gauges.values()])
-        means = self.accelerator.gather(local[None]).mean(dim=0).tolist()
-        mode = "train" if self.model.training else "eval"
-        for name, value in zip(gauges, means, strict=True):
-            self._metrics[mode][name].append(value)
 
     def _observe(self, kl_per_token: Tensor, num_labelled: Tensor) -> None:
         """Tell the controller one forward's KL, over all processes."""
