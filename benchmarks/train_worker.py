@@ -28,7 +28,7 @@ from trl import SFTConfig, SFTTrainer
 from ibft.models import resolve_device
 from ibft.recipe_objectives import FTObjective
 from ibft.training import fit
-from ibft.training.memory import peak_memory_mib, reset_peak_memory
+from ibft.training.memory import peak_memory_mib, reset_peak_memory, returning_freed_memory
 from ibft.training.weights import lora_config
 from train_reference import make_step, padded_batch
 from train_setup import (
@@ -159,7 +159,11 @@ def _run_trainer(
         }
         for batch in picked
     ]
-    with _measured(lockstep, device, {"batches": described, "batching": batching}):
+    with (
+        _measured(lockstep, device, {"batches": described, "batching": batching}),
+        # As the train stage does; plain TRL does not.
+        returning_freed_memory(contender != "sft" and settings.gradient_checkpointing and device.type == "cpu"),
+    ):
         trainer.train()
 
 

@@ -39,7 +39,7 @@ from ibft.training.callbacks import (
 )
 from ibft.training.compression import COLUMN
 from ibft.training.divergence import StopAtDivergence
-from ibft.training.memory import peak_memory_mib, reset_peak_memory
+from ibft.training.memory import peak_memory_mib, reset_peak_memory, returning_freed_memory
 from ibft.training.processes import decide
 from ibft.training.response_only import project_labelled_only
 from ibft.training.rivals import DFTTrainer, RivalTrainer
@@ -99,6 +99,7 @@ def fit(
         _explained(folder),
         LogWriter(folder / "log.jsonl") as log,
         ProgressBar(f"Training {objective.arm}") as bar,
+        returning_freed_memory(recipe.train.gradient_checkpointing and device.type == "cpu"),
     ):
         trainer = make_trainer(recipe, objective, tokenizer, examples, folder, weights)
         trainer.remove_callback(PrinterCallback)
