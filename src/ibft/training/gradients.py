@@ -18,9 +18,9 @@ class GradientShare:
     """Tells the penalty's gradient into the model's trained weights from the cross-entropy's, for one backward.
 
     Both add up in the one backward of the step, so the penalty's is computed beside it, through the layers below the
-    bottleneck alone; the cross-entropy's is the rest. Costs about half a backward, at logging steps only. The
-    block just below the bottleneck would cost next to nothing, and mislead: with massive activations, which early layers make,
-    its ratio was 2 where that of the whole adapter was 157 (SmolLM2-135M, `paper`).
+    bottleneck alone; the cross-entropy's is the rest. Costs about half a backward, at logging steps only. The block
+    just below the bottleneck would cost next to nothing, and mislead: with massive activations, which early layers
+    make, its ratio was 2 where that of the whole adapter was 157 (SmolLM2-135M, `paper`).
 
     Args:
         weights: the trained weights, without the bottleneck's head.
