@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.charts import Curve, curves_svg
+from ibft.charts import Curve, draw_curves
 from ibft.metrics.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
 from ibft.recipe import load_recipe
 from ibft.recipe_objectives import IBObjective
@@ -103,7 +103,7 @@ def summary(log: list[TrainingLog], settings: IBObjective | None) -> dict[str, s
 def figure(logs: dict[str, list[TrainingLog]], gauge: str, title: str) -> str:
     curves = {arm: curve for arm, log in logs.items() if (curve := curve_of(log, gauge)) is not None}
     targets = {arm: curve for arm in curves if (curve := curve_of(logs[arm], "ib/kl_target")) is not None}
-    return curves_svg(
+    return draw_curves(
         curves,
         "optimizer step",
         title,

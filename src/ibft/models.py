@@ -10,10 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ibft import progress
 from ibft.errors import UserError
-from ibft.recipe import ModelConfig
-from ibft.runs import cache_folder
+from ibft.recipe import BASE_ARM, ModelConfig, Recipe
+from ibft.runs import RunFolder, cache_folder
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "has_gpu",
+    "load_arm",
     "load_model",
     "load_tokenizer",
     "num_layers",
@@ -189,6 +192,29 @@ def load_model(config: ModelConfig, *, dtype: torch.dtype | None = None, place: 
     with progress.task("Loading the model", total=None):
         model = _from_pretrained(AutoModelForCausalLM, config, dtype=dtype, **arguments)
         return (model.to(device) if place and config.quantization == "none" else model).eval()
+
+
+def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
+    """The base model; with an arm's adapter merged into its weights (faster, same function); or the whole trained one.
+
+    Into quantized weights nothing is merged: they would be rounded anew, to another function.
+
+    Raises:
+        UserError: as `load_model`, or the adapter cannot be loaded.
+    """
+    if arm == BASE_ARM:
+        return load_model(recipe.model)
+    folder = run.path / "train" / arm
+    if recipe.train.lora is None:
+        return load_model(msgspec.structs.replace(recipe.model, name=str(folder / "model"), revision=None))
+    from peft import PeftModel
+
+    model, adapter = load_model(recipe.model), folder / "adapter"
+    try:
+        adapted = PeftModel.from_pretrained(model, str(adapter))
+        return (adapted.merge_and_unload() if recipe.model.quantization == "none" else adapted).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{adapter} cannot be loaded ({error}). Train the arm again with --overwrite.") from None
 
 
 def _quantization_arguments(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

@@ -63,6 +63,11 @@ class Projection:
         config = model.config.get_text_config()
         return cls(lm_head, _scale(config), getattr(config, "final_logit_softcapping", None))
 
+    def logits(self, hidden_nH: Tensor) -> Tensor:
+        """Logits (n, V) of a few positions, float32 (float64 of a float64 head), computed in the head's dtype."""
+        dtype = next((p.dtype for p in self.lm_head.parameters() if p.is_floating_point()), hidden_nH.dtype)
+        return _capped(self.lm_head(hidden_nH.to(dtype)), self)
+
 
 class TokenLosses(NamedTuple):
     """One value a position, each (N,), float32 but for `is_top1`.
@@ -175,8 +180,8 @@ class _FrozenHead(NamedTuple):
 
 
 def _capped(raw_nV: Tensor, projection: _FrozenHead | Projection) -> Tensor:
-    """Logits from what lm_head returns, (n, V) float32."""
-    logits_nV = raw_nV.float()
+    """Logits from what lm_head returns, (n, V), float32 or wider."""
+    logits_nV = raw_nV.to(torch.promote_types(raw_nV.dtype, torch.float32))
     if projection.scale != 1.0:
         logits_nV = logits_nV * projection.scale
     if projection.softcap is not None:

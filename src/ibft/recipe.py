@@ -80,23 +80,64 @@ class DataConfig(Section, frozen=True):
     A source is a `.jsonl[.gz]`, `.json` or `.parquet` file, a hub data set id, or `functions:stdlib` /
     `functions:PACKAGE[,PACKAGE]` (signature and docstring to body, by `ast`). Examples longer than
     `max_tokens` (prompt, completion and end token together) are left out and counted, never cut.
+
+    `control: renamed` stands for the training data itself with other names in its code (Python): the model cannot have
+    seen it word for word. `control_after` keeps the rows of a control set whose field `date` is later (ISO 8601): give
+    the day after which the model cannot have read anything.
     """
 
     train: str = "functions:stdlib"
     split: str = "train"
     control: str | None = None
     control_split: str = "train"
+    control_after: str | None = None
     max_tokens: Count = 2048
     max_examples: Count | None = None
     max_control_examples: Count | None = None
 
 
 class ScanConfig(Section, frozen=True):
-    """How the base model's memorization of the data is measured (arXiv 2510.16022, section 4; K = 20)."""
+    """How the base model's memorization of the data is measured.
 
-    k_percent: Annotated[float, Meta(gt=0, le=100)] = 20.0
+    score: the one that barrier and verdict go by, which `adaptive` weighs by, and which `ibft prune` prunes by: Min-K%
+        Prob at K = 20 (arXiv 2510.16022, section 4). All of them are measured: see `memorization.scores`.
+    k_percent: the K of Min-K% and Min-K%++.
+    region: the tokens that are scored: those of the response, or of prompt and response.
+    batch_tokens: of one forward pass, padding included.
+    max_examples: of the training data, and of the control set: a seeded draw over the whole of each; null is all.
+    reference: a smaller or older model to take the ratio to; null is none. It costs a forward pass of its own.
+    prefix_tokens, suffix_tokens: of discoverable extraction (50 and 50 in arXiv 2202.07646).
+    max_shown: the most memorized examples that are shown token by token.
+    max_trained_examples: how many of the scanned examples are scored again under each trained arm; 0 is none.
+    """
+
+    score: str = "min_k_prob_20"
+    k_percent: tuple[Annotated[float, Meta(gt=0, le=100)], ...] = (10.0, 20.0, 30.0, 50.0)
+    region: Literal["response", "all"] = "response"
     batch_tokens: Count = 4096
     max_examples: Count | None = None
+    reference: ModelConfig | None = None
+    prefix_tokens: Count = 50
+    suffix_tokens: Count = 50
+    max_shown: Annotated[int, Meta(ge=0)] = 20
+    max_trained_examples: Annotated[int, Meta(ge=0)] = 1000
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The scores of an example, in the order in which they are shown.
+
+        `_free` leaves out the tokens that syntax forces.
+        """
+        names = ["mean_nll", "zlib_ratio", *(["reference_ratio"] if self.reference else [])]
+        for kind in ("min_k_prob", "min_k_plus_plus"):
+            names += [f"{kind}_{k:g}" for k in self.k_percent]
+        return (*names, *(f"{name}_free" for name in names))
+
+    def __post_init__(self) -> None:
+        if self.score not in self.score_names:
+            raise UserError(
+                f"scan.score is {self.score!r}.{_suggest(self.score, self.score_names)} (K comes from scan.k_percent.)"
+            )
 
 
 class LoraConfig(Section, frozen=True):

@@ -27,6 +27,7 @@ __all__ = [
     "RowWriter",
     "Sample",
     "Score",
+    "ShownExample",
     "Status",
     "Subset",
     "TrainingLog",
@@ -137,18 +138,47 @@ Subset = Literal["train", "control"]
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How predictable one example is to a model, over its response tokens (nats a token).
+    """How predictable one example is to a model.
 
-    `min_k_prob` is the mean *negative* log-likelihood of the K% least likely tokens, `mean_nll` that of all:
-    lower means more strongly memorized. Both are missing where `reason` says why.
+    `index` counts the examples of a subset from 0. `num_tokens` were scored, `num_free_tokens` of them not forced by
+    syntax. Every one of `scores` (`memorization.scores`) is lower for a more strongly memorized example; where there is
+    none, `reason` says why. Discoverable extraction: the model is given `num_prefix_tokens` of the response, and writes
+    `num_matched_tokens` of the next `num_suffix_tokens` by greedy decoding before it first differs; `suffix_log_prob`
+    (nats) is that of the whole suffix. `fingerprint` is equal for equal code, but for layout and comments.
     """
 
     id: str
     subset: Subset
-    num_tokens: int
-    min_k_prob: float | None = None
-    mean_nll: float | None = None
+    index: int
+    num_tokens: int = 0
+    num_free_tokens: int = 0
+    scores: dict[str, float] = {}
+    num_prefix_tokens: int = 0
+    num_suffix_tokens: int = 0
+    num_matched_tokens: int = 0
+    suffix_log_prob: float | None = None
+    file: str | None = None
+    tags: tuple[str, ...] = ()
+    fingerprint: str = ""
     reason: str | None = None
+
+
+class ShownExample(msgspec.Struct, frozen=True, kw_only=True):
+    """One example token by token: `tokens` are pieces of prompt and response.
+
+    `log_probs` (nats) and `forced` (by syntax) are those of the response's tokens, which follow `num_prompt_tokens`.
+    `matched` counts the response's tokens from the prefix on that greedy decoding gives.
+    """
+
+    id: str
+    subset: Subset
+    score: float
+    file: str | None
+    tokens: list[str]
+    num_prompt_tokens: int
+    log_probs: list[float]
+    forced: list[bool]
+    matched: int | None
 
 
 class TrainingLog(msgspec.Struct, frozen=True):

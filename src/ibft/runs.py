@@ -44,6 +44,7 @@ __all__ = [
     "file_digest",
     "is_main_process",
     "num_processes",
+    "process_index",
     "provenance",
     "usable_cores",
 ]
@@ -270,9 +271,14 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def process_index() -> int:
+    """Which of the launcher's processes this is, from 0; 0 without a launcher."""
+    return int(os.environ.get("RANK", "0")) if num_processes() > 1 else 0
+
+
 def is_main_process() -> bool:
     """Whether this process is the one that writes: alone, or rank 0 of those that a launcher started."""
-    return num_processes() == 1 or os.environ.get("RANK", "0") == "0"
+    return process_index() == 0
 
 
 def usable_cores() -> int:

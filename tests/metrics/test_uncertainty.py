@@ -3,7 +3,16 @@ import math
 import numpy as np
 import pytest
 
-from ibft.metrics.uncertainty import auroc_interval, bootstrap_means, paired_difference
+from ibft.metrics.uncertainty import (
+    auroc,
+    auroc_difference,
+    auroc_interval,
+    bootstrap_means,
+    delong_interval,
+    effective_size,
+    paired_difference,
+    wilson_interval,
+)
 
 
 def resampled_one_by_one(values: list[float], num_resamples: int, seed: int) -> tuple[float, float]:
@@ -113,3 +122,129 @@ def test_auroc_interval_is_seeded_and_undefined_without_values() -> None:
     assert auroc_interval([0.0] * 5, [1.0] * 5) == (1, 1)
     with pytest.raises(ValueError, match="num_resamples"):
         auroc_interval([1.0], [1.0], num_resamples=0)
+
+
+def test_auroc_equals_counting_pairs() -> None:
+    rng = np.random.default_rng(0)
+    lower, higher = rng.integers(10, size=40), rng.integers(3, 13, size=30)
+    pairs = (lower[:, None] < higher) + (lower[:, None] == higher) / 2
+    assert auroc(lower, higher) == pytest.approx(pairs.mean(), abs=1e-14)
+    assert auroc([1.0], [1.0]) == 0.5
+    assert math.isnan(auroc([], [1.0]))
+    assert math.isnan(auroc([1.0], []))
+
+
+def delong_by_hand(lower: np.ndarray, higher: np.ndarray) -> tuple[float, float]:
+    """AUROC and variance from the whole matrix of comparisons (DeLong et al. 1988, equations 4 to 6)."""
+    psi = (lower[:, None] < higher) + (lower[:, None] == higher) / 2
+    variance = psi.mean(axis=1).var(ddof=1) / len(lower) + psi.mean(axis=0).var(ddof=1) / len(higher)
+    return psi.mean(), variance
+
+
+def test_delong_interval_equals_its_definition() -> None:
+    rng = np.random.default_rng(3)
+    lower, higher = rng.integers(10, size=50).astype(float), rng.integers(4, 14, size=70).astype(float)
+    area, variance = delong_by_hand(lower, higher)
+    logit, reach = math.log(area / (1 - area)), 1.959964 * math.sqrt(variance) / (area * (1 - area))
+    expected = [1 / (1 + math.exp(-end)) for end in (logit - reach, logit + reach)]
+    assert delong_interval(lower, higher) == pytest.approx(expected, abs=1e-7)
+
+
+def test_delong_interval_agrees_with_the_bootstrap() -> None:
+    rng = np.random.default_rng(5)
+    lower, higher = rng.normal(0, 1, 300), rng.gamma(2, 1, 500)
+    bootstrap = auroc_interval(lower.tolist(), higher.tolist(), num_resamples=4_000)
+    assert delong_interval(lower, higher) == pytest.approx(bootstrap, abs=0.004)
+
+
+def test_auroc_difference_agrees_with_resampling_both_scores_together() -> None:
+    rng = np.random.default_rng(6)
+    common = rng.normal(0, 1, 700)
+    a, b = common + rng.normal(0, 0.5, 700), common + rng.normal(0, 0.7, 700)
+    a[300:] += 1
+    b[300:] += 0.5
+    difference = auroc_difference((a[:300], a[300:]), (b[:300], b[300:]))
+    assert difference.value == pytest.approx(auroc(a[:300], a[300:]) - auroc(b[:300], b[300:]))
+    resampled = []
+    for _ in range(3_000):
+        lower, higher = rng.integers(300, size=300), rng.integers(300, 700, size=400)
+        resampled.append(auroc(a[lower], a[higher]) - auroc(b[lower], b[higher]))
+    assert difference.interval == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.006)
+    # Pairing matters: apart, the two intervals would allow for twice the error.
+    alone = delong_interval(a[:300], a[300:])
+    assert difference.interval.high - difference.interval.low < 0.8 * (alone.high - alone.low) * math.sqrt(2)
+
+
+def in_files(rng: np.random.Generator, num_files: int, num_functions: int, mean: float) -> np.ndarray:
+    """Scores that mostly depend on the file."""
+    return (rng.normal(mean, 1, num_files)[:, None] + rng.normal(0, 0.3, (num_files, num_functions))).ravel()
+
+
+def test_groups_widen_the_interval_to_what_resampling_files_gives() -> None:
+    rng = np.random.default_rng(7)
+    lower, higher = in_files(rng, 40, 10, 0), in_files(rng, 60, 10, 0.5)
+    groups = (np.repeat(np.arange(40), 10), np.repeat(np.arange(40, 100), 10))
+    resampled = []
+    for _ in range(3_000):
+        files, others = rng.integers(40, size=40), rng.integers(60, size=60)
+        resampled.append(auroc(lower.reshape(40, 10)[files].ravel(), higher.reshape(60, 10)[others].ravel()))
+    grouped, naive = delong_interval(lower, higher, groups), delong_interval(lower, higher)
+    assert grouped == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.02)
+    assert grouped.high - grouped.low > 2 * (naive.high - naive.low)
+
+
+def test_a_group_on_both_sides_counts_as_one() -> None:
+    rng = np.random.default_rng(8)
+    files = rng.normal(0, 1, 50)
+    lower, higher = files + rng.normal(0, 0.1, 50), files + rng.normal(0, 0.1, 50)
+    codes = np.arange(50)
+    shared = delong_interval(lower, higher, (codes, codes))
+    apart = delong_interval(lower, higher)
+    assert shared.high - shared.low < (apart.high - apart.low) / 3
+
+
+def test_delong_interval_covers_the_truth_with_groups_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(9)
+    groups = (np.repeat(np.arange(30), 5), np.repeat(np.arange(30, 60), 5))
+    naive = covered = 0
+    for _ in range(300):
+        lower, higher = in_files(rng, 30, 5, 0), in_files(rng, 30, 5, 0)
+        interval, plain = delong_interval(lower, higher, groups), delong_interval(lower, higher)
+        covered += interval.low <= 0.5 <= interval.high
+        naive += plain.low <= 0.5 <= plain.high
+    assert 0.90 <= covered / 300 <= 0.985
+    assert naive / 300 < 0.8
+
+
+def test_delong_interval_at_its_ends() -> None:
+    assert delong_interval([0.0, 1.0], [2.0, 3.0]) == (1, 1)
+    assert delong_interval([2.0, 2.0], [2.0, 2.0]) == (0.5, 0.5)
+    high = delong_interval([0.0, 1.0, 4.0], [2.0, 3.0, 5.0, 6.0])
+    assert 0 < high.low < 5 / 6 < high.high < 1
+    for lower, higher in ([], [1.0]), ([1.0], [1.0, 2.0]), ([0.0], [1.0, 2.0]):
+        assert all(math.isnan(end) for end in delong_interval(lower, higher))
+    assert all(math.isnan(end) for end in delong_interval([1.0, 2.0], [1.0, 3.0], ([0, 0], [1, 2])))
+    with pytest.raises(ValueError, match="same examples"):
+        auroc_difference(([1.0], [2.0]), ([1.0, 2.0], [2.0]))
+    same = auroc_difference(([1.0, 2.0], [2.0, 3.0]), ([1.0, 2.0], [2.0, 3.0]))
+    assert same == (0.0, (0.0, 0.0))
+
+
+def test_wilson_interval_equals_published_values() -> None:
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+    assert wilson_interval(20, 20).high == 1
+    assert all(math.isnan(end) for end in wilson_interval(0, 0))
+
+
+def test_effective_size_is_the_number_of_files_where_each_file_is_of_one_kind() -> None:
+    files = np.repeat(np.arange(50), 8)
+    assert effective_size(np.repeat(np.arange(50) % 3 == 0, 8), files) == pytest.approx(50, rel=0.03)
+    assert effective_size(np.tile(np.arange(8) < 3, 50), files) == 400
+    assert effective_size(np.arange(400) % 7 == 0, np.arange(400)) == pytest.approx(400)
+    assert effective_size(np.zeros(400, bool), files) == 50
+    assert effective_size([True, False], [3, 3]) == 1
+    assert effective_size([], []) == 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,7 +27,7 @@ from ibft.recipe_objectives import (
     Objective,
     STMObjective,
 )
-from ibft.rows import Problem, Result, Sample, Score, TrainingLog, write_rows
+from ibft.rows import Problem, Result, Sample, TrainingLog, write_rows
 from ibft.runs import RunFolder
 
 Tallies = Mapping[str, list[int]]
@@ -40,6 +42,18 @@ def make_run(tmp_path: Path) -> MakeRun:
 
     def make(tallies: Tallies, num_samples: int = 5, **options: object) -> RunFolder:
         return write_run(tmp_path / "runs", tallies, num_samples, **options)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def make_scan(tmp_path: Path) -> MakeRun:
+    """A run folder that holds a scan and nothing else; see `write_scan`."""
+
+    def make(**options: object) -> RunFolder:
+        run = RunFolder(Recipe(name="scanned", output=str(tmp_path)))
+        write_scan(run, **options)  # type: ignore[arg-type]
+        return run
 
     return make
 
@@ -115,7 +129,7 @@ def write_run(
         for objective in objectives:
             _write_training(run, objective)
     if with_scan:
-        _write_scan(run)
+        write_scan(run, rescanned=tuple(objective.arm for objective in objectives[:2]))
     return run
 
 
@@ -215,22 +229,174 @@ def _gauges(objective: IBObjective, step: int, ce: float, rng: random.Random) ->
     }
 
 
-def _write_scan(run: RunFolder) -> None:
+SCORES = ("mean_nll", "zlib_ratio", "min_k_prob_20", "min_k_plus_plus_20")
+CODE = """    if not items:
+        return []
+    pivot, *rest = items
+    smaller = [item for item in rest if item < pivot]
+    larger = [item for item in rest if item >= pivot]
+    return quicksort(smaller) + [pivot] + quicksort(larger)
+"""
+
+
+def write_scan(run: RunFolder, *, rescanned: tuple[str, ...] = (), num_examples: int = 3, **changes: Any) -> None:
+    """Write `scan/` and `rescan/ARM/` with made-up numbers; `changes` replace keys of the summary."""
+    summary = scan_summary() | changes
     rng = random.Random(0)
-    scores = [
-        Score(id=f"{subset}/{i}", subset=subset, num_tokens=80, min_k_prob=nll * 2.6, mean_nll=nll)
-        for subset, number, scale in (("train", 600, 0.35), ("control", 200, 0.5))
-        for i in range(number)
-        for nll in [rng.gammavariate(3, scale)]
-    ]
-    subset_summary = {"num_examples": 813, "num_scored": 600, "median_min_k_prob": 2.4, "median_mean_nll": 0.93}
-    summary = {
-        "k_percent": 20.0,
-        "subsets": {"train": {**subset_summary, "num_tokens": 48_000}, "control": subset_summary},
-        "skipped": {"train": {"longer than 200 tokens": 213}, "control": {}},
-        "auroc_min_k_prob": 0.71,
-        "auroc_mean_nll": 0.69,
-    }
+    scales = {"training data": 0.9, "control set": 1.3}
+    series = {name: [rng.gammavariate(3, scale) for _ in range(500)] for name, scale in scales.items()}
+    if "control" not in summary["subsets"]:
+        del series["control set"]
+    label = "Min-20% Prob (nats a token)"
+    densities = {"score": "min_k_prob_20", "label": label, "series": series}
     with run.stage("scan", {"scan": run.recipe.scan}).work() as folder:
-        write_rows(folder / "scores.jsonl", scores)
         (folder / "summary.json").write_bytes(msgspec.json.encode(summary))
+        (folder / "densities.json").write_bytes(msgspec.json.encode(densities))
+        lines = [msgspec.json.encode(shown_example(index)) for index in range(num_examples)]
+        (folder / "most_memorized.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    for index, arm in enumerate(rescanned):
+        again = {
+            "arm": arm,
+            "score": "min_k_prob_20",
+            "num_examples": 600,
+            "median_before": 2.4,
+            "median_after": 1.2 + 0.5 * index,
+            "share_below_threshold": 0.61 - 0.2 * index,
+        }
+        values = [rng.gammavariate(3, 0.45 + 0.2 * index) for _ in range(500)]
+        with run.stage(f"rescan/{arm}", {"arm": arm}).work() as folder:
+            (folder / "summary.json").write_bytes(msgspec.json.encode(again))
+            (folder / "densities.json").write_bytes(
+                msgspec.json.encode(densities | {"series": {f"training data after {arm}": values}})
+            )
+
+
+def scan_summary() -> dict[str, Any]:
+    """`scan/summary.json` of a clear barrier."""
+    names = [*SCORES, *(f"{name}_free" for name in SCORES)]
+    medians = dict(zip(names, (0.93, 0.0213, 2.4, -1.31, 1.05, 0.0247, 2.71, -1.12), strict=True))
+    subset = {"num_examples": 813, "num_scored": 600, "num_tokens": 48_112, "num_free_tokens": 35_020}
+    aurocs = (0.664, 0.641, 0.702, 0.688, 0.655, 0.548, 0.697, 0.671)
+    extraction = {
+        "num_examples": 214,
+        "num_extracted": 12,
+        "share": 12 / 214,
+        "ci95": [0.032, 0.095],
+        "median_matched": 7.0,
+        "num_too_short": 386,
+        "prefix_tokens": 8,
+        "suffix_tokens": 24,
+        "within": [[1, 0.021], [10, 0.058], [100, 0.097], [1000, 0.144]],
+    }
+    return {
+        "score": "min_k_prob_20",
+        "region": "response",
+        "subsets": {
+            "train": {**subset, "medians": medians},
+            "control": {
+                **subset,
+                "num_examples": 260,
+                "num_scored": 252,
+                "medians": {k: 1.3 * v for k, v in medians.items()},
+            },
+        },
+        "skipped": {"train": {"longer than 200 tokens": 213}, "control": {"longer than 200 tokens": 8}},
+        "comparison": {
+            "num_pairs": 251,
+            "num_unmatched": {"train": 349, "control": 1},
+            "num_groups": {"train": 88, "control": 41},
+            "length": {"value": 0.503, "ci95": [0.45, 0.556]},
+            "num_blind_pairs": 251,
+            "blind": {"value": 0.573, "ci95": [0.523, 0.622]},
+            "blind_features": "Which words occur, and which pairs of neighbors, in a logistic regression.",
+            "scores": [
+                {
+                    "name": name,
+                    "auroc": {"value": value, "ci95": [value - 0.046, value + 0.045]},
+                    "above_blind": {"value": value - 0.573, "ci95": [value - 0.573 - 0.061, value - 0.573 + 0.06]},
+                    "beats_blind": value > 0.634,
+                }
+                for name, value in zip(names, aurocs, strict=True)
+            ],
+        },
+        "barrier": {
+            "threshold": 1.17,
+            "share": 0.232,
+            "ci95": [0.173, 0.296],
+            "num_examples": 251,
+            "expected_share": 0.05,
+            "num_memorized": 58,
+            "num_train": 600,
+            "num_train_memorized": 139,
+            "traits": [
+                trait("duplicates", "has a copy in the data", 48, 0.345, 0.118, (2.1, 3.9)),
+                trait(
+                    "file",
+                    "repository/vendored/quite/a/long/path/to/algorithms_sorting_reference.py",
+                    31,
+                    0.223,
+                    0.07,
+                    (2.2, 4.6),
+                ),
+                trait("length", "up to 40 tokens", 40, 0.288, 0.25, (0.9, 1.5)),
+            ],
+        },
+        "extraction": {
+            "train": extraction,
+            "control": {
+                **extraction,
+                "num_examples": 90,
+                "num_extracted": 0,
+                "share": 0.0,
+                "ci95": [0.0, 0.041],
+                "within": [[1, 0.0001], [10, 0.0009], [100, 0.007], [1000, 0.04]],
+            },
+        },
+        "verdict": {
+            "barrier": "yes",
+            "headline": "Yes: 23.2% of the training data is more predictable than 95% of the control set; "
+            "chance gives 5%.",
+            "sentences": [
+                "How big: of 251 training examples, 58 or 23.2% (17.3% to 29.6%) are more predictable than 95% of "
+                "control examples of like length; 5% would be by chance.",
+                "How sure: a training example is more predictable than a control example with a chance of 0.70 "
+                "(0.66 to 0.75), where 0.5 is no difference.",
+                "What this does not show: that an example was in the model's training data.",
+            ],
+            "advice": "ib",
+            "remedy": "Train with the bottleneck (`objective: ib`) beside plain fine-tuning (`ft`), and keep what the "
+            "benchmark shows to be better.",
+        },
+    }
+
+
+def trait(
+    kind: str, name: str, number: int, of_memorized: float, of_all: float, ci95: tuple[float, float]
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "name": name,
+        "num_memorized": number,
+        "share_of_memorized": of_memorized,
+        "share_of_all": of_all,
+        "ratio": of_memorized / of_all,
+        "ci95": ci95,
+    }
+
+
+def shown_example(index: int, code: str = CODE) -> dict[str, Any]:
+    """A row of `scan/most_memorized.jsonl`, the surer the smaller `index` is."""
+    rng = random.Random(index)
+    prompt = re.findall(r"\s*\w+|\s*\W", 'def quicksort(items):\n    """Sort the items, the least one first."""\n')
+    response = re.findall(r"\s*\w+|\s*\W", code)
+    return {
+        "id": f"functions/quicksort-{index}",
+        "subset": "train",
+        "score": 0.02 + 0.05 * index,
+        "file": f"sorting/quick_{index}.py",
+        "tokens": prompt + response,
+        "num_prompt_tokens": len(prompt),
+        "log_probs": [-rng.expovariate(1 / (0.08 + 0.1 * index)) for _ in response],
+        "forced": [token.strip() in ("]", ")", ":", "in") for token in response],
+        "matched": 24 - 9 * index if index < 3 else None,
+    }

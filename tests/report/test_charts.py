@@ -24,11 +24,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     """Title to what was asked of the chart."""
     found: Drawn = {}
 
-    def record(series: Mapping[str, Curve], x_label: str, y_label: str, **options: Any) -> str:
+    def record(series: Mapping[str, Curve], x_label: str, y_label: str, **options: Any) -> object:
         found[y_label.split(" (")[0]] = {"series": dict(series), **options}
-        return "<svg></svg>"
+        return object()
 
-    monkeypatch.setattr(charts, "curves_svg", record)
+    monkeypatch.setattr(charts, "draw_curves", record)
     return found
 
 

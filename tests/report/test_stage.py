@@ -86,7 +86,7 @@ def test_the_page_loads_nothing(full_page: str) -> None:
     assert not page.attributes("script", "link", "iframe", "object", "embed", "base", "form")
     for _, attributes in page.tags:
         for name in ("src", "srcset", "href", "xlink:href", "action", "data", "poster"):
-            assert (attributes.get(name) or "#").startswith("#")
+            assert (attributes.get(name) or "#").startswith("#") or attributes[name] == "audit.html"
     assert all(target.startswith("#") for target in re.findall(r"url\(\s*['\"]?([^)]*)\)", full_page))
     assert "@import" not in full_page
     [policy] = [meta["content"] for meta in page.attributes("meta") if "http-equiv" in meta]
@@ -96,7 +96,7 @@ def test_the_page_loads_nothing(full_page: str) -> None:
 def test_the_page_is_accessible(full_page: str) -> None:
     page = Page(full_page)
     charts = page.attributes("svg")
-    assert len(charts) == 17
+    assert len(charts) == 16
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     assert all(header.get("scope") in ("col", "row") for header in page.attributes("th"))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
@@ -105,8 +105,8 @@ def test_the_page_is_accessible(full_page: str) -> None:
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     ids = [attributes["id"] for tag, attributes in page.tags if "id" in attributes and tag not in ("path", "clippath")]
     assert len(ids) == len(set(ids))
-    targets = [link["href"] for link in page.attributes("a")]
-    assert {target and target[1:] for target in targets} <= set(ids)
+    targets = [link["href"] or "" for link in page.attributes("a")]
+    assert {target[1:] for target in targets if target != "audit.html"} <= set(ids)
     labels = [attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes]
     assert set(labels) <= set(ids)
 
@@ -132,10 +132,12 @@ def test_all_stages_are_shown(full_page: str) -> None:
         "Learning rate",
         "181,240",
         "Min-20% Prob",
-        "not proof of membership",
+        "Yes: 23.2% of the training data",
+        "<strong>How sure:</strong> a training example",
+        'href="audit.html"',
     ):
         assert text in full_page
-    assert "71% by Min-K% Prob" in full_page
+    assert "training data after ib (median 1.70)" in section(full_page, "scan")
     assert "Training of ft: 213 longer than 200 tokens" in full_page
     assert "Scan, train set: 213 longer than 200 tokens" in full_page
     assert "bootstrap_resamples: 1000" in full_page  # the resolved recipe
@@ -244,6 +246,30 @@ def test_missing_stages_are_said_to_be_missing(make_run: MakeRun) -> None:
     assert "The training data has not been scanned in this run" in page
 
 
+def test_the_charts_are_files_for_papers_and_the_audit_is_beside(full_page: str, full_run: RunFolder) -> None:
+    figures = full_run.path / "report" / "figures"
+    names = {path.stem for path in figures.iterdir()}
+    assert {"metrics", "consistency", "loss", "ib-kl_per_token", "densities", "aurocs"} <= names
+    for name in names:
+        assert (figures / f"{name}.svg").read_text(encoding="utf-8").startswith("<svg")
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert "<title>fake: had the model" in (full_run.path / "report" / "audit.html").read_text(encoding="utf-8")
+
+
+def test_a_scan_of_an_older_version_is_named_and_has_no_audit(make_run: MakeRun) -> None:
+    run = make_run(TALLIES)
+    folder = run.path / "scan"
+    folder.mkdir()
+    (folder / "scores.jsonl").write_text('{"id": "a", "subset": "train", "num_tokens": 3, "min_k_prob": 1.0}\n')
+    subset = {"num_examples": 2, "num_scored": 1, "median_min_k_prob": 2.4, "median_mean_nll": None}
+    summary = {"k_percent": 20.0, "subsets": {"train": subset}, "skipped": {"train": {"too long": 1}}}
+    (folder / "summary.json").write_bytes(msgspec.json.encode(summary | {"auroc_mean_nll": None}))
+    page = read(run)
+    assert "made by an older version" in section(page, "scan")
+    assert "Scan, train set: 1 too long" in page
+    assert not (run.path / "report" / "audit.html").exists()
+
+
 def test_a_summary_with_missing_keys_and_logs_without_known_metrics_are_tolerated(make_run: MakeRun) -> None:
     run = make_run(TALLIES, with_training=True, with_scan=True)
     for path in (run.path / "scan" / "summary.json", run.path / "train" / "ft" / "summary.json"):
@@ -278,7 +304,7 @@ def test_contested_problems_come_first_and_their_number_is_limited(make_run: Mak
     order = re.findall(r"<summary><strong>([^<]*)</strong>", read(run))
     assert order == ["demo/1", "demo/3", "demo/0", "demo/2"]
     recipe = msgspec.structs.replace(run.recipe, report=ReportConfig(k=(1,), max_shown_samples=3))
-    page = render(compare(recipe, run), recipe, run)
+    page = render(compare(recipe, run), recipe, run).html
     assert re.findall(r"<summary><strong>([^<]*)</strong>", page) == ["demo/1", "demo/3", "demo/0"]
 
 
@@ -291,7 +317,7 @@ def test_a_huge_completion_is_cut_and_said_to_be(make_run: MakeRun) -> None:
 def test_a_recipe_that_changed_since_is_named_as_stale(make_run: MakeRun) -> None:
     run = make_run(TALLIES)
     recipe = msgspec.structs.replace(run.recipe, generate=GenerateConfig(num_samples=5, temperature=0.8))
-    page = render(compare(recipe, run), recipe, run)
+    page = render(compare(recipe, run), recipe, run).html
     assert "generate/ft was made with generate.temperature = 0.2; the recipe now says 0.8." in page
     assert "Stale:" not in read(run)
 

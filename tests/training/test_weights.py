@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from ibft.errors import UserError
-from ibft.generation.stage import load_arm
-from ibft.models import load_model
+from ibft.models import load_arm, load_model
 from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
 from ibft.recipe_objectives import ASFTObjective, FTKLObjective, FTObjective, IBObjective, Objective, STMObjective
 from ibft.rows import TrainingLog, read_rows

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ibft.charts.style import (
     LIGHT,
+    Drawing,
     add_legend,
     log_axis,
     new_figure,
@@ -14,13 +15,12 @@ from ibft.charts.style import (
     series_color,
     series_line,
     series_marker,
-    to_svg,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "curves_svg"]
+__all__ = ["Curve", "draw_curves"]
 
 _MAX_UNMARKED = 4
 """As many lines are told apart by color and dashes alone."""
@@ -34,7 +34,7 @@ class Curve(NamedTuple):
     intervals: Sequence[tuple[float, float]] | None = None
 
 
-def curves_svg(
+def draw_curves(
     series: Mapping[str, Curve],
     x_label: str,
     y_label: str,
@@ -45,7 +45,7 @@ def curves_svg(
     styles: Mapping[str, int] | None = None,
     targets: Mapping[str, Curve] | None = None,
     limits: Sequence[float] = (),
-) -> str:
+) -> Drawing:
     """Lines over a common x axis, one a series.
 
     Args:
@@ -80,7 +80,7 @@ def curves_svg(
     axes.set_title(y_label, loc="left", fontsize=12)
     add_legend(figure, axes)
     last = "; ".join(f"{name} ends at {curve.y[-1]:.3g}" for name, curve in series.items() if len(curve.y))
-    return to_svg(figure, f"{y_label} over {x_label}: {last}")
+    return Drawing(figure, f"{y_label} over {x_label}: {last}")
 
 
 def _draw(

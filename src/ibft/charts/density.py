@@ -5,22 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ibft.charts.style import add_legend, new_figure, series_color, series_line, to_svg
+from ibft.charts.style import LIGHT, Drawing, add_legend, new_figure, series_color, series_line
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["density_svg", "kernel_density"]
+__all__ = ["draw_densities", "kernel_density"]
 
 _MAX_BINS = 1024
 
 
-def density_svg(series: Mapping[str, Sequence[float]], x_label: str) -> str:
-    """Densities of several sets of non-negative numbers, each with its median as a vertical line.
+def draw_densities(
+    series: Mapping[str, Sequence[float]],
+    x_label: str,
+    *,
+    medians: Mapping[str, float] | None = None,
+    threshold: float | None = None,
+) -> Drawing:
+    """Densities of several sets of numbers, each with its median as a vertical line.
 
-    Gaussian kernels with Silverman's bandwidth, reflected at zero so that no mass leaks below it. The axis ends
-    at the 99.5th percentile: a few outliers must not squeeze the rest.
+    Gaussian kernels with Silverman's bandwidth. Where no number is negative they are reflected at zero, so that no
+    mass leaks below it, and the axis begins there; else it begins at the 0.5th percentile. It ends at the 99.5th: a
+    few outliers must not squeeze the rest.
+
+    Args:
+        series: name to numbers; an empty series is left out.
+        x_label: with its unit.
+        medians: of a series that is a sample of something larger, the median of all of it.
+        threshold: what lies to its left is shaded.
     """
     import numpy as np
 
@@ -30,27 +43,49 @@ def density_svg(series: Mapping[str, Sequence[float]], x_label: str) -> str:
     figure, axes = new_figure(height_in=2.5)
     parts = []
     if arrays:
-        end = max(float(np.percentile(values, 99.5)) for values in arrays.values()) * 1.05 or 1.0
-        grid = np.linspace(0, end, 256, dtype=np.float64)
+        is_bounded = min(float(values.min()) for values in arrays.values()) >= 0
+        start, end = _ends(list(arrays.values()), threshold, is_bounded=is_bounded)
+        grid = np.linspace(start, end, 256, dtype=np.float64)
+        if threshold is not None:
+            axes.axvspan(start, threshold, color=LIGHT["grid"], alpha=0.55, linewidth=0, zorder=0.5)
         for index, (name, values) in enumerate(arrays.items()):
-            color, median = series_color(index + 1), float(np.median(values))
-            density = kernel_density(values, grid)
-            label = f"{name} (n = {len(values)}, median {median:.2f})"
+            color = series_color(index + 1)
+            median = (medians or {}).get(name, float(np.median(values)))
+            density = kernel_density(values, grid, is_bounded=is_bounded)
+            label = f"{name} (median {'−' * (median < 0)}{abs(median):.2f})"
             axes.plot(grid, density, color=color, linestyle=series_line(index), linewidth=2, label=label)
             axes.fill_between(grid, density, color=color, alpha=0.12, linewidth=0)
             axes.axvline(median, color=color, linestyle=series_line(index), linewidth=1)
             parts.append(label)
-        axes.set_xlim(0, end)
+        axes.set_xlim(start, end)
+    if threshold is not None:
+        axes.axvline(threshold, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (2, 2)))
+        parts.append(f"threshold {threshold:.2f}")
     axes.set_ylim(bottom=0)
     axes.set_xlabel(x_label)
     axes.set_ylabel("density")
     axes.set_yticks([])
     add_legend(figure, axes)
-    return to_svg(figure, f"Density of {x_label}: {'; '.join(parts) or 'no data'}")
+    return Drawing(figure, f"Density of {x_label}: {'; '.join(parts) or 'no data'}")
 
 
-def kernel_density(values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The density of `values` at the points of `grid`, as `density_svg` describes it."""
+def _ends(arrays: Sequence[NDArray[np.float64]], threshold: float | None, *, is_bounded: bool) -> tuple[float, float]:
+    """Where the axis begins and ends."""
+    import numpy as np
+
+    marks = [] if threshold is None else [threshold]
+    end = max([float(np.percentile(values, 99.5)) for values in arrays] + marks)
+    if is_bounded:
+        return 0.0, end * 1.05 or 1.0
+    start = min([float(np.percentile(values, 0.5)) for values in arrays] + marks)
+    margin = 0.05 * (end - start) or 1.0
+    return start - margin, end + margin
+
+
+def kernel_density(
+    values: NDArray[np.float64], grid: NDArray[np.float64], *, is_bounded: bool = True
+) -> NDArray[np.float64]:
+    """The density of `values` at the points of `grid`, reflected at zero if `is_bounded`: see `draw_densities`."""
     import numpy as np
 
     spread = float(np.std(values))
@@ -58,10 +93,11 @@ def kernel_density(values: NDArray[np.float64], grid: NDArray[np.float64]) -> ND
     iqr = float(quartiles[1] - quartiles[0]) / 1.349
     scale = min(spread, iqr) if iqr > 0 else spread
     # One value, or equal ones, still get a visible peak.
-    bandwidth = max(0.9 * scale * len(values) ** -0.2, float(grid[-1]) / 200)
+    bandwidth = max(0.9 * scale * len(values) ** -0.2, float(grid[-1] - grid[0]) / 200)
     # Binning keeps the kernel matrix small for data of any size.
     counts, edges = np.histogram(values, bins=min(_MAX_BINS, max(10, 4 * len(values))))
     centers = (edges[:-1] + edges[1:]) / 2
-    kernels = sum(np.exp(-0.5 * ((grid[:, None] - sign * centers) / bandwidth) ** 2) for sign in (1, -1))
+    signs = (1, -1) if is_bounded else (1,)
+    kernels = sum(np.exp(-0.5 * ((grid[:, None] - sign * centers) / bandwidth) ** 2) for sign in signs)
     density: NDArray[np.float64] = kernels @ counts / (len(values) * bandwidth * np.sqrt(2 * np.pi))
     return density

@@ -1,13 +1,15 @@
-"""What all charts share: colors, markers, dashes, quiet axes, the legend, and the SVG text itself."""
+"""What all charts share: colors, markers, dashes, quiet axes, the legend, and the drawing that becomes SVG or PDF."""
 
 from __future__ import annotations
 
+import functools
 import html
 import io
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +19,7 @@ __all__ = [
     "LIGHT",
     "MARKER_GLYPHS",
     "THEME_CSS",
+    "Drawing",
     "add_legend",
     "legend_columns",
     "log_axis",
@@ -25,8 +28,6 @@ __all__ = [
     "series_color",
     "series_line",
     "series_marker",
-    "themed",
-    "to_svg",
 ]
 
 # Okabe & Ito's palette for color-blind readers (jfly.uni-koeln.de/color) and four more colors behind it, darkened or
@@ -87,14 +88,7 @@ def _variables(palette: Mapping[str, str]) -> str:
 
 
 THEME_CSS = f":root{{{_variables(LIGHT)}}}@media screen and (prefers-color-scheme:dark){{:root{{{_variables(_DARK)}}}}}"
-"""The colors of `themed` charts as CSS variables, for light and dark screens; paper is light."""
-
-
-def themed(svg: str) -> str:
-    """The chart for an HTML page: its colors as CSS variables, its text in the page's font."""
-    for name, color in LIGHT.items():
-        svg = svg.replace(color, f"var(--{name})")
-    return svg
+"""The colors of themed charts as CSS variables, for light and dark screens; paper is light."""
 
 
 def series_color(index: int) -> str:
@@ -184,18 +178,52 @@ def legend_columns(lengths: Sequence[int], width: int = 46) -> int:
     return 1
 
 
-def to_svg(figure: Figure, description: str) -> str:
-    """The figure as SVG text, the same in every process, with a description for screen readers."""
-    import matplotlib
+class Drawing:
+    """A finished chart: one drawing for pages, files and papers. Each form is the same bytes in every process."""
 
-    # The salt makes the ids of a chart equal from run to run, and different from another chart's on one page.
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif", "font.size": 12}
-    buffer = io.StringIO()
-    with matplotlib.rc_context(settings):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], count=1, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)
+    def __init__(self, figure: Figure, description: str) -> None:
+        self._figure = figure
+        self.description = description
+        """What the chart says, for those who cannot see it."""
+        # Places are settled once: each further pass of the layout moves them a little, and the forms would differ.
+        with self._fonts():
+            figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+    @functools.cached_property
+    def svg(self) -> str:
+        """SVG text in the light palette, fit for a file of its own; its text stays text."""
+        buffer = io.StringIO()
+        # The salt makes the ids of a chart equal from run to run, and different from another chart's on one page.
+        self._save(buffer, "svg", {"svg.fonttype": "none", "svg.hashsalt": self.description}, "Date", "Creator")
+        svg = buffer.getvalue()
+        svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], count=1, flags=re.DOTALL)
+        svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+        svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
+        svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+        return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(self.description)}"', 1)
+
+    @property
+    def themed_svg(self) -> str:
+        """The SVG for an HTML page: its colors as the CSS variables of `THEME_CSS`, its text in the page's font."""
+        svg = self.svg
+        for name, color in LIGHT.items():
+            svg = svg.replace(color, f"var(--{name})")
+        return svg
+
+    @property
+    def pdf(self) -> bytes:
+        """PDF in the light palette for a paper: vectors, its font embedded as TrueType (Type 42), no date."""
+        buffer = io.BytesIO()
+        self._save(buffer, "pdf", {"pdf.fonttype": 42}, "CreationDate", "Creator", "Producer")
+        return buffer.getvalue()
+
+    def _save(self, buffer: IO[Any], form: str, settings: dict[Any, Any], *left_out: str) -> None:
+        with self._fonts(settings):
+            self._figure.savefig(buffer, format=form, metadata=dict.fromkeys(left_out))
+
+    @staticmethod
+    def _fonts(settings: dict[Any, Any] | None = None) -> AbstractContextManager[None]:
+        import matplotlib
+
+        return matplotlib.rc_context({"font.family": "sans-serif", "font.size": 12} | (settings or {}))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["canary", "duplicates", "leakage", "prune"]
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_BY = "Which score: min_k, min_k_plus_plus, nll, or any name in the scan's table."
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -107,7 +108,7 @@ def duplicates(data: str, split: str, out: Path | None, similarity: float) -> No
 @main.command()
 @_data_command
 @click.option("--scores", type=click.Path(path_type=Path), required=True, help="Scan folder of a run on this data.")
-@click.option("--by", type=click.Choice(["min_k", "nll"]), default="min_k", show_default=True, help="Which score.")
+@click.option("--by", default="min_k", show_default=True, help=_BY)
 @click.option("--drop", default="10%", show_default=True, help="Share of the scored examples, or a number.")
 @click.option(
     "--control",
@@ -184,7 +185,7 @@ def plant(**options: Any) -> None:
     required=True,
     help="Scan folder, or file of scores, of planted and held-out canaries. May be repeated.",
 )
-@click.option("--by", type=click.Choice(["min_k", "nll"]), default="nll", show_default=True, help="Which score.")
+@click.option("--by", default="nll", show_default=True, help=_BY)
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def check(canaries: Path, scores: tuple[Path, ...], by: str, seed: int, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import click
 from ibft.cli.judging import judge_arms
 from ibft.cli.program import main
 from ibft.cli.recipes import open_run, quiet_libraries, recipe_command
-from ibft.cli.tables import print_comparison
+from ibft.cli.tables import print_audit, print_comparison
 
 if TYPE_CHECKING:
     from ibft.runs import RunFolder
@@ -25,6 +25,7 @@ def run(**options: Any) -> None:
         _check(folder)
         _scan(folder)
         _train(folder)
+        _rescan(folder)
         _generate(folder)
         judge_arms(folder)
         _report(folder)
@@ -36,6 +37,16 @@ def scan(**options: Any) -> None:
     """Measure how predictable the training data already is to the base model."""
     with open_run(**options) as folder:
         _scan(folder)
+        _audit(folder)
+
+
+@main.command()
+@recipe_command
+def rescan(**options: Any) -> None:
+    """Measure the scanned training data again under every trained arm."""
+    with open_run(**options) as folder:
+        _rescan(folder)
+        _audit(folder)
 
 
 @main.command()
@@ -76,6 +87,26 @@ def _scan(folder: RunFolder) -> None:
 
     quiet_libraries()
     scan(folder.recipe, folder)
+
+
+def _rescan(folder: RunFolder) -> None:
+    from ibft.memorization.rescan import rescan
+
+    quiet_libraries()
+    for objective in folder.recipe.objective:
+        rescan(folder.recipe, folder, objective.arm)
+
+
+def _audit(folder: RunFolder) -> None:
+    from ibft.report.audit import audit
+    from ibft.report.scan import read_scan
+    from ibft.runs import is_main_process
+
+    if is_main_process():
+        page = audit(folder.recipe, folder)
+        found = read_scan(folder.recipe, folder)
+        assert found is not None
+        print_audit(found.summary, page)
 
 
 def _train(folder: RunFolder) -> None:

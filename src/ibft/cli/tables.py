@@ -5,11 +5,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ibft.judging.diff import Diff
     from ibft.metrics.summary import Metrics
     from ibft.report.compare import Comparison
+    from ibft.report.scan import ScanSummary
 
-__all__ = ["print_comparison", "print_diff", "print_metrics"]
+__all__ = ["print_audit", "print_comparison", "print_diff", "print_metrics"]
+
+
+def print_audit(summary: ScanSummary, page: Path) -> None:
+    """What the scan found: the verdict, the scores beside the blind classifier, what to do, and where the page is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ibft.report.audit_rows import key_figures, score_rows
+
+    console = Console()
+    if (verdict := summary.verdict) is not None:
+        console.print(verdict.headline, style="bold", highlight=False, markup=False)
+        for sentence in verdict.sentences:
+            console.print(sentence, highlight=False, markup=False)
+    if rows := score_rows(summary):
+        table = Table(box=None, pad_edge=False)
+        for title in ("score", "AUROC, 95% interval", "above blind", "better"):
+            table.add_column(title, justify="left" if title == "score" else "right")
+        for row in rows:
+            cells = [f"{cell.text} [dim]{cell.detail}[/dim]".strip() for cell in (row.auroc, row.above_blind)]
+            table.add_row(row.label, *cells, row.beats_blind)
+        console.print()
+        console.print(table)
+    console.print()
+    for one in key_figures(summary):
+        console.print(f"{one.label}: {one.text} ({one.detail})", highlight=False)
+    if verdict is not None and verdict.remedy:
+        console.print(f"\nWhat to do: {verdict.remedy}", highlight=False, markup=False)
+    console.print(f"\nAudit: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -15,7 +15,7 @@ from ibft.rows import Message, Pair
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TokenizedData", "TokenizedExample", "tokenize_pairs", "tokenize_prompt"]
+__all__ = ["TokenizedData", "TokenizedExample", "reason_to_skip", "tokenize_pairs", "tokenize_prompt"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,15 @@ def tokenize_prompt(
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def reason_to_skip(pair: Pair, num_prompt: int, num_tokens: int, max_tokens: int) -> str | None:
+    """Why a pair of so many tokens (of the prompt; of all, the end token included) cannot be used; None if it can."""
+    if not pair.completion.strip():
+        return "empty completion"
+    if not num_prompt:
+        return "empty prompt"
+    return f"longer than {max_tokens} tokens" if num_tokens > max_tokens else None
+
+
 def tokenize_pairs(
     pairs: Iterable[Pair], tokenizer: PreTrainedTokenizerBase, config: PromptConfig, max_tokens: int
 ) -> TokenizedData:
@@ -82,12 +91,8 @@ def tokenize_pairs(
         prompt_ids = tokenize_prompt(pair.prompt, tokenizer, config)
         completion_ids = list(tokenizer(pair.completion, add_special_tokens=False)["input_ids"])
         input_ids = prompt_ids + completion_ids + end
-        if not pair.completion.strip():
-            skipped.setdefault("empty completion", []).append(pair.id)
-        elif not prompt_ids:
-            skipped.setdefault("empty prompt", []).append(pair.id)
-        elif len(input_ids) > max_tokens:
-            skipped.setdefault(f"longer than {max_tokens} tokens", []).append(pair.id)
+        if reason := reason_to_skip(pair, len(prompt_ids), len(input_ids), max_tokens):
+            skipped.setdefault(reason, []).append(pair.id)
         else:
             examples.append(TokenizedExample(pair.id, input_ids, len(prompt_ids)))
     if not examples:

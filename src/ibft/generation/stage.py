@@ -17,11 +17,10 @@ from ibft import progress
 from ibft.data.problems import load_problems
 from ibft.data.prompts import render_prompt
 from ibft.data.tokenize import tokenize_prompt
-from ibft.errors import UserError
 from ibft.generation.extract import cut, to_sample
 from ibft.generation.local import Generated, Request, generate_batches, sample_seed
 from ibft.generation.server import Answer, Question, ask_server
-from ibft.models import load_model, load_tokenizer
+from ibft.models import load_arm, load_tokenizer
 from ibft.recipe import BASE_ARM, Recipe
 from ibft.rows import Problem, RowWriter, Sample, read_rows, write_rows
 from ibft.runs import RunFolder
@@ -135,26 +134,6 @@ def _from_model(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Want
             for answer in batch
             for index in (indices[answer.key[0]] if greedy else [answer.key[1]])
         ]
-
-
-def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
-    """The base model; with an arm's adapter merged into its weights (faster, same function); or the whole trained one.
-
-    Into quantized weights nothing is merged: they would be rounded anew, to another function.
-    """
-    if arm == BASE_ARM:
-        return load_model(recipe.model)
-    folder = run.path / "train" / arm
-    if recipe.train.lora is None:
-        return load_model(msgspec.structs.replace(recipe.model, name=str(folder / "model"), revision=None))
-    from peft import PeftModel
-
-    model, adapter = load_model(recipe.model), folder / "adapter"
-    try:
-        adapted = PeftModel.from_pretrained(model, str(adapter))
-        return (adapted.merge_and_unload() if recipe.model.quantization == "none" else adapted).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{adapter} cannot be loaded ({error}). Train the arm again with --overwrite.") from None
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

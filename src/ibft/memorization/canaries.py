@@ -18,10 +18,9 @@ from ibft import progress
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.memorization.canary_generator import Canary, Language, make_canaries, plant_rows, row_like
-from ibft.memorization.findings import auroc
-from ibft.memorization.prune import SCORES
-from ibft.metrics.uncertainty import Interval, auroc_interval
-from ibft.rows import Score, raw_row, read_rows, write_rows
+from ibft.metrics.uncertainty import Interval, auroc, auroc_interval
+from ibft.rows import raw_row, read_rows, write_rows
+from ibft.score_table import read_scores, score_name
 
 __all__ = ["CanaryCheck", "Remembered", "check_canaries", "exposure", "plant_canaries"]
 
@@ -109,14 +108,12 @@ def check_canaries(canaries: Path, scores: Sequence[Path], by: str = "nll", seed
     Args:
         canaries: the file of `plant_canaries`.
         scores: a run's scan folder, or files of scores, in which each canary is known by its id.
-        by: a key of `SCORES`.
+        by: a score, see `score_table.score_name`.
         seed: of the bootstrap.
 
     Raises:
         UserError: a file cannot be read, or fewer than two canaries of some kind have a score.
     """
-    if by not in SCORES:
-        raise UserError(f"--by {by}: choose one of {', '.join(SCORES)}.")
     values = _values(scores, by)
     groups: dict[int, list[float]] = {}
     num_unscored = 0
@@ -145,12 +142,10 @@ def check_canaries(canaries: Path, scores: Sequence[Path], by: str = "nll", seed
 
 
 def _remembered(repeats: int, own: Sequence[float], held_out: Sequence[float], seed: int) -> Remembered:
-    area = auroc(own, held_out)
-    assert area is not None
     return Remembered(
         repeats=repeats,
         num_canaries=len(own),
-        auroc=area,
+        auroc=auroc(own, held_out),
         ci95=auroc_interval(own, held_out, seed=seed),
         mean_exposure=math.fsum(exposure(value, held_out) for value in own) / len(own),
         num_extreme=sum(value < min(held_out) for value in own),
@@ -158,6 +153,4 @@ def _remembered(repeats: int, own: Sequence[float], held_out: Sequence[float], s
 
 
 def _values(paths: Sequence[Path], by: str) -> Mapping[str, float]:
-    files = [path / "scores.jsonl" if path.is_dir() else path for path in paths]
-    scored = ((row.id, getattr(row, SCORES[by])) for file in files for row in read_rows(file, Score))
-    return {identity: value for identity, value in scored if value is not None}
+    return {row.id: row.value for path in paths for row in read_scores(path, score_name(by))}

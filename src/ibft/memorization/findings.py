@@ -1,88 +1,179 @@
-"""What the scores say: medians, and how well they tell training data from the control set."""
+"""What the scores say: `scan/summary.json`, from columns alone."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
-from ibft.rows import Score
+from ibft.errors import UserError
+from ibft.memorization.barrier import Barrier, common_traits, share_below_control
+from ibft.memorization.comparison import Columns, Comparison, Texts, compare, group_codes
+from ibft.memorization.extracted import Extraction, count_extracted
+from ibft.memorization.matching import Matches, match_by_length
+from ibft.memorization.verdict import Verdict, judge
 
-__all__ = ["ScanSummary", "SubsetSummary", "auroc", "summarize"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["ScanSummary", "SubsetSummary", "summarize"]
+
+_T = TypeVar("_T")
 
 
 class SubsetSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One subset's scores: medians in nats a token, over the examples that have one."""
+    """One subset: `num_scored` of `num_examples` have the headline score; a median is of those that have its score."""
 
     num_examples: int
     num_scored: int
     num_tokens: int
-    median_min_k_prob: float | None
-    median_mean_nll: float | None
+    num_free_tokens: int
+    medians: dict[str, float]
 
 
 class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The scan in numbers.
+    """The scan in numbers and in words.
 
-    An AUROC is the chance that a random training example scores *lower* (more predictable) than a random control
-    example: 0.5 = no difference. It shows predictability, not membership: the two sets may differ in style.
+    `score` is the headline score, by which barrier and verdict go; `region` the tokens that were scored. `skipped`
+    counts the examples without scores by subset and reason. Comparison and barrier are None without a control set, or
+    where nothing in it is of like length.
     """
 
-    k_percent: float
+    score: str
+    region: Literal["response", "all"]
     subsets: dict[str, SubsetSummary]
     skipped: dict[str, dict[str, int]]
-    auroc_min_k_prob: float | None
-    auroc_mean_nll: float | None
+    comparison: Comparison | None
+    barrier: Barrier | None
+    extraction: dict[str, Extraction]
+    verdict: Verdict
 
 
-def auroc(lower: Sequence[float], higher: Sequence[float]) -> float | None:
-    """P(a random value of `lower` < one of `higher`) + half of P(equal); None if either is empty.
+def summarize(
+    train: Columns,
+    control: Columns | None = None,
+    *,
+    score: str,
+    region: Literal["response", "all"] = "response",
+    skipped: Mapping[str, Mapping[str, int]] | None = None,
+    texts: Texts | None = None,
+    seed: int = 0,
+) -> ScanSummary:
+    """Compare the scores of the training data with those of the control set.
 
-    The Mann-Whitney statistic by ranks, O(n log n).
+    Args:
+        train: the scored examples.
+        control: of the control set, if there is one.
+        score: name of the headline score.
+        region: of the tokens that were scored.
+        skipped: by subset, reason and count: the examples that are not in the columns.
+        texts: gives the texts for the blind classifier, see `comparison.Texts`; None: there is none.
+        seed: of matching, draws and classifier.
+
+    Raises:
+        UserError: no column has the name of the headline score, or scikit-learn is not installed.
     """
-    if not lower or not higher:
-        return None
-    tagged = sorted([(value, 0) for value in lower] + [(value, 1) for value in higher])
-    rank_sum, position = 0.0, 0
-    while position < len(tagged):
-        end = position
-        while end < len(tagged) and tagged[end][0] == tagged[position][0]:
-            end += 1
-        mid_rank = (position + 1 + end) / 2
-        rank_sum += mid_rank * sum(tag for _, tag in tagged[position:end])
-        position = end
-    num_higher = len(higher)
-    return (rank_sum - num_higher * (num_higher + 1) / 2) / (num_higher * len(lower))
+    import numpy as np
 
-
-def summarize(scores: Sequence[Score], k_percent: float, skipped: dict[str, dict[str, int]]) -> ScanSummary:
-    """Summarize the scores of the training data and, where there is one, the control set."""
-    subsets = {name: [score for score in scores if score.subset == name] for name in ("train", "control")}
-    min_k = {name: _values(rows, "min_k_prob") for name, rows in subsets.items()}
-    nll = {name: _values(rows, "mean_nll") for name, rows in subsets.items()}
+    if score not in train.scores:
+        raise UserError(f"scan.score {score!r}: this scan has {', '.join(train.scores) or 'no scores'}. Choose one.")
+    skipped = skipped or {}
+    control = control if control is not None and score in control.scores else None
+    has = [np.flatnonzero(np.isfinite(one.scores[score])) for one in (train, control) if one is not None]
+    subsets = {"train": train} | ({"control": control} if control is not None else {})
+    groups = group_codes(train, control if control is not None else Columns((), np.empty(0, np.int64)))
+    comparison = barrier = None
+    if control is not None:
+        matches = _match(train, control, has[0], has[1], seed)
+        if len(matches.train):
+            comparison = compare(train, control, matches, groups, texts, seed)
+            barrier = _barrier(train, control, matches, groups, score, seed)
+    extraction = {
+        name: found
+        for (name, columns), own in zip(subsets.items(), groups, strict=False)
+        if (found := count_extracted(columns, own)) is not None
+    }
     return ScanSummary(
-        k_percent=k_percent,
-        subsets={
-            name: SubsetSummary(
-                num_examples=len(rows),
-                num_scored=len(nll[name]),
-                num_tokens=sum(row.num_tokens for row in rows),
-                median_min_k_prob=_median(min_k[name]),
-                median_mean_nll=_median(nll[name]),
-            )
-            for name, rows in subsets.items()
-            if rows
-        },
-        skipped=skipped,
-        auroc_min_k_prob=auroc(min_k["train"], min_k["control"]),
-        auroc_mean_nll=auroc(nll["train"], nll["control"]),
+        score=score,
+        region=region,
+        subsets={name: _subset(columns, score, skipped.get(name, {})) for name, columns in subsets.items()},
+        skipped={name: dict(reasons) for name, reasons in skipped.items()},
+        comparison=comparison,
+        barrier=barrier,
+        extraction=extraction,
+        verdict=judge(score, len(has[1]) if control is not None else 0, comparison, barrier, extraction),
     )
 
 
-def _values(rows: Sequence[Score], field: str) -> list[float]:
-    return [value for row in rows if (value := getattr(row, field)) is not None]
+def _match(
+    train: Columns, control: Columns, train_rows: NDArray[np.int64], control_rows: NDArray[np.int64], seed: int
+) -> Matches:
+    """Pairs among the examples that have the headline score, as rows of the columns."""
+    found = match_by_length(train.num_tokens[train_rows], control.num_tokens[control_rows], seed=seed)
+    return found._replace(train=train_rows[found.train], control=control_rows[found.control])
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
+def _barrier(
+    train: Columns,
+    control: Columns,
+    matches: Matches,
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]],
+    score: str,
+    seed: int,
+) -> Barrier:
+    import numpy as np
+
+    values = train.scores[score]
+    matched = values[matches.train]
+    codes = (groups[0][matches.train], groups[1][matches.control])
+    found = share_below_control(matched, control.scores[score][matches.control], codes, seed=seed)
+    scored = np.flatnonzero(np.isfinite(values))
+    is_memorized = values[scored] < found.threshold
+
+    def of_scored(column: Sequence[_T] | None) -> list[_T] | None:
+        return None if column is None else [column[row] for row in scored.tolist()]
+
+    duplicated = _has_duplicate(train)
+    return Barrier(
+        threshold=found.threshold,
+        share=found.share,
+        ci95=found.interval,
+        num_examples=len(matched),
+        num_memorized=int((matched < found.threshold).sum()),
+        num_train=len(scored),
+        num_train_memorized=int(is_memorized.sum()),
+        traits=common_traits(
+            is_memorized,
+            train.num_tokens[scored],
+            None if duplicated is None else duplicated[scored],
+            of_scored(train.files),
+            of_scored(train.tags),
+        ),
+    )
+
+
+def _has_duplicate(columns: Columns) -> NDArray[np.bool_] | None:
+    """Whether an example repeats another one, or is repeated."""
+    import numpy as np
+
+    if columns.duplicate_of is None:
+        return None
+    repeated = {of for of in columns.duplicate_of if of is not None}
+    pairs = zip(columns.ids, columns.duplicate_of, strict=True)
+    return np.fromiter((of is not None or identity in repeated for identity, of in pairs), bool, len(columns))
+
+
+def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:
+    import numpy as np
+
+    finite = {name: values[np.isfinite(values)] for name, values in columns.scores.items()}
+    free = columns.num_free_tokens
+    return SubsetSummary(
+        num_examples=len(columns) + sum(skipped.values()),
+        num_scored=len(finite[score]),
+        num_tokens=int(columns.num_tokens.sum()),
+        num_free_tokens=0 if free is None else int(free.sum()),
+        medians={name: float(np.median(values)) for name, values in finite.items() if len(values)},
+    )

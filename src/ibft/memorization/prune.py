@@ -20,14 +20,12 @@ from ibft.memorization.selection import (
     drop_lowest,
     drop_random,
 )
-from ibft.rows import Score, raw_row, read_rows, write_atomically, write_rows
+from ibft.rows import raw_row, write_atomically, write_rows
+from ibft.score_table import read_scores, score_name
 
-__all__ = ["SCORES", "Control", "Lengths", "PruneRecord", "prune"]
+__all__ = ["Control", "Lengths", "PruneRecord", "prune"]
 
 Control = Literal["none", "random", "length-matched", "duplicates"]
-
-SCORES = {"min_k": "min_k_prob", "nll": "mean_nll"}
-"""Scores to prune by, and the fields of `rows.Score` that hold them."""
 
 
 class Lengths(msgspec.Struct, frozen=True):
@@ -70,7 +68,7 @@ def prune(
         split: of a hub data set.
         scores: a run's scan folder, or its file of scores.
         out: a `.jsonl` file.
-        by: a key of `SCORES`; the lowest are the most memorized.
+        by: a score, see `score_table.score_name`; the lowest are the most memorized.
         drop: `10%` of the scored examples, or a number of examples.
         control: drop as many others instead: by chance, of the same lengths, or duplicates.
         seed: of chance.
@@ -128,12 +126,8 @@ def _choose(
 
 def _read_scores(path: Path, by: str) -> dict[str, Scored]:
     """The training examples that have a score, by id, from a run's scan."""
-    if by not in SCORES:
-        raise UserError(f"--by {by}: choose one of {', '.join(SCORES)}.")
-    file = path / "scores.jsonl" if path.is_dir() else path
-    rows = (row for row in read_rows(file, Score) if row.subset == "train")
-    values = ((row.id, getattr(row, SCORES[by]), row.num_tokens) for row in rows)
-    return {identity: Scored(value, num_tokens) for identity, value, num_tokens in values if value is not None}
+    rows = read_scores(path, score_name(by), "train")
+    return {row.id: Scored(row.value, row.num_tokens) for row in rows}
 
 
 def _ids(source: str, split: str) -> dict[str, None]:

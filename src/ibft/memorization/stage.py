@@ -1,135 +1,184 @@
 """The scan stage: how predictable is the training data to the base model already, beside a control set?
 
-scan/scores.jsonl     a row an example: Min-K% Prob, mean NLL, or the reason why there is none
-scan/summary.json     medians, AUROC against the control set, what was left out
-scan/densities.svg    the densities of Min-K% Prob
+scan/scores.parquet         a row an example: every score, or the reason why there is none (`score_table`)
+scan/summary.json           what they say: `findings.ScanSummary`
+scan/densities.json         values of the headline score, at most 2,000 a subset: `densities.Densities`
+scan/most_memorized.jsonl   the most memorized training examples token by token: `rows.ShownExample`
+
+rescan/<arm>/ has the same scores of some training examples under a trained arm, and densities and summary of its own
+(`rescan.RescanSummary`).
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+import gc
+import heapq
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from ibft import progress
-from ibft.data.tokenize import TokenizedData, TokenizedExample, tokenize_pairs
-from ibft.data.training import data_digest, load_control_pairs, load_training_pairs
+from ibft.data.training import Example, data_digest
+from ibft.errors import UserError
+from ibft.memorization.blocks import merged_blocks, score_blocks
+from ibft.memorization.densities import write_densities
+from ibft.memorization.examples import RENAMED, Source, text_of
 from ibft.memorization.findings import summarize
-from ibft.memorization.logprobs import batches_by_tokens, response_log_probs
-from ibft.memorization.scores import mean_nll, min_k_prob
-from ibft.models import load_model, load_tokenizer
+from ibft.memorization.score_columns import read_columns, read_reasons
+from ibft.models import load_model, load_tokenizer, resolve_model_path
+from ibft.processes import decide, join
 from ibft.recipe import Recipe
-from ibft.rows import Pair, RowWriter, Score, Subset, read_rows, write_atomically, write_rows
-from ibft.runs import RunFolder
+from ibft.rows import Subset, write_atomically, write_rows
+from ibft.runs import RunFolder, Stage, is_main_process, num_processes, process_index
+from ibft.score_table import SCORES_FILE, read_scores, write_scores
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["scan"]
+    from ibft.memorization.scorer import Scorer
+
+__all__ = ["scan", "score_sources"]
 
 
 def scan(recipe: Recipe, run: RunFolder) -> None:
     """Score the training data and the control set under the base model; nothing is done twice.
 
+    Under a launcher the processes share the blocks of the data; the main one then puts them together.
+
     Raises:
-        UserError: model or data cannot be loaded, or no example can be scored.
+        UserError: model or data cannot be loaded, or no training example can be scored.
     """
+    join(recipe.model)
+    stage, is_complete = decide(lambda: _open(recipe, run))
+    if not is_complete:
+        with stage.work() as folder:
+            decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
+            _make(recipe, folder)
+    decide(lambda: None)  # no process goes on before the result has its name
+
+
+def _open(recipe: Recipe, run: RunFolder) -> tuple[Stage, bool]:
+    stage = run.stage("scan", _inputs(recipe))
+    return stage, stage.is_complete
+
+
+def _inputs(recipe: Recipe) -> dict[str, Any]:
+    """What a scan is made from."""
     data = recipe.data
-    sources = [source for source in (data.train, data.control) if source is not None]
-    stage = run.stage(
-        "scan",
-        {
-            "model": recipe.model,
-            "prompt": recipe.prompt,
-            "data": data,
-            "data_digests": [data_digest(source) for source in sources],
-            "scan": recipe.scan,
-            "seed": recipe.seed,
-        },
-    )
-    if stage.is_complete:
+    sources = [source for source in (data.train, data.control) if source not in (None, RENAMED)]
+    scan = msgspec.to_builtins(recipe.scan)
+    scan.pop("max_trained_examples")  # of the rescan
+    return {
+        "model": recipe.model,
+        "prompt": recipe.prompt,
+        "data": data,
+        "data_digests": [data_digest(source) for source in sources],
+        "scan": scan,
+        "seed": recipe.seed,
+    }
+
+
+def _make(recipe: Recipe, folder: Path) -> None:
+    tokenizer = load_tokenizer(recipe.model)
+    subsets: tuple[Subset, ...] = ("train",) if recipe.data.control is None else ("train", "control")
+    sources = [Source(recipe, subset, tokenizer) for subset in subsets]
+    path, names = folder / SCORES_FILE, recipe.scan.score_names
+    scorer: Scorer | None = None
+    if not decide(path.exists):
+        scorer = _load_scorer(recipe)
+        score_sources(scorer, sources, folder / "blocks")
+        counts = {source.subset: len(source) for source in sources}
+        decide(lambda: write_scores(path, merged_blocks(folder / "blocks", counts), names))
+    if is_main_process():
+        shutil.rmtree(folder / "blocks", ignore_errors=True)
+        _show(recipe, scorer, sources[0], folder)
+        del scorer
+        gc.collect()  # the model goes before the columns come
+        with progress.task("Comparing", total=None):
+            _conclude(recipe, {source.subset: source for source in sources}, folder)
+
+
+def _load_scorer(recipe: Recipe) -> Scorer:
+    from ibft.memorization.scorer import Scorer
+
+    return Scorer(recipe, load_model(recipe.model), load_tokenizer(recipe.model))
+
+
+class Items(Protocol):
+    """Numbered examples of one subset, the same in each pass."""
+
+    subset: Subset
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[int, Example]]: ...
+
+
+def score_sources(scorer: Scorer, sources: Sequence[Items], folder: Path, title: str = "Scanning") -> None:
+    """Score all examples of the sources into blocks, this process its share; returns when all processes have theirs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress.task(title, total=sum(map(len, sources))) as task:
+        for source in sources:
+            score_blocks(
+                folder,
+                source.subset,
+                source,
+                lambda items, source=source: scorer.rows(source.subset, items),  # type: ignore[misc]
+                rank=process_index(),
+                num_processes=num_processes(),
+                advance=lambda count, source=source: task.advance(count * num_processes(), note=source.subset),  # type: ignore[misc]
+            )
+    decide(lambda: None)
+
+
+def _show(recipe: Recipe, scorer: Scorer | None, source: Source, folder: Path) -> None:
+    """Write the most memorized training examples token by token."""
+    path = folder / "most_memorized.jsonl"
+    if path.exists():
         return
-    with stage.work() as folder:
-        tokenizer = load_tokenizer(recipe.model)
-        subsets: dict[Subset, TokenizedData] = {"train": _tokenize(load_training_pairs(data), tokenizer, recipe)}
-        if control := load_control_pairs(data):
-            subsets["control"] = _tokenize(control, tokenizer, recipe)
-        _score_missing(recipe, subsets, folder / "scores.jsonl", tokenizer.pad_token_id)
-        scores = _in_data_order(list(read_rows(folder / "scores.jsonl", Score)), subsets)
-        write_rows(folder / "scores.jsonl", scores)
-        skipped = {str(name): tokenized.num_skipped for name, tokenized in subsets.items()}
-        summary = summarize(scores, recipe.scan.k_percent, skipped)
-        write_atomically(folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
-        _plot(scores, recipe.scan.k_percent, folder / "densities.svg")
-
-
-def _tokenize(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> TokenizedData:
-    """Tokenize as training does; `scan.max_examples` draws a seeded sample, so that it spans the whole data."""
-    tokenized = tokenize_pairs(pairs, tokenizer, recipe.prompt, recipe.data.max_tokens)
-    limit = recipe.scan.max_examples
-    if limit is None or len(tokenized.examples) <= limit:
-        return tokenized
-    chosen = set(random.Random(recipe.seed).sample(range(len(tokenized.examples)), limit))
-    kept = [example for index, example in enumerate(tokenized.examples) if index in chosen]
-    return TokenizedData(kept, tokenized.skipped)
-
-
-def _score_missing(recipe: Recipe, subsets: dict[Subset, TokenizedData], path: Path, pad_token_id: int) -> None:
-    done = {(row.subset, row.id) for row in read_rows(path, Score)} if path.exists() else set()
-    with RowWriter(path) as writer:
-        missing: dict[Subset, list[TokenizedExample]] = {}
-        for name, tokenized in subsets.items():
-            writer.write(row for row in _unscored(name, tokenized) if (name, row.id) not in done)
-            missing[name] = [example for example in tokenized.examples if (name, example.id) not in done]
-        if not any(missing.values()):
-            return
-        model = load_model(recipe.model)
-        total = sum(len(tokenized.examples) for tokenized in subsets.values())
-        todo = sum(len(examples) for examples in missing.values())
-        with progress.task("Scanning", total=total, done=total - todo) as task:
-            for name, examples in missing.items():
-                for batch in batches_by_tokens(examples, recipe.scan.batch_tokens):
-                    log_probs = response_log_probs(model, batch, pad_token_id)
-                    writer.write(
-                        Score(
-                            id=example.id,
-                            subset=name,
-                            num_tokens=len(values),
-                            min_k_prob=min_k_prob(values, recipe.scan.k_percent),
-                            mean_nll=mean_nll(values),
-                        )
-                        for example, values in zip(batch, log_probs, strict=True)
-                    )
-                    task.advance(len(batch), note=name)
-
-
-def _unscored(name: Subset, tokenized: TokenizedData) -> Iterator[Score]:
-    for reason, ids in tokenized.skipped.items():
-        for identity in ids:
-            yield Score(id=identity, subset=name, num_tokens=0, reason=reason)
-
-
-def _in_data_order(scores: list[Score], subsets: dict[Subset, TokenizedData]) -> list[Score]:
-    """Scored examples in the order of the data, then the skipped ones: the same file however often interrupted."""
-    order = {
-        (name, example.id): index
-        for name, tokenized in subsets.items()
-        for index, example in enumerate(tokenized.examples)
-    }
-    return sorted(scores, key=lambda row: (row.subset != "train", order.get((row.subset, row.id), len(order))))
-
-
-def _plot(scores: Sequence[Score], k_percent: float, path: Path) -> None:
-    from ibft.charts import density_svg
-
-    labels: dict[Subset, str] = {"train": "training data", "control": "control set"}
-    series = {
-        label: [row.min_k_prob for row in scores if row.subset == name and row.min_k_prob is not None]
-        for name, label in labels.items()
-    }
-    write_atomically(
-        path, density_svg({k: v for k, v in series.items() if v}, f"Min-{k_percent:g}% Prob (nats a token)")
+    lowest = heapq.nsmallest(
+        recipe.scan.max_shown,
+        read_scores(folder / SCORES_FILE, recipe.scan.score, "train"),
+        key=lambda row: (row.value, row.place),
     )
+    if not lowest:
+        reasons = "; ".join(
+            f"{count} {reason}" for reason, count in read_reasons(folder / SCORES_FILE, "train").items()
+        )
+        raise UserError(f"scan: no training example has scores ({reasons or 'the data set is empty'}). Check the data.")
+    scorer = scorer or _load_scorer(recipe)
+    values = {row.place: row.value for row in lowest}
+    shown = {index: scorer.shown("train", example, values[index]) for index, example in source if index in values}
+    write_rows(path, [shown[row.place] for row in lowest])
+
+
+def _conclude(recipe: Recipe, sources: Mapping[Subset, Source], folder: Path) -> None:
+    path, names = folder / SCORES_FILE, recipe.scan.score_names
+    columns = {subset: read_columns(path, subset, names) for subset in sources}
+    summary = summarize(
+        columns["train"],
+        columns.get("control"),
+        score=recipe.scan.score,
+        region=recipe.scan.region,
+        skipped={subset: read_reasons(path, subset) for subset in sources},
+        texts=lambda subset, rows: _texts(recipe, sources[subset], path, rows),
+        seed=recipe.seed,
+    )
+    labels = {"train": "training data", "control": "control set"}
+    series = {labels[subset]: one.scores[recipe.scan.score] for subset, one in columns.items()}
+    write_densities(folder, recipe.scan.score, series, recipe.seed)
+    write_atomically(folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
+
+
+def _texts(recipe: Recipe, source: Source, path: Path, rows: NDArray[np.int64]) -> list[str]:
+    """The texts of these rows of the subset's columns, by a pass over the data."""
+    indices = [row.place for row in read_scores(path, recipe.scan.score, source.subset)]
+    return list(_texts_at(source, {indices[row] for row in rows.tolist()}, recipe.scan.region))
+
+
+def _texts_at(source: Source, wanted: set[int], region: str) -> Iterator[str]:
+    return (text_of(example.pair, region) for index, example in source if index in wanted)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from ibft.charts import Curve, Dot, curves_svg, density_svg, intervals_svg, named_intervals_svg, themed
+from ibft.charts import Curve, Dot, Drawing, draw_curves, draw_intervals, draw_named_intervals
 from ibft.metrics.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
 from ibft.metrics.pass_at_k import metric_name
 from ibft.metrics.summary import Metric
 from ibft.report.compare import Comparison
-from ibft.report.evidence import Scan, TrainedArm
-from ibft.rows import Score
+from ibft.report.evidence import TrainedArm
 
-__all__ = ["Chart", "TrainingCharts", "metric_charts", "metric_label", "scan_charts", "training_charts"]
+__all__ = [
+    "Chart",
+    "TrainingCharts",
+    "metric_charts",
+    "metric_label",
+    "training_charts",
+]
 
 _MAX_ARMS_TOGETHER = 4
 """With more arms, each metric has a chart of its own with the arms' names on the axis, and curves are smoothed."""
@@ -106,9 +111,10 @@ _TARGETS = {"ib/kl_per_token": "ib/kl_target"}
 
 
 class Chart(NamedTuple):
-    """An SVG for the page, and the sentence below it."""
+    """A drawing, the sentence below it, and the name of its files in `report/figures`."""
 
-    svg: str
+    name: str
+    drawing: Drawing
     caption: str
 
 
@@ -129,19 +135,19 @@ def metric_label(name: str) -> str:
 def metric_charts(comparison: Comparison, styles: Mapping[str, int]) -> list[Chart]:
     """The headline metrics with their intervals, and Pass@k^(m) over m for the largest k that is defined."""
     names = [metric_name(k, m) for k in comparison.k for m in ((1, k) if k > 1 else (1,))]
-    rows = {metric_label(name): _dots(comparison, name) for name in names}
-    rows = {label: dots for label, dots in rows.items() if dots}
-    if not rows:
+    by_name = {name: dots for name in names if (dots := _dots(comparison, name))}
+    if not by_name:
         return []
     judged = {arm.name: styles[arm.name] for arm in comparison.arms}
     caption = "Estimates with 95% bootstrap intervals over problems."
     if len(judged) <= _MAX_ARMS_TOGETHER:
+        rows = {metric_label(name): dots for name, dots in by_name.items()}
         caption += " Undefined metrics are left out here; the table says why."
-        charts = [Chart(themed(intervals_svg(rows, "% of problems", styles=judged)), caption)]
+        charts = [Chart("metrics", draw_intervals(rows, "% of problems", styles=judged), caption)]
     else:
         charts = [
-            Chart(themed(named_intervals_svg(dots, f"{label} (% of problems)", styles=judged)), caption)
-            for label, dots in rows.items()
+            Chart(name, draw_named_intervals(dots, f"{metric_label(name)} (% of problems)", styles=judged), caption)
+            for name, dots in by_name.items()
         ]
     sizes = [k for k in comparison.k if k > 1 and _dots(comparison, metric_name(k))]
     if sizes:
@@ -180,7 +186,7 @@ def _training_chart(
         block = max(math.ceil(len(curve.y) / _MAX_SMOOTHED_POINTS) for curve in curves.values())
         curves = {name: _averaged(curve, block) for name, curve in curves.items()}
         caption += f" Averages over {block} logged steps." if block > 1 else ""
-    svg = curves_svg(
+    drawing = draw_curves(
         curves,
         "optimizer step",
         gauge.title,
@@ -191,26 +197,7 @@ def _training_chart(
         targets=_curves([arm for arm in trained if arm.name in curves], _TARGETS.get(gauge.name, "")),
         limits=_LIMITS.get(gauge.name, ()),
     )
-    return Chart(themed(svg), caption)
-
-
-def scan_charts(scan: Scan) -> list[Chart]:
-    """Densities of Min-K% Prob and of the mean NLL, of the training data and the control set."""
-    k_percent = f"{scan.summary.k_percent:g}"
-    measures: list[tuple[str, str, Callable[[Score], float | None]]] = [
-        (f"Min-{k_percent}% Prob (nats a token)", f"The least likely {k_percent}% of tokens.", lambda s: s.min_k_prob),
-        ("Mean NLL (nats a token)", "All tokens of the response.", lambda s: s.mean_nll),
-    ]
-    charts = []
-    for title, caption, measure in measures:
-        series = {
-            label: [value for score in scan.scores if score.subset == subset and (value := measure(score)) is not None]
-            for subset, label in (("train", "training data"), ("control", "control set"))
-        }
-        present = {label: values for label, values in series.items() if values}
-        if present:
-            charts.append(Chart(themed(density_svg(present, title)), f"{caption} Vertical lines: medians."))
-    return charts
+    return Chart(gauge.name.replace("/", "-"), drawing, caption)
 
 
 def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]) -> Chart:
@@ -222,7 +209,7 @@ def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]
         if known:
             intervals = [dot.interval or (dot.value, dot.value) for _, dot in known] if has_intervals else None
             curves[arm.name] = Curve([m for m, _ in known], [dot.value for _, dot in known], intervals)
-    svg = curves_svg(
+    drawing = draw_curves(
         curves,
         f"m: at least m of {k} samples pass",
         f"{metric_label(f'pass@{k}^(m)').replace('m', 'ᵐ')} (% of problems)",
@@ -231,7 +218,8 @@ def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]
         styles=styles,
     )
     return Chart(
-        themed(svg),
+        "consistency",
+        drawing,
         f"From one lucky sample (m = 1) to every sample (m = {k}). The right end rewards low entropy: a model that "
         "repeats itself keeps its level. Compare arms at equal temperature only."
         + ("" if has_intervals else " The intervals of so many arms would hide each other: the table has some."),

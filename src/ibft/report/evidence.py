@@ -1,4 +1,4 @@
-"""What else the page shows: training logs, the scan, samples side by side, and how the run was made.
+"""What else the page shows: training logs, samples side by side, and how the run was made (the scan: scan.py).
 
 Only the judged arms are required; a stage that has not run is None or empty here, and the page says so.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,24 +16,22 @@ from ibft.data.problems import load_problems
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm
 from ibft.recipe import BASE_ARM, Recipe
-from ibft.rows import Result, Score, TrainingLog, read_rows
+from ibft.report.scan import Scan, read_summary
+from ibft.rows import Result, TrainingLog, read_rows
 from ibft.runs import RunFolder, StageRecord, read_record
 
 __all__ = [
     "Making",
-    "Scan",
-    "ScanSummary",
     "ShownProblem",
     "ShownSample",
-    "SubsetSummary",
     "TrainedArm",
     "TrainingSummary",
     "left_out",
     "read_alarms",
     "read_making",
-    "read_scan",
     "read_shown_problems",
     "read_training",
+    "skipped_in_scan",
 ]
 
 _MAX_SHOWN_CHARACTERS = 20_000
@@ -57,33 +55,6 @@ class TrainedArm(NamedTuple):
     name: str
     log: list[TrainingLog]
     summary: TrainingSummary
-
-
-class SubsetSummary(msgspec.Struct, frozen=True):
-    """One subset in `scan/summary.json`; medians in nats a token."""
-
-    num_examples: int | None = None
-    num_scored: int | None = None
-    num_tokens: int | None = None
-    median_min_k_prob: float | None = None
-    median_mean_nll: float | None = None
-
-
-class ScanSummary(msgspec.Struct, frozen=True):
-    """The part of `scan/summary.json` that the page shows."""
-
-    k_percent: float = 20
-    subsets: dict[str, SubsetSummary] = {}
-    skipped: dict[str, dict[str, int]] = {}
-    auroc_min_k_prob: float | None = None
-    auroc_mean_nll: float | None = None
-
-
-class Scan(NamedTuple):
-    """The scan: its summary and the scores of all examples."""
-
-    summary: ScanSummary
-    scores: list[Score]
 
 
 class ShownSample(NamedTuple):
@@ -132,7 +103,7 @@ def read_training(recipe: Recipe, run: RunFolder) -> list[TrainedArm]:
         folder = run.path / "train" / name
         if name != BASE_ARM and folder.exists():
             log = list(read_rows(folder / "log.jsonl", TrainingLog)) if (folder / "log.jsonl").exists() else []
-            summary = _read_summary(folder / "summary.json", TrainingSummary) or TrainingSummary()
+            summary = read_summary(folder / "summary.json", TrainingSummary) or TrainingSummary()
             trained.append(TrainedArm(name, log, summary))
     return trained
 
@@ -144,22 +115,9 @@ def read_alarms(recipe: Recipe, run: RunFolder) -> dict[str, list[Alarm]]:
         UserError: a summary is damaged.
     """
     summaries = {
-        name: _read_summary(run.path / "train" / name / "summary.json", TrainingSummary) for name in recipe.arms
+        name: read_summary(run.path / "train" / name / "summary.json", TrainingSummary) for name in recipe.arms
     }
     return {name: summary.alarms for name, summary in summaries.items() if summary is not None and summary.alarms}
-
-
-def read_scan(run: RunFolder) -> Scan | None:
-    """The scan, None if it has not run.
-
-    Raises:
-        UserError: its scores or summary are damaged.
-    """
-    folder = run.path / "scan"
-    if not (folder / "scores.jsonl").exists():
-        return None
-    summary = _read_summary(folder / "summary.json", ScanSummary) or ScanSummary()
-    return Scan(summary, list(read_rows(folder / "scores.jsonl", Score)))
 
 
 def read_shown_problems(recipe: Recipe, run: RunFolder, arms: Sequence[str]) -> list[ShownProblem]:
@@ -189,9 +147,11 @@ def read_shown_problems(recipe: Recipe, run: RunFolder, arms: Sequence[str]) -> 
     ]
 
 
-def read_making(recipe: Recipe, run: RunFolder) -> Making:
-    """Times, versions and machines of the completed stages."""
-    names = ["scan"] + [f"{verb}/{arm}" for verb in ("train", "generate", "judge") for arm in recipe.arms]
+def read_making(
+    recipe: Recipe, run: RunFolder, verbs: Sequence[str] = ("scan", "train", "rescan", "generate", "judge")
+) -> Making:
+    """Times, versions and machines of the completed stages of these verbs."""
+    names = [name for verb in verbs for name in (verb, *(f"{verb}/{arm}" for arm in recipe.arms))]
     records = [record for name in names if (record := read_record(run.path / name)) is not None]
     versions: dict[str, set[str]] = defaultdict(set)
     for record in records:
@@ -216,12 +176,7 @@ def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -
         for arm in trained
         for reason, number in arm.summary.skipped.items()
     ]
-    if scan is not None:
-        sentences += [
-            f"Scan, {subset} set: {number:,} {reason}"
-            for subset, reasons in scan.summary.skipped.items()
-            for reason, number in reasons.items()
-        ]
+    sentences += [f"Scan, {sentence}" for sentence in skipped_in_scan(scan)]
     if recipe.data.max_examples is not None and trained:
         sentences.append(f"Training: at most {recipe.data.max_examples:,} examples are taken (data.max_examples)")
     if recipe.problems.tasks:
@@ -233,16 +188,13 @@ def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -
     return sentences
 
 
-Summary = TypeVar("Summary", bound=msgspec.Struct)
-
-
-def _read_summary(path: Path, summary_type: type[Summary]) -> Summary | None:
-    if not path.exists():
-        return None
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=summary_type)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise UserError(f"{path}: {error}. Remove the folder {path.parent}, then run its stage again.") from None
+def skipped_in_scan(scan: Scan | None) -> list[str]:
+    """What the scan could not score, of which set, and why."""
+    return [
+        f"{subset} set: {number:,} {reason}"
+        for subset, reasons in (scan.summary.skipped if scan else {}).items()
+        for reason, number in reasons.items()
+    ]
 
 
 def _by_problem(path: Path) -> dict[str, list[Result]]:

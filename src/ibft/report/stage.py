@@ -2,8 +2,10 @@
 
 report/report.html    the page: no script, no network, light and dark, for screens and paper
 report/report.json    compare.Comparison
+report/audit.html     the scan's own page (audit.py), where the data has been scanned
+report/figures/       the charts of both pages as SVG and PDF
 
-It is no `Stage` of the run folder: it takes a second, and what it reads may be incomplete on purpose (only
+It is no `Stage` of the run folder: it takes seconds, and what it reads may be incomplete on purpose (only
 judged, say), so it is made anew each time rather than kept until its inputs change.
 """
 
@@ -15,22 +17,24 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ibft import progress
-from ibft.charts import MARKER_GLYPHS, THEME_CSS
-from ibft.errors import UserError
+from ibft.charts import MARKER_GLYPHS
 from ibft.recipe import Recipe, dump_recipe
 from ibft.recipe_objectives import FTObjective, NEFTuneObjective
 from ibft.report.arms import Difference
-from ibft.report.charts import metric_charts, scan_charts, training_charts
+from ibft.report.audit import audit
+from ibft.report.charts import metric_charts, training_charts
 from ibft.report.compare import MAX_COLUMNS, Cell, Comparison, Row, compare, comparison_rows
 from ibft.report.evidence import (
     TrainedArm,
     TrainingSummary,
     left_out,
     read_making,
-    read_scan,
     read_shown_problems,
     read_training,
 )
+from ibft.report.page import Page, duration, render_template, write_page
+from ibft.report.scan import read_scan
+from ibft.report.scan_charts import density_chart
 from ibft.report.verdict import best_arm, points
 from ibft.rows import write_atomically
 from ibft.runs import RunFolder
@@ -51,56 +55,47 @@ def report(recipe: Recipe, run: RunFolder) -> Comparison:
     """
     with progress.task("Reporting", total=None):
         comparison = compare(recipe, run)
-        page = render(comparison, recipe, run)
-    folder = run.path / "report"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
-        ) from None
-    write_atomically(folder / "report.json", msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
-    write_atomically(folder / "report.html", page)
+        path = write_page(run, "report.html", render(comparison, recipe, run))
+        write_atomically(
+            path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
+        )
+        scan = read_scan(recipe, run)
+        if scan is not None and scan.summary.verdict is not None:
+            audit(recipe, run)
     return comparison
 
 
-def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> str:
-    """The page as HTML. The same run folder gives the same text: it holds no time of its own making."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ibft.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(duration=_duration, label=_metric_html, points=points)
+def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> Page:
+    """The page. The same run folder gives the same text: it holds no time of its own making."""
     # An arm keeps its color and marker in all charts, whichever arms a chart shows.
     styles = {name: index for index, name in enumerate(recipe.arms)}
     trained = read_training(recipe, run)
-    scan = read_scan(run)
-    return environment.get_template("template.html").render(
+    scan = read_scan(recipe, run)
+    of_metrics = metric_charts(comparison, styles)
+    of_training = training_charts(trained, styles, _plain_arms(recipe))
+    html = render_template(
+        "template.html",
+        {"duration": duration, "label": _metric_html, "points": points},
         recipe=recipe,
         recipe_yaml=dump_recipe(recipe),
         comparison=comparison,
         rows=comparison_rows(comparison),
-        theme_css=THEME_CSS,
         glyphs={name: MARKER_GLYPHS[index % len(MARKER_GLYPHS)] for name, index in styles.items()},
         styles=styles,
         num_styles=len(MARKER_GLYPHS),
         pairs=_pairs(comparison),
-        metric_charts=metric_charts(comparison, styles),
+        metric_charts=of_metrics,
         max_columns=MAX_COLUMNS,
         trained=trained,
         training_rows=_training_rows(trained),
-        training_charts=training_charts(trained, styles, _plain_arms(recipe)),
+        training_charts=of_training,
         scan=scan,
-        scan_charts=scan_charts(scan) if scan else [],
+        density_chart=density_chart(scan) if scan else None,
         problems=read_shown_problems(recipe, run, [arm.name for arm in comparison.arms]),
         left_out=left_out(recipe, trained, scan),
         making=read_making(recipe, run),
     )
+    return Page(html, [*of_metrics, *of_training.losses, *of_training.gauges, *of_training.more_gauges])
 
 
 def _pairs(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:
@@ -123,21 +118,13 @@ def _training_rows(trained: Sequence[TrainedArm]) -> list[Row]:
         ("Optimizer steps", lambda one: one.steps, "{:,}".format),
         ("Examples", lambda one: one.examples, "{:,}".format),
         ("Tokens", lambda one: one.tokens, "{:,}".format),
-        ("Time", lambda one: one.seconds, _duration),
+        ("Time", lambda one: one.seconds, duration),
         ("Peak memory", lambda one: one.peak_memory_mib, "{:,.0f} MiB".format),
     ]
     return [
         Row(label, [Cell("–" if (value := read(one)) is None else show(value)) for one in summaries])
         for label, read, show in columns
     ]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _metric_html(name: str) -> Markup:

@@ -26,6 +26,7 @@ from trl import SFTConfig, SFTTrainer
 from ibft.data.tokenize import TokenizedExample
 from ibft.errors import UserError
 from ibft.models import resolve_device
+from ibft.processes import decide
 from ibft.recipe import Recipe
 from ibft.recipe_objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
 from ibft.runs import is_main_process
@@ -40,7 +41,6 @@ from ibft.training.callbacks import (
 from ibft.training.compression import COLUMN
 from ibft.training.divergence import StopAtDivergence
 from ibft.training.memory import peak_memory_mib, reset_peak_memory, returning_freed_memory
-from ibft.training.processes import decide
 from ibft.training.response_only import project_labelled_only
 from ibft.training.rivals import DFTTrainer, RivalTrainer
 from ibft.training.trainer import IBConfig, IBTrainer

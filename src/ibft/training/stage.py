@@ -21,12 +21,13 @@ from ibft.metrics.alarms import Alarm
 from ibft.model_card import TrainingFacts, Weights, hub_names, model_card
 from ibft.models import load_tokenizer, num_layers, resolve_model_path
 from ibft.objectives.adaptive import compression_weights
+from ibft.processes import decide, join
 from ibft.recipe import Recipe
 from ibft.recipe_objectives import NEEDS_BASE, IBObjective, Objective
-from ibft.rows import Score, TrainingLog, read_rows, write_atomically
+from ibft.rows import TrainingLog, read_rows, write_atomically
 from ibft.runs import RunFolder, Stage, is_main_process, num_processes, provenance, read_record
+from ibft.score_table import read_scores
 from ibft.training.alarms import arm_alarms
-from ibft.training.processes import decide, join
 
 __all__ = ["TrainingSummary", "check_objectives", "train"]
 
@@ -102,11 +103,7 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
         tokenized = tokenize_pairs(load_training_pairs(recipe.data), tokenizer, recipe.prompt, recipe.data.max_tokens)
         weights = None
         if _is_adaptive(objective):
-            scores = {
-                row.id: row.min_k_prob
-                for row in read_rows(run.path / "scan" / "scores.jsonl", Score)
-                if row.subset == "train"
-            }
+            scores = {row.id: row.value for row in read_scores(run.path / "scan", recipe.scan.score, "train")}
             weights = compression_weights(scores, [example.id for example in tokenized.examples])
         with progress.task("Loading TRL", total=None):
             from ibft.training.fit import fit

@@ -1,0 +1,116 @@
+"""The rescan stage: the same training examples under a trained arm, so that one sees what training did to them.
+
+rescan/<arm>/scores.parquet, summary.json, densities.json
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ibft.data.training import Example
+from ibft.memorization.blocks import merged_blocks
+from ibft.memorization.densities import write_densities
+from ibft.memorization.examples import Source
+from ibft.memorization.findings import ScanSummary
+from ibft.memorization.stage import score_sources
+from ibft.models import load_arm, load_tokenizer
+from ibft.processes import decide, join
+from ibft.recipe import Recipe
+from ibft.rows import write_atomically
+from ibft.runs import RunFolder, Stage, is_main_process
+from ibft.score_table import SCORES_FILE, read_scores, write_scores
+
+__all__ = ["RescanSummary", "rescan"]
+
+
+class RescanSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Training examples before and after training: medians of the headline score over the same examples.
+
+    `share_below_threshold`: of them now below the barrier's threshold; None without a control set.
+    """
+
+    arm: str
+    score: str
+    num_examples: int
+    median_before: float
+    median_after: float
+    share_below_threshold: float | None
+
+
+class _Chosen:
+    """Some of a source's examples."""
+
+    def __init__(self, source: Source, indices: set[int]) -> None:
+        self.subset, self._source, self._indices = source.subset, source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[tuple[int, Example]]:
+        return ((index, example) for index, example in self._source if index in self._indices)
+
+
+def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
+    """Score `scan.max_trained_examples` of the scanned training examples, a seeded draw, under a trained arm.
+
+    Raises:
+        UserError: the scan or the arm is missing, or the model cannot be loaded.
+    """
+    if not recipe.scan.max_trained_examples:
+        return
+    join(recipe.model)
+    stage, is_complete = decide(lambda: _open(recipe, run, arm))
+    if not is_complete:
+        with stage.work() as folder:
+            _make(recipe, run, arm, folder)
+    decide(lambda: None)  # no process goes on before the result has its name
+
+
+def _open(recipe: Recipe, run: RunFolder, arm: str) -> tuple[Stage, bool]:
+    inputs = {
+        "scan": run.record("scan").identity,
+        "train": run.record(f"train/{arm}").identity,
+        "max_trained_examples": recipe.scan.max_trained_examples,
+    }
+    stage = run.stage(f"rescan/{arm}", inputs)
+    return stage, stage.is_complete
+
+
+def _make(recipe: Recipe, run: RunFolder, arm: str, folder: Path) -> None:
+    from ibft.memorization.scorer import Scorer
+
+    before = {row.place: row.value for row in read_scores(run.path / "scan", recipe.scan.score, "train")}
+    count = min(recipe.scan.max_trained_examples, len(before))
+    tokenizer = load_tokenizer(recipe.model)
+    chosen = _Chosen(Source(recipe, "train", tokenizer), set(random.Random(recipe.seed).sample(sorted(before), count)))
+    path = folder / SCORES_FILE
+    if not decide(path.exists):
+        scorer = Scorer(recipe, load_arm(recipe, run, arm), tokenizer)
+        score_sources(scorer, [chosen], folder / "blocks", f"Scanning after {arm}")
+        decide(lambda: write_scores(path, merged_blocks(folder / "blocks", {"train": count}), recipe.scan.score_names))
+    if is_main_process():
+        shutil.rmtree(folder / "blocks", ignore_errors=True)
+        _conclude(recipe, run, arm, folder, before)
+
+
+def _conclude(recipe: Recipe, run: RunFolder, arm: str, folder: Path, before: dict[int, float]) -> None:
+    rows = list(read_scores(folder, recipe.scan.score))
+    after = np.array([row.value for row in rows])
+    scanned = msgspec.json.decode((run.path / "scan" / "summary.json").read_bytes(), type=ScanSummary)
+    threshold = None if scanned.barrier is None else scanned.barrier.threshold
+    summary = RescanSummary(
+        arm=arm,
+        score=recipe.scan.score,
+        num_examples=len(rows),
+        median_before=float(np.median([before[row.place] for row in rows])),
+        median_after=float(np.median(after)),
+        share_below_threshold=None if threshold is None else float((after < threshold).mean()),
+    )
+    write_densities(folder, recipe.scan.score, {f"training data after {arm}": after}, recipe.seed)
+    write_atomically(folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))

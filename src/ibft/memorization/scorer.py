@@ -1,0 +1,160 @@
+"""From examples to rows: one model, one forward pass an example, all scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+
+from ibft.data.training import Example
+from ibft.memorization.examples import ScanExample, fingerprint, origin, tokenize_example
+from ibft.memorization.scores import example_scores, greedy_match
+from ibft.memorization.token_stats import TokenStats, batch_stats, batches_by_tokens
+from ibft.models import load_model, load_tokenizer
+from ibft.recipe import Recipe
+from ibft.rows import Pair, Score, ShownExample, Subset
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Scorer"]
+
+
+class _Nll(NamedTuple):
+    """Negative log-likelihoods in nats: of all scored tokens, and of those that syntax does not force."""
+
+    all: float
+    free: float
+
+
+class Scorer:
+    """Scores examples under one model, beside a reference model where the recipe names one.
+
+    Args:
+        recipe: prompt, limits and scores.
+        model: whose memorization is measured.
+        tokenizer: its own.
+    """
+
+    def __init__(self, recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._recipe, self._model, self._tokenizer = recipe, model, tokenizer
+        self._reference: Scorer | None = None
+        if recipe.scan.reference is not None:
+            own = msgspec.structs.replace(
+                recipe,
+                model=recipe.scan.reference,
+                data=msgspec.structs.replace(recipe.data, max_tokens=2**31),
+                scan=msgspec.structs.replace(recipe.scan, reference=None, score="mean_nll"),
+            )
+            self._reference = Scorer(own, load_model(own.model), load_tokenizer(own.model))
+
+    def rows(self, subset: Subset, items: Sequence[tuple[int, Example]]) -> Iterator[list[Score]]:
+        """Rows as they are made: first the examples without scores, then a batch at a time."""
+        examples: dict[int, ScanExample] = {}
+        pairs = dict(items)
+        unscored: list[Score] = []
+        for index, example in items:
+            tokenized, reason = tokenize_example(example.pair, self._tokenizer, self._recipe)
+            if tokenized is None:
+                unscored.append(Score(id=example.pair.id, subset=subset, index=index, reason=reason))
+            else:
+                examples[index] = tokenized
+        yield unscored
+        places = {id(example): index for index, example in examples.items()}
+        for batch in batches_by_tokens(list(examples.values()), self._recipe.scan.batch_tokens):
+            indices = [places[id(example)] for example in batch]
+            nlls = self._reference_nlls([pairs[index].pair for index in indices])
+            stats = batch_stats(self._model, batch, self._tokenizer.pad_token_id)
+            yield [
+                self._row(subset, index, pairs[index], example, found, nll)
+                for index, example, found, nll in zip(indices, batch, stats, nlls, strict=True)
+            ]
+
+    def shown(self, subset: Subset, example: Example, score: float) -> ShownExample:
+        """One example token by token."""
+        tokenized, _ = tokenize_example(example.pair, self._tokenizer, self._recipe)
+        assert tokenized is not None, "only scored examples are shown"
+        (stats,) = batch_stats(self._model, [tokenized], self._tokenizer.pad_token_id)
+        response = slice(tokenized.prompt_length - tokenized.start, None)
+        log_probs, is_top1 = stats.log_prob[response], stats.is_top1[response]
+        forced = tokenized.forced[response] if tokenized.forced else [False] * len(log_probs)
+        scan = self._recipe.scan
+        match = greedy_match(log_probs, is_top1, scan.prefix_tokens, scan.suffix_tokens)
+        return ShownExample(
+            id=example.pair.id,
+            subset=subset,
+            score=score,
+            file=origin(example)[0],
+            tokens=_pieces(self._tokenizer, tokenized.input_ids),
+            num_prompt_tokens=tokenized.prompt_length,
+            # JSON has no infinity.
+            log_probs=[round(max(value, -1e4), 4) for value in log_probs.tolist()],
+            forced=forced,
+            matched=match.num_matched_tokens if match else None,
+        )
+
+    def _row(
+        self, subset: Subset, index: int, example: Example, tokenized: ScanExample, stats: TokenStats, nll: _Nll | None
+    ) -> Score:
+        scan = self._recipe.scan
+        num_tokens = len(stats.log_prob)
+        z = stats.z
+        scores = example_scores(
+            stats.log_prob, z, scan.k_percent, tokenized.num_zlib_bytes, None if nll is None else nll.all
+        )
+        num_free = 0
+        if tokenized.forced is not None:
+            is_free = ~np.asarray(tokenized.forced)
+            num_free = int(is_free.sum())
+            free = example_scores(
+                stats.log_prob[is_free],
+                z[is_free],
+                scan.k_percent,
+                tokenized.num_zlib_bytes,
+                None if nll is None else nll.free,
+            )
+            scores |= {f"{name}_free": value for name, value in free.items()}
+        response = slice(tokenized.prompt_length - tokenized.start, None)
+        match = greedy_match(stats.log_prob[response], stats.is_top1[response], scan.prefix_tokens, scan.suffix_tokens)
+        file, tags = origin(example)
+        return Score(
+            id=example.pair.id,
+            subset=subset,
+            index=index,
+            num_tokens=num_tokens,
+            num_free_tokens=num_free,
+            scores=scores,
+            file=file,
+            tags=tags,
+            fingerprint=fingerprint(example.pair),
+            **(match._asdict() if match else {}),
+        )
+
+    def _reference_nlls(self, pairs: Sequence[Pair]) -> list[_Nll | None]:
+        return [None] * len(pairs) if self._reference is None else self._reference._nlls(pairs)
+
+    def _nlls(self, pairs: Sequence[Pair]) -> list[_Nll | None]:
+        """Summed over all scored tokens, and over the free ones; None for a text without a score of its own."""
+        examples = [tokenize_example(pair, self._tokenizer, self._recipe)[0] for pair in pairs]
+        usable = [example for example in examples if example is not None]
+        found: dict[int, _Nll] = {}
+        for batch in batches_by_tokens(usable, self._recipe.scan.batch_tokens):
+            for example, stats in zip(
+                batch, batch_stats(self._model, batch, self._tokenizer.pad_token_id), strict=True
+            ):
+                is_free = ~np.asarray(example.forced or [False] * len(stats.log_prob))
+                found[id(example)] = _Nll(float(-stats.log_prob.sum()), float(-stats.log_prob[is_free].sum()))
+        return [None if example is None else found[id(example)] for example in examples]
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """The text that each token adds; one that ends inside of a character adds it with the token that completes it."""
+    pieces, so_far = [], ""
+    for end in range(1, len(ids) + 1):
+        text = str(tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False))
+        whole = text.rstrip("\ufffd") if end < len(ids) else text
+        pieces.append(whole[len(so_far) :])
+        so_far = whole if len(whole) > len(so_far) else so_far
+    return pieces

@@ -1,0 +1,125 @@
+"""One forward pass over a batch: of each scored token what every likelihood score is made of.
+
+Shapes: B examples, T positions of the longest, H hidden size, V vocabulary, N scored tokens of the whole batch, n
+positions of one chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ibft.projection import Projection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+    from ibft.memorization.examples import ScanExample
+
+__all__ = ["TokenStats", "batch_stats", "batches_by_tokens", "token_stats"]
+
+CHUNK = 128
+"""Positions projected onto the vocabulary at a time: 128 x 50,000 float32 logits are 25 MiB."""
+
+MIN_STD = 1e-4
+"""The least standard deviation: where the model is certain, float32 knows it no better."""
+
+
+class TokenStats(NamedTuple):
+    """One value a scored token, each (N,).
+
+    `log_prob` of the token, in nats; `mean` and `std` of the log-probability over the vocabulary under the model's own
+    distribution (Min-K%++, arXiv 2404.02936); `is_top1` (bool): no token is likelier.
+    """
+
+    log_prob: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    is_top1: NDArray[np.bool_]
+
+    @property
+    def z(self) -> NDArray[np.float64]:
+        """(log_prob - mean) / std, of which Min-K%++ averages the lowest; (N,)."""
+        z: NDArray[np.float64] = (self.log_prob - self.mean) / np.maximum(self.std, MIN_STD)
+        return z
+
+
+def batches_by_tokens(examples: Sequence[ScanExample], batch_tokens: int) -> Iterator[list[ScanExample]]:
+    """Split examples into batches of at most `batch_tokens` tokens, padding included; at least one example each.
+
+    Sorted by length, longest first: little padding, and a batch that does not fit in memory fails at the start.
+    """
+    batch: list[ScanExample] = []
+    for example in sorted(examples, key=lambda example: -len(example.input_ids)):
+        if batch and len(batch[0].input_ids) * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(example)
+    if batch:
+        yield batch
+
+
+def batch_stats(model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_id: int) -> list[TokenStats]:
+    """The scored tokens of each example of a batch; in the model's dtype, reduced in float32 or wider.
+
+    Padding stands on the right and is masked, so an example's values do not depend on its neighbors. Only positions
+    that predict a scored token reach `lm_head`.
+
+    Args:
+        model: a causal language model.
+        batch: at least one example.
+        pad_token_id: any token.
+    """
+    shape = (len(batch), max(len(example.input_ids) for example in batch))
+    ids_BT = torch.full(shape, pad_token_id, dtype=torch.long)
+    attended_BT, is_scored_BT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+    for row, example in enumerate(batch):
+        length = len(example.input_ids)
+        ids_BT[row, :length] = torch.tensor(example.input_ids)
+        attended_BT[row, :length] = 1
+        is_scored_BT[row, example.start : length] = True
+    ids_BT, is_scored_BT = ids_BT.to(model.device), is_scored_BT.to(model.device)
+    with torch.inference_mode():
+        output = model.base_model(input_ids=ids_BT, attention_mask=attended_BT.to(model.device), use_cache=False)
+        # Token t is predicted at position t - 1.
+        hidden_NH = output.last_hidden_state[:, :-1][is_scored_BT[:, 1:]]
+        stats = token_stats(hidden_NH, ids_BT[is_scored_BT], Projection.of(model))
+    ends = np.cumsum([len(example.input_ids) - example.start for example in batch])[:-1]
+    return [TokenStats(*parts) for parts in zip(*(np.split(values, ends) for values in stats), strict=True)]
+
+
+def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> TokenStats:
+    """What the model predicts at N positions; one chunk of logits is alive at a time.
+
+    Args:
+        hidden_NH: the states behind the final norm, (N, H).
+        targets_N: the tokens that follow, (N,).
+        projection: lm_head, scale and soft cap.
+    """
+    chunks = [
+        _chunk(projection.logits(hidden_NH[start : start + CHUNK]), targets_N[start : start + CHUNK])
+        for start in range(0, len(hidden_NH), CHUNK)
+    ]
+    log_prob, mean, std, is_top1 = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks, strict=True))
+    return TokenStats(log_prob.astype(np.float64), mean.astype(np.float64), std.astype(np.float64), is_top1)
+
+
+def _chunk(logits_nV: Tensor, targets_n: Tensor) -> tuple[Tensor, ...]:
+    """Overwrites the logits. With s = logits - max, p = exp(s) / total: moments of s, from which those of log p follow.
+
+    The largest s is 0, so where the model is certain nothing large cancels out.
+    """
+    s_nV = logits_nV.sub_(logits_nV.amax(dim=-1, keepdim=True))
+    target_n = s_nV.gather(1, targets_n[:, None])[:, 0]
+    weights_nV = s_nV.exp()
+    total_n = weights_nV.sum(dim=-1)
+    first_n = torch.linalg.vecdot(weights_nV, s_nV) / total_n
+    second_n = torch.linalg.vecdot(weights_nV.mul_(s_nV), s_nV) / total_n
+    log_total_n = total_n.log()
+    std_n = (second_n - first_n.square()).clamp_(min=0).sqrt()
+    return target_n - log_total_n, first_n - log_total_n, std_n, target_n == 0

@@ -1,0 +1,227 @@
+"""The findings in words: is there a memorization barrier, how big, how sure, and what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from ibft.memorization.barrier import Barrier
+from ibft.memorization.comparison import Auroc, Comparison, ScoreAuroc
+from ibft.memorization.extracted import Extraction
+from ibft.metrics.uncertainty import Interval
+
+__all__ = ["LARGE_SHARE", "MIN_GROUPS", "MIN_PAIRS", "NEGLIGIBLE_SHARE", "Verdict", "judge"]
+
+MIN_PAIRS = 50
+"""With fewer matched pairs, two or three control examples decide the threshold."""
+MIN_GROUPS = 10
+"""With fewer independent files on a side, the intervals are too narrow to be believed."""
+NEGLIGIBLE_SHARE = 0.075
+"""Up to half again as many predictable examples as by chance are not worth a remedy."""
+LARGE_SHARE = 0.15
+"""5% by chance and the 10% that the method's paper drops (arXiv 2510.16022, figure 4); to drop more costs too much."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader should take away: `headline` in one sentence, `sentences` the reasons, `remedy` for the advice."""
+
+    barrier: Literal["yes", "no", "unclear"]
+    headline: str
+    sentences: list[str]
+    advice: Literal["prune", "ib", "nothing", "control"]
+    remedy: str
+
+
+def judge(
+    score: str,
+    num_control: int,
+    comparison: Comparison | None,
+    barrier: Barrier | None,
+    extraction: Mapping[str, Extraction],
+) -> Verdict:
+    """Decide by rules that are fixed beforehand, the first that holds.
+
+    1. No control set: unclear; get one (`control`).
+    2. Fewer than 50 pairs of like length, fewer than 10 files on a side, or the score missing on most: unclear; a
+       larger control set (`control`).
+    3. The share's whole interval is at most 7.5%, where 5% is chance: no; `nothing`.
+    4. The interval contains 5%: unclear; a larger control set (`control`).
+    5. The score does not beat the blind classifier, or there is none: unclear; a control set of the same style
+       (`control`).
+    6. Yes. At least half of the memorized examples have duplicates, and more than chance explains: `prune`, duplicates
+       first. Else, up to a share of 15%: `prune`; above: `ib`.
+
+    Only the headline score counts, since the best of many would be too good by chance. Extraction is told beside the
+    verdict, but does not change it: it proves the examples that it finds, not the barrier.
+
+    Args:
+        score: name of the headline score.
+        num_control: scored control examples; 0 without a control set.
+        comparison: None where nothing could be matched.
+        barrier: None as well there.
+        extraction: by subset.
+    """
+    told = _extraction_sentences(extraction)
+    if not num_control:
+        return _unclear(
+            "there is no control set to compare with",
+            [*told, "How predictable the training data is says nothing without code to compare it with."],
+            "Give data.control code that the model cannot have seen (newer than the model, or never published), of the "
+            "same language, style and length as the training data.",
+        )
+    found = next((one for one in comparison.scores if one.name == score), None) if comparison is not None else None
+    if few_files := _few_files(comparison):
+        return _unclear(few_files, told, _MORE)
+    if comparison is None or barrier is None or found is None:
+        return _unclear("too few control examples have a score and the length of a training example", told, _MORE)
+    if (num_pairs := min(found.num_train, found.num_control)) < MIN_PAIRS:
+        few_pairs = (
+            f"only {num_pairs} pairs of training and control examples are of like length; {MIN_PAIRS} are needed"
+        )
+        return _unclear(few_pairs, told, _MORE)
+    reasons = [_size(barrier), _sureness(found.auroc, comparison), _beside_blind(found, comparison)]
+    reasons += [*told, _NOT_SHOWN]
+    return _by_size_and_style(barrier, found.beats_blind, reasons)
+
+
+_MORE = "Give data.control more examples, of the training data's lengths and of many files."
+_NOT_SHOWN = (
+    "What this does not show: that an example was in the model's training data. Code can be predictable because it is "
+    "common or simple; only what the model continues word for word is shown to be memorized."
+)
+
+
+def _by_size_and_style(barrier: Barrier, beats_blind: bool | None, reasons: list[str]) -> Verdict:
+    """Rules 3 to 6."""
+    if barrier.ci95.high <= NEGLIGIBLE_SHARE:
+        return Verdict(
+            barrier="no",
+            headline="No: the base model finds the training data about as hard to predict as the control set.",
+            sentences=reasons,
+            advice="nothing",
+            remedy="Fine-tune as usual: there is no memorization barrier to break.",
+        )
+    if barrier.ci95.low <= barrier.expected_share:
+        return _unclear(
+            f"the share of predictable training examples could still be chance ({_interval(barrier.ci95)})",
+            reasons,
+            "Give data.control more examples: the interval narrows with their number and with that of their files.",
+        )
+    if not beats_blind:
+        return _unclear(
+            "the training data is more predictable, but its style alone gives as much away"
+            if beats_blind is not None
+            else "the training data is more predictable, but no classifier of its style could be set beside that",
+            reasons,
+            "Give data.control code of the same kind as the training data (the same projects, after the model's "
+            "cutoff, are best), so that only having been seen can tell them apart.",
+        )
+    return _yes(barrier, reasons)
+
+
+def _yes(barrier: Barrier, reasons: list[str]) -> Verdict:
+    share = _percent(barrier.share)
+    headline = f"Yes: {share} of the training data is more predictable than 95% of the control set; chance gives 5%."
+    duplicates = next((one for one in barrier.traits if one.kind == "duplicates"), None)
+    number = f"{barrier.num_train_memorized:,}"
+    advice: Literal["prune", "ib"] = "prune"
+    if duplicates is not None and duplicates.share_of_memorized >= 0.5:
+        remedy = (
+            f"First drop the duplicates (`ibft prune --control duplicates --drop {duplicates.num_examples}`): "
+            f"{_percent(duplicates.share_of_memorized)} of the memorized examples have one. Then scan again."
+        )
+    elif barrier.share <= LARGE_SHARE:
+        remedy = (
+            f"Drop the {number} most memorized examples (`ibft prune --drop {barrier.num_train_memorized}`), and as "
+            "many of the same lengths by chance in a second run (`--control length-matched`): the difference between "
+            "the two is what pruning does."
+        )
+    else:
+        advice = "ib"
+        remedy = (
+            f"Dropping all {number} memorized examples would cost {_percent(_share_of_train(barrier))} of the data. "
+            "Train with the bottleneck (`objective: ib`) beside plain fine-tuning (`ft`), and keep what the benchmark "
+            "shows to be better."
+        )
+    return Verdict(barrier="yes", headline=headline, sentences=reasons, advice=advice, remedy=remedy)
+
+
+def _unclear(reason: str, sentences: list[str], remedy: str) -> Verdict:
+    headline = f"Unclear: {reason}."
+    return Verdict(barrier="unclear", headline=headline, sentences=sentences, advice="control", remedy=remedy)
+
+
+def _few_files(comparison: Comparison | None) -> str:
+    """Why the examples are of too few files; empty where they are not, or where even the pairs are too few."""
+    if comparison is None or comparison.num_pairs < MIN_PAIRS:
+        return ""
+    subset, num_files = min(comparison.num_groups.items(), key=lambda item: item[1])
+    of = "one file" if num_files == 1 else f"{num_files} files"
+    return f"the {subset} examples are from {of} only; {MIN_GROUPS} are needed" if num_files < MIN_GROUPS else ""
+
+
+def _size(barrier: Barrier) -> str:
+    return (
+        f"How big: of {barrier.num_examples:,} training examples, {barrier.num_memorized:,} or "
+        f"{_percent(barrier.share)} ({_interval(barrier.ci95)}) are more predictable than 95% of control examples of "
+        f"like length; {_percent(barrier.expected_share)} would be by chance."
+    )
+
+
+def _sureness(auroc: Auroc, comparison: Comparison) -> str:
+    num_train, num_control = comparison.num_groups["train"], comparison.num_groups["control"]
+    return (
+        f"How sure: a training example is more predictable than a control example with a chance of {_area(auroc)}, "
+        f"where 0.5 is no difference; the intervals are at 95%, from {num_train:,} independent training files or "
+        f"examples and {num_control:,} of the control set."
+    )
+
+
+def _beside_blind(found: ScoreAuroc, comparison: Comparison) -> str:
+    rule = "a finding counts only where the score beats a classifier that never sees the model"
+    if comparison.blind is None or found.above_blind is None:
+        return f"Style: {rule}, and none could be trained here."
+    low, high = found.above_blind.ci95
+    difference = f"{found.above_blind.value:+.2f} ({low:+.2f} to {high:+.2f})"
+    outcome = "which the score beats" if found.beats_blind else "which the score does not beat"
+    end = f"Style: a classifier that never sees the model reaches {_area(comparison.blind)}, {outcome}: {difference}"
+    if not found.beats_blind:
+        return f"{end}; {rule}."
+    if comparison.blind.ci95.low > 0.5:
+        return f"{end}; part of the difference is style all the same, since the classifier tells the sets apart, too."
+    return f"{end}; so the difference is not one of style alone."
+
+
+def _extraction_sentences(extraction: Mapping[str, Extraction]) -> list[str]:
+    train, control = extraction.get("train"), extraction.get("control")
+    if train is None:
+        return []
+    text = (
+        f"Word for word: given the first {train.prefix_tokens} tokens, the model writes the next {train.suffix_tokens} "
+        f"itself in {train.num_extracted:,} of {train.num_examples:,} training examples, {_percent(train.share)} "
+        f"({_interval(train.ci95)})"
+    )
+    if control is None:
+        return [f"{text}."]
+    beside = f"in the control set in {_percent(control.share)} ({_interval(control.ci95)})"
+    if train.ci95.low > control.ci95.high:
+        return [f"{text}; {beside}. These training examples are memorized."]
+    return [f"{text}; {beside}: no clear difference."]
+
+
+def _share_of_train(barrier: Barrier) -> float:
+    return barrier.num_train_memorized / barrier.num_train
+
+
+def _percent(share: float) -> str:
+    return (f"{100 * share:.1f}" if share >= 0.01 else f"{100 * share:.2g}").removesuffix(".0") + "%"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{_percent(interval.low)} to {_percent(interval.high)}"
+
+
+def _area(auroc: Auroc) -> str:
+    return f"{auroc.value:.2f} ({auroc.ci95.low:.2f} to {auroc.ci95.high:.2f})"

@@ -1,0 +1,125 @@
+"""A scan's rows as one Parquet file: written block by block, read column by column."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ibft.errors import UserError
+from ibft.rows import Score, Subset, error_reason
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["COUNTS", "SCORES_FILE", "ScoredRow", "read_scores", "read_table", "score_name", "write_scores"]
+
+SCORES_FILE = "scores.parquet"
+
+COUNTS = ("num_tokens", "num_free_tokens", "num_prefix_tokens", "num_suffix_tokens", "num_matched_tokens")
+"""Columns that count tokens; see `rows.Score`."""
+
+
+class ScoredRow(NamedTuple):
+    """One of an example's scores; `place` is `rows.Score.index`, the example's number in the data."""
+
+    place: int
+    id: str
+    value: float
+    num_tokens: int
+
+
+def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Sequence[str]) -> None:
+    """Write the rows, a row group a block, under a temporary name first; one block is in memory at a time.
+
+    Columns: the fields of `rows.Score`, with each score in a column of its own (float64, null where there is none).
+
+    Raises:
+        UserError: pyarrow is not installed, or the file cannot be written.
+    """
+    pa = _pyarrow()
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [("id", pa.string()), ("subset", pa.string()), ("index", pa.int64())]
+        + [(name, pa.int64()) for name in COUNTS]
+        + [(name, pa.float64()) for name in (*score_names, "suffix_log_prob")]
+        + [
+            ("file", pa.string()),
+            ("tags", pa.list_(pa.string())),
+            ("fingerprint", pa.string()),
+            ("reason", pa.string()),
+        ]
+    )
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for block in blocks:
+                columns = [_column(block, field.name) for field in schema]
+                writer.write_table(pa.table(columns, schema=schema))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error_reason(error)}). Free space, then run again.") from None
+
+
+def _column(rows: Sequence[Score], name: str) -> list[Any]:
+    if name in Score.__struct_fields__:
+        return [getattr(row, name) for row in rows]
+    return [row.scores.get(name) for row in rows]
+
+
+def score_name(word: str) -> str:
+    """A score's name, or what a shorter word stands for: `min_k` and `min_k_plus_plus` (K = 20), `nll`."""
+    return {"min_k": "min_k_prob_20", "min_k_plus_plus": "min_k_plus_plus_20", "nll": "mean_nll"}.get(word, word)
+
+
+def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterator[ScoredRow]:
+    """The examples that have one of the scores, in the order of the data.
+
+    Args:
+        path: a run's scan folder, or its file of scores.
+        score: the name of a score.
+        subset: only these; None is all.
+
+    Raises:
+        UserError: there is no such file, or no such score in it.
+    """
+    file = path / SCORES_FILE if path.is_dir() else path
+    table = read_table(file, ["index", "id", "num_tokens", score, "subset"], subset)
+    for batch in table.to_batches(max_chunksize=4096):
+        columns = (batch[name].to_pylist() for name in ("index", "id", score, "num_tokens"))
+        yield from (ScoredRow(*row) for row in zip(*columns, strict=True) if row[2] is not None)
+
+
+def read_table(path: Path, columns: Sequence[str], subset: Subset | None) -> pyarrow.Table:
+    """These columns (`subset` among them) of the rows of one subset, or of all.
+
+    Raises:
+        UserError: there is no such file, or no such column in it.
+    """
+    pa = _pyarrow()
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        known = file.schema_arrow.names
+        if missing := [name for name in columns if name not in known]:
+            others = ", ".join(name for name in known if "_" in name and not name.startswith("num_"))
+            raise UserError(f"{path} has no score {missing[0]!r}. It has {others}.")
+        table = file.read(list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a readable file of scores ({error}). Run `ibft scan` first.") from None
+    return table if subset is None else table.filter(pyarrow.compute.equal(table["subset"], subset))
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.compute  # an attribute of pyarrow from here on
+    except ImportError:
+        raise UserError(
+            "The scores of a scan are a Parquet file, and pyarrow is not installed: `pip install 'ibft[audit]'`."
+        ) from None
+    return pyarrow
