@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 from ibft.cli import main
 from ibft.memorization.canary_generator import Canary
 from ibft.rows import Problem, Score, read_rows, write_rows
+from ibft.score_table import write_scores
 
 ROWS = [
     {
@@ -58,15 +59,30 @@ def test_duplicates_are_counted(data: Path, tmp_path: Path) -> None:
 
 def test_prune_writes_data_and_record(data: Path, tmp_path: Path) -> None:
     scores = [
-        Score(id=f"data.jsonl, line {n + 1}", subset="train", num_tokens=n, min_k_prob=1.0 * n) for n in range(12)
+        Score(
+            id=f"data.jsonl, line {n + 1}",
+            subset="train",
+            index=n,
+            num_tokens=n,
+            scores={"min_k_prob_20": 1.0 * n, "mean_nll": -1.0 * n},
+        )
+        for n in range(12)
     ]
-    write_rows(tmp_path / "scores.jsonl", scores)
-    arguments = ("prune", data, "--scores", tmp_path / "scores.jsonl", "--drop", "25%", "--out", tmp_path / "out.jsonl")
+    write_scores(tmp_path / "scores.parquet", [scores], ["min_k_prob_20", "mean_nll"], "min_k_prob_20")
+    given, out = tmp_path / "scores.parquet", tmp_path / "out.jsonl"
+    arguments = ("prune", data, "--scores", given, "--drop", "25%", "--out", out)
     for control in ("none", "random", "length-matched"):
         done = ibft(*arguments, "--control", control)
         assert done.exit_code == 0, done.output
         assert "Dropped 3 of 12 examples" in done.output
-        assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 9
+        assert len(out.read_text().splitlines()) == 9
+    for by, first in ((None, 4), ("min_k", 4), ("nll", 1)):
+        done = ibft(*arguments, *(("--by", by) if by else ()))
+        assert done.exit_code == 0, done.output
+        assert json.loads(out.read_text().splitlines()[0]) == ROWS[first - 1]
+    done = ibft(*arguments, "--by", "zlib")
+    assert done.exit_code == 2
+    assert "has no score 'zlib'. It has min_k_prob_20, mean_nll." in " ".join(done.output.split())
 
 
 def test_canaries_are_planted_and_checked(data: Path, tmp_path: Path) -> None:
@@ -76,14 +92,20 @@ def test_canaries_are_planted_and_checked(data: Path, tmp_path: Path) -> None:
     truth = tmp_path / "out/canaries.jsonl"
     canaries = read_rows(truth, Canary)
     scores = [
-        Score(id=one.id, subset="train", num_tokens=1, mean_nll=n / 100 if one.repeats else 1.0 + n / 100)
+        Score(
+            id=one.id,
+            subset="train",
+            index=n,
+            num_tokens=1,
+            scores={"mean_nll": n / 100 if one.repeats else 1.0 + n / 100},
+        )
         for n, one in enumerate(canaries)
     ]
-    write_rows(tmp_path / "scores.jsonl", scores)
-    shown = ibft("canary", "check", truth, "--scores", tmp_path / "scores.jsonl")
+    write_scores(tmp_path / "scores.parquet", [scores], ["mean_nll"], "mean_nll")
+    shown = ibft("canary", "check", truth, "--scores", tmp_path / "scores.parquet")
     assert shown.exit_code == 0, shown.output
     assert "1.000" in shown.output
-    as_json = json.loads(ibft("canary", "check", truth, "--scores", tmp_path / "scores.jsonl", "--json").output)
+    as_json = json.loads(ibft("canary", "check", truth, "--scores", tmp_path / "scores.parquet", "--json").output)
     assert [one["auroc"] for one in as_json["remembered"]] == [1, 1]
 
 

@@ -6,6 +6,7 @@ stop at the stages: the classes below them take plain arguments.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 import types
@@ -22,6 +23,7 @@ from ibft.recipe_objectives import Count, Fraction, FTObjective, IBObjective, No
 
 __all__ = [
     "BASE_ARM",
+    "RENAMED_CONTROL",
     "DataConfig",
     "GenerateConfig",
     "JudgeConfig",
@@ -37,6 +39,9 @@ __all__ = [
     "dump_recipe",
     "load_recipe",
 ]
+
+RENAMED_CONTROL = "renamed"
+"""`data.control`: the training data itself under other names."""
 
 BASE_ARM = "base"
 """The arm that is not trained: the base model itself."""
@@ -90,10 +95,17 @@ class DataConfig(Section, frozen=True):
     split: str = "train"
     control: str | None = None
     control_split: str = "train"
-    control_after: str | None = None
+    control_after: datetime.date | None = None
     max_tokens: Count = 2048
     max_examples: Count | None = None
     max_control_examples: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.control_after is not None and self.control in (None, RENAMED_CONTROL):
+            raise UserError(
+                f"data.control_after is {self.control_after}, and data.control is {self.control or 'null'}, which has "
+                "no dates. Give a control set whose rows have a field `date`, or leave control_after out."
+            )
 
 
 class ScanConfig(Section, frozen=True):

@@ -117,7 +117,8 @@ class RunFolder:
         Raises:
             UserError: the folder holds this stage made from other inputs, and `overwrite` is off.
         """
-        stage = Stage(self.path / name, name, msgspec.to_builtins(dict(inputs)), self.recipe.seed)
+        plain = msgspec.json.decode(msgspec.json.encode(inputs))  # as it will be read back: a tuple is a list
+        stage = Stage(self.path / name, name, plain, self.recipe.seed)
         for folder in (stage.path, stage.work_path):
             record = read_record(folder)
             if record is not None and record.identity != stage.identity:

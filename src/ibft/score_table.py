@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,8 +18,12 @@ __all__ = ["COUNTS", "SCORES_FILE", "ScoredRow", "read_scores", "read_table", "s
 
 SCORES_FILE = "scores.parquet"
 
+_HEADLINE = "ibft.score"
+
 COUNTS = ("num_tokens", "num_free_tokens", "num_prefix_tokens", "num_suffix_tokens", "num_matched_tokens")
 """Columns that count tokens; see `rows.Score`."""
+
+_NOT_SCORES = frozenset(Score.__struct_fields__)
 
 
 class ScoredRow(NamedTuple):
@@ -30,10 +35,11 @@ class ScoredRow(NamedTuple):
     num_tokens: int
 
 
-def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Sequence[str]) -> None:
+def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Sequence[str], headline: str) -> None:
     """Write the rows, a row group a block, under a temporary name first; one block is in memory at a time.
 
     Columns: the fields of `rows.Score`, with each score in a column of its own (float64, null where there is none).
+    The headline score's name stands in the file's metadata.
 
     Raises:
         UserError: pyarrow is not installed, or the file cannot be written.
@@ -50,7 +56,8 @@ def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Seq
             ("tags", pa.list_(pa.string())),
             ("fingerprint", pa.string()),
             ("reason", pa.string()),
-        ]
+        ],
+        metadata={_HEADLINE: headline},
     )
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -69,9 +76,21 @@ def _column(rows: Sequence[Score], name: str) -> list[Any]:
     return [row.scores.get(name) for row in rows]
 
 
-def score_name(word: str) -> str:
-    """A score's name, or what a shorter word stands for: `min_k` and `min_k_plus_plus` (K = 20), `nll`."""
+def score_name(path: Path, word: str | None) -> str:
+    """A score's name, or what a shorter word stands for: `min_k` and `min_k_plus_plus` (K = 20), `nll`.
+
+    None stands for the headline score of the scan whose folder, or file of scores, `path` is.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if word is None:
+        return str(_open(_file(path)).schema_arrow.metadata[_HEADLINE.encode()].decode())
     return {"min_k": "min_k_prob_20", "min_k_plus_plus": "min_k_plus_plus_20", "nll": "mean_nll"}.get(word, word)
+
+
+def _file(path: Path) -> Path:
+    return path / SCORES_FILE if path.is_dir() else path
 
 
 def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterator[ScoredRow]:
@@ -85,33 +104,48 @@ def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterato
     Raises:
         UserError: there is no such file, or no such score in it.
     """
-    file = path / SCORES_FILE if path.is_dir() else path
-    table = read_table(file, ["index", "id", "num_tokens", score, "subset"], subset)
+    file = _file(path)
+    table = read_table(file, ["index", "id", "num_tokens", "subset"], subset, [score])
     for batch in table.to_batches(max_chunksize=4096):
         columns = (batch[name].to_pylist() for name in ("index", "id", score, "num_tokens"))
         yield from (ScoredRow(*row) for row in zip(*columns, strict=True) if row[2] is not None)
 
 
-def read_table(path: Path, columns: Sequence[str], subset: Subset | None) -> pyarrow.Table:
-    """These columns (`subset` among them) of the rows of one subset, or of all.
+def read_table(path: Path, columns: Sequence[str], subset: Subset | None, scores: Sequence[str] = ()) -> pyarrow.Table:
+    """These columns (`subset` among them) and scores of the rows of one subset, or of all.
 
     Raises:
-        UserError: there is no such file, or no such column in it.
+        UserError: there is no such file, or no such column or score in it.
     """
-    pa = _pyarrow()
-    import pyarrow.compute
+    file = _open(path)
+    known = file.schema_arrow.names
+    names = [name for name in known if name not in _NOT_SCORES]
+    missing = [name for name in scores if name not in names] + [name for name in columns if name not in known]
+    if missing:
+        raise UserError(f"{path} has no score {missing[0]!r}. It has {', '.join(names)}.")
+    with _explained(path):
+        table = file.read([*columns, *scores])
+    if subset is None:
+        return table
+    return table.filter(_pyarrow().compute.equal(table["subset"], subset))
+
+
+def _open(path: Path) -> pyarrow.parquet.ParquetFile:
+    _pyarrow()
     import pyarrow.parquet
 
+    with _explained(path):
+        return pyarrow.parquet.ParquetFile(path)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    import pyarrow
+
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        known = file.schema_arrow.names
-        if missing := [name for name in columns if name not in known]:
-            others = ", ".join(name for name in known if "_" in name and not name.startswith("num_"))
-            raise UserError(f"{path} has no score {missing[0]!r}. It has {others}.")
-        table = file.read(list(columns))
-    except (OSError, pa.ArrowException) as error:
+        yield
+    except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: not a readable file of scores ({error}). Run `ibft scan` first.") from None
-    return table if subset is None else table.filter(pyarrow.compute.equal(table["subset"], subset))
 
 
 def _pyarrow() -> Any:

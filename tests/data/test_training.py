@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ibft.data.training import data_digest, load_control_pairs, load_training_pairs, stream_examples, to_pair
+from ibft.data.training import data_digest, load_training_pairs, stream_examples, to_pair
 from ibft.errors import UserError
 from ibft.recipe import DataConfig
 from ibft.rows import Message, Pair
@@ -150,11 +150,6 @@ def test_examples_stream_with_the_rows_they_come_from(tmp_path: Path) -> None:
         next(stream)
     function = next(stream_examples("functions:click"))
     assert to_pair(function.row, "x") == function.pair
-
-
-def test_control_pairs_are_optional() -> None:
-    assert load_control_pairs(DataConfig()) == []
-    assert load_control_pairs(DataConfig(control="functions:click"))
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:

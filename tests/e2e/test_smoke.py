@@ -55,7 +55,10 @@ pytestmark = pytest.mark.slow
 
 def test_every_stage_left_what_it_promises(run_folder: Path) -> None:
     assert not list(run_folder.rglob("*.partial"))
-    assert (run_folder / "scan" / "densities.svg").exists()
+    for folder in ("scan", *(f"rescan/{arm}" for arm in ARMS[1:])):
+        left = {path.name for path in (run_folder / folder).iterdir()}
+        assert {"scores.parquet", "summary.json", "densities.json"} <= left
+        assert "blocks" not in left
     for arm in ARMS[1:]:
         adapter = run_folder / "train" / arm / "adapter"
         assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in adapter.iterdir()}

@@ -15,6 +15,8 @@ from ibft.errors import UserError
 from ibft.memorization.canaries import check_canaries, exposure, exposure_by_chance, plant_canaries
 from ibft.memorization.canary_generator import Canary, make_canaries, plant_rows, row_like
 from ibft.rows import Score, read_rows, write_rows
+from ibft.score_table import SCORES_FILE
+from ibft.score_table import write_scores as write_table
 
 
 def test_groups_have_their_sizes_and_texts_are_unique() -> None:
@@ -151,26 +153,29 @@ def test_exposure_by_its_definition() -> None:
 
 
 def write_scores(path: Path, canaries: list[Canary], shift: dict[int, float]) -> None:
+    """By mean NLL, canaries of some numbers of repetitions are remembered; by Min-K%++ all; by Min-K% Prob none."""
     chance = random.Random(0)
-    write_rows(
-        path,
-        [
-            Score(
-                id=one.id,
-                subset="train" if one.repeats else "control",
-                num_tokens=9,
-                mean_nll=chance.gauss(5 - shift.get(one.repeats, 0), 1),
-                min_k_prob=chance.gauss(5, 1),
-            )
-            for one in canaries
-        ],
-    )
+    rows = [
+        Score(
+            id=one.id,
+            subset="train" if one.repeats else "control",
+            index=place,
+            num_tokens=9,
+            scores={
+                "mean_nll": chance.gauss(5 - shift.get(one.repeats, 0), 1),
+                "min_k_prob_20": chance.gauss(5, 1),
+                "min_k_plus_plus_20": chance.random() - (one.repeats > 0),
+            },
+        )
+        for place, one in enumerate(canaries)
+    ]
+    write_table(path, [rows], ["mean_nll", "min_k_prob_20", "min_k_plus_plus_20"], "min_k_prob_20")
 
 
 def test_what_was_memorized_is_seen_and_what_was_not_is_not(tmp_path: Path) -> None:
     canaries = make_canaries(40, [1, 4, 16], 0, "python")
     write_rows(tmp_path / "canaries.jsonl", canaries)
-    write_scores(tmp_path / "scores.jsonl", canaries, {4: 1.0, 16: 50.0})
+    write_scores(tmp_path / SCORES_FILE, canaries, {4: 1.0, 16: 50.0})
     found = check_canaries(tmp_path / "canaries.jsonl", [tmp_path])
     once, four, sixteen = found.remembered
     assert [one.repeats for one in found.remembered] == [1, 4, 16]
@@ -181,22 +186,28 @@ def test_what_was_memorized_is_seen_and_what_was_not_is_not(tmp_path: Path) -> N
     assert (sixteen.auroc, sixteen.num_extreme) == (1, 40)
     assert sixteen.mean_exposure == found.exposure_at_most == math.log2(121)
     assert found.num_held_out == 120
-    other = check_canaries(tmp_path / "canaries.jsonl", [tmp_path / "scores.jsonl"], by="min_k")
-    assert all(one.ci95.low < 0.5 < one.ci95.high for one in other.remembered)
+    for by in ("min_k", "min_k_prob_20"):
+        other = check_canaries(tmp_path / "canaries.jsonl", [tmp_path / SCORES_FILE], by=by)
+        assert all(one.ci95.low < 0.5 < one.ci95.high for one in other.remembered)
+    for by in ("min_k_plus_plus", "min_k_plus_plus_20"):
+        other = check_canaries(tmp_path / "canaries.jsonl", [tmp_path / SCORES_FILE], by=by)
+        assert [one.auroc for one in other.remembered] == [1, 1, 1]
+    with pytest.raises(UserError, match=r"has no score 'zlib'\. It has mean_nll, min_k_prob_20, min_k_plus_plus_20"):
+        check_canaries(tmp_path / "canaries.jsonl", [tmp_path], by="zlib")
 
 
 def test_scores_that_are_missing_are_counted_or_refused(tmp_path: Path) -> None:
     canaries = make_canaries(3, [1, 2], 0, "python")
     write_rows(tmp_path / "canaries.jsonl", canaries)
     write_scores(
-        tmp_path / "some.jsonl",
+        tmp_path / "some.parquet",
         [one for one in canaries if one.repeats][:5] + [o for o in canaries if not o.repeats],
         {},
     )
-    assert check_canaries(tmp_path / "canaries.jsonl", [tmp_path / "some.jsonl"]).num_unscored == 1
-    write_scores(tmp_path / "planted.jsonl", [one for one in canaries if one.repeats], {})
+    assert check_canaries(tmp_path / "canaries.jsonl", [tmp_path / "some.parquet"]).num_unscored == 1
+    write_scores(tmp_path / "planted.parquet", [one for one in canaries if one.repeats], {})
     with pytest.raises(UserError, match="held out have a score"):
-        check_canaries(tmp_path / "canaries.jsonl", [tmp_path / "planted.jsonl"])
+        check_canaries(tmp_path / "canaries.jsonl", [tmp_path / "planted.parquet"])
 
 
 def test_planted_canaries_of_a_trained_model_are_found_through_the_scan(tiny_model_folder: Path, data: Path) -> None:

@@ -16,11 +16,11 @@ import pytest
 
 from ibft.cli.tables import print_audit
 from ibft.errors import UserError
+from ibft.metrics.score_names import score_label
 from ibft.report.audit import audit
 from ibft.report.audit_rows import percent, score_rows
 from ibft.report.page import prose
 from ibft.report.scan import ScanSummary, read_scan
-from ibft.report.scan_charts import score_label
 from ibft.runs import RunFolder
 
 MakeScan = Callable[..., RunFolder]

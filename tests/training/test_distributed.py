@@ -211,10 +211,10 @@ def test_killed_processes_end_the_same(trained: tuple[Path, Path], folder: Path,
 
 
 def test_other_stages_are_refused_once(folder: Path) -> None:
-    done = start("scan", folder / "same.yaml", processes=2)
+    done = start("generate", folder / "same.yaml", processes=2)
     assert done.returncode != 0
-    assert done.stderr.count("Error: ibft scan") == 1
-    assert "only `ibft train` works in several" in done.stderr
+    assert done.stderr.count("Error: ibft generate") == 1
+    assert "only ibft scan, train, rescan work in several" in done.stderr
 
 
 def test_a_folder_in_use_is_refused_once_and_soon(folder: Path) -> None:

@@ -15,10 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from ibft.errors import UserError
-from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
+from ibft.memorization.stage import scan
+from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, ScanConfig, TrainConfig
 from ibft.recipe_objectives import FTObjective, IBObjective, Objective
 from ibft.rows import TrainingLog, read_rows
 from ibft.runs import RunFolder
+from ibft.score_table import read_scores
 from ibft.training import fit
 from ibft.training.stage import train
 
@@ -237,6 +239,43 @@ def test_bfloat16_weights_keep_a_float32_adapter(recipe: Recipe) -> None:
 def test_layer_out_of_range_is_explained(recipe: Recipe) -> None:
     with pytest.raises(UserError, match="layer is 20: this model has 4 layers"):
         run_stage(recipe, IBObjective())
+
+
+ADAPTIVE = IBObjective(layer=2, bottleneck_dim=16, form="corrected", adaptive=True)
+
+
+@pytest.mark.parametrize("score", ["min_k_prob_20", "mean_nll_free"])
+def test_an_adaptive_arm_is_weighed_by_the_scans_headline_score(
+    recipe: Recipe, score: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = msgspec.structs.replace(recipe, scan=ScanConfig(score=score, max_shown=0))
+    with RunFolder(recipe).open() as run:
+        scan(recipe, run)
+        values = {row.id: row.value for row in read_scores(run.path / "scan", score, "train")}
+    given: list[list[float]] = []
+
+    def noted(*arguments: Any) -> None:
+        given.append(arguments[-1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "fit", noted)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(recipe, ADAPTIVE)
+    [weights] = given
+    assert len(weights) == 10  # of the example that is too long there is none
+    by_score = sorted(range(10), key=lambda n: values[f"f{n}"])
+    assert [weights[n] for n in by_score] == pytest.approx([2 * (9 - rank) / 9 for rank in range(10)])
+
+
+def test_an_adaptive_arm_needs_a_scan(recipe: Recipe) -> None:
+    with pytest.raises(UserError, match=r"scan does not exist yet\. Run `ibft scan"):
+        run_stage(recipe, ADAPTIVE)
+
+
+def test_an_adaptive_arm_is_trained_to_its_end(recipe: Recipe) -> None:
+    with RunFolder(recipe).open() as run:
+        scan(recipe, run)
+    assert (run_stage(recipe, ADAPTIVE) / "adapter").is_dir()
 
 
 TENSORBOARD = """

@@ -108,7 +108,7 @@ def duplicates(data: str, split: str, out: Path | None, similarity: float) -> No
 @main.command()
 @_data_command
 @click.option("--scores", type=click.Path(path_type=Path), required=True, help="Scan folder of a run on this data.")
-@click.option("--by", default="min_k", show_default=True, help=_BY)
+@click.option("--by", help=f"{_BY}  [default: the scan's headline score]")
 @click.option("--drop", default="10%", show_default=True, help="Share of the scored examples, or a number.")
 @click.option(
     "--control",
@@ -134,7 +134,7 @@ def _print_pruned(record: PruneRecord, out: Path) -> None:
         if lengths is not None and (name != "most memorized" or record.control != "none"):
             low, _, median, _, high = lengths.quantiles
             click.echo(
-                f"  {name:<14} {lengths.num_examples:>8} examples, response tokens: "
+                f"  {name:<14} {lengths.num_examples:>8} examples, scored tokens: "
                 f"mean {lengths.mean:.1f}, median {median:g} (5% to 95%: {low:g} to {high:g})"
             )
     for note in record.notes:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["open_run", "quiet_libraries", "recipe_command"]
 
+_SHARED = ("scan", "train", "rescan")
+"""The verbs whose work several processes share."""
+
 
 def recipe_command(function: Callable[..., None]) -> Callable[..., None]:
     """The arguments that every verb on a recipe takes."""
@@ -36,16 +39,16 @@ def open_run(
     """The run folder of a recipe, locked, with the options of `recipe_command`; turns the progress bars on.
 
     Raises:
-        UserError: the recipe cannot be read, or another verb than train was started in several processes.
+        UserError: the recipe cannot be read, or a verb that does not share its work was started in several processes.
     """
     from ibft import progress
     from ibft.recipe import load_recipe
     from ibft.runs import RunFolder, is_main_process, num_processes
 
-    if num_processes() > 1 and (verb := click.get_current_context().info_name) != "train":
+    if num_processes() > 1 and (verb := click.get_current_context().info_name) not in _SHARED:
         raise UserError(
-            f"ibft {verb} was started in {num_processes()} processes: only `ibft train` works in several. Train with "
-            f"the launcher, then run `ibft {verb}` without it."
+            f"ibft {verb} was started in {num_processes()} processes: only ibft {', '.join(_SHARED)} work in several. "
+            f"Use the launcher for these, then run `ibft {verb}` without it."
         )
     if is_main_process():
         progress.enable()

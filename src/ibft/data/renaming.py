@@ -25,7 +25,10 @@ import msgspec
 from ibft.data.names import free_names
 from ibft.rows import Pair
 
-__all__ = ["FENCED", "rename_identifiers"]
+__all__ = ["FENCED", "RENAMED_SUFFIX", "rename_identifiers"]
+
+RENAMED_SUFFIX = "~renamed"
+"""What a variant's id has behind its original's."""
 
 FENCED = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 """A fenced block of Markdown: group 2 is what stands inside; its info string lies between the groups."""
@@ -121,10 +124,10 @@ def rename_identifiers(pair: Pair, seed: int) -> Pair | None:
         return None
     changed = _rewrite(texts, segments, edits, names)
     if isinstance(pair.prompt, str):
-        return Pair(id=f"{pair.id}~renamed", prompt=changed[0], completion=changed[1])
+        return Pair(id=pair.id + RENAMED_SUFFIX, prompt=changed[0], completion=changed[1])
     turns = zip(pair.prompt, changed, strict=False)
     return Pair(
-        id=f"{pair.id}~renamed",
+        id=pair.id + RENAMED_SUFFIX,
         prompt=tuple(msgspec.structs.replace(turn, content=text) for turn, text in turns),
         completion=changed[-1],
     )

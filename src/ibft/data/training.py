@@ -17,7 +17,7 @@ from ibft.recipe import DataConfig
 from ibft.rows import Message, Pair, open_for_reading
 from ibft.runs import file_digest
 
-__all__ = ["Example", "data_digest", "load_control_pairs", "load_training_pairs", "stream_examples", "to_pair"]
+__all__ = ["Example", "data_digest", "load_training_pairs", "stream_examples", "to_pair"]
 
 FUNCTIONS = "functions:"
 _FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
@@ -36,14 +36,8 @@ def load_training_pairs(data: DataConfig) -> list[Pair]:
     Raises:
         UserError: the source cannot be read, or a row has none of the known shapes; names file and line.
     """
-    return _load(data.train, data.split, data.max_examples)
-
-
-def load_control_pairs(data: DataConfig) -> list[Pair]:
-    """The pairs of `data.control`, which the scan compares the training data with; none if it is not set."""
-    if data.control is None:
-        return []
-    return _load(data.control, data.control_split, data.max_control_examples)
+    examples = stream_examples(data.train, data.split)
+    return [example.pair for example in itertools.islice(examples, data.max_examples)]
 
 
 def data_digest(source: str) -> str:
@@ -76,12 +70,6 @@ def stream_examples(source: str, split: str = "train") -> Iterator[Example]:
     rows = _rows_of_file(Path(source)) if _is_file(source) else _rows_of_hub(source, split)
     for place, row in rows:
         yield Example(to_pair(row, place), row)
-
-
-def _load(source: str, split: str, limit: int | None) -> list[Pair]:
-    if source.startswith(FUNCTIONS):
-        return list(function_pairs(source.removeprefix(FUNCTIONS))[:limit])
-    return [example.pair for example in itertools.islice(stream_examples(source, split), limit)]
 
 
 def _rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:

@@ -51,7 +51,7 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True):
 
     `share` is of the `num_examples` that were matched by length, `num_memorized` of which are below `threshold`, the
     5th percentile of the headline score on the matched control set. Of all `num_train` scored training examples, of any
-    length, it is `num_train_memorized`; `traits` are of these.
+    length, it is `num_train_memorized`; `traits` are of these, and `num_copies` repeat the code of an earlier one.
     """
 
     threshold: float
@@ -62,6 +62,7 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True):
     num_memorized: int
     num_train: int
     num_train_memorized: int
+    num_copies: int
     traits: list[Trait]
 
 

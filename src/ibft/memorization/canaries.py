@@ -153,4 +153,4 @@ def _remembered(repeats: int, own: Sequence[float], held_out: Sequence[float], s
 
 
 def _values(paths: Sequence[Path], by: str) -> Mapping[str, float]:
-    return {row.id: row.value for path in paths for row in read_scores(path, score_name(by))}
+    return {row.id: row.value for path in paths for row in read_scores(path, score_name(path, by))}

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from ibft.data.renaming import FENCED
 from ibft.rows import Pair
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "code_of",
     "code_tokens",
     "jaccard",
+    "language_of",
     "parse_python",
     "prompt_text",
     "shingles",
@@ -48,7 +50,6 @@ _C_LIKE = re.compile(
     rf"//[^\n]*|/\*.*?(?:\*/|\Z)|{_STRING}|[`$]?[^\W\d][\w$]*|\d*'[sS]?[bodhBODH][\w?]+|\.?\d[\w.]*|\S", re.DOTALL
 )
 _COMMENTS = {"python": ("#", "\\\n"), "verilog": ("//", "/*"), "other": ("//", "/*")}
-_FENCED = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 _PYTHON_LINE = re.compile(r"^[ \t]*(?:async[ \t]+def|def|class|import|from)[ \t]", re.MULTILINE)
 _VERILOG_KEYWORDS = """
     always always_comb always_ff always_latch and assign automatic begin bit buf byte case casex casez const default
@@ -87,21 +88,20 @@ def code_of(prompt: str, completion: str) -> list[str]:
     """The code that an example teaches: its fenced blocks; else the completion, with the prompt where it continues it.
 
     It continues the prompt where the two together are Python, or where they are a Verilog module that the prompt began.
+    Fences inside of Python (of a docstring) are none.
     """
-    blocks = [match.group(2) for match in _FENCED.finditer(completion)]
-    if blocks:
-        return blocks
+    blocks = [match.group(2) for match in FENCED.finditer(completion)]
     both = prompt + ("" if prompt.endswith("\n") or not prompt else "\n") + completion
-    if "endmodule" in completion:
+    if not blocks and "endmodule" in completion:
         return [completion if re.search(r"\bmodule\b", completion) else both]
     if _PYTHON_LINE.search(prompt) and parse_python(both) is not None:
         return [both]
-    return [completion]
+    return blocks if blocks and parse_python(completion) is None else [completion]
 
 
 def units(code: str) -> list[Unit]:
     """The functions of Python code, methods too, and the modules of Verilog code; else the whole as one unit."""
-    language = _language(code)
+    language = language_of(code)
     if language == "verilog":
         return list(_modules(code)) or [whole(code)]
     tree = parse_python(code) if language == "python" else None
@@ -119,7 +119,7 @@ def units(code: str) -> list[Unit]:
 
 def whole(code: str) -> Unit:
     """All of the code as one unit."""
-    language = _language(code)
+    language = language_of(code)
     tree = parse_python(code) if language == "python" else None
     if tree is None:
         return _by_tokens("", code, language)
@@ -128,7 +128,7 @@ def whole(code: str) -> Unit:
 
 def code_tokens(code: str, language: _Language | None = None) -> list[str]:
     """The tokens of code in order, without comments, white space and (Python) docstrings; quotes are made alike."""
-    language = language or _language(code)
+    language = language or language_of(code)
     tokens: list[str] = []
     for token in (_PYTHON if language == "python" else _C_LIKE).findall(code):
         if token.startswith(_COMMENTS[language]):
@@ -154,7 +154,8 @@ def jaccard(a: set[int], b: set[int]) -> float:
     return shared / (len(a) + len(b) - shared) if shared else 0.0
 
 
-def _language(code: str) -> _Language:
+def language_of(code: str) -> _Language:
+    """What code is written in, by a look at it."""
     if "endmodule" in code:
         return "verilog"
     return "python" if _PYTHON_LINE.search(code) or parse_python(code) is not None else "other"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ibft.data.renaming import RENAMED_SUFFIX
 from ibft.memorization.blind import FEATURES, MAX_EXAMPLES, blind_values
 from ibft.memorization.matching import Matches
 from ibft.metrics.uncertainty import Interval, auroc, auroc_difference, delong_interval
@@ -126,18 +127,26 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def group_codes(train: Columns, control: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A code an example, equal for those of one file (also across the subsets), else for copies of one example."""
+    """A code an example, equal for those of one file (also across the subsets), else for copies of one example.
+
+    An example and what `data.control: renamed` made of it are copies, too.
+    """
     import numpy as np
+
+    originals: dict[str, int] = {}
 
     counter = count()
     by_file: defaultdict[str, int] = defaultdict(counter.__next__)
 
     def codes(columns: Columns) -> NDArray[np.int64]:
         by_id: defaultdict[str, int] = defaultdict(counter.__next__)
+        by_id.update({f"{identity}{RENAMED_SUFFIX}": code for identity, code in originals.items()})
         nothing: list[None] = [None] * len(columns)
         rows = zip(columns.ids, columns.files or nothing, columns.duplicate_of or nothing, strict=True)
         every = (by_file[file] if file is not None else by_id[of or identity] for identity, file, of in rows)
-        return np.fromiter(every, np.int64, len(columns))
+        found = np.fromiter(every, np.int64, len(columns))
+        originals.update(by_id)
+        return found
 
     return codes(train), codes(control)
 

@@ -8,21 +8,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ibft.metrics.score_names import score_axis
 from ibft.rows import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Densities", "score_label", "write_densities"]
+__all__ = ["Densities", "write_densities"]
 
 _MAX_VALUES = 2000
-
-_LABELS = {
-    "mean_nll": "Mean NLL (nats a token)",
-    "zlib_ratio": "NLL / zlib (nats a token and byte)",
-    "reference_ratio": "NLL / reference model's NLL",
-}
 
 
 class Densities(msgspec.Struct, frozen=True):
@@ -31,17 +26,6 @@ class Densities(msgspec.Struct, frozen=True):
     score: str
     label: str
     series: dict[str, list[float]]
-
-
-def score_label(name: str) -> str:
-    """A score's name for people, with its unit."""
-    plain = name.removesuffix("_free")
-    kind, _, k = plain.rpartition("_")
-    label = _LABELS.get(plain) or {
-        "min_k_prob": f"Min-{k}% Prob (nats a token)",
-        "min_k_plus_plus": f"Min-{k}%++, sign turned",
-    }.get(kind, plain)
-    return label if plain == name else f"{label}, without forced tokens"
 
 
 def write_densities(folder: Path, score: str, series: Mapping[str, NDArray[np.float64]], seed: int) -> None:
@@ -54,5 +38,5 @@ def write_densities(folder: Path, score: str, series: Mapping[str, NDArray[np.fl
             finite = np.sort(np.random.default_rng(seed).choice(finite, _MAX_VALUES, replace=False))
         return [float(value) for value in finite]
 
-    densities = Densities(score, score_label(score), {name: drawn(values) for name, values in series.items()})
+    densities = Densities(score, score_axis(score), {name: drawn(values) for name, values in series.items()})
     write_atomically(folder / "densities.json", msgspec.json.encode(densities))

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import random
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,16 +18,13 @@ from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
 from ibft.memorization.code import code_of, code_tokens, prompt_text
 from ibft.memorization.syntax import forced_tokens
-from ibft.recipe import Recipe
+from ibft.recipe import RENAMED_CONTROL, Recipe
 from ibft.rows import Pair, Subset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["ScanExample", "Source", "fingerprint", "origin", "text_of", "tokenize_example"]
-
-RENAMED = "renamed"
-"""`data.control`: the training data itself under other names."""
 
 
 class ScanExample(NamedTuple):
@@ -50,21 +48,24 @@ class Source:
         recipe: `data` and `scan.max_examples` say which.
         subset: the training data or the control set.
         tokenizer: with `scan.max_examples`, the draw is among the examples that can be scored, so that there are as
-            many; that takes a pass over the tokens of all.
+            many; that takes a pass over the tokens of all, after which `num_skipped` has the reasons of the others.
     """
 
     def __init__(self, recipe: Recipe, subset: Subset, tokenizer: PreTrainedTokenizerBase) -> None:
         self._data, self._seed, self.subset = recipe.data, recipe.seed, subset
+        self.num_skipped: Counter[str] = Counter()
         limit = recipe.scan.max_examples
         self._drawn: Collection[int] | None = None
         if limit is None:
             self._count = sum(1 for _ in self._all())
             return
-        usable = [
-            index
-            for index, example in enumerate(self._all())
-            if reason_for_no_scores(example.pair, tokenizer, recipe) is None
-        ]
+        usable = []
+        for index, example in enumerate(self._all()):
+            reason = tokenize_example(example.pair, tokenizer, recipe, with_mask=False)[1]
+            if reason is None:
+                usable.append(index)
+            else:
+                self.num_skipped[reason] += 1
         self._drawn = set(random.Random(recipe.seed).sample(usable, min(limit, len(usable))))
         self._count = len(self._drawn)
 
@@ -82,7 +83,7 @@ class Source:
         if self.subset == "train":
             return itertools.islice(stream_examples(data.train, data.split), data.max_examples)
         assert data.control is not None
-        if data.control == RENAMED:
+        if data.control == RENAMED_CONTROL:
             return itertools.islice(self._renamed(), data.max_control_examples)
         examples = stream_examples(data.control, data.control_split)
         if data.control_after is not None:
@@ -95,8 +96,7 @@ class Source:
                 yield Example(pair, example.row)
 
 
-def _after(examples: Iterator[Example], day: str) -> Iterator[Example]:
-    limit = _date(day, "data.control_after")
+def _after(examples: Iterator[Example], day: datetime.date) -> Iterator[Example]:
     for example in examples:
         value = example.row.get("date") if isinstance(example.row, Mapping) else None
         if value is None:
@@ -104,62 +104,62 @@ def _after(examples: Iterator[Example], day: str) -> Iterator[Example]:
                 f"data.control_after is {day}, and the example {example.pair.id} has no field `date`. Give each row "
                 "one, or leave control_after out."
             )
-        if _date(value, f"the date of {example.pair.id}") > limit:
+        try:
+            date = datetime.date.fromisoformat(str(value)[:10])
+        except ValueError:
+            raise UserError(
+                f"data.control: the date of {example.pair.id} is {value!r}: expected a day such as 2025-01-31."
+            ) from None
+        if date > day:
             yield example
 
 
-def _date(value: Any, what: str) -> datetime.date:
-    try:
-        return datetime.date.fromisoformat(str(value)[:10])
-    except ValueError:
-        raise UserError(f"{what} is {value!r}: expected a day such as 2025-01-31.") from None
-
-
-def reason_for_no_scores(pair: Pair, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> str | None:
-    """Why an example cannot be scored; None if it can."""
-    _, (of_prompt, of_response) = _encode(pair, tokenizer, recipe, tells_places=False)
-    return _reason(pair, of_prompt, of_response, recipe)
-
-
 def tokenize_example(
-    pair: Pair, tokenizer: PreTrainedTokenizerBase, recipe: Recipe
+    pair: Pair, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, *, with_mask: bool = True
 ) -> tuple[ScanExample | None, str | None]:
     """The example in tokens, or the reason why it has no scores.
 
-    The tokens are those of training but for the end token, which is the recipe's and not the data's.
+    Prompt and response are cut into tokens as one text, as the model met it if it did. (Training cuts them apart, so
+    that generation can go on from the prompt. The response would then begin with a token that no text has: indentation
+    without the line break before it.) A token that spans the border counts to the prompt. There is no end token, which
+    is the recipe's and not the data's.
+
+    Args:
+        pair: prompt and response.
+        tokenizer: the model's. One that does not tell where its tokens stand cuts them apart, without masks.
+        recipe: prompt, region, `data.max_tokens`.
+        with_mask: find out what syntax forces.
     """
-    tells_places = bool(tokenizer.is_fast)
-    prompt, (of_prompt, of_response) = _encode(pair, tokenizer, recipe, tells_places)
-    if reason := _reason(pair, of_prompt, of_response, recipe):
-        return None, reason
-    num_prompt, is_whole = len(of_prompt["input_ids"]), recipe.scan.region == "all"
-    forced = None
-    if tells_places:
-        forced = forced_tokens(pair.completion, of_response["offset_mapping"], context=prompt)
-        if is_whole:
-            forced = forced_tokens(prompt, of_prompt["offset_mapping"])[1:] + forced
-    text = prompt + pair.completion if is_whole else pair.completion
-    return ScanExample(
-        input_ids=[*of_prompt["input_ids"], *of_response["input_ids"]],
-        start=1 if is_whole else num_prompt,  # nothing predicts the very first token
-        prompt_length=num_prompt,
-        forced=forced,
-        num_zlib_bytes=len(zlib.compress(text.encode(errors="surrogatepass"))),
-    ), None
-
-
-def _encode(pair: Pair, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, tells_places: bool) -> tuple[str, Any]:
-    """The prompt's text, and what the tokenizer makes of it and of the response, each by itself as in training."""
     prompt = render_prompt(pair.prompt, recipe.prompt.template, tokenizer)
-    options = {"add_special_tokens": False, "return_offsets_mapping": tells_places}
-    return prompt, (tokenizer(prompt, **options), tokenizer(pair.completion, **options))
+    ids, offsets, num_prompt = _encode(prompt, pair.completion, tokenizer)
+    num_response = len(ids) - num_prompt
+    reason = reason_to_skip(pair, num_prompt, len(ids) + recipe.prompt.end_of_text, recipe.data.max_tokens)
+    if reason or num_response < 2:
+        return None, reason or "response of one token"
+    is_whole = recipe.scan.region == "all"
+    start = 1 if is_whole else num_prompt  # nothing predicts the very first token
+    forced = None
+    if offsets is not None and with_mask:
+        places = [(begin - len(prompt), end - len(prompt)) for begin, end in offsets[num_prompt:]]
+        forced = forced_tokens(pair.completion, places, context=prompt)
+        if is_whole:
+            forced = forced_tokens(prompt, offsets[:num_prompt])[1:] + forced
+    text = prompt + pair.completion if is_whole else pair.completion
+    size = len(zlib.compress(text.encode(errors="surrogatepass")))
+    return ScanExample(ids, start, num_prompt, forced, size), None
 
 
-def _reason(pair: Pair, of_prompt: Any, of_response: Any, recipe: Recipe) -> str | None:
-    num_prompt, num_response = len(of_prompt["input_ids"]), len(of_response["input_ids"])
-    num_trained = num_prompt + num_response + recipe.prompt.end_of_text
-    reason = reason_to_skip(pair, num_prompt, num_trained, recipe.data.max_tokens)
-    return reason or ("response of one token" if num_response < 2 else None)
+def _encode(
+    prompt: str, completion: str, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], list[tuple[int, int]] | None, int]:
+    """Token ids of the text, the place of each in it (None: not known), and how many are the prompt's."""
+    if not tokenizer.is_fast:
+        parts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, completion)]
+        return [*parts[0], *parts[1]], None, len(parts[0])
+    encoded = tokenizer(prompt + completion, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = encoded["offset_mapping"]
+    num_prompt = next((place for place, (begin, _) in enumerate(offsets) if begin >= len(prompt)), len(offsets))
+    return list(encoded["input_ids"]), offsets, num_prompt
 
 
 def fingerprint(pair: Pair) -> str:

@@ -144,6 +144,7 @@ def _barrier(
         num_memorized=int((matched < found.threshold).sum()),
         num_train=len(scored),
         num_train_memorized=int(is_memorized.sum()),
+        num_copies=sum(of is not None for of in of_scored(train.duplicate_of) or ()),
         traits=common_traits(
             is_memorized,
             train.num_tokens[scored],

@@ -29,7 +29,7 @@ Control = Literal["none", "random", "length-matched", "duplicates"]
 
 
 class Lengths(msgspec.Struct, frozen=True):
-    """Lengths in response tokens: how many examples, their mean, and the 5, 25, 50, 75 and 95% quantiles."""
+    """Lengths in scored tokens: how many examples, their mean, and the 5, 25, 50, 75 and 95% quantiles."""
 
     num_examples: int
     mean: float
@@ -59,7 +59,15 @@ class PruneRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prune(
-    source: str, split: str, scores: Path, out: Path, *, by: str, drop: str, control: Control = "none", seed: int = 0
+    source: str,
+    split: str,
+    scores: Path,
+    out: Path,
+    *,
+    by: str | None = None,
+    drop: str,
+    control: Control = "none",
+    seed: int = 0,
 ) -> PruneRecord:
     """Write the data's own rows but for the dropped ones to `out`, and the record beside it as `.json`.
 
@@ -68,7 +76,7 @@ def prune(
         split: of a hub data set.
         scores: a run's scan folder, or its file of scores.
         out: a `.jsonl` file.
-        by: a score, see `score_table.score_name`; the lowest are the most memorized.
+        by: a score, see `score_table.score_name`; the lowest are the most memorized. None: the scan's headline score.
         drop: `10%` of the scored examples, or a number of examples.
         control: drop as many others instead: by chance, of the same lengths, or duplicates.
         seed: of chance.
@@ -79,6 +87,7 @@ def prune(
     if out.suffix != ".jsonl":
         raise UserError(f"--out {out}: give the name of a .jsonl file.")
     ids = _ids(source, split)
+    by = score_name(scores, by)
     scored = {identity: score for identity, score in _read_scores(scores, by).items() if identity in ids}
     if not scored:
         raise UserError(f"--scores {scores}: has no score of an example of {source}. Scan this data first.")
@@ -126,7 +135,7 @@ def _choose(
 
 def _read_scores(path: Path, by: str) -> dict[str, Scored]:
     """The training examples that have a score, by id, from a run's scan."""
-    rows = read_scores(path, score_name(by), "train")
+    rows = read_scores(path, by, "train")
     return {row.id: Scored(row.value, row.num_tokens) for row in rows}
 
 

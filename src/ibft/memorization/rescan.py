@@ -18,7 +18,7 @@ from ibft.memorization.blocks import merged_blocks
 from ibft.memorization.densities import write_densities
 from ibft.memorization.examples import Source
 from ibft.memorization.findings import ScanSummary
-from ibft.memorization.stage import score_sources
+from ibft.memorization.stage import scan_inputs, score_sources
 from ibft.models import load_arm, load_tokenizer
 from ibft.processes import decide, join
 from ibft.recipe import Recipe
@@ -60,7 +60,7 @@ def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
     """Score `scan.max_trained_examples` of the scanned training examples, a seeded draw, under a trained arm.
 
     Raises:
-        UserError: the scan or the arm is missing, or the model cannot be loaded.
+        UserError: the scan is missing or of another recipe, the arm is missing, or the model cannot be loaded.
     """
     if not recipe.scan.max_trained_examples:
         return
@@ -74,7 +74,7 @@ def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
 
 def _open(recipe: Recipe, run: RunFolder, arm: str) -> tuple[Stage, bool]:
     inputs = {
-        "scan": run.record("scan").identity,
+        "scan": run.record_made_from("scan", scan_inputs(recipe)).identity,
         "train": run.record(f"train/{arm}").identity,
         "max_trained_examples": recipe.scan.max_trained_examples,
     }
@@ -93,7 +93,8 @@ def _make(recipe: Recipe, run: RunFolder, arm: str, folder: Path) -> None:
     if not decide(path.exists):
         scorer = Scorer(recipe, load_arm(recipe, run, arm), tokenizer)
         score_sources(scorer, [chosen], folder / "blocks", f"Scanning after {arm}")
-        decide(lambda: write_scores(path, merged_blocks(folder / "blocks", {"train": count}), recipe.scan.score_names))
+        blocks = merged_blocks(folder / "blocks", {"train": count})
+        decide(lambda: write_scores(path, blocks, recipe.scan.score_names, recipe.scan.score))
     if is_main_process():
         shutil.rmtree(folder / "blocks", ignore_errors=True)
         _conclude(recipe, run, arm, folder, before)

@@ -13,18 +13,15 @@ from ibft.score_table import COUNTS, read_table
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["read_columns", "read_reasons"]
+__all__ = ["read_columns", "read_places", "read_reasons"]
 
 
 def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Columns:
     """The scored examples of one subset."""
     import numpy as np
 
-    wanted = ["subset", "id", *COUNTS, "suffix_log_prob", "file", "tags", "fingerprint", *score_names]
-    table = read_table(path, wanted, subset)
-    import pyarrow.compute
-
-    table = table.filter(pyarrow.compute.greater(table["num_tokens"], 0))
+    wanted = ["subset", "id", *COUNTS, "suffix_log_prob", "file", "tags", "fingerprint"]
+    table = _scored(path, wanted, subset, score_names)
 
     def numbers(name: str) -> Any:
         return table[name].to_numpy().astype(np.float64 if name not in COUNTS else np.int64)
@@ -39,6 +36,20 @@ def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Colu
         duplicate_of=_duplicates(ids, table["fingerprint"]),
         **{name: numbers(name) for name in COUNTS},
     )
+
+
+def read_places(path: Path, subset: Subset) -> list[int]:
+    """The places in the data of the rows that `read_columns` gives, in their order."""
+    places: list[int] = _scored(path, ["subset", "index", "num_tokens"], subset)["index"].to_pylist()
+    return places
+
+
+def _scored(path: Path, columns: Sequence[str], subset: Subset, score_names: Sequence[str] = ()) -> pyarrow.Table:
+    """`num_tokens` must be among the columns."""
+    table = read_table(path, columns, subset, score_names)
+    import pyarrow.compute
+
+    return table.filter(pyarrow.compute.greater(table["num_tokens"], 0))
 
 
 def _duplicates(ids: Sequence[str], fingerprints: pyarrow.ChunkedArray) -> list[str | None]:

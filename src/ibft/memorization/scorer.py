@@ -39,7 +39,9 @@ class Scorer:
     """
 
     def __init__(self, recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._recipe, self._model, self._tokenizer = recipe, model, tokenizer
+        self._recipe, self._tokenizer = recipe, tokenizer
+        # Inside of an adapter that is not merged (over quantized weights): the same model, with the adapter's layers.
+        self._model: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
         self._reference: Scorer | None = None
         if recipe.scan.reference is not None:
             own = msgspec.structs.replace(

@@ -25,12 +25,12 @@ from ibft.data.training import Example, data_digest
 from ibft.errors import UserError
 from ibft.memorization.blocks import merged_blocks, score_blocks
 from ibft.memorization.densities import write_densities
-from ibft.memorization.examples import RENAMED, Source, text_of
+from ibft.memorization.examples import Source, text_of
 from ibft.memorization.findings import summarize
-from ibft.memorization.score_columns import read_columns, read_reasons
+from ibft.memorization.score_columns import read_columns, read_places, read_reasons
 from ibft.models import load_model, load_tokenizer, resolve_model_path
 from ibft.processes import decide, join
-from ibft.recipe import Recipe
+from ibft.recipe import RENAMED_CONTROL, Recipe
 from ibft.rows import Subset, write_atomically, write_rows
 from ibft.runs import RunFolder, Stage, is_main_process, num_processes, process_index
 from ibft.score_table import SCORES_FILE, read_scores, write_scores
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from ibft.memorization.scorer import Scorer
 
-__all__ = ["scan", "score_sources"]
+__all__ = ["scan", "scan_inputs", "score_sources"]
 
 
 def scan(recipe: Recipe, run: RunFolder) -> None:
@@ -62,16 +62,17 @@ def scan(recipe: Recipe, run: RunFolder) -> None:
 
 
 def _open(recipe: Recipe, run: RunFolder) -> tuple[Stage, bool]:
-    stage = run.stage("scan", _inputs(recipe))
+    stage = run.stage("scan", scan_inputs(recipe))
     return stage, stage.is_complete
 
 
-def _inputs(recipe: Recipe) -> dict[str, Any]:
+def scan_inputs(recipe: Recipe) -> dict[str, Any]:
     """What a scan is made from."""
     data = recipe.data
-    sources = [source for source in (data.train, data.control) if source not in (None, RENAMED)]
+    sources = [source for source in (data.train, data.control) if source not in (None, RENAMED_CONTROL)]
     scan = msgspec.to_builtins(recipe.scan)
-    scan.pop("max_trained_examples")  # of the rescan
+    for name in ("max_trained_examples", "batch_tokens"):  # of the rescan; of the speed alone
+        scan.pop(name)
     return {
         "model": recipe.model,
         "prompt": recipe.prompt,
@@ -92,7 +93,7 @@ def _make(recipe: Recipe, folder: Path) -> None:
         scorer = _load_scorer(recipe)
         score_sources(scorer, sources, folder / "blocks")
         counts = {source.subset: len(source) for source in sources}
-        decide(lambda: write_scores(path, merged_blocks(folder / "blocks", counts), names))
+        decide(lambda: write_scores(path, merged_blocks(folder / "blocks", counts), names, recipe.scan.score))
     if is_main_process():
         shutil.rmtree(folder / "blocks", ignore_errors=True)
         _show(recipe, scorer, sources[0], folder)
@@ -141,7 +142,7 @@ def _show(recipe: Recipe, scorer: Scorer | None, source: Source, folder: Path) -
     if path.exists():
         return
     lowest = heapq.nsmallest(
-        recipe.scan.max_shown,
+        max(1, recipe.scan.max_shown),
         read_scores(folder / SCORES_FILE, recipe.scan.score, "train"),
         key=lambda row: (row.value, row.place),
     )
@@ -150,6 +151,7 @@ def _show(recipe: Recipe, scorer: Scorer | None, source: Source, folder: Path) -
             f"{count} {reason}" for reason, count in read_reasons(folder / SCORES_FILE, "train").items()
         )
         raise UserError(f"scan: no training example has scores ({reasons or 'the data set is empty'}). Check the data.")
+    del lowest[recipe.scan.max_shown :]
     scorer = scorer or _load_scorer(recipe)
     values = {row.place: row.value for row in lowest}
     shown = {index: scorer.shown("train", example, values[index]) for index, example in source if index in values}
@@ -164,7 +166,7 @@ def _conclude(recipe: Recipe, sources: Mapping[Subset, Source], folder: Path) ->
         columns.get("control"),
         score=recipe.scan.score,
         region=recipe.scan.region,
-        skipped={subset: read_reasons(path, subset) for subset in sources},
+        skipped={subset: read_reasons(path, subset) | source.num_skipped for subset, source in sources.items()},
         texts=lambda subset, rows: _texts(recipe, sources[subset], path, rows),
         seed=recipe.seed,
     )
@@ -176,7 +178,7 @@ def _conclude(recipe: Recipe, sources: Mapping[Subset, Source], folder: Path) ->
 
 def _texts(recipe: Recipe, source: Source, path: Path, rows: NDArray[np.int64]) -> list[str]:
     """The texts of these rows of the subset's columns, by a pass over the data."""
-    indices = [row.place for row in read_scores(path, recipe.scan.score, source.subset)]
+    indices = read_places(path, source.subset)
     return list(_texts_at(source, {indices[row] for row in rows.tolist()}, recipe.scan.region))
 
 

@@ -33,7 +33,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from ibft.data.renaming import FENCED
 from ibft.errors import UserError
-from ibft.memorization.code import _language, code_of, parse_python
+from ibft.memorization.code import code_of, language_of, parse_python
 
 __all__ = ["forced_characters", "forced_tokens"]
 
@@ -163,7 +163,7 @@ def _pieces(text: str, language: str | None, context: str) -> Iterator[_Piece]:
 def _guess(text: str, context: str) -> str:
     if _VERILOG_MODULE.search(text) or (_VERILOG_MODULE.search(context) and _STATEMENT_END.search(text)):
         return "verilog"
-    is_python = (context and _language(context) == "python") or _language(text) == "python"
+    is_python = (context and language_of(context) == "python") or language_of(text) == "python"
     return "python" if is_python else "other"
 
 

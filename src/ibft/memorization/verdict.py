@@ -129,7 +129,7 @@ def _yes(barrier: Barrier, reasons: list[str]) -> Verdict:
     advice: Literal["prune", "ib"] = "prune"
     if duplicates is not None and duplicates.share_of_memorized >= 0.5:
         remedy = (
-            f"First drop the duplicates (`ibft prune --control duplicates --drop {duplicates.num_examples}`): "
+            f"First drop the copies (`ibft prune --control duplicates --drop {barrier.num_copies}`): "
             f"{_percent(duplicates.share_of_memorized)} of the memorized examples have one. Then scan again."
         )
     elif barrier.share <= LARGE_SHARE:

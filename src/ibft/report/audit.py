@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ibft.errors import UserError
+from ibft.metrics.score_names import score_label
 from ibft.recipe import Recipe
 from ibft.report.audit_rows import interval, key_figures, model_rows, number, percent, ratio, score_rows, share, times
 from ibft.report.evidence import read_making, skipped_in_scan
 from ibft.report.heatmap import LEGEND, Heatmap, heatmap
 from ibft.report.page import Page, duration, render_template, write_page
 from ibft.report.scan import Comparison, Extraction, Scan, ScanSummary, read_scan, read_shown_examples
-from ibft.report.scan_charts import auroc_chart, density_chart, score_label
+from ibft.report.scan_charts import auroc_chart, density_chart
 from ibft.rows import ShownExample
 from ibft.runs import RunFolder
 

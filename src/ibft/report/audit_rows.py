@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ibft.metrics.score_names import score_label
 from ibft.report.compare import Cell
 from ibft.report.scan import Barrier, Comparison, Interval, Scan, ScanSummary
-from ibft.report.scan_charts import score_label
 
 __all__ = [
     "KeyFigure",

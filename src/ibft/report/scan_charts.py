@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from ibft.charts import Dot, draw_against, draw_densities
+from ibft.metrics.score_names import score_axis, score_label
 from ibft.report.charts import Chart
 from ibft.report.scan import Auroc, Comparison, Scan, SubsetSummary
 
-__all__ = ["auroc_chart", "density_chart", "score_label"]
-
-
-def score_label(name: str) -> str:
-    """A score's name for people: `min_k_prob_20_free` becomes `Min-20% Prob, free tokens`."""
-    base, free = (name.removesuffix("_free"), ", free tokens") if name.endswith("_free") else (name, "")
-    labels = {"mean_nll": "Mean NLL", "zlib_ratio": "Zlib ratio", "reference_ratio": "Reference ratio"}
-    for prefix, form in (("min_k_prob_", "Min-{}% Prob"), ("min_k_plus_plus_", "Min-{}%++")):
-        if base.startswith(prefix):
-            labels[base] = form.format(base.removeprefix(prefix))
-    return labels.get(base, base) + free
+__all__ = ["auroc_chart", "density_chart"]
 
 
 def density_chart(scan: Scan) -> Chart | None:
@@ -37,7 +28,7 @@ def density_chart(scan: Scan) -> Chart | None:
     barrier = scan.summary.barrier
     drawing = draw_densities(
         series,
-        scan.densities.label or score_label(scan.summary.score),
+        scan.densities.label or score_axis(scan.summary.score),
         medians=medians,
         threshold=barrier.threshold if barrier else None,
     )

@@ -1,0 +1,139 @@
+"""Blocks: an interruption at any point, and any number of processes, give every row once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from ibft.errors import UserError
+from ibft.memorization import blocks as module
+from ibft.memorization.blocks import block_path, merged_blocks, score_blocks
+from ibft.rows import Score
+
+ITEMS = [(3 * number, f"text {number}") for number in range(23)]  # numbers with gaps, as a draw leaves them
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 5)
+
+
+class Scorer:
+    """Scores two items at a time, the last ones first; counts them, and is interrupted before its n-th batch."""
+
+    def __init__(self, stop_before: int | None = None) -> None:
+        self.seen: Counter[int] = Counter()
+        self._batches_left = stop_before
+
+    def __call__(self, items: Sequence[tuple[int, str]]) -> Iterator[list[Score]]:
+        for start in range(0, len(items), 2):
+            if self._batches_left == 0:
+                raise KeyboardInterrupt
+            if self._batches_left is not None:
+                self._batches_left -= 1
+            batch = items[::-1][start : start + 2]
+            self.seen.update(index for index, _ in batch)
+            yield [Score(id=text, subset="train", index=index, scores={"mean_nll": index / 7}) for index, text in batch]
+
+
+def merged(folder: Path) -> list[tuple[int, str]]:
+    return [(row.index, row.id) for block in merged_blocks(folder, {"train": len(ITEMS)}) for row in block]
+
+
+def test_rows_come_back_in_the_order_of_the_data(tmp_path: Path) -> None:
+    scorer = Scorer()
+    advanced: list[int] = []
+    score_blocks(tmp_path, "train", ITEMS, scorer, advance=advanced.append)
+    assert merged(tmp_path) == ITEMS
+    assert sum(advanced) == len(ITEMS)
+    assert [len(block) for block in merged_blocks(tmp_path, {"train": len(ITEMS)})] == [5, 5, 5, 5, 3]
+
+
+@pytest.mark.parametrize("stop_before", range(14))
+def test_an_interruption_before_any_batch_costs_nothing(tmp_path: Path, stop_before: int) -> None:
+    first, second = Scorer(stop_before), Scorer()
+    with pytest.raises(KeyboardInterrupt):
+        score_blocks(tmp_path, "train", ITEMS, first)
+    advanced: list[int] = []
+    score_blocks(tmp_path, "train", ITEMS, second, advance=advanced.append)
+    assert merged(tmp_path) == ITEMS
+    assert first.seen + second.seen == Counter(index for index, _ in ITEMS)
+    assert sum(advanced) == len(ITEMS)
+    assert not list(tmp_path.glob("*.partial.jsonl"))
+
+
+def test_every_batch_interrupted_once(tmp_path: Path) -> None:
+    total: Counter[int] = Counter()
+    for _ in range(100):
+        scorer = Scorer(stop_before=1)
+        try:
+            score_blocks(tmp_path, "train", ITEMS, scorer)
+            break
+        except KeyboardInterrupt:
+            total += scorer.seen
+    assert merged(tmp_path) == ITEMS
+    assert total + scorer.seen == Counter(index for index, _ in ITEMS)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40, -1])
+def test_an_unfinished_last_line_is_scored_again_and_whole_ones_are_not(tmp_path: Path, kept: int) -> None:
+    """As kill -9 in the middle of a write leaves it."""
+    first = Scorer(stop_before=2)
+    with pytest.raises(KeyboardInterrupt):
+        score_blocks(tmp_path, "train", ITEMS, first)
+    partial = block_path(tmp_path, "train", 0).with_suffix(".partial.jsonl")
+    lines = partial.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    partial.write_bytes(b"".join(lines[:3]) + lines[3][:kept])
+    second = Scorer()
+    score_blocks(tmp_path, "train", ITEMS, second)
+    assert merged(tmp_path) == ITEMS
+    twice = (first.seen + second.seen) - Counter(index for index, _ in ITEMS)
+    assert sum(twice.values()) == 1
+
+
+def test_complete_blocks_are_not_scored_again(tmp_path: Path) -> None:
+    score_blocks(tmp_path, "train", ITEMS, Scorer())
+    again = Scorer(stop_before=0)
+    score_blocks(tmp_path, "train", ITEMS, again)
+    assert not again.seen
+
+
+def test_subsets_do_not_meet(tmp_path: Path) -> None:
+    score_blocks(tmp_path, "train", ITEMS, Scorer())
+    control = Scorer()
+    score_blocks(tmp_path, "control", ITEMS[:2], control)
+    assert sum(control.seen.values()) == 2
+    rows = [row for block in merged_blocks(tmp_path, {"train": len(ITEMS), "control": 2}) for row in block]
+    assert [row.index for row in rows] == [index for index, _ in [*ITEMS, *ITEMS[:2]]]
+
+
+@pytest.mark.parametrize("num_processes", [2, 3, 7])
+def test_processes_share_the_blocks(tmp_path: Path, num_processes: int) -> None:
+    scorers = [Scorer() for _ in range(num_processes)]
+    for rank in reversed(range(num_processes)):
+        score_blocks(tmp_path, "train", ITEMS, scorers[rank], rank=rank, num_processes=num_processes)
+    assert merged(tmp_path) == ITEMS
+    assert sum((scorer.seen for scorer in scorers), Counter()) == Counter(index for index, _ in ITEMS)
+    assert sum(bool(scorer.seen) for scorer in scorers) == min(num_processes, 5)
+
+
+def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
+    interrupted = Scorer(stop_before=4)
+    with pytest.raises(KeyboardInterrupt):
+        score_blocks(tmp_path, "train", ITEMS, interrupted, rank=1, num_processes=2)
+    with pytest.raises(UserError, match=r"train-000000\.jsonl is missing.*share the run folder"):
+        merged(tmp_path)
+    alone = Scorer()
+    score_blocks(tmp_path, "train", ITEMS, alone)
+    assert merged(tmp_path) == ITEMS
+    assert interrupted.seen + alone.seen == Counter(index for index, _ in ITEMS)
+
+
+def test_no_items_make_no_block(tmp_path: Path) -> None:
+    score_blocks(tmp_path, "train", [], Scorer())
+    assert list(tmp_path.iterdir()) == []
+    assert list(merged_blocks(tmp_path, {"train": 0})) == []
