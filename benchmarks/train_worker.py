@@ -25,10 +25,11 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from ibft.allocator import returning_freed_memory
 from ibft.models import resolve_device
 from ibft.recipe_objectives import FTObjective
 from ibft.training import fit
-from ibft.training.memory import peak_memory_mib, reset_peak_memory, returning_freed_memory
+from ibft.training.memory import peak_memory_mib, reset_peak_memory
 from ibft.training.weights import lora_config
 from train_reference import make_step, padded_batch
 from train_setup import (

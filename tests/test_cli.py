@@ -19,6 +19,7 @@ def test_every_verb_has_help() -> None:
     for verb in (
         "run",
         "scan",
+        "rescan",
         "train",
         "generate",
         "judge",
@@ -60,7 +61,7 @@ def test_doctor_names_what_is_there() -> None:
         assert what in output
 
 
-@pytest.mark.parametrize("verb", ["run", "scan", "train", "generate", "judge", "report"])
+@pytest.mark.parametrize("verb", ["run", "scan", "rescan", "train", "generate", "judge", "report"])
 def test_a_missing_recipe_is_one_sentence_and_exit_code_2(verb: str, tmp_path: Path) -> None:
     result = ibft(verb, tmp_path / "none.yaml")
     assert result.exit_code == 2

@@ -115,7 +115,8 @@ class ScanConfig(Section, frozen=True):
         Prob at K = 20 (arXiv 2510.16022, section 4). All of them are measured: see `memorization.scores`.
     k_percent: the K of Min-K% and Min-K%++.
     region: the tokens that are scored: those of the response, or of prompt and response.
-    batch_tokens: of one forward pass, padding included.
+    batch_tokens: of one forward pass, padding included; null is 1,024 on a CPU (whose caches larger ones overflow) and
+        16,384 elsewhere.
     max_examples: of the training data, and of the control set: a seeded draw over the whole of each; null is all.
     reference: a smaller or older model to take the ratio to; null is none. It costs a forward pass of its own.
     prefix_tokens, suffix_tokens: of discoverable extraction (50 and 50 in arXiv 2202.07646).
@@ -126,7 +127,7 @@ class ScanConfig(Section, frozen=True):
     score: str = "min_k_prob_20"
     k_percent: tuple[Annotated[float, Meta(gt=0, le=100)], ...] = (10.0, 20.0, 30.0, 50.0)
     region: Literal["response", "all"] = "response"
-    batch_tokens: Count = 4096
+    batch_tokens: Count | None = None
     max_examples: Count | None = None
     reference: ModelConfig | None = None
     prefix_tokens: Count = 50
@@ -425,7 +426,8 @@ def _explain(message: str, raw: Any) -> str:
             return f"{'.'.join(keys)}: {what}" if keys else what
     if what.startswith("Invalid enum value") and get_origin(expected) is Literal:
         return f"{'.'.join(keys)} is {value!r}.{_suggest(str(value), get_args(expected))}"
-    return f"{'.'.join(keys)} is {value!r}: {what}" if keys else what
+    path = ".".join(keys)
+    return what if not keys or what.startswith(f"{path}.") else f"{path} is {value!r}: {what}"
 
 
 def _reject_unknown_keys(raw: Any, expected: Any, where: str, source: str) -> None:

@@ -13,7 +13,7 @@ from ibft.memorization import blocks as module
 from ibft.memorization.blocks import block_path, merged_blocks, score_blocks
 from ibft.rows import Score
 
-ITEMS = [(3 * number, f"text {number}") for number in range(23)]  # numbers with gaps, as a draw leaves them
+ITEMS = [(3 * number, f"text {number * 7 % 10}") for number in range(23)]  # gaps as of a draw, ids that occur twice
 
 
 @pytest.fixture(autouse=True)

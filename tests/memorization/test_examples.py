@@ -292,3 +292,8 @@ def test_functions_of_installed_code_have_their_file_in_the_id() -> None:
 def test_the_blind_classifier_reads_what_was_scored() -> None:
     assert text_of(PAIRS[0], "response") == PAIRS[0].completion
     assert text_of(PAIRS[1], "all") == "Write it.\n```python\nprint(1)\n```\n"
+
+
+def test_a_lone_surrogate_is_a_reason_not_a_crash(tokenizer: Any, recipe: Recipe) -> None:
+    pair = msgspec.structs.replace(Pair("id", "def f():\n", "    return 1\n"), completion="    return '\ud800'\n")
+    assert tokenize_example(pair, tokenizer, recipe) == (None, "text that is not valid Unicode")

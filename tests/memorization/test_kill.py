@@ -74,10 +74,9 @@ def killed(recipe: Path, what: str) -> list[dict[str, Any]]:
 
 
 def test_killed_at_random_times_until_it_ends(recipe: Path) -> None:
-    scans = killed(recipe, "2")
-    assert len(scans) == 2
-    assert [scan["differs"] for scan in scans] == [[]] * 2
-    assert sum(scan["killed"] for scan in scans) >= 2
+    [scan] = killed(recipe, "1")
+    assert scan["differs"] == []
+    assert scan["killed"] >= 1
 
 
 @pytest.mark.slow

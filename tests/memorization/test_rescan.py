@@ -135,7 +135,7 @@ def test_the_same_examples_before_and_after(recipe: Recipe, adapter: Path, tiny_
 
 def test_a_seeded_draw_among_the_scanned(recipe: Recipe, adapter: Path) -> None:
     places: dict[int, list[int]] = {}
-    for seed in range(4):
+    for seed in range(2):
         own = msgspec.structs.replace(with_scan(recipe, max_trained_examples=4), seed=seed, name=f"run{seed}")
         folder = run_stage(trained(own, adapter))
         rows = list(read_scores(folder, "min_k_prob_20"))
@@ -145,7 +145,7 @@ def test_a_seeded_draw_among_the_scanned(recipe: Recipe, adapter: Path) -> None:
         places[seed] = [row.place for row in rows]
         assert places[seed] == sorted(places[seed])
         assert 2 not in places[seed]  # it has no score to compare with
-    assert len({tuple(drawn) for drawn in places.values()}) > 1
+    assert places[0] != places[1]
 
 
 def test_none_where_none_is_asked_for(recipe: Recipe, adapter: Path) -> None:

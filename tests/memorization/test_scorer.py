@@ -167,6 +167,8 @@ def test_the_ratio_to_a_reference_model(
     monkeypatch.setattr(module, "load_model", lambda config: loaded.append(config) or other)
     monkeypatch.setattr(module, "load_tokenizer", lambda config: other_tokenizer)
     recipe = with_scan(recipe, region=region, reference=named)
+    longest = max(len(ids_of(tokenizer, f"{pair.prompt}{pair.completion}")) for pair in PAIRS)
+    recipe = msgspec.structs.replace(recipe, data=DataConfig(max_tokens=longest + 1))  # not the reference's limit
     rows = rows_of(Scorer(recipe, model, tokenizer), PAIRS)
     assert loaded == [named]
     for row, pair in zip(rows, PAIRS, strict=True):

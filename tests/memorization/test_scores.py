@@ -91,7 +91,7 @@ def match(top1: str, num_prefix: int = 2, num_suffix: int = 3) -> Match | None:
         ("yynyy", 0),
         ("yyyyn", 2),
         ("yyynyyyy", 1),  # right again after an error: no longer the greedy continuation
-        ("yyyyynnn", 3),  # behind the suffix
+        ("yyyyyyyn", 3),  # behind the suffix
     ],
 )
 def test_the_match_is_the_run_of_likeliest_tokens_behind_the_prefix(top1: str, expected: int) -> None:

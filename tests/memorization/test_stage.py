@@ -297,7 +297,7 @@ def test_data_without_a_scorable_example_says_why(recipe: Recipe, tmp_path: Path
 
 def test_the_blind_classifier_reads_the_text_of_each_row(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where an example has scores, but not the one that the verdict goes by."""
-    rows = np.array([0, 3, 4, 9, 16])
+    rows = np.array([1, 3, 4, 9, 16])
     found: list[str] = []
     summarize, forced_tokens = module.summarize, examples.forced_tokens
 

@@ -15,7 +15,15 @@ from ibft.rows import Message, Pair
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TokenizedData", "TokenizedExample", "reason_to_skip", "tokenize_pairs", "tokenize_prompt"]
+__all__ = [
+    "NOT_UNICODE",
+    "TokenizedData",
+    "TokenizedExample",
+    "is_unicode",
+    "reason_to_skip",
+    "tokenize_pairs",
+    "tokenize_prompt",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +64,20 @@ def tokenize_prompt(
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+NOT_UNICODE = "text that is not valid Unicode"
+"""Why a pair is skipped that no tokenizer can read."""
+
+
+def is_unicode(pair: Pair) -> bool:
+    """Whether the texts have no lone surrogates, which JSON can hold and no tokenizer reads."""
+    turns = [pair.prompt] if isinstance(pair.prompt, str) else [turn.content for turn in pair.prompt]
+    try:
+        "".join([*turns, pair.completion]).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def reason_to_skip(pair: Pair, num_prompt: int, num_tokens: int, max_tokens: int) -> str | None:
     """Why a pair of so many tokens (of the prompt; of all, the end token included) cannot be used; None if it can."""
     if not pair.completion.strip():
@@ -88,6 +110,9 @@ def tokenize_pairs(
     examples: list[TokenizedExample] = []
     skipped: dict[str, list[str]] = {}
     for pair in pairs:
+        if not is_unicode(pair):
+            skipped.setdefault(NOT_UNICODE, []).append(pair.id)
+            continue
         prompt_ids = tokenize_prompt(pair.prompt, tokenizer, config)
         completion_ids = list(tokenizer(pair.completion, add_special_tokens=False)["input_ids"])
         input_ids = prompt_ids + completion_ids + end

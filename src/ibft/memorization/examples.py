@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ibft.data.prompts import render_prompt
 from ibft.data.renaming import rename_identifiers
-from ibft.data.tokenize import reason_to_skip
+from ibft.data.tokenize import NOT_UNICODE, is_unicode, reason_to_skip
 from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
 from ibft.memorization.code import code_of, code_tokens, prompt_text
@@ -130,6 +130,8 @@ def tokenize_example(
         recipe: prompt, region, `data.max_tokens`.
         with_mask: find out what syntax forces.
     """
+    if not is_unicode(pair):
+        return None, NOT_UNICODE
     prompt = render_prompt(pair.prompt, recipe.prompt.template, tokenizer)
     ids, offsets, num_prompt = _encode(prompt, pair.completion, tokenizer)
     num_response = len(ids) - num_prompt

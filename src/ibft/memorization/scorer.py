@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +24,7 @@ __all__ = ["Scorer"]
 
 
 class _Nll(NamedTuple):
-    """Negative log-likelihoods in nats: of all scored tokens, and of those that syntax does not force."""
+    """Negative log-likelihoods in nats: of all scored tokens, and of the free ones (NaN: not known)."""
 
     all: float
     free: float
@@ -42,6 +43,7 @@ class Scorer:
         self._recipe, self._tokenizer = recipe, tokenizer
         # Inside of an adapter that is not merged (over quantized weights): the same model, with the adapter's layers.
         self._model: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
+        self._batch_tokens = recipe.scan.batch_tokens or (1024 if self._model.device.type == "cpu" else 16_384)
         self._reference: Scorer | None = None
         if recipe.scan.reference is not None:
             own = msgspec.structs.replace(
@@ -65,7 +67,7 @@ class Scorer:
                 examples[index] = tokenized
         yield unscored
         places = {id(example): index for index, example in examples.items()}
-        for batch in batches_by_tokens(list(examples.values()), self._recipe.scan.batch_tokens):
+        for batch in batches_by_tokens(list(examples.values()), self._batch_tokens):
             indices = [places[id(example)] for example in batch]
             nlls = self._reference_nlls([pairs[index].pair for index in indices])
             stats = batch_stats(self._model, batch, self._tokenizer.pad_token_id)
@@ -142,12 +144,14 @@ class Scorer:
         examples = [tokenize_example(pair, self._tokenizer, self._recipe)[0] for pair in pairs]
         usable = [example for example in examples if example is not None]
         found: dict[int, _Nll] = {}
-        for batch in batches_by_tokens(usable, self._recipe.scan.batch_tokens):
+        for batch in batches_by_tokens(usable, self._batch_tokens):
             for example, stats in zip(
                 batch, batch_stats(self._model, batch, self._tokenizer.pad_token_id), strict=True
             ):
-                is_free = ~np.asarray(example.forced or [False] * len(stats.log_prob))
-                found[id(example)] = _Nll(float(-stats.log_prob.sum()), float(-stats.log_prob[is_free].sum()))
+                free = math.nan
+                if example.forced is not None:
+                    free = float(-stats.log_prob[~np.asarray(example.forced)].sum())
+                found[id(example)] = _Nll(float(-stats.log_prob.sum()), free)
         return [None if example is None else found[id(example)] for example in examples]
 
 

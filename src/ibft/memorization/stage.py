@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ibft import progress
+from ibft.allocator import keeping_freed_memory
 from ibft.data.training import Example, data_digest
 from ibft.errors import UserError
 from ibft.memorization.blocks import merged_blocks, score_blocks
@@ -122,7 +123,7 @@ class Items(Protocol):
 def score_sources(scorer: Scorer, sources: Sequence[Items], folder: Path, title: str = "Scanning") -> None:
     """Score all examples of the sources into blocks, this process its share; returns when all processes have theirs."""
     folder.mkdir(parents=True, exist_ok=True)
-    with progress.task(title, total=sum(map(len, sources))) as task:
+    with progress.task(title, total=sum(map(len, sources))) as task, keeping_freed_memory():
         for source in sources:
             score_blocks(
                 folder,

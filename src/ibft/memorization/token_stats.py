@@ -118,8 +118,9 @@ def _chunk(logits_nV: Tensor, targets_n: Tensor) -> tuple[Tensor, ...]:
     target_n = s_nV.gather(1, targets_n[:, None])[:, 0]
     weights_nV = s_nV.exp()
     total_n = weights_nV.sum(dim=-1)
-    first_n = torch.linalg.vecdot(weights_nV, s_nV) / total_n
-    second_n = torch.linalg.vecdot(weights_nV.mul_(s_nV), s_nV) / total_n
+    # Not linalg.vecdot, which would write the products down.
+    first_n = torch.einsum("nv,nv->n", weights_nV, s_nV) / total_n
+    second_n = torch.einsum("nv,nv->n", weights_nV.mul_(s_nV), s_nV) / total_n
     log_total_n = total_n.log()
     std_n = (second_n - first_n.square()).clamp_(min=0).sqrt()
     return target_n - log_total_n, first_n - log_total_n, std_n, target_n == 0

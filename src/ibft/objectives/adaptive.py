@@ -28,7 +28,7 @@ def compression_weights(scores: Mapping[str, float | None], ids: Sequence[str]) 
     if missing:
         raise UserError(
             f"objective.adaptive: {len(missing)} of {len(ids)} training examples have no score (the first: "
-            f"{missing[0]}). Set scan.max_examples: null, and scan the data first."
+            f"{missing[0]}). Set scan.max_examples: null, scan the data, and leave out responses of a single token."
         )
     if len(ids) == 1:
         return [1.0]

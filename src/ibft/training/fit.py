@@ -23,6 +23,7 @@ from transformers.integrations import (
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from ibft.allocator import returning_freed_memory
 from ibft.data.tokenize import TokenizedExample
 from ibft.errors import UserError
 from ibft.models import resolve_device
@@ -40,7 +41,7 @@ from ibft.training.callbacks import (
 )
 from ibft.training.compression import COLUMN
 from ibft.training.divergence import StopAtDivergence
-from ibft.training.memory import peak_memory_mib, reset_peak_memory, returning_freed_memory
+from ibft.training.memory import peak_memory_mib, reset_peak_memory
 from ibft.training.response_only import project_labelled_only
 from ibft.training.rivals import DFTTrainer, RivalTrainer
 from ibft.training.trainer import IBConfig, IBTrainer
