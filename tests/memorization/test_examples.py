@@ -294,6 +294,6 @@ def test_the_blind_classifier_reads_what_was_scored() -> None:
     assert text_of(PAIRS[1], "all") == "Write it.\n```python\nprint(1)\n```\n"
 
 
-def test_a_lone_surrogate_is_a_reason_not_a_crash(tokenizer: Any, recipe: Recipe) -> None:
-    pair = msgspec.structs.replace(Pair("id", "def f():\n", "    return 1\n"), completion="    return '\ud800'\n")
-    assert tokenize_example(pair, tokenizer, recipe) == (None, "text that is not valid Unicode")
+def test_a_lone_surrogate_is_a_reason_not_a_crash(tokenizer: Any) -> None:
+    pair = Pair("id", "def f():\n", "    return '\ud800'\n")
+    assert tokenize_example(pair, tokenizer, recipe_of()) == (None, "text that is not valid Unicode")

@@ -147,7 +147,7 @@ def tokenize_example(
         if is_whole:
             forced = forced_tokens(prompt, offsets[:num_prompt])[1:] + forced
     text = prompt + pair.completion if is_whole else pair.completion
-    size = len(zlib.compress(text.encode(errors="surrogatepass")))
+    size = len(zlib.compress(text.encode()))
     return ScanExample(ids, start, num_prompt, forced, size), None
 
 
@@ -168,7 +168,7 @@ def fingerprint(pair: Pair) -> str:
     """Equal for examples whose code is equal but for layout and comments; 64 bits in hexadecimal digits."""
     digest = hashlib.sha256()
     for code in code_of(prompt_text(pair), pair.completion):
-        digest.update("\0".join(code_tokens(code)).encode(errors="surrogatepass"))
+        digest.update("\0".join(code_tokens(code)).encode())
     return digest.hexdigest()[:16]
 
 
