@@ -16,6 +16,7 @@ memory: peak of the whole `ibft scan` process, and how often it grows between th
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
 import platform
@@ -39,7 +40,7 @@ from ibft.data.training import Example, stream_examples
 from ibft.memorization import token_stats
 from ibft.memorization.examples import tokenize_example
 from ibft.memorization.scorer import Scorer
-from ibft.models import load_model, load_tokenizer, resolve_model_path
+from ibft.models import load_model, load_tokenizer, resolve_dtype, resolve_model_path
 from ibft.projection import Projection
 from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--batch-tokens", type=int, default=1024, help="of the scan; its own choice on a CPU")
     parser.add_argument("--rows", type=int, nargs=2, default=[10_000, 200_000])
+    parser.add_argument("--scan-dtype", default="float32", help="of nll and scan: auto is what `ibft scan` takes here")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     found = speed(arguments) if arguments.what == "speed" else memory(arguments)
@@ -92,10 +94,13 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     tokenizer = load_tokenizer(recipe.model)
     model = load_model(recipe.model) if arguments.model == "smollm2" else _shallow(recipe)
     items = _items(recipe, tokenizer, arguments.examples)
-    scorer = Scorer(recipe, model, tokenizer)
+    scanned = model
+    if arguments.scan_dtype != "float32":
+        scanned = copy.deepcopy(model).to(resolve_dtype(ModelConfig(dtype=arguments.scan_dtype), model.device))
+    scorer = Scorer(recipe, scanned, tokenizer)
     contenders = [
         Contender("usual", lambda items: usual(model, tokenizer, items)),
-        Contender("nll", keeping_freed_memory()(lambda items: plain_nll(model, tokenizer, recipe, items))),
+        Contender("nll", keeping_freed_memory()(lambda items: plain_nll(scanned, tokenizer, recipe, items))),
         Contender(
             "scan", lambda items: {row.index: row.scores for rows in scorer.rows("train", items) for row in rows}
         ),
@@ -118,7 +123,7 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, one, other in (("usual / scan", "usual", "scan"), ("scan / nll", "scan", "nll"))
     }
     bar = SPEED_BAR[model.device.type]
-    print(f"{len(items)} examples, {num_tokens} tokens, {arguments.model}, {_device()}")
+    print(f"{len(items)} examples, {num_tokens} tokens, {arguments.model}, scanned in {scanned.dtype}, {_device()}")
     print("| contender | seconds | tokens/s |\n|---|---|---|")
     for contender in contenders:
         print(f"| {contender.name} | {sum(contender.seconds):.1f} | {num_tokens / sum(contender.seconds):,.0f} |")
@@ -127,6 +132,7 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     print(f"largest difference of a score {worst:.1e} (bar: {SCORE_BAR:g})")
     return {
         "model": arguments.model,
+        "scan_dtype": str(scanned.dtype),
         "num_examples": len(items),
         "num_tokens": num_tokens,
         "seconds": {contender.name: contender.seconds for contender in contenders},

@@ -44,6 +44,7 @@ def a_barrier(share: float = 0.1, low: float = 0.08, high: float = 0.13, traits:
         num_memorized=round(800 * share),
         num_train=1_000,
         num_train_memorized=round(1_000 * share),
+        num_copies=123,
         traits=list(traits),
     )
 
@@ -174,10 +175,10 @@ def test_duplicates_are_dropped_first_where_they_are_half_of_the_memorized(share
     barrier = a_barrier(share, share - 0.03, share + 0.03, (duplicates(0.6),))
     verdict = verdict_of(barrier=barrier)
     assert (verdict.barrier, verdict.advice) == ("yes", "prune")
-    assert "First drop the duplicates" in verdict.remedy
+    assert "First drop the copies (`ibft prune --control duplicates --drop 123`)" in verdict.remedy
     assert "60%" in verdict.remedy
     fewer = a_barrier(share, share - 0.03, share + 0.03, (duplicates(0.4),))
-    assert "duplicates" not in verdict_of(barrier=fewer).remedy
+    assert "copies" not in verdict_of(barrier=fewer).remedy
 
 
 def test_style_that_is_beaten_is_told_all_the_same() -> None:
