@@ -123,6 +123,14 @@ def test_no_difference() -> None:
     assert verdict.headline.startswith("No:")
 
 
+def test_no_difference_says_nothing_where_the_control_set_is_of_another_style() -> None:
+    low = a_barrier(0.02, 0.01, 0.04)
+    verdict = verdict_of(a_comparison(blind_low=0.71), low)
+    assert (verdict.barrier, verdict.advice) == ("unclear", "control")
+    assert "so different a style" in verdict.headline
+    assert verdict_of(a_comparison(blind_low=0.69), low).barrier == "no"
+
+
 def test_a_difference_that_is_certain_but_negligible_is_none() -> None:
     assert verdict_of(barrier=a_barrier(0.06, 0.055, 0.065)).barrier == "no"
     assert verdict_of(barrier=a_barrier(0.07, 0.06, 0.076)).barrier == "yes"

@@ -12,7 +12,7 @@ from ibft.memorization.comparison import Auroc, Comparison, ScoreAuroc
 from ibft.memorization.extracted import Extraction
 from ibft.metrics.uncertainty import Interval
 
-__all__ = ["LARGE_SHARE", "MIN_GROUPS", "MIN_PAIRS", "NEGLIGIBLE_SHARE", "Verdict", "judge"]
+__all__ = ["DIFFERENT_STYLE", "LARGE_SHARE", "MIN_GROUPS", "MIN_PAIRS", "NEGLIGIBLE_SHARE", "Verdict", "judge"]
 
 MIN_PAIRS = 50
 """With fewer matched pairs, two or three control examples decide the threshold."""
@@ -20,6 +20,8 @@ MIN_GROUPS = 10
 """With fewer independent files on a side, the intervals are too narrow to be believed."""
 NEGLIGIBLE_SHARE = 0.075
 """Up to half again as many predictable examples as by chance are not worth a remedy."""
+DIFFERENT_STYLE = 0.7
+"""From this AUROC of the blind classifier on, the control set may as well be easier, and so hide a barrier."""
 LARGE_SHARE = 0.15
 """5% by chance and the 10% that the method's paper drops (arXiv 2510.16022, figure 4); to drop more costs too much."""
 
@@ -46,7 +48,9 @@ def judge(
     1. No control set: unclear; get one (`control`).
     2. Fewer than 50 pairs of like length, fewer than 10 files on a side, or the score missing on most: unclear; a
        larger control set (`control`).
-    3. The share's whole interval is at most 7.5%, where 5% is chance: no; `nothing`.
+    3. The share's whole interval is at most 7.5%, where 5% is chance: no (`nothing`); but unclear where the whole
+       interval of the blind classifier's AUROC is above 0.7, for then the control set may just be easier to predict
+       (a control set of the same style, `control`).
     4. The interval contains 5%: unclear; a larger control set (`control`).
     5. The score does not beat the blind classifier, or there is none: unclear; a control set of the same style
        (`control`).
@@ -83,7 +87,7 @@ def judge(
         return _unclear(few_pairs, told, _MORE)
     reasons = [_size(barrier), _sureness(found.auroc, comparison), _beside_blind(found, comparison)]
     reasons += [*told, _NOT_SHOWN]
-    return _by_size_and_style(barrier, found.beats_blind, reasons)
+    return _by_size_and_style(barrier, comparison.blind, found.beats_blind, reasons)
 
 
 _MORE = "Give data.control more examples, of the training data's lengths and of many files."
@@ -93,8 +97,21 @@ _NOT_SHOWN = (
 )
 
 
-def _by_size_and_style(barrier: Barrier, beats_blind: bool | None, reasons: list[str]) -> Verdict:
+_ALIKE = (
+    "Give data.control code of the same kind as the training data (the same projects, after the model's cutoff, are "
+    "best), so that only having been seen can tell them apart."
+)
+
+
+def _by_size_and_style(barrier: Barrier, blind: Auroc | None, beats_blind: bool | None, reasons: list[str]) -> Verdict:
     """Rules 3 to 6."""
+    if barrier.ci95.high <= NEGLIGIBLE_SHARE and blind is not None and blind.ci95.low > DIFFERENT_STYLE:
+        return _unclear(
+            "the training data is not more predictable than the control set, but of so different a style that this may "
+            "be why",
+            reasons,
+            _ALIKE,
+        )
     if barrier.ci95.high <= NEGLIGIBLE_SHARE:
         return Verdict(
             barrier="no",
@@ -115,8 +132,7 @@ def _by_size_and_style(barrier: Barrier, beats_blind: bool | None, reasons: list
             if beats_blind is not None
             else "the training data is more predictable, but no classifier of its style could be set beside that",
             reasons,
-            "Give data.control code of the same kind as the training data (the same projects, after the model's "
-            "cutoff, are best), so that only having been seen can tell them apart.",
+            _ALIKE,
         )
     return _yes(barrier, reasons)
 
