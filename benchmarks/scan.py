@@ -33,14 +33,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ibft.allocator import keeping_freed_memory
 from ibft.data.training import Example, stream_examples
 from ibft.memorization import token_stats
 from ibft.memorization.examples import tokenize_example
 from ibft.memorization.scorer import Scorer
-from ibft.models import load_model, load_tokenizer, resolve_dtype, resolve_model_path
+from ibft.models import load_model, load_tokenizer, resolve_dtype
 from ibft.projection import Projection
 from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
 
@@ -258,7 +259,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
                         "output": str(folder),
                         "model": {"name": str(folder / "model"), "dtype": "float32"},
                         "data": {"train": str(folder / "train.jsonl"), "control": str(folder / "control.jsonl")},
-                        "scan": {"prefix_tokens": 4, "suffix_tokens": 4},
+                        "scan": {"prefix_tokens": 4, "suffix_tokens": 4, "batch_tokens": 8192},
                     }
                 )
             )
@@ -286,13 +287,23 @@ main()
 
 
 def _save_tiny_model(folder: Path) -> None:
-    path = resolve_model_path(ModelConfig())
-    config = AutoConfig.from_pretrained(
-        path, num_hidden_layers=1, hidden_size=48, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1
+    """A model and a tokenizer of single bytes: what is measured is the scan's memory, not the model's."""
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    vocabulary = {word: index for index, word in enumerate(["<eos>", *sorted(letters)])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>").save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        pad_token_id=0,
     )
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    load_tokenizer(ModelConfig()).save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 def _write_rows(path: Path, count: int, subset: str) -> None:

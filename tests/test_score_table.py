@@ -1,11 +1,12 @@
 import sys
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from ibft.errors import UserError
 from ibft.rows import Score
-from ibft.score_table import SCORES_FILE, read_scores, read_table, score_name, write_scores
+from ibft.score_table import SCORES_FILE, read_scores, score_name, write_scores
 
 NAMES = ("mean_nll", "min_k_prob_20", "mean_nll_free")
 BLOCKS = [
@@ -39,7 +40,7 @@ def table(tmp_path: Path) -> Path:
 
 def test_every_field_has_a_column_and_every_score_one_of_its_own(table: Path) -> None:
     columns = [name for name in Score.__struct_fields__ if name != "scores"] + list(NAMES)
-    rows = read_table(table / SCORES_FILE, columns, None).to_pylist()
+    rows = pyarrow.parquet.read_table(table / SCORES_FILE, columns=columns).to_pylist()
     expected = [row for block in BLOCKS for row in block]
     for found, row in zip(rows, expected, strict=True):
         for name in Score.__struct_fields__:

@@ -14,7 +14,7 @@ from ibft.rows import Score, Subset, error_reason
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["COUNTS", "SCORES_FILE", "ScoredRow", "read_scores", "read_table", "score_name", "write_scores"]
+__all__ = ["COUNTS", "SCORES_FILE", "ScoredRow", "read_batches", "read_scores", "score_name", "write_scores"]
 
 SCORES_FILE = "scores.parquet"
 
@@ -104,15 +104,15 @@ def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterato
     Raises:
         UserError: there is no such file, or no such score in it.
     """
-    file = _file(path)
-    table = read_table(file, ["index", "id", "num_tokens", "subset"], subset, [score])
-    for batch in table.to_batches(max_chunksize=4096):
-        columns = (batch[name].to_pylist() for name in ("index", "id", score, "num_tokens"))
-        yield from (ScoredRow(*row) for row in zip(*columns, strict=True) if row[2] is not None)
+    for batch in read_batches(_file(path), ["index", "id", "num_tokens"], subset, [score]):
+        rows = zip(batch["index"], batch["id"], batch[score], batch["num_tokens"], strict=True)
+        yield from (ScoredRow(*row) for row in rows if row[2] is not None)
 
 
-def read_table(path: Path, columns: Sequence[str], subset: Subset | None, scores: Sequence[str] = ()) -> pyarrow.Table:
-    """These columns (`subset` among them) and scores of the rows of one subset, or of all.
+def read_batches(
+    path: Path, columns: Sequence[str], subset: Subset | None, scores: Sequence[str] = ()
+) -> Iterator[dict[str, list[Any]]]:
+    """These columns and scores of the rows of one subset, or of all, a few thousand rows at a time.
 
     Raises:
         UserError: there is no such file, or no such column or score in it.
@@ -123,11 +123,12 @@ def read_table(path: Path, columns: Sequence[str], subset: Subset | None, scores
     missing = [name for name in scores if name not in names] + [name for name in columns if name not in known]
     if missing:
         raise UserError(f"{path} has no score {missing[0]!r}. It has {', '.join(names)}.")
+    wanted = [*columns, *scores]
     with _explained(path):
-        table = file.read([*columns, *scores])
-    if subset is None:
-        return table
-    return table.filter(_pyarrow().compute.equal(table["subset"], subset))
+        for batch in file.iter_batches(batch_size=4096, columns=["subset", *wanted]):
+            if subset is not None:
+                batch = batch.filter(_pyarrow().compute.equal(batch["subset"], subset))
+            yield {name: batch[name].to_pylist() for name in wanted}
 
 
 def _open(path: Path) -> pyarrow.parquet.ParquetFile:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from ibft.errors import UserError
@@ -22,7 +23,7 @@ from ibft.memorization.stage import scan
 from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
 from ibft.rows import ShownExample, read_rows
 from ibft.runs import RunFolder
-from ibft.score_table import SCORES_FILE, read_scores, read_table
+from ibft.score_table import SCORES_FILE, read_scores
 
 ROWS = [
     {
@@ -87,7 +88,7 @@ def test_the_stage_leaves_a_table_and_what_it_says(recipe: Recipe) -> None:
     folder = run_stage(recipe)
     assert {path.name for path in folder.iterdir()} == FILES
     columns = ["subset", "index", "id", "reason", "file", "tags", "num_tokens", *recipe.scan.score_names]
-    rows = read_table(folder / SCORES_FILE, columns, None).to_pylist()
+    rows = pyarrow.parquet.read_table(folder / SCORES_FILE, columns=columns).to_pylist()
     train = [row for row in rows if row["subset"] == "train"]
     assert rows == [*train, *(row for row in rows if row["subset"] == "control")]
     assert [(row["index"], row["id"]) for row in train] == [(n, row["id"]) for n, row in enumerate(DATA)]
@@ -271,7 +272,8 @@ def test_edited_data_is_noticed(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_a_draw_scores_and_shows_the_drawn_alone(recipe: Recipe) -> None:
     folder = run_stage(changed(recipe, "scan", max_examples=6, max_shown=50))
-    rows = read_table(folder / SCORES_FILE, ["subset", "index", "id", "reason"], "train").to_pylist()
+    table = pyarrow.parquet.read_table(folder / SCORES_FILE, columns=["subset", "index", "id", "reason"])
+    rows = [row for row in table.to_pylist() if row["subset"] == "train"]
     assert len(rows) == 6
     assert all(row["reason"] is None and DATA[row["index"]]["id"] == row["id"] for row in rows)
     assert len(list(read_rows(folder / "most_memorized.jsonl", ShownExample))) == 6

@@ -69,7 +69,7 @@ class Columns:
     duplicate_of: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
-        columns = {**vars(self), **self.scores}
+        columns = {**vars(self), **(self.scores if isinstance(self.scores, dict) else {})}
         for name, column in columns.items():
             if name != "scores" and column is not None and len(column) != len(self.ids):
                 raise ValueError(f"column {name} has {len(column)} values for {len(self.ids)} examples")

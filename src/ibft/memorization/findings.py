@@ -169,12 +169,18 @@ def _has_duplicate(columns: Columns) -> NDArray[np.bool_] | None:
 def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:
     import numpy as np
 
-    finite = {name: values[np.isfinite(values)] for name, values in columns.scores.items()}
+    medians, num_scored = {}, 0
+    for name, values in columns.scores.items():
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            medians[name] = float(np.median(finite))
+        if name == score:
+            num_scored = len(finite)
     free = columns.num_free_tokens
     return SubsetSummary(
         num_examples=len(columns) + sum(skipped.values()),
-        num_scored=len(finite[score]),
+        num_scored=num_scored,
         num_tokens=int(columns.num_tokens.sum()),
         num_free_tokens=0 if free is None else int(free.sum()),
-        medians={name: float(np.median(values)) for name, values in finite.items() if len(values)},
+        medians=medians,
     )

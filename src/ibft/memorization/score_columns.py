@@ -1,68 +1,97 @@
-"""A scan's table as columns for the findings."""
+"""A scan's table as columns for the findings: read in small batches, and each score when it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ibft.memorization.comparison import Columns
 from ibft.rows import Subset
-from ibft.score_table import COUNTS, read_table
+from ibft.score_table import COUNTS, read_batches
 
 if TYPE_CHECKING:
-    import pyarrow
+    from numpy.typing import NDArray
 
 __all__ = ["read_columns", "read_places", "read_reasons"]
 
 
 def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Columns:
     """The scored examples of one subset."""
-    import numpy as np
-
-    wanted = ["subset", "id", *COUNTS, "suffix_log_prob", "file", "tags", "fingerprint"]
-    table = _scored(path, wanted, subset, score_names)
-
-    def numbers(name: str) -> Any:
-        return table[name].to_numpy().astype(np.float64 if name not in COUNTS else np.int64)
-
-    ids = table["id"].to_pylist()
+    numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in (*COUNTS, "suffix_log_prob", "fingerprint")}
+    ids: list[str] = []
+    files: list[str | None] = []
+    tags: list[tuple[str, ...]] = []
+    known_tags: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for batch in _scored(path, ["id", *COUNTS, "suffix_log_prob", "file", "tags", "fingerprint"], subset):
+        for name in COUNTS:
+            numbers[name].append(np.asarray(batch[name], dtype=np.int64))
+        numbers["suffix_log_prob"].append(np.asarray(batch["suffix_log_prob"], dtype=np.float64))
+        numbers["fingerprint"].append(np.array([int(digits, 16) for digits in batch["fingerprint"]], dtype=np.uint64))
+        ids += batch["id"]
+        files += [None if file is None else sys.intern(file) for file in batch["file"]]
+        tags += [known_tags.setdefault(own, own) for own in map(tuple, batch["tags"])]
+    columns = {name: np.concatenate(parts) if parts else np.empty(0) for name, parts in numbers.items()}
     return Columns(
         ids=ids,
-        scores={name: numbers(name) for name in score_names},
-        suffix_log_prob=numbers("suffix_log_prob"),
-        files=table["file"].to_pylist(),
-        tags=table["tags"].to_pylist(),
-        duplicate_of=_duplicates(ids, table["fingerprint"]),
-        **{name: numbers(name) for name in COUNTS},
+        scores=_Scores(path, subset, score_names),
+        suffix_log_prob=columns["suffix_log_prob"],
+        files=files,
+        tags=tags,
+        duplicate_of=_duplicates(ids, columns["fingerprint"]),
+        **{name: columns[name].astype(np.int64) for name in COUNTS},
     )
+
+
+class _Scores(Mapping[str, "NDArray[np.float64]"]):
+    """Each score's column, read anew whenever it is asked for: of many scores, one is in memory."""
+
+    def __init__(self, path: Path, subset: Subset, names: Sequence[str]) -> None:
+        self._path, self._subset, self._names = path, subset, tuple(names)
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        if name not in self._names:
+            raise KeyError(name)
+        parts = [np.asarray(batch[name], dtype=np.float64) for batch in _scored(self._path, [], self._subset, [name])]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def read_places(path: Path, subset: Subset) -> list[int]:
     """The places in the data of the rows that `read_columns` gives, in their order."""
-    places: list[int] = _scored(path, ["subset", "index", "num_tokens"], subset)["index"].to_pylist()
-    return places
+    return [place for batch in _scored(path, ["index"], subset) for place in batch["index"]]
 
 
-def _scored(path: Path, columns: Sequence[str], subset: Subset, score_names: Sequence[str] = ()) -> pyarrow.Table:
-    """`num_tokens` must be among the columns."""
-    table = read_table(path, columns, subset, score_names)
-    import pyarrow.compute
+def _scored(
+    path: Path, columns: Sequence[str], subset: Subset, scores: Sequence[str] = ()
+) -> Iterator[dict[str, list[Any]]]:
+    """The rows with scores; what is missing is None."""
+    wanted = list(dict.fromkeys(["num_tokens", *columns]))
+    for batch in read_batches(path, wanted, subset, scores):
+        kept = [row for row, count in enumerate(batch["num_tokens"]) if count > 0]
+        yield {name: [values[row] for row in kept] for name, values in batch.items()}
 
-    return table.filter(pyarrow.compute.greater(table["num_tokens"], 0))
 
-
-def _duplicates(ids: Sequence[str], fingerprints: pyarrow.ChunkedArray) -> list[str | None]:
+def _duplicates(ids: Sequence[str], fingerprints: NDArray[Any]) -> list[str | None]:
     """For each example the id of the first with the same fingerprint, if that is another."""
-    import numpy as np
-
-    codes = fingerprints.combine_chunks().dictionary_encode().indices.to_numpy()
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(fingerprints, return_index=True, return_inverse=True)
     places = first[inverse]
     return [None if place == row else ids[place] for row, place in enumerate(places.tolist())]
 
 
 def read_reasons(path: Path, subset: Subset) -> dict[str, int]:
     """How many examples of a subset have no scores, by reason."""
-    counts = read_table(path, ["subset", "reason"], subset)["reason"].drop_null().value_counts().to_pylist()
-    return {entry["values"]: entry["counts"] for entry in counts}
+    reasons = (reason for batch in read_batches(path, ["reason"], subset) for reason in batch["reason"])
+    return dict(Counter(reason for reason in reasons if reason is not None))
