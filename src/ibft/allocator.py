@@ -35,26 +35,30 @@ def returning_freed_memory(is_wanted: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def keeping_freed_memory(is_wanted: bool = True) -> Iterator[None]:
-    """No freed block goes back to the system: no page faults, where blocks of the same few sizes come and go.
+    """No freed block goes back to the system before the end: no page faults, where blocks of a few sizes come and go.
 
     By itself glibc returns blocks of more than 32 MiB, such as a chunk of logits, and the system clears each page of
     the next one anew: an exponential over 50 MiB then takes 64 ms in place of 23 (256 x 49,152, two threads).
     """
-    with _set({_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0} if is_wanted else {}):
-        yield
+    try:
+        with _set({_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0} if is_wanted else {}):
+            yield
+    finally:
+        if is_wanted:
+            _call("malloc_trim", 0)
 
 
 @contextlib.contextmanager
 def _set(options: dict[int, int]) -> Iterator[None]:
     try:
         for option, value in options.items():
-            _mallopt(option, value)
+            _call("mallopt", option, value)
         yield
     finally:
         for option in options:
-            _mallopt(option, _USUAL[option])
+            _call("mallopt", option, _USUAL[option])
 
 
-def _mallopt(option: int, value: int) -> None:
+def _call(name: str, *arguments: int) -> None:
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(option, value)
+        getattr(ctypes.CDLL(None), name)(*arguments)
