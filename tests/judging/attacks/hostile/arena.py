@@ -23,8 +23,12 @@ _ROOMY = Limits(cpu_s=5, wall_s=10, memory_mib=512)
 PRELUDE = "def effect(what): raise RuntimeError('EFFECT ' + str(what))\n"
 # What a sample can see of the state in which it is run: the same before and after every attack.
 _HONEST = """
-import builtins, json, math, os, random, resource, signal, sys, threading
+import builtins, json, math, os, random, resource, signal, sys, threading, time
 def state():
+    # The limits are set from outside, a moment after the start; the one on files comes last.
+    deadline = time.monotonic() + 2
+    while resource.getrlimit(resource.RLIMIT_FSIZE)[1] < 0 and time.monotonic() < deadline:
+        time.sleep(0.001)
     names = (os.listdir('.'), os.path.realpath('.').split('/')[-1], sorted(set(os.environ) - {'LC_CTYPE'}))
     numbers = (random.random(), os.umask(0o77), threading.active_count(), len('abc'), math.sqrt(4), json.dumps([1]))
     limits = [resource.getrlimit(kind) for kind in (resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_FSIZE)]
