@@ -39,7 +39,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from ibft.allocator import keeping_freed_memory
 from ibft.data.training import Example, stream_examples
 from ibft.memorization import token_stats
-from ibft.memorization.examples import tokenize_example
+from ibft.memorization.examples import ScanExample, tokenize_example
 from ibft.memorization.scorer import Scorer
 from ibft.models import load_model, load_tokenizer, resolve_dtype
 from ibft.projection import Projection
@@ -180,16 +180,20 @@ def plain_nll(
     model: Any, tokenizer: Any, recipe: Recipe, items: Sequence[tuple[int, Example]]
 ) -> dict[int, dict[str, float]]:
     """The scan's batches, and of each scored position the log-probability of its token alone."""
-    sequences = [(index, *_tokens(tokenizer, example)) for index, example in items]
-    sequences.sort(key=lambda one: -len(one[1]))
+    examples = {}
+    for index, example in items:
+        ids, start = _tokens(tokenizer, example)
+        examples[index] = ScanExample(ids, start, start, forced=None, num_zlib_bytes=1)
+    indices = {id(example): index for index, example in examples.items()}
     projection, found = Projection.of(model), {}
-    for batch in _batches(sequences, recipe.scan.batch_tokens):
-        shape = (len(batch), len(batch[0][1]))
+    for batch in token_stats.batches_by_tokens(list(examples.values()), recipe.scan.batch_tokens):
+        shape = (len(batch), len(batch[0].input_ids))
         ids_BT, mask_BT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         scored_BT = torch.zeros(shape, dtype=torch.bool)
-        for row, (_, ids, start) in enumerate(batch):
-            ids_BT[row, : len(ids)], mask_BT[row, : len(ids)] = torch.tensor(ids), 1
-            scored_BT[row, start : len(ids)] = True
+        for row, example in enumerate(batch):
+            length = len(example.input_ids)
+            ids_BT[row, :length], mask_BT[row, :length] = torch.tensor(example.input_ids), 1
+            scored_BT[row, example.start : length] = True
         ids_BT, mask_BT, scored_BT = (tensor.to(model.device) for tensor in (ids_BT, mask_BT, scored_BT))
         with torch.inference_mode():
             hidden = model.base_model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
@@ -200,9 +204,10 @@ def plain_nll(
                     hidden_NH.split(token_stats.CHUNK), targets_N.split(token_stats.CHUNK), strict=True
                 )
             ]
-        values = torch.cat(losses).cpu().split([len(ids) - start for _, ids, start in batch])
+        values = torch.cat(losses).cpu().split([len(example.input_ids) - example.start for example in batch])
         found |= {
-            index: {"mean_nll": float(of_one.mean())} for (index, _, _), of_one in zip(batch, values, strict=True)
+            indices[id(example)]: {"mean_nll": float(of_one.mean())}
+            for example, of_one in zip(batch, values, strict=True)
         }
     return found
 
@@ -213,16 +218,6 @@ def _tokens(tokenizer: Any, example: Example) -> tuple[list[int], int]:
     encoded = tokenizer(prompt + example.pair.completion, add_special_tokens=False, return_offsets_mapping=True)
     start = next(place for place, (begin, _) in enumerate(encoded["offset_mapping"]) if begin >= len(prompt))
     return encoded["input_ids"], start
-
-
-def _batches(sequences: list[tuple[int, list[int], int]], limit: int) -> list[list[tuple[int, list[int], int]]]:
-    batches: list[list[tuple[int, list[int], int]]] = []
-    for one in sequences:
-        if batches and len(batches[-1][0][1]) * (len(batches[-1]) + 1) <= limit:
-            batches[-1].append(one)
-        else:
-            batches.append([one])
-    return batches
 
 
 def _items(recipe: Recipe, tokenizer: Any, count: int) -> list[tuple[int, Example]]:

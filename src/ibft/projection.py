@@ -65,8 +65,7 @@ class Projection:
 
     def logits(self, hidden_nH: Tensor) -> Tensor:
         """Logits (n, V) of a few positions, float32 (float64 of a float64 head), computed in the head's dtype."""
-        dtype = next((p.dtype for p in self.lm_head.parameters() if p.is_floating_point()), hidden_nH.dtype)
-        return _capped(self.lm_head(hidden_nH.to(dtype)), self)
+        return _capped(self.lm_head(hidden_nH.to(_float_dtype(self.lm_head, hidden_nH))), self)
 
 
 class TokenLosses(NamedTuple):
@@ -145,6 +144,11 @@ def _scale(config: Any) -> float:
     if divisor is None:
         return 1.0
     return float(divisor) if config.model_type == "hyperclovax" else 1 / float(divisor)
+
+
+def _float_dtype(lm_head: nn.Module, hidden_NH: Tensor) -> torch.dtype:
+    """What the head computes in; the hidden states' own where none of its parameters is of a float dtype."""
+    return next((p.dtype for p in lm_head.parameters() if p.is_floating_point()), hidden_NH.dtype)
 
 
 def _linear_parameters(lm_head: nn.Module) -> tuple[Tensor | None, Tensor | None]:
@@ -317,7 +321,7 @@ def _checkpointed_losses(
     ) -> tuple[Tensor, ...]:
         def logits(hidden_nH: Tensor) -> Tensor:
             if weight_VH is None:
-                return _capped(projection.lm_head(hidden_nH), projection)
+                return projection.logits(hidden_nH)
             return _capped(F.linear(hidden_nH, weight_VH, bias_V), projection)
 
         logits_nV = logits(hidden_nH)
@@ -326,7 +330,7 @@ def _checkpointed_losses(
             gauges = _predict(logits_nV.clone(), targets_n)[1]
         return loss(logits_nV, targets_n, base_logits_nV), *gauges
 
-    dtype = next((p.dtype for p in projection.lm_head.parameters() if p.is_floating_point()), hidden_NH.dtype)
+    dtype = _float_dtype(projection.lm_head, hidden_NH)
     # Keeps an empty batch connected, so that its backward gives zeros.
     nothing = hidden_NH[:0].float().sum(dim=-1)
     chunks: list[tuple[Tensor, ...]] = [(nothing, nothing.detach(), nothing.detach(), nothing.detach().bool())]

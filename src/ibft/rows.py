@@ -33,6 +33,7 @@ __all__ = [
     "TrainingLog",
     "error_reason",
     "open_for_reading",
+    "pretty_json",
     "raw_row",
     "read_rows",
     "write_atomically",
@@ -228,6 +229,11 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row
 def error_reason(error: Exception) -> str:
     """Why a file cannot be read or written, in the system's words where it has any."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def pretty_json(value: object) -> bytes:
+    """A value of our types as indented JSON with a line break at its end: for files that people read."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:

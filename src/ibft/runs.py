@@ -34,7 +34,7 @@ import msgspec
 
 from ibft.errors import UserError
 from ibft.recipe import Recipe, dump_recipe
-from ibft.rows import write_atomically
+from ibft.rows import pretty_json, write_atomically
 
 __all__ = [
     "RunFolder",
@@ -108,7 +108,7 @@ class RunFolder:
                     f"{self.path}: another ibft command is at work in this run folder. Wait for it to end."
                 ) from None
             write_atomically(self.path / "recipe.yaml", dump_recipe(self.recipe))
-            write_atomically(self.path / "provenance.json", _pretty_json(provenance(self.recipe.seed)))
+            write_atomically(self.path / "provenance.json", pretty_json(provenance(self.recipe.seed)))
             yield self
 
     def stage(self, name: str, inputs: Mapping[str, Any]) -> Stage:
@@ -216,11 +216,7 @@ def read_record(folder: Path) -> StageRecord | None:
 
 
 def _write_record(folder: Path, record: StageRecord) -> None:
-    write_atomically(folder / "stage.json", _pretty_json(record))
-
-
-def _pretty_json(value: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    write_atomically(folder / "stage.json", pretty_json(record))
 
 
 def _identity(inputs: Mapping[str, Any]) -> str:

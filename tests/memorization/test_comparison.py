@@ -34,8 +34,12 @@ def test_an_auroc_for_every_score_of_both_subsets_in_their_order() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(0, 1, 40), rng.normal(1, 1, 40)
     missing = np.full(40, np.nan)
-    train = Columns(range(40), np.full(40, 9), {"b": values[0], "a": -values[0], "none": missing, "own": values[0]})
-    control = Columns(range(40), np.full(40, 9), {"a": -values[1], "b": values[1], "none": values[1]})
+    train = Columns(
+        [str(i) for i in range(40)],
+        np.full(40, 9),
+        {"b": values[0], "a": -values[0], "none": missing, "own": values[0]},
+    )
+    control = Columns([str(i) for i in range(40)], np.full(40, 9), {"a": -values[1], "b": values[1], "none": values[1]})
     found = compared(train, control)
     assert [one.name for one in found.scores] == ["b", "a"]
     b, a = (one.auroc for one in found.scores)
@@ -52,8 +56,10 @@ def test_missing_values_are_left_out_of_their_score_alone() -> None:
     rng = np.random.default_rng(1)
     full = rng.normal(size=50)
     holes = np.where(np.arange(50) % 5 == 0, np.nan, full)
-    train = Columns(range(50), np.full(50, 9), {"full": full, "holes": holes})
-    control = Columns(range(50), np.full(50, 9), {"full": full + 1, "holes": np.where(holes > 0, np.inf, holes + 1)})
+    train = Columns([str(i) for i in range(50)], np.full(50, 9), {"full": full, "holes": holes})
+    control = Columns(
+        [str(i) for i in range(50)], np.full(50, 9), {"full": full + 1, "holes": np.where(holes > 0, np.inf, holes + 1)}
+    )
     by_name = {one.name: one for one in compared(train, control).scores}
     assert (by_name["full"].num_train, by_name["full"].num_control) == (50, 50)
     assert by_name["holes"].num_train == 40

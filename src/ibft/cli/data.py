@@ -197,9 +197,9 @@ def check(canaries: Path, scores: tuple[Path, ...], by: str, seed: int, as_json:
 
     found = check_canaries(canaries, scores, by, seed)
     if as_json:
-        import msgspec
+        from ibft.rows import pretty_json
 
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        click.echo(pretty_json(found), nl=False)
         return
     table = Table(box=None, pad_edge=False)
     for title in ("planted", "canaries", "AUROC", "95% interval", "mean exposure", "below all held-out"):

@@ -117,9 +117,9 @@ def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
 
     found = diff_results(a, b, _counts(k))
     if as_json:
-        import msgspec
+        from ibft.rows import pretty_json
 
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        click.echo(pretty_json(found), nl=False)
     else:
         print_diff(found)
 

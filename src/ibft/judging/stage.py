@@ -30,7 +30,7 @@ from ibft.judging.settings import JudgeSettings, resolve_settings, tool_versions
 from ibft.metrics.pass_at_k import Count
 from ibft.metrics.summary import Metrics, curves, summarize
 from ibft.recipe import JudgeConfig, Recipe
-from ibft.rows import Problem, Result, read_rows, write_atomically
+from ibft.rows import Problem, Result, pretty_json, read_rows, write_atomically
 from ibft.runs import RunFolder, Stage, StageRecord, file_digest, read_record
 
 __all__ = ["MetricSettings", "check_problems", "judge", "judge_file"]
@@ -198,8 +198,7 @@ def _claim(folder: Path, inputs: dict[str, Any], seed: int) -> None:
         except OSError as error:
             raise UserError(f"{folder}: cannot be created ({error.strerror}). Choose another --out folder.") from None
         record = StageRecord(stage="judge", identity=stage.identity, inputs=stage.inputs)
-        content = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-        write_atomically(folder / "stage.json", content)
+        write_atomically(folder / "stage.json", pretty_json(record))
     if record.identity != stage.identity:
         differing = [name for name in inputs if record.inputs.get(name) != stage.inputs[name]]
         raise UserError(

@@ -133,22 +133,25 @@ def group_codes(train: Columns, control: Columns) -> tuple[NDArray[np.int64], ND
     """
     import numpy as np
 
-    originals: dict[str, int] = {}
-
     counter = count()
     by_file: defaultdict[str, int] = defaultdict(counter.__next__)
+    by_id: defaultdict[str, int] = defaultdict(counter.__next__)
 
-    def codes(columns: Columns) -> NDArray[np.int64]:
-        by_id: defaultdict[str, int] = defaultdict(counter.__next__)
-        by_id.update({f"{identity}{RENAMED_SUFFIX}": code for identity, code in originals.items()})
+    def codes(columns: Columns, originals: Mapping[str, int]) -> NDArray[np.int64]:
+        def code(identity: str, file: str | None, of: str | None) -> int:
+            if file is not None:
+                return by_file[file]
+            first = of or identity
+            original = originals.get(first.removesuffix(RENAMED_SUFFIX)) if first.endswith(RENAMED_SUFFIX) else None
+            return by_id[first] if original is None else original
+
         nothing: list[None] = [None] * len(columns)
         rows = zip(columns.ids, columns.files or nothing, columns.duplicate_of or nothing, strict=True)
-        every = (by_file[file] if file is not None else by_id[of or identity] for identity, file, of in rows)
-        found = np.fromiter(every, np.int64, len(columns))
-        originals.update(by_id)
-        return found
+        return np.fromiter((code(*row) for row in rows), np.int64, len(columns))
 
-    return codes(train), codes(control)
+    of_train = codes(train, {})
+    originals, by_id = dict(by_id), defaultdict(counter.__next__)  # equal ids in two files are no copies
+    return of_train, codes(control, originals)
 
 
 def compare(

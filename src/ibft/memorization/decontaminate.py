@@ -19,7 +19,7 @@ from ibft.data.problems import load_problems
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.memorization.leakage import OVERLAP, SIMILARITY, Leak, LeakKind, ProblemIndex
-from ibft.rows import Problem, raw_row, write_atomically, write_rows
+from ibft.rows import Problem, pretty_json, raw_row, write_atomically, write_rows
 
 __all__ = ["BenchmarkLeakage", "LeakageSummary", "find_leakage"]
 
@@ -100,7 +100,7 @@ def find_leakage(
         similarity=similarity,
         benchmarks=_write_clean_problems(problems, index, leaks, out),
     )
-    write_atomically(out / "leakage.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
+    write_atomically(out / "leakage.json", pretty_json(summary))
     return summary
 
 

@@ -20,7 +20,7 @@ from ibft import progress
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.memorization.code import code_of, jaccard, prompt_text, shingles, whole
-from ibft.rows import Pair, write_atomically, write_rows
+from ibft.rows import Pair, pretty_json, write_atomically, write_rows
 
 __all__ = ["Duplicate", "DuplicateFinder", "DuplicateSummary", "find_duplicates"]
 
@@ -147,5 +147,5 @@ def find_duplicates(source: str, split: str, similarity: float, out: Path | None
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_rows(out / "duplicates.jsonl", found)
-        write_atomically(out / "duplicates.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
+        write_atomically(out / "duplicates.json", pretty_json(summary))
     return summary

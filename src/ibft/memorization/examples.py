@@ -40,6 +40,11 @@ class ScanExample(NamedTuple):
     forced: list[bool] | None
     num_zlib_bytes: int
 
+    @property
+    def response(self) -> slice:
+        """Which of the scored tokens are the response's."""
+        return slice(self.prompt_length - self.start, None)
+
 
 class Source:
     """One subset's examples, drawn and numbered: each pass over them gives the same ones, and holds one at a time.

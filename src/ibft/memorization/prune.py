@@ -20,7 +20,7 @@ from ibft.memorization.selection import (
     drop_lowest,
     drop_random,
 )
-from ibft.rows import raw_row, write_atomically, write_rows
+from ibft.rows import pretty_json, raw_row, write_atomically, write_rows
 from ibft.score_table import read_scores, score_name
 
 __all__ = ["Control", "Lengths", "PruneRecord", "prune"]
@@ -115,7 +115,7 @@ def prune(
         notes=_notes(control, count, len(dropped), len(ids) - len(scored)),
         dropped=dropped,
     )
-    write_atomically(out.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record), indent=2))
+    write_atomically(out.with_suffix(".json"), pretty_json(record))
     return record
 
 

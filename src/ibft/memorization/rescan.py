@@ -6,7 +6,6 @@ rescan/<arm>/scores.parquet, summary.json, densities.json
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +13,16 @@ import msgspec
 import numpy as np
 
 from ibft.data.training import Example
-from ibft.memorization.blocks import merged_blocks
 from ibft.memorization.densities import write_densities
 from ibft.memorization.examples import Source
 from ibft.memorization.findings import ScanSummary
-from ibft.memorization.stage import scan_inputs, score_sources
+from ibft.memorization.stage import make_table, scan_inputs
 from ibft.models import load_arm, load_tokenizer
 from ibft.processes import decide, join
 from ibft.recipe import Recipe
-from ibft.rows import write_atomically
+from ibft.rows import pretty_json, write_atomically
 from ibft.runs import RunFolder, Stage, is_main_process
-from ibft.score_table import SCORES_FILE, read_scores, write_scores
+from ibft.score_table import read_scores
 
 __all__ = ["RescanSummary", "rescan"]
 
@@ -89,14 +87,10 @@ def _make(recipe: Recipe, run: RunFolder, arm: str, folder: Path) -> None:
     count = min(recipe.scan.max_trained_examples, len(before))
     tokenizer = load_tokenizer(recipe.model)
     chosen = _Chosen(Source(recipe, "train", tokenizer), set(random.Random(recipe.seed).sample(sorted(before), count)))
-    path = folder / SCORES_FILE
-    if not decide(path.exists):
-        scorer = Scorer(recipe, load_arm(recipe, run, arm), tokenizer)
-        score_sources(scorer, [chosen], folder / "blocks", f"Scanning after {arm}")
-        blocks = merged_blocks(folder / "blocks", {"train": count})
-        decide(lambda: write_scores(path, blocks, recipe.scan.score_names, recipe.scan.score))
+    make_table(
+        recipe, [chosen], folder, lambda: Scorer(recipe, load_arm(recipe, run, arm), tokenizer), f"Scanning after {arm}"
+    )
     if is_main_process():
-        shutil.rmtree(folder / "blocks", ignore_errors=True)
         _conclude(recipe, run, arm, folder, before)
 
 
@@ -114,4 +108,4 @@ def _conclude(recipe: Recipe, run: RunFolder, arm: str, folder: Path, before: di
         share_below_threshold=None if threshold is None else float((after < threshold).mean()),
     )
     write_densities(folder, recipe.scan.score, {f"training data after {arm}": after}, recipe.seed)
-    write_atomically(folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
+    write_atomically(folder / "summary.json", pretty_json(summary))

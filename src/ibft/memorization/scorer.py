@@ -11,7 +11,7 @@ import numpy as np
 
 from ibft.data.training import Example
 from ibft.memorization.examples import ScanExample, fingerprint, origin, tokenize_example
-from ibft.memorization.scores import example_scores, greedy_match
+from ibft.memorization.scores import Match, example_scores, greedy_match
 from ibft.memorization.token_stats import TokenStats, batch_stats, batches_by_tokens
 from ibft.models import load_model, load_tokenizer
 from ibft.recipe import Recipe
@@ -81,11 +81,9 @@ class Scorer:
         tokenized, _ = tokenize_example(example.pair, self._tokenizer, self._recipe)
         assert tokenized is not None, "only scored examples are shown"
         (stats,) = batch_stats(self._model, [tokenized], self._tokenizer.pad_token_id)
-        response = slice(tokenized.prompt_length - tokenized.start, None)
-        log_probs, is_top1 = stats.log_prob[response], stats.is_top1[response]
-        forced = tokenized.forced[response] if tokenized.forced else [False] * len(log_probs)
-        scan = self._recipe.scan
-        match = greedy_match(log_probs, is_top1, scan.prefix_tokens, scan.suffix_tokens)
+        log_probs = stats.log_prob[tokenized.response]
+        forced = tokenized.forced[tokenized.response] if tokenized.forced else [False] * len(log_probs)
+        match = self._match(tokenized, stats)
         return ShownExample(
             id=example.pair.id,
             subset=subset,
@@ -120,8 +118,7 @@ class Scorer:
                 None if nll is None else nll.free,
             )
             scores |= {f"{name}_free": value for name, value in free.items()}
-        response = slice(tokenized.prompt_length - tokenized.start, None)
-        match = greedy_match(stats.log_prob[response], stats.is_top1[response], scan.prefix_tokens, scan.suffix_tokens)
+        match = self._match(tokenized, stats)
         file, tags = origin(example)
         return Score(
             id=example.pair.id,
@@ -135,6 +132,10 @@ class Scorer:
             fingerprint=fingerprint(example.pair),
             **(match._asdict() if match else {}),
         )
+
+    def _match(self, tokenized: ScanExample, stats: TokenStats) -> Match | None:
+        scan, response = self._recipe.scan, tokenized.response
+        return greedy_match(stats.log_prob[response], stats.is_top1[response], scan.prefix_tokens, scan.suffix_tokens)
 
     def _reference_nlls(self, pairs: Sequence[Pair]) -> list[_Nll | None]:
         return [None] * len(pairs) if self._reference is None else self._reference._nlls(pairs)

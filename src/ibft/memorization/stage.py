@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import heapq
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,7 +32,7 @@ from ibft.memorization.score_columns import read_columns, read_places, read_reas
 from ibft.models import load_model, load_tokenizer, resolve_model_path
 from ibft.processes import decide, join
 from ibft.recipe import RENAMED_CONTROL, Recipe
-from ibft.rows import Subset, write_atomically, write_rows
+from ibft.rows import Subset, pretty_json, write_atomically, write_rows
 from ibft.runs import RunFolder, Stage, is_main_process, num_processes, process_index
 from ibft.score_table import SCORES_FILE, read_scores, write_scores
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from ibft.memorization.scorer import Scorer
 
-__all__ = ["scan", "scan_inputs", "score_sources"]
+__all__ = ["make_table", "scan", "scan_inputs"]
 
 
 def scan(recipe: Recipe, run: RunFolder) -> None:
@@ -88,15 +88,8 @@ def _make(recipe: Recipe, folder: Path) -> None:
     tokenizer = load_tokenizer(recipe.model)
     subsets: tuple[Subset, ...] = ("train",) if recipe.data.control is None else ("train", "control")
     sources = [Source(recipe, subset, tokenizer) for subset in subsets]
-    path, names = folder / SCORES_FILE, recipe.scan.score_names
-    scorer: Scorer | None = None
-    if not decide(path.exists):
-        scorer = _load_scorer(recipe)
-        score_sources(scorer, sources, folder / "blocks")
-        counts = {source.subset: len(source) for source in sources}
-        decide(lambda: write_scores(path, merged_blocks(folder / "blocks", counts), names, recipe.scan.score))
+    scorer = make_table(recipe, sources, folder, lambda: _load_scorer(recipe))
     if is_main_process():
-        shutil.rmtree(folder / "blocks", ignore_errors=True)
         _show(recipe, scorer, sources[0], folder)
         del scorer
         gc.collect()  # the model goes before the columns come
@@ -120,8 +113,32 @@ class Items(Protocol):
     def __iter__(self) -> Iterator[tuple[int, Example]]: ...
 
 
-def score_sources(scorer: Scorer, sources: Sequence[Items], folder: Path, title: str = "Scanning") -> None:
-    """Score all examples of the sources into blocks, this process its share; returns when all processes have theirs."""
+def make_table(
+    recipe: Recipe,
+    sources: Sequence[Items],
+    folder: Path,
+    load: Callable[[], Scorer],
+    title: str = "Scanning",
+) -> Scorer | None:
+    """Write `folder`'s table of the sources' scores, all processes together; the scorer, None if the table was there.
+
+    Returns when the table is there, in every process.
+    """
+    path, blocks = folder / SCORES_FILE, folder / "blocks"
+    scorer = None
+    if not decide(path.exists):
+        scorer = load()
+        _score(scorer, sources, blocks, title)
+        decide(lambda: None)  # no block is put together before all are there
+        merged = merged_blocks(blocks, {source.subset: len(source) for source in sources})
+        decide(lambda: write_scores(path, merged, recipe.scan.score_names, recipe.scan.score))
+    if is_main_process():
+        shutil.rmtree(blocks, ignore_errors=True)
+    return scorer
+
+
+def _score(scorer: Scorer, sources: Sequence[Items], folder: Path, title: str) -> None:
+    """Score this process's share of the sources' examples into blocks."""
     folder.mkdir(parents=True, exist_ok=True)
     with progress.task(title, total=sum(map(len, sources))) as task, keeping_freed_memory():
         for source in sources:
@@ -134,7 +151,6 @@ def score_sources(scorer: Scorer, sources: Sequence[Items], folder: Path, title:
                 num_processes=num_processes(),
                 advance=lambda count, source=source: task.advance(count * num_processes(), note=source.subset),  # type: ignore[misc]
             )
-    decide(lambda: None)
 
 
 def _show(recipe: Recipe, scorer: Scorer | None, source: Source, folder: Path) -> None:
@@ -174,14 +190,11 @@ def _conclude(recipe: Recipe, sources: Mapping[Subset, Source], folder: Path) ->
     labels = {"train": "training data", "control": "control set"}
     series = {labels[subset]: one.scores[recipe.scan.score] for subset, one in columns.items()}
     write_densities(folder, recipe.scan.score, series, recipe.seed)
-    write_atomically(folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
+    write_atomically(folder / "summary.json", pretty_json(summary))
 
 
 def _texts(recipe: Recipe, source: Source, path: Path, rows: NDArray[np.int64]) -> list[str]:
     """The texts of these rows of the subset's columns, by a pass over the data."""
-    indices = read_places(path, source.subset)
-    return list(_texts_at(source, {indices[row] for row in rows.tolist()}, recipe.scan.region))
-
-
-def _texts_at(source: Source, wanted: set[int], region: str) -> Iterator[str]:
-    return (text_of(example.pair, region) for index, example in source if index in wanted)
+    places = read_places(path, source.subset)
+    wanted = {places[row] for row in rows.tolist()}
+    return [text_of(example.pair, recipe.scan.region) for place, example in source if place in wanted]

@@ -10,6 +10,7 @@ import msgspec
 
 from ibft.metrics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
 from ibft.metrics.uncertainty import bootstrap_means
+from ibft.rows import pretty_json
 
 __all__ = ["Curve", "Metric", "Metrics", "curves", "summarize"]
 
@@ -68,7 +69,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """The file's content, indented for people, each list of numbers on one line."""
-        indented = msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        indented = pretty_json(self)
         # A raw newline cannot occur inside a JSON string, so only lists match.
         return re.sub(rb"\[\n[\d\s.,e+-]*\]", lambda numbers: b" ".join(numbers[0].split()), indented)
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ibft import progress
 from ibft.charts import MARKER_GLYPHS
 from ibft.recipe import Recipe, dump_recipe
@@ -36,7 +34,7 @@ from ibft.report.page import Page, duration, render_template, write_page
 from ibft.report.scan import read_scan
 from ibft.report.scan_charts import density_chart
 from ibft.report.verdict import best_arm, points
-from ibft.rows import write_atomically
+from ibft.rows import pretty_json, write_atomically
 from ibft.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -56,9 +54,7 @@ def report(recipe: Recipe, run: RunFolder) -> Comparison:
     with progress.task("Reporting", total=None):
         comparison = compare(recipe, run)
         path = write_page(run, "report.html", render(comparison, recipe, run))
-        write_atomically(
-            path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
-        )
+        write_atomically(path.with_suffix(".json"), pretty_json(comparison))
         scan = read_scan(recipe, run)
         if scan is not None and scan.summary.verdict is not None:
             audit(recipe, run)

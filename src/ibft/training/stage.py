@@ -24,7 +24,7 @@ from ibft.objectives.adaptive import compression_weights
 from ibft.processes import decide, join
 from ibft.recipe import Recipe
 from ibft.recipe_objectives import NEEDS_BASE, IBObjective, Objective
-from ibft.rows import TrainingLog, read_rows, write_atomically
+from ibft.rows import TrainingLog, pretty_json, read_rows, write_atomically
 from ibft.runs import RunFolder, Stage, is_main_process, num_processes, provenance, read_record
 from ibft.score_table import read_scores
 from ibft.training.alarms import arm_alarms
@@ -126,7 +126,7 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
             final_loss=result.final_loss,
             alarms=arm_alarms(objective, list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
         )
-        write_atomically(folder / "summary.json", _pretty(summary))
+        write_atomically(folder / "summary.json", pretty_json(summary))
         _write_card(recipe, objective, summary, folder)
 
 
@@ -167,7 +167,3 @@ def _open(recipe: Recipe, run: RunFolder, objective: Objective) -> tuple[Stage, 
 
 def _is_adaptive(objective: Objective) -> bool:
     return isinstance(objective, IBObjective) and objective.adaptive
-
-
-def _pretty(summary: TrainingSummary) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
