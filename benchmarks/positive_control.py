@@ -45,7 +45,7 @@ def main() -> None:
     for epochs in arguments.epochs:
         name = f"epochs-{epochs}"
         found[name] = _audit(name, str(_train(name, epochs, data, arguments)), data, arguments)
-    print("| model | below the 5th percentile | AUROC | blind | repeated word for word | verdict |\n|---|---|---|---|---|---|")
+    print("| model | below the 5th percentile | AUROC | blind | word for word | verdict |\n|---|---|---|---|---|---|")
     for name, of_model in found.items():
         print(f"| {name} | {' | '.join(_cells(of_model))} |")
     if arguments.out:
@@ -57,7 +57,10 @@ def main() -> None:
 def _write_halves(arguments: argparse.Namespace) -> dict[str, Any]:
     """The `data` section of a scan's recipe, and its two files."""
     data = DataConfig(max_tokens=arguments.max_tokens)
-    recipe, tokenizer = Recipe(name="halves", model=ModelConfig(name=MODEL), data=data), load_tokenizer(ModelConfig(MODEL))
+    recipe, tokenizer = (
+        Recipe(name="halves", model=ModelConfig(name=MODEL), data=data),
+        load_tokenizer(ModelConfig(MODEL)),
+    )
     by_file = defaultdict[str | None, list[Example]](list)
     for example in stream_examples("functions:stdlib"):
         if tokenize_example(example.pair, tokenizer, recipe, with_mask=False)[1] is None:
@@ -98,7 +101,11 @@ def _audit(name: str, model: str, data: dict[str, Any], arguments: argparse.Name
     scan = {"prefix_tokens": 15, "suffix_tokens": 15}
     _ibft("scan", _write_recipe(f"audit-{name}", arguments, model={"name": model}, data=data, scan=scan))
     summary: dict[str, Any] = json.loads((arguments.folder / f"audit-{name}" / "scan" / "summary.json").read_text())
-    return {name: value for name, value in summary.items() if name in ("score", "comparison", "barrier", "extraction", "verdict")}
+    return {
+        name: value
+        for name, value in summary.items()
+        if name in ("score", "comparison", "barrier", "extraction", "verdict")
+    }
 
 
 def _write_recipe(name: str, arguments: argparse.Namespace, **sections: Any) -> Path:

@@ -1,33 +1,28 @@
+import itertools
+
 import numpy as np
 import pytest
 
-from ibft.memorization.comparison import Columns, compare, group_codes
+from ibft.memorization.comparison import Columns, compare
 from ibft.memorization.matching import match_by_length
 from ibft.metrics.uncertainty import auroc, delong_interval
 
+NUMBERS = itertools.count()
 
-def columns(values: np.ndarray, **others: object) -> Columns:
-    ids = [f"{i}" for i in range(len(values))]
-    return Columns(ids, np.full(len(values), 30), {"min_k_prob_20": values}, **others)
+
+def single(num: int) -> np.ndarray:
+    """Groups of one example each, which no other call gives."""
+    return np.fromiter(itertools.islice(NUMBERS, num), np.int64)
+
+
+def columns(values: np.ndarray, groups: np.ndarray | None = None) -> Columns:
+    num = len(values)
+    return Columns(np.full(num, 30), single(num) if groups is None else groups, {"min_k_prob_20": values})
 
 
 def compared(train: Columns, control: Columns, texts=None, seed: int = 0):
     matches = match_by_length(train.num_tokens, control.num_tokens)
-    return compare(train, control, matches, group_codes(train, control), texts, seed)
-
-
-def test_groups_are_files_then_copies_then_single_examples() -> None:
-    train = Columns(
-        ["a", "b", "c", "d", "e"],
-        np.ones(5, np.int64),
-        files=["x.py", None, None, "x.py", None],
-        duplicate_of=[None, None, "b", "b", None],
-    )
-    control = Columns(["a", "b"], np.ones(2, np.int64), files=["x.py", None])
-    own, other = group_codes(train, control)
-    assert own[0] == own[3] == other[0]
-    assert own[1] == own[2]
-    assert len({own[0], own[1], own[4], other[1]}) == 4
+    return compare(train, control, matches, texts, seed)
 
 
 def test_an_auroc_for_every_score_of_both_subsets_in_their_order() -> None:
@@ -35,11 +30,11 @@ def test_an_auroc_for_every_score_of_both_subsets_in_their_order() -> None:
     values = rng.normal(0, 1, 40), rng.normal(1, 1, 40)
     missing = np.full(40, np.nan)
     train = Columns(
-        [str(i) for i in range(40)],
         np.full(40, 9),
+        single(40),
         {"b": values[0], "a": -values[0], "none": missing, "own": values[0]},
     )
-    control = Columns([str(i) for i in range(40)], np.full(40, 9), {"a": -values[1], "b": values[1], "none": values[1]})
+    control = Columns(np.full(40, 9), single(40), {"a": -values[1], "b": values[1], "none": values[1]})
     found = compared(train, control)
     assert [one.name for one in found.scores] == ["b", "a"]
     b, a = (one.auroc for one in found.scores)
@@ -56,10 +51,8 @@ def test_missing_values_are_left_out_of_their_score_alone() -> None:
     rng = np.random.default_rng(1)
     full = rng.normal(size=50)
     holes = np.where(np.arange(50) % 5 == 0, np.nan, full)
-    train = Columns([str(i) for i in range(50)], np.full(50, 9), {"full": full, "holes": holes})
-    control = Columns(
-        [str(i) for i in range(50)], np.full(50, 9), {"full": full + 1, "holes": np.where(holes > 0, np.inf, holes + 1)}
-    )
+    train = Columns(np.full(50, 9), single(50), {"full": full, "holes": holes})
+    control = Columns(np.full(50, 9), single(50), {"full": full + 1, "holes": np.where(holes > 0, np.inf, holes + 1)})
     by_name = {one.name: one for one in compared(train, control).scores}
     assert (by_name["full"].num_train, by_name["full"].num_control) == (50, 50)
     assert by_name["holes"].num_train == 40
@@ -108,19 +101,18 @@ def test_texts_come_in_ascending_rows_and_go_to_the_classifier_as_pairs(monkeypa
     rng = np.random.default_rng(7)
     train, control = columns(rng.normal(size=30)), columns(rng.normal(size=40))
     matches = match_by_length(train.num_tokens, control.num_tokens)
-    groups = group_codes(train, control)
     asked = []
 
     def texts(subset, rows):
         asked.append(rows.tolist())
         return [f"{subset} {row}" for row in rows]
 
-    compare(train, control, matches, groups, texts)
+    compare(train, control, matches, texts)
     assert all(rows == sorted(rows) for rows in asked)
     assert matches.control.tolist() != sorted(matches.control)
     assert seen["train"] == [f"train {row}" for row in matches.train]
     assert seen["control"] == [f"control {row}" for row in matches.control]
-    assert seen["groups"][1].tolist() == groups[1][matches.control].tolist()
+    assert seen["groups"][1].tolist() == control.groups[matches.control].tolist()
 
 
 def test_a_score_beats_the_blind_classifier_only_clearly() -> None:
@@ -141,7 +133,7 @@ def test_a_score_beats_the_blind_classifier_only_clearly() -> None:
 
 def test_too_few_texts_give_no_blind_classifier() -> None:
     pytest.importorskip("sklearn")
-    train = columns(np.arange(12.0), files=["a.py"] * 12)
+    train = columns(np.arange(12.0), np.full(12, -1))
     control = columns(np.arange(12.0) + 3)
     found = compared(train, control, lambda subset, rows: ["x y z"] * len(rows))
     assert found.blind is None
@@ -170,6 +162,6 @@ def test_at_most_5000_pairs_are_read_for_the_blind_classifier(monkeypatch: pytes
 
 def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="column tags has 1 values for 2 examples"):
-        Columns(["a", "b"], np.ones(2, np.int64), tags=[()])
+        Columns(np.ones(2, np.int64), single(2), tags=[()])
     with pytest.raises(ValueError, match="column mean_nll has 3"):
-        Columns(["a", "b"], np.ones(2, np.int64), {"mean_nll": np.ones(3)})
+        Columns(np.ones(2, np.int64), single(2), {"mean_nll": np.ones(3)})

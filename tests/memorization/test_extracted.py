@@ -6,11 +6,13 @@ from ibft.memorization.extracted import count_extracted
 from ibft.metrics.uncertainty import wilson_interval
 
 
-def columns(matched: list[int], suffix: list[int], log_probs: list[float] | None = None) -> Columns:
+def columns(
+    matched: list[int], suffix: list[int], log_probs: list[float] | None = None, *, per_group: int = 1
+) -> Columns:
     num = len(matched)
     return Columns(
-        range(num),
         np.full(num, 100),
+        np.arange(num) // per_group,
         num_prefix_tokens=np.where(np.array(suffix) > 0, 50, 0),
         num_suffix_tokens=np.array(suffix),
         num_matched_tokens=np.array(matched),
@@ -19,7 +21,7 @@ def columns(matched: list[int], suffix: list[int], log_probs: list[float] | None
 
 
 def test_extracted_are_those_whose_whole_suffix_is_matched() -> None:
-    found = count_extracted(columns([50, 49, 0, 50, 10, 0], [50, 50, 50, 50, 50, 0]), np.arange(6))
+    found = count_extracted(columns([50, 49, 0, 50, 10, 0], [50, 50, 50, 50, 50, 0]))
     assert (found.num_examples, found.num_extracted, found.num_too_short) == (5, 2, 1)
     assert found.share == 0.4
     assert found.ci95 == pytest.approx(wilson_interval(2, 5))
@@ -30,26 +32,26 @@ def test_extracted_are_those_whose_whole_suffix_is_matched() -> None:
 
 def test_samples_needed_follow_from_the_suffixes_probabilities() -> None:
     log_probs = [0.0, np.log(0.1), np.log(1e-9), np.nan]
-    found = count_extracted(columns([50, 0, 0, 0], [50] * 4, log_probs), np.arange(4))
+    found = count_extracted(columns([50, 0, 0, 0], [50] * 4, log_probs))
     expected = [(n, (1 + (1 - 0.9**n) + n * 1e-9) / 3) for n in (1, 10, 100, 1000)]
     assert [n for n, _ in found.within] == [1, 10, 100, 1000]
     assert [share for _, share in found.within] == pytest.approx([share for _, share in expected], rel=1e-6)
-    tiny = count_extracted(columns([0], [50], [np.log(1e-30)]), np.arange(1))
+    tiny = count_extracted(columns([0], [50], [np.log(1e-30)]))
     assert tiny.within[3][1] == pytest.approx(1e-27)
-    impossible = count_extracted(columns([0], [50], [-np.inf]), np.arange(1))
+    impossible = count_extracted(columns([0], [50], [-np.inf]))
     assert impossible.within[3] == (1000, 0.0)
 
 
 def test_files_that_are_extracted_as_a_whole_widen_the_interval() -> None:
     matched = [50] * 20 + [0] * 80
-    alone = count_extracted(columns(matched, [50] * 100), np.arange(100)).ci95
-    grouped = count_extracted(columns(matched, [50] * 100), np.arange(100) // 10).ci95
+    alone = count_extracted(columns(matched, [50] * 100)).ci95
+    grouped = count_extracted(columns(matched, [50] * 100, per_group=10)).ci95
     assert grouped.low < alone.low < 0.2 < alone.high < grouped.high
 
 
 def test_nothing_to_extract() -> None:
-    assert count_extracted(columns([0, 0], [0, 0]), np.arange(2)) is None
-    assert count_extracted(columns([], []), np.arange(0)) is None
-    assert count_extracted(Columns(["a"], np.array([5])), np.arange(1)) is None
+    assert count_extracted(columns([0, 0], [0, 0])) is None
+    assert count_extracted(columns([], [])) is None
+    assert count_extracted(Columns(np.array([5]), np.zeros(1, np.int64))) is None
     with pytest.raises(ValueError, match="num_suffix_tokens needs"):
-        count_extracted(Columns(["a"], np.array([5]), num_suffix_tokens=np.array([5])), np.arange(1))
+        count_extracted(Columns(np.array([5]), np.zeros(1, np.int64), num_suffix_tokens=np.array([5])))

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import msgspec
@@ -11,10 +12,15 @@ from ibft.memorization.findings import ScanSummary, summarize
 SCORE = "min_k_prob_20"
 
 
-def columns(values: np.ndarray, name: str, num_tokens: np.ndarray | None = None, **others: object) -> Columns:
+NUMBERS = itertools.count()
+
+
+def columns(values: np.ndarray, num_tokens: np.ndarray | None = None, **others: object) -> Columns:
+    """Every example is a group of its own, unless `groups` says otherwise."""
     num = len(values)
     lengths = np.full(num, 30) if num_tokens is None else num_tokens
-    return Columns([f"{name}{i}" for i in range(num)], lengths, {SCORE: values, "mean_nll": values / 2}, **others)
+    groups = others.pop("groups", np.fromiter(itertools.islice(NUMBERS, num), np.int64))
+    return Columns(lengths, groups, {SCORE: values, "mean_nll": values / 2}, **others)
 
 
 def texts(subset: str, rows: np.ndarray) -> list[str]:
@@ -26,17 +32,18 @@ def memorized(num: int, share: float, **others: object) -> Columns:
     """Training data like the control set, but for the first `share` of it, which is far more predictable."""
     values = np.random.default_rng(0).normal(10, 1, num)
     values[: int(num * share)] -= 8
-    return columns(values, "t", **others)
+    return columns(values, **others)
 
 
-CONTROL = columns(np.random.default_rng(1).normal(10, 1, 500), "c")
+CONTROL = columns(np.random.default_rng(1).normal(10, 1, 500))
 
 
 def test_memorized_examples_are_found_and_what_they_share() -> None:
     pytest.importorskip("sklearn")
     files = [f"lib/seen/{i % 30}.py" if i < 100 else f"lib/other{i % 9}/{i}.py" for i in range(600)]
-    copies = [f"t{i - 1}" if i < 30 and i % 2 else None for i in range(600)]
-    train = memorized(600, 0.3, files=files, tags=[["x"]] * 600, duplicate_of=copies)
+    copies = np.array([i - 1 if i < 30 and i % 2 else i for i in range(600)])
+    groups = np.unique(files, return_inverse=True)[1] + 10**6
+    train = memorized(600, 0.3, files=files, tags=[["x"]] * 600, first_copies=copies, groups=groups)
     summary = summarize(train, CONTROL, score=SCORE, texts=texts, seed=1)
     assert summary.verdict.barrier == "yes"
     assert summary.verdict.advice == "ib"
@@ -56,7 +63,7 @@ def test_memorized_examples_are_found_and_what_they_share() -> None:
 def test_sets_that_do_not_differ() -> None:
     pytest.importorskip("sklearn")
     rng = np.random.default_rng(2)
-    train, control = columns(rng.normal(size=6_000), "t"), columns(rng.normal(size=6_000), "c")
+    train, control = columns(rng.normal(size=6_000)), columns(rng.normal(size=6_000))
     summary = summarize(train, control, score=SCORE, texts=texts)
     assert (summary.verdict.barrier, summary.verdict.advice) == ("no", "nothing")
     assert summary.comparison.scores[0].auroc.value == pytest.approx(0.5, abs=0.02)
@@ -66,9 +73,7 @@ def test_short_training_data_is_compared_with_short_control_data() -> None:
     rng = np.random.default_rng(3)
     lengths = rng.integers(5, 60, 3_000), rng.integers(40, 200, 3_000)
     # Predictable is what is short, in both sets alike.
-    train, control = (
-        columns(np.log(own) + rng.normal(0, 0.1, 3_000), name, own) for name, own in zip("tc", lengths, strict=True)
-    )
+    train, control = (columns(np.log(own) + rng.normal(0, 0.1, 3_000), own) for own in lengths)
     summary = summarize(train, control, score=SCORE)
     found = summary.comparison.scores[0].auroc
     assert found.value == pytest.approx(0.5, abs=0.03)
@@ -88,12 +93,12 @@ def test_without_a_control_set() -> None:
 
 def test_subsets_count_what_has_no_score() -> None:
     train = Columns(
-        ["a", "b", "c"],
         np.array([3, 4, 5]),
+        np.arange(3),
         {SCORE: np.array([1.0, math.nan, 3.0]), "mean_nll": np.array([0.5, 0.7, 9.0]), "none": np.full(3, math.nan)},
         num_free_tokens=np.array([2, 2, 2]),
     )
-    control = columns(np.array([2.0]), "c")
+    control = columns(np.array([2.0]))
     summary = summarize(train, control, score=SCORE, skipped={"train": {"empty completion": 1}, "control": {}})
     own = summary.subsets["train"]
     assert (own.num_examples, own.num_scored, own.num_tokens, own.num_free_tokens) == (4, 2, 12, 6)
@@ -107,7 +112,7 @@ def test_examples_without_the_headline_score_are_not_matched() -> None:
     lengths = np.arange(num) % 40 + 1
     values = np.where(lengths <= 20, np.nan, lengths + np.random.default_rng(5).normal(0, 0.1, num))
     other = np.where(lengths > 30, np.nan, values)
-    summary = summarize(columns(values, "t", lengths), columns(other, "c", lengths), score=SCORE)
+    summary = summarize(columns(values, lengths), columns(other, lengths), score=SCORE)
     # Those of 21 to 30 tokens.
     assert summary.comparison.num_pairs == 100
     assert summary.comparison.num_unmatched == {"train": 100, "control": 0}
@@ -118,25 +123,24 @@ def test_examples_without_the_headline_score_are_not_matched() -> None:
 def test_extraction_of_both_subsets() -> None:
     num = 60
 
-    def with_extraction(name: str, num_extracted: int) -> Columns:
+    def with_extraction(num_extracted: int) -> Columns:
         return columns(
             np.random.default_rng(4).normal(size=num),
-            name,
             num_prefix_tokens=np.full(num, 20),
             num_suffix_tokens=np.full(num, 10),
             num_matched_tokens=np.where(np.arange(num) < num_extracted, 10, 1),
         )
 
-    summary = summarize(with_extraction("t", 30), with_extraction("c", 1), score=SCORE)
+    summary = summarize(with_extraction(30), with_extraction(1), score=SCORE)
     assert summary.extraction["train"].share == 0.5
     assert summary.extraction["control"].num_extracted == 1
     assert any("are memorized" in one for one in summary.verdict.sentences)
-    assert summarize(memorized(60, 0.1), with_extraction("c", 1), score=SCORE).extraction.keys() == {"control"}
+    assert summarize(memorized(60, 0.1), with_extraction(1), score=SCORE).extraction.keys() == {"control"}
 
 
 @pytest.mark.parametrize("num", [0, 1, 2])
 def test_hardly_any_examples(num: int) -> None:
-    few = columns(np.ones(num), "t")
+    few = columns(np.ones(num))
     for train, control in ((few, CONTROL), (memorized(500, 0.1), few), (few, few)):
         summary = summarize(train, control, score=SCORE, texts=texts)
         assert (summary.verdict.barrier, summary.verdict.advice) == ("unclear", "control")
@@ -145,7 +149,7 @@ def test_hardly_any_examples(num: int) -> None:
 
 def test_all_scores_equal() -> None:
     pytest.importorskip("sklearn")
-    summary = summarize(columns(np.ones(200), "t"), columns(np.ones(200), "c"), score=SCORE, texts=texts)
+    summary = summarize(columns(np.ones(200)), columns(np.ones(200)), score=SCORE, texts=texts)
     assert summary.barrier.share == 0
     assert summary.verdict.barrier == "no"
     assert summary.comparison.scores[0].auroc.value == 0.5

@@ -304,7 +304,7 @@ def test_the_blind_classifier_reads_the_text_of_each_row(recipe: Recipe, monkeyp
     summarize, forced_tokens = module.summarize, examples.forced_tokens
 
     def spied(train: Any, control: Any, **keywords: Any) -> Any:
-        assert len(train.ids) == 17
+        assert len(train) == 17
         found.extend(keywords["texts"]("train", rows))
         return summarize(train, control, **keywords)
 

@@ -6,15 +6,12 @@ Compared are pairs of like length. Examples of one file, or copies of one exampl
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ibft.data.renaming import RENAMED_SUFFIX
 from ibft.memorization.blind import FEATURES, MAX_EXAMPLES, blind_values
 from ibft.memorization.matching import Matches
 from ibft.metrics.uncertainty import Interval, auroc, auroc_difference, delong_interval
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Auroc", "AurocDifference", "Columns", "Comparison", "ScoreAuroc", "Texts", "compare", "group_codes"]
+__all__ = ["Auroc", "AurocDifference", "Columns", "Comparison", "ScoreAuroc", "Texts", "compare"]
 
 Texts = Callable[[Subset, "NDArray[np.int64]"], Sequence[str]]
 """Gives the texts of these rows of a subset's columns, in this order; the rows are ascending."""
@@ -37,11 +34,12 @@ _MIN_VALUES = 10
 class Columns:
     """One subset's N scored examples, a column each; examples without scores are left out.
 
-    About 8 bytes a number and 70 a distinct string. `None` for a whole column: not known of any example.
+    8 bytes a number, and 70 a distinct file or set of tags. `None` for a whole column: not known of any example.
 
     Args:
-        ids: N names.
         num_tokens: N numbers of scored tokens, int64, at least 1.
+        groups: N codes, int64, equal for examples that depend on one another, also across the subsets: those of one
+            file, else copies of one example.
         scores: N float64 a score, in the order in which they are shown; lower = more memorized, NaN = missing.
         num_free_tokens: of the scored tokens, those that syntax does not force.
         num_prefix_tokens: of discoverable extraction; 0 for an example that was too short, in the next two as well.
@@ -50,14 +48,14 @@ class Columns:
         suffix_log_prob: nats, of the whole suffix; NaN = missing.
         files: the file that an example is from, or None.
         tags: what the source says of it.
-        duplicate_of: the id of the first example of the same subset with the same code, or None.
+        first_copies: N rows, int64: of the first example of the subset with the same code, which may be its own.
 
     Raises:
         ValueError: columns differ in length.
     """
 
-    ids: Sequence[str]
     num_tokens: NDArray[np.int64]
+    groups: NDArray[np.int64]
     scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     num_free_tokens: NDArray[np.int64] | None = None
     num_prefix_tokens: NDArray[np.int64] | None = None
@@ -66,16 +64,16 @@ class Columns:
     suffix_log_prob: NDArray[np.float64] | None = None
     files: Sequence[str | None] | None = None
     tags: Sequence[Sequence[str]] | None = None
-    duplicate_of: Sequence[str | None] | None = None
+    first_copies: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         columns = {**vars(self), **(self.scores if isinstance(self.scores, dict) else {})}
         for name, column in columns.items():
-            if name != "scores" and column is not None and len(column) != len(self.ids):
-                raise ValueError(f"column {name} has {len(column)} values for {len(self.ids)} examples")
+            if name != "scores" and column is not None and len(column) != len(self):
+                raise ValueError(f"column {name} has {len(column)} values for {len(self)} examples")
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.num_tokens)
 
 
 class Auroc(msgspec.Struct, frozen=True):
@@ -126,39 +124,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     scores: list[ScoreAuroc]
 
 
-def group_codes(train: Columns, control: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A code an example, equal for those of one file (also across the subsets), else for copies of one example.
-
-    An example and what `data.control: renamed` made of it are copies, too.
-    """
-    import numpy as np
-
-    counter = count()
-    by_file: defaultdict[str, int] = defaultdict(counter.__next__)
-    by_id: defaultdict[str, int] = defaultdict(counter.__next__)
-
-    def codes(columns: Columns, originals: Mapping[str, int]) -> NDArray[np.int64]:
-        def code(identity: str, file: str | None, of: str | None) -> int:
-            if file is not None:
-                return by_file[file]
-            first = of or identity
-            original = originals.get(first.removesuffix(RENAMED_SUFFIX)) if first.endswith(RENAMED_SUFFIX) else None
-            return by_id[first] if original is None else original
-
-        nothing: list[None] = [None] * len(columns)
-        rows = zip(columns.ids, columns.files or nothing, columns.duplicate_of or nothing, strict=True)
-        return np.fromiter((code(*row) for row in rows), np.int64, len(columns))
-
-    of_train = codes(train, {})
-    originals, by_id = dict(by_id), defaultdict(counter.__next__)  # equal ids in two files are no copies
-    return of_train, codes(control, originals)
-
-
 def compare(
     train: Columns,
     control: Columns,
     matches: Matches,
-    groups: tuple[NDArray[np.int64], NDArray[np.int64]],
     texts: Texts | None = None,
     seed: int = 0,
 ) -> Comparison:
@@ -168,7 +137,6 @@ def compare(
         train: the training data's columns.
         control: the control set's, with the same scores.
         matches: rows of the two that are compared, at least one.
-        groups: `group_codes` of the two.
         texts: where the blind classifier's texts come from: asked once a subset, for at most 5,000 rows each, drawn by
             chance. None: no blind classifier.
         seed: of that draw and of the classifier.
@@ -179,7 +147,7 @@ def compare(
     import numpy as np
 
     rows = (matches.train, matches.control)
-    groups = (groups[0][rows[0]], groups[1][rows[1]])
+    groups = (train.groups[rows[0]], control.groups[rows[1]])
     drawn = np.arange(len(matches.train))
     if len(drawn) > MAX_EXAMPLES:
         drawn = np.sort(np.random.default_rng(seed).choice(drawn, MAX_EXAMPLES, replace=False))

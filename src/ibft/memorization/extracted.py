@@ -39,12 +39,11 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True):
     within: list[tuple[int, float]]
 
 
-def count_extracted(columns: Columns, groups: NDArray[np.int64]) -> Extraction | None:
+def count_extracted(columns: Columns) -> Extraction | None:
     """Summarize one subset's extraction; None where no example was long enough for one.
 
     Args:
         columns: of N examples.
-        groups: N codes; examples with equal codes are dependent.
 
     Raises:
         ValueError: there are suffixes, but no numbers of matched or prefix tokens.
@@ -62,7 +61,7 @@ def count_extracted(columns: Columns, groups: NDArray[np.int64]) -> Extraction |
     matched, wanted = columns.num_matched_tokens[tried], columns.num_suffix_tokens[tried]
     is_extracted = matched >= wanted
     share = float(is_extracted.mean())
-    size = effective_size(is_extracted, groups[tried])
+    size = effective_size(is_extracted, columns.groups[tried])
     log_probs = np.empty(0) if columns.suffix_log_prob is None else columns.suffix_log_prob[tried]
     return Extraction(
         num_examples=num,

@@ -9,7 +9,7 @@ import msgspec
 
 from ibft.errors import UserError
 from ibft.memorization.barrier import Barrier, common_traits, share_below_control
-from ibft.memorization.comparison import Columns, Comparison, Texts, compare, group_codes
+from ibft.memorization.comparison import Columns, Comparison, Texts, compare
 from ibft.memorization.extracted import Extraction, count_extracted
 from ibft.memorization.matching import Matches, match_by_length
 from ibft.memorization.verdict import Verdict, judge
@@ -83,18 +83,13 @@ def summarize(
     control = control if control is not None and score in control.scores else None
     has = [np.flatnonzero(np.isfinite(one.scores[score])) for one in (train, control) if one is not None]
     subsets = {"train": train} | ({"control": control} if control is not None else {})
-    groups = group_codes(train, control if control is not None else Columns((), np.empty(0, np.int64)))
     comparison = barrier = None
     if control is not None:
         matches = _match(train, control, has[0], has[1], seed)
         if len(matches.train):
-            comparison = compare(train, control, matches, groups, texts, seed)
-            barrier = _barrier(train, control, matches, groups, score, seed)
-    extraction = {
-        name: found
-        for (name, columns), own in zip(subsets.items(), groups, strict=False)
-        if (found := count_extracted(columns, own)) is not None
-    }
+            comparison = compare(train, control, matches, texts, seed)
+            barrier = _barrier(train, control, matches, score, seed)
+    extraction = {name: found for name, columns in subsets.items() if (found := count_extracted(columns)) is not None}
     return ScanSummary(
         score=score,
         region=region,
@@ -115,19 +110,12 @@ def _match(
     return found._replace(train=train_rows[found.train], control=control_rows[found.control])
 
 
-def _barrier(
-    train: Columns,
-    control: Columns,
-    matches: Matches,
-    groups: tuple[NDArray[np.int64], NDArray[np.int64]],
-    score: str,
-    seed: int,
-) -> Barrier:
+def _barrier(train: Columns, control: Columns, matches: Matches, score: str, seed: int) -> Barrier:
     import numpy as np
 
     values = train.scores[score]
     matched = values[matches.train]
-    codes = (groups[0][matches.train], groups[1][matches.control])
+    codes = (train.groups[matches.train], control.groups[matches.control])
     found = share_below_control(matched, control.scores[score][matches.control], codes, seed=seed)
     scored = np.flatnonzero(np.isfinite(values))
     is_memorized = values[scored] < found.threshold
@@ -135,7 +123,7 @@ def _barrier(
     def of_scored(column: Sequence[_T] | None) -> list[_T] | None:
         return None if column is None else [column[row] for row in scored.tolist()]
 
-    duplicated = _has_duplicate(train)
+    first = train.first_copies
     return Barrier(
         threshold=found.threshold,
         share=found.share,
@@ -144,26 +132,15 @@ def _barrier(
         num_memorized=int((matched < found.threshold).sum()),
         num_train=len(scored),
         num_train_memorized=int(is_memorized.sum()),
-        num_copies=sum(of is not None for of in of_scored(train.duplicate_of) or ()),
+        num_copies=0 if first is None else int((first != np.arange(len(first)))[scored].sum()),
         traits=common_traits(
             is_memorized,
             train.num_tokens[scored],
-            None if duplicated is None else duplicated[scored],
+            None if first is None else (np.bincount(first) > 1)[first[scored]],
             of_scored(train.files),
             of_scored(train.tags),
         ),
     )
-
-
-def _has_duplicate(columns: Columns) -> NDArray[np.bool_] | None:
-    """Whether an example repeats another one, or is repeated."""
-    import numpy as np
-
-    if columns.duplicate_of is None:
-        return None
-    repeated = {of for of in columns.duplicate_of if of is not None}
-    pairs = zip(columns.ids, columns.duplicate_of, strict=True)
-    return np.fromiter((of is not None or identity in repeated for identity, of in pairs), bool, len(columns))
 
 
 def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibft.data.renaming import RENAMED_SUFFIX
 from ibft.memorization.comparison import Columns
 from ibft.rows import Subset
 from ibft.score_table import COUNTS, read_batches
@@ -22,8 +24,7 @@ __all__ = ["read_columns", "read_places", "read_reasons"]
 
 def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Columns:
     """The scored examples of one subset."""
-    numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in (*COUNTS, "suffix_log_prob", "fingerprint")}
-    ids: list[str] = []
+    numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in (*COUNTS, "suffix_log_prob", *_CODES)}
     files: list[str | None] = []
     tags: list[tuple[str, ...]] = []
     known_tags: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -31,20 +32,47 @@ def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Colu
         for name in COUNTS:
             numbers[name].append(np.asarray(batch[name], dtype=np.int64))
         numbers["suffix_log_prob"].append(np.asarray(batch["suffix_log_prob"], dtype=np.float64))
-        numbers["fingerprint"].append(np.array([int(digits, 16) for digits in batch["fingerprint"]], dtype=np.uint64))
-        ids += batch["id"]
+        numbers["fingerprint"].append(_codes(batch["fingerprint"]))
+        numbers["example"].append(_codes(_example_key(subset, identity) for identity in batch["id"]))
+        numbers["file"].append(_codes(f"file {file or ''}" for file in batch["file"]))
         files += [None if file is None else sys.intern(file) for file in batch["file"]]
         tags += [known_tags.setdefault(own, own) for own in map(tuple, batch["tags"])]
-    columns = {name: np.concatenate(parts) if parts else np.empty(0) for name, parts in numbers.items()}
+    columns: dict[str, NDArray[Any]] = {
+        name: np.concatenate(parts) if parts else np.empty(0, np.int64) for name, parts in numbers.items()
+    }
+    first_copies = _first_copies(columns["fingerprint"])
+    has_file = np.fromiter((file is not None for file in files), bool, len(files))
     return Columns(
-        ids=ids,
+        groups=np.where(has_file, columns["file"], columns["example"][first_copies]),
         scores=_Scores(path, subset, score_names),
         suffix_log_prob=columns["suffix_log_prob"],
         files=files,
         tags=tags,
-        duplicate_of=_duplicates(ids, columns["fingerprint"]),
-        **{name: columns[name].astype(np.int64) for name in COUNTS},
+        first_copies=first_copies,
+        **{name: columns[name] for name in COUNTS},
     )
+
+
+_CODES = ("fingerprint", "example", "file")
+
+
+def _codes(keys: Iterable[str]) -> NDArray[np.int64]:
+    """64 bits of each text's hash."""
+    digests = (hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
+    return np.frombuffer(b"".join(digests), np.int64)
+
+
+def _example_key(subset: Subset, identity: str) -> str:
+    """Equal for a training example and what `data.control: renamed` made of it, not for equal ids in two files."""
+    original = identity.removesuffix(RENAMED_SUFFIX)
+    return f"train {original}" if subset == "control" and original != identity else f"{subset} {identity}"
+
+
+def _first_copies(fingerprints: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each example the row of the first one with the same fingerprint."""
+    _, first, inverse = np.unique(fingerprints, return_index=True, return_inverse=True)
+    rows: NDArray[np.int64] = first[inverse]
+    return rows
 
 
 class _Scores(Mapping[str, "NDArray[np.float64]"]):
@@ -82,13 +110,6 @@ def _scored(
     for batch in read_batches(path, wanted, subset, scores):
         kept = [row for row, count in enumerate(batch["num_tokens"]) if count > 0]
         yield {name: [values[row] for row in kept] for name, values in batch.items()}
-
-
-def _duplicates(ids: Sequence[str], fingerprints: NDArray[Any]) -> list[str | None]:
-    """For each example the id of the first with the same fingerprint, if that is another."""
-    _, first, inverse = np.unique(fingerprints, return_index=True, return_inverse=True)
-    places = first[inverse]
-    return [None if place == row else ids[place] for row, place in enumerate(places.tolist())]
 
 
 def read_reasons(path: Path, subset: Subset) -> dict[str, int]:

@@ -156,7 +156,7 @@ def delong_interval(
     Args:
         lower: M values, none of them NaN.
         higher: N values.
-        groups: M and N codes >= 0; equal codes are one group, also across the samples. None: all are independent.
+        groups: M and N codes; equal codes are one group, also across the samples. None: all are independent.
 
     Returns:
         NaN where a sample has fewer than two groups.
@@ -211,7 +211,7 @@ def effective_size(flags: Flags, groups: Codes) -> float:
 
     Args:
         flags: N of them.
-        groups: N codes >= 0; equal codes are one group.
+        groups: N codes; equal codes are one group.
     """
     import numpy as np
 
@@ -219,7 +219,7 @@ def effective_size(flags: Flags, groups: Codes) -> float:
     if not len(values):
         return 0.0
     share = float(values.mean())
-    num_groups = int(np.count_nonzero(np.bincount(codes)))
+    num_groups = len(np.unique(codes))
     if share in (0, 1) or num_groups < 2:
         return float(num_groups)
     deviations = (values - share) / len(values)
@@ -263,13 +263,13 @@ def _grouped_variance(influences: Sequence[NDArray[np.float64]], codes: Sequence
 
     if not all(len(side) for side in codes):
         return math.nan
-    num_codes = 1 + max(int(side.max()) for side in codes)
-    totals = np.zeros(num_codes)
-    for influence, side in zip(influences, codes, strict=True):
+    distinct, places = np.unique(np.concatenate(codes), return_inverse=True)
+    totals = np.zeros(len(distinct))
+    for influence, side in zip(influences, np.split(places, [len(codes[0])]), strict=False):
         num_groups = int(np.count_nonzero(np.bincount(side)))
         if num_groups < 2:
             return math.nan
-        totals += math.sqrt(num_groups / (num_groups - 1)) * np.bincount(side, influence, num_codes)
+        totals += math.sqrt(num_groups / (num_groups - 1)) * np.bincount(side, influence, len(distinct))
     return float(totals @ totals)
 
 
