@@ -14,7 +14,16 @@ from ibft.rows import Score, Subset, error_reason
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["COUNTS", "SCORES_FILE", "ScoredRow", "read_batches", "read_scores", "score_name", "write_scores"]
+__all__ = [
+    "COUNTS",
+    "SCORES_FILE",
+    "ScoredRow",
+    "count_rows",
+    "read_batches",
+    "read_scores",
+    "score_name",
+    "write_scores",
+]
 
 SCORES_FILE = "scores.parquet"
 
@@ -129,6 +138,15 @@ def read_batches(
             if subset is not None:
                 batch = batch.filter(_pyarrow().compute.equal(batch["subset"], subset))
             yield {name: batch[name].to_pylist() for name in wanted}
+
+
+def count_rows(path: Path) -> int:
+    """How many rows the file of scores has, of both subsets, with scores or without.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    return int(_open(path).metadata.num_rows)
 
 
 def _open(path: Path) -> pyarrow.parquet.ParquetFile:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ibft.data.name_pool import NamePool
 from ibft.data.prompts import render_prompt
 from ibft.data.renaming import rename_identifiers
 from ibft.data.tokenize import tokenize_pairs
@@ -123,8 +124,9 @@ def test_renamed_training_data_as_the_control_set(tmp_path: Path, tokenizer: Any
     assert [example.pair.id for _, example in items] == ["f0~renamed", "f1~renamed", "f2~renamed"]
     assert [index for index, _ in items] == [0, 1, 2]
     originals = [example.pair for example in stream_examples(train) if example.pair.id != "prose"]
+    pool = NamePool(originals)
     for (_, example), original in zip(items, originals, strict=False):
-        assert example.pair == rename_identifiers(original, recipe.seed)
+        assert example.pair == rename_identifiers(original, pool, recipe.seed)
         assert example.pair.completion != original.completion
 
 

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from ibft.data.renaming import FENCED
+from ibft.data.named_code import FENCED
 from ibft.rows import Pair
 
 __all__ = [

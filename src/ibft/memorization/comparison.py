@@ -34,10 +34,10 @@ _MIN_VALUES = 10
 class Columns:
     """One subset's N scored examples, a column each; examples without scores are left out.
 
-    8 bytes a number, and 70 a distinct file or set of tags. `None` for a whole column: not known of any example.
+    At most 8 bytes a number, and 70 a distinct file or set of tags. A whole column is `None` where nothing is known.
 
     Args:
-        num_tokens: N numbers of scored tokens, int64, at least 1.
+        num_tokens: N numbers of scored tokens, at least 1.
         groups: N codes, int64, equal for examples that depend on one another, also across the subsets: those of one
             file, else copies of one example.
         scores: N float64 a score, in the order in which they are shown; lower = more memorized, NaN = missing.
@@ -54,13 +54,13 @@ class Columns:
         ValueError: columns differ in length.
     """
 
-    num_tokens: NDArray[np.int64]
+    num_tokens: NDArray[np.integer]
     groups: NDArray[np.int64]
     scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    num_free_tokens: NDArray[np.int64] | None = None
-    num_prefix_tokens: NDArray[np.int64] | None = None
-    num_suffix_tokens: NDArray[np.int64] | None = None
-    num_matched_tokens: NDArray[np.int64] | None = None
+    num_free_tokens: NDArray[np.integer] | None = None
+    num_prefix_tokens: NDArray[np.integer] | None = None
+    num_suffix_tokens: NDArray[np.integer] | None = None
+    num_matched_tokens: NDArray[np.integer] | None = None
     suffix_log_prob: NDArray[np.float64] | None = None
     files: Sequence[str | None] | None = None
     tags: Sequence[Sequence[str]] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import itertools
 import random
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ibft.data.name_pool import NamePool
 from ibft.data.prompts import render_prompt
 from ibft.data.renaming import rename_identifiers
 from ibft.data.tokenize import NOT_UNICODE, is_unicode, reason_to_skip
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["ScanExample", "Source", "fingerprint", "origin", "text_of", "tokenize_example"]
+
+
+NAMED_EXAMPLES = 10_000
+"""The first training examples, whose names are those of `data.control: renamed`."""
 
 
 class ScanExample(NamedTuple):
@@ -86,7 +92,7 @@ class Source:
     def _all(self) -> Iterator[Example]:
         data = self._data
         if self.subset == "train":
-            return itertools.islice(stream_examples(data.train, data.split), data.max_examples)
+            return self._originals()
         assert data.control is not None
         if data.control == RENAMED_CONTROL:
             return itertools.islice(self._renamed(), data.max_control_examples)
@@ -95,10 +101,17 @@ class Source:
             examples = _after(examples, data.control_after)
         return itertools.islice(examples, data.max_control_examples)
 
+    def _originals(self) -> Iterator[Example]:
+        return itertools.islice(stream_examples(self._data.train, self._data.split), self._data.max_examples)
+
     def _renamed(self) -> Iterator[Example]:
-        for example in stream_examples(self._data.train, self._data.split):
-            if (pair := rename_identifiers(example.pair, self._seed)) is not None:
+        for example in self._originals():
+            if (pair := rename_identifiers(example.pair, self._pool, self._seed)) is not None:
                 yield Example(pair, example.row)
+
+    @functools.cached_property
+    def _pool(self) -> NamePool:
+        return NamePool(example.pair for example in itertools.islice(self._originals(), NAMED_EXAMPLES))
 
 
 def _after(examples: Iterator[Example], day: datetime.date) -> Iterator[Example]:

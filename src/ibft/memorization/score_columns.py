@@ -14,7 +14,7 @@ import numpy as np
 from ibft.data.renaming import RENAMED_SUFFIX
 from ibft.memorization.comparison import Columns
 from ibft.rows import Subset
-from ibft.score_table import COUNTS, read_batches
+from ibft.score_table import COUNTS, count_rows, read_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,36 +24,34 @@ __all__ = ["read_columns", "read_places", "read_reasons"]
 
 def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Columns:
     """The scored examples of one subset."""
-    numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in (*COUNTS, "suffix_log_prob", *_CODES)}
+    most = count_rows(path)
+    numbers: dict[str, NDArray[Any]] = {name: np.empty(most, np.int32) for name in COUNTS}
+    numbers |= {"suffix_log_prob": np.empty(most, np.float64)}
+    numbers |= {name: np.empty(most, np.int64) for name in ("fingerprint", "example", "file")}
     files: list[str | None] = []
     tags: list[tuple[str, ...]] = []
     known_tags: dict[tuple[str, ...], tuple[str, ...]] = {}
     for batch in _scored(path, ["id", *COUNTS, "suffix_log_prob", "file", "tags", "fingerprint"], subset):
-        for name in COUNTS:
-            numbers[name].append(np.asarray(batch[name], dtype=np.int64))
-        numbers["suffix_log_prob"].append(np.asarray(batch["suffix_log_prob"], dtype=np.float64))
-        numbers["fingerprint"].append(_codes(batch["fingerprint"]))
-        numbers["example"].append(_codes(_example_key(subset, identity) for identity in batch["id"]))
-        numbers["file"].append(_codes(f"file {file or ''}" for file in batch["file"]))
+        new = slice(len(files), len(files) + len(batch["id"]))
+        for name in (*COUNTS, "suffix_log_prob"):
+            numbers[name][new] = batch[name]
+        numbers["fingerprint"][new] = _codes(batch["fingerprint"])
+        numbers["example"][new] = _codes(_example_key(subset, identity) for identity in batch["id"])
+        numbers["file"][new] = _codes(f"file {file or ''}" for file in batch["file"])
         files += [None if file is None else sys.intern(file) for file in batch["file"]]
         tags += [known_tags.setdefault(own, own) for own in map(tuple, batch["tags"])]
-    columns: dict[str, NDArray[Any]] = {
-        name: np.concatenate(parts) if parts else np.empty(0, np.int64) for name, parts in numbers.items()
-    }
-    first_copies = _first_copies(columns["fingerprint"])
+    numbers = {name: column[: len(files)] for name, column in numbers.items()}
+    first_copies = _first_copies(numbers["fingerprint"])
     has_file = np.fromiter((file is not None for file in files), bool, len(files))
     return Columns(
-        groups=np.where(has_file, columns["file"], columns["example"][first_copies]),
+        groups=np.where(has_file, numbers["file"], numbers["example"][first_copies]),
         scores=_Scores(path, subset, score_names),
-        suffix_log_prob=columns["suffix_log_prob"],
+        suffix_log_prob=numbers["suffix_log_prob"],
         files=files,
         tags=tags,
         first_copies=first_copies,
-        **{name: columns[name] for name in COUNTS},
+        **{name: numbers[name] for name in COUNTS},
     )
-
-
-_CODES = ("fingerprint", "example", "file")
 
 
 def _codes(keys: Iterable[str]) -> NDArray[np.int64]:
@@ -84,8 +82,11 @@ class _Scores(Mapping[str, "NDArray[np.float64]"]):
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         if name not in self._names:
             raise KeyError(name)
-        parts = [np.asarray(batch[name], dtype=np.float64) for batch in _scored(self._path, [], self._subset, [name])]
-        return np.concatenate(parts) if parts else np.empty(0)
+        values, num = np.empty(count_rows(self._path), np.float64), 0
+        for batch in _scored(self._path, [], self._subset, [name]):
+            values[num : num + len(batch[name])] = batch[name]
+            num += len(batch[name])
+        return values[:num]
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

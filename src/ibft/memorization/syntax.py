@@ -31,7 +31,7 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
-from ibft.data.renaming import FENCED
+from ibft.data.named_code import FENCED
 from ibft.errors import UserError
 from ibft.memorization.code import code_of, language_of, parse_python
 

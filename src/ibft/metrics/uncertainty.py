@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats: TypeAlias = Sequence[float] | NDArray[np.float64]
-    Codes: TypeAlias = Sequence[int] | NDArray[np.int64]
+    Codes: TypeAlias = Sequence[int] | NDArray[np.integer]
     Flags: TypeAlias = Sequence[bool] | NDArray[np.bool_]
 
 __all__ = [
