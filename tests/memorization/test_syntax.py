@@ -7,7 +7,7 @@ import pytest
 
 from ibft.data.functions import function_pairs
 from ibft.errors import UserError
-from ibft.memorization import syntax
+from ibft.memorization import lexing
 from ibft.memorization.syntax import forced_characters, forced_tokens
 
 PYTHON = '''    for a, b in zip(x, y):
@@ -215,12 +215,12 @@ def test_tokens():
 
 
 def test_pygments_is_needed_for_other_languages_alone(monkeypatch):
-    syntax._lexer.cache_clear()
+    lexing._lexer.cache_clear()
     monkeypatch.setitem(sys.modules, "pygments.lexers", None)
     assert symbols("def f(x):\n    return (x)\n") == ["(", "):", ")"]
     with pytest.raises(UserError, match=r"pip install 'ibft\[audit\]'"):
         forced_characters(VERILOG)
-    syntax._lexer.cache_clear()
+    lexing._lexer.cache_clear()
 
 
 def test_an_unknown_language_is_an_error_only_where_it_is_given():

@@ -24,21 +24,16 @@ layout and the bracket after a function's name in; and it knows Python alone.
 
 from __future__ import annotations
 
-import functools
-import io
 import re
-import tokenize
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ibft.data.named_code import FENCED
 from ibft.errors import UserError
 from ibft.memorization.code import code_of, language_of, parse_python
+from ibft.memorization.lexing import CLOSING, NO_CODE, Kind, Token, lexer_name, tokens
 
 __all__ = ["forced_characters", "forced_tokens"]
-
-_Kind = Literal["word", "symbol", "string", "comment", "other"]
-_Token = tuple[_Kind, int, int]  # kind, start, end; without white space
 
 _VERILOG_MODULE = re.compile(r"\bendmodule\b|^[ \t]*(?:macro)?module\s+\w+\s*[#(;]", re.MULTILINE)
 _STATEMENT_END = re.compile(r";[ \t]*$", re.MULTILINE)
@@ -51,21 +46,6 @@ _HEADERS = frozenset(
 )
 _BLOCK_ENDS = frozenset({"fi", "done", "esac"})
 _VERILOG_CONDITIONS = frozenset({"if", "case", "casex", "casez", "for", "foreach", "while", "repeat"})
-_ALIASES = {"verilog": "systemverilog", "v": "systemverilog", "py": "python", "python3": "python"}
-_NO_CODE = frozenset({"other", "text", "plain", "plaintext", "output", "markdown", "md"})
-_CLOSING = frozenset(")]};")
-
-# From Python 3.12 (3.14) on, an f-string (t-string) is several tokens; before, it is one. Here it is one.
-_STRING_STARTS = {getattr(tokenize, name, -1) for name in ("FSTRING_START", "TSTRING_START")}
-_STRING_ENDS = {getattr(tokenize, name, -1) for name in ("FSTRING_END", "TSTRING_END")}
-_KINDS: dict[int, _Kind] = {
-    tokenize.NAME: "word",
-    tokenize.OP: "symbol",
-    tokenize.STRING: "string",
-    tokenize.COMMENT: "comment",
-    tokenize.NUMBER: "other",
-    **dict.fromkeys(_STRING_STARTS | _STRING_ENDS, "string"),
-}
 
 
 class _Piece(NamedTuple):
@@ -81,7 +61,7 @@ class _Rules(Protocol):
     is_open: bool
     """Whether line breaks mean nothing here."""
 
-    def forced_end(self, kind: _Kind, text: str, is_first: bool) -> int:
+    def forced_end(self, kind: Kind, text: str, is_first: bool) -> int:
         """How many of the token's last characters are forced; called for each token in order."""
 
 
@@ -131,18 +111,16 @@ def forced_characters(text: str, language: str | None = None, context: str = "")
     """
     forced = bytearray(len(text))
     for piece in _pieces(text, language, context):
-        if piece.language == "python":
-            marks = _marks(piece.code, _python_tokens(piece.code), _PythonRules())
-        else:
-            rules = _OtherRules(is_verilog=piece.language == "systemverilog")
-            marks = _marks(piece.code, _pygments_tokens(piece.code, piece.language), rules)
+        is_verilog = piece.language == "systemverilog"
+        rules = _PythonRules() if piece.language == "python" else _OtherRules(is_verilog)
+        marks = _marks(piece.code, tokens(piece.code, piece.language), rules)
         length = len(piece.code) - piece.num_before
         forced[piece.start : piece.start + length] = marks[piece.num_before :]
     return forced
 
 
 def _pieces(text: str, language: str | None, context: str) -> Iterator[_Piece]:
-    if language is not None and language not in _NO_CODE and _lexer_name(language) is None:
+    if language is not None and language not in NO_CODE and lexer_name(language) is None:
         raise UserError(f"language {language!r}: not known. Give python, verilog, other, or a name that Pygments has.")
     fenced = list(FENCED.finditer(text))
     if fenced and parse_python(text) is not None:
@@ -150,10 +128,10 @@ def _pieces(text: str, language: str | None, context: str) -> Iterator[_Piece]:
     for match in fenced:
         info = re.match(r"[\w+#.-]*", text[match.end(1) : match.start(2)].strip().lstrip("{.").lower())
         given = (info.group() if info else "") or language or _guess(match.group(2), "")
-        name = _lexer_name(given)
+        name = lexer_name(given)
         if name is not None:
             yield _Piece(match.group(2), match.start(2), 0, name)
-    name = None if fenced else _lexer_name(language or _guess(text, context))
+    name = None if fenced else lexer_name(language or _guess(text, context))
     if name == "python":
         yield from _python_pieces(text, context)
     elif name is not None:
@@ -189,11 +167,11 @@ def _python_pieces(text: str, context: str) -> Iterator[_Piece]:
         yield _Piece(text[start:end], start, 0, "python")
 
 
-def _marks(code: str, tokens: Iterator[_Token], rules: _Rules) -> bytearray:
+def _marks(code: str, found: Iterator[Token], rules: _Rules) -> bytearray:
     """Applies a language's rules to each token, and those of layout to the white space in front of it."""
     marks = bytearray(len(code))
     position = indentation = 0
-    for kind, start, end in tokens:
+    for kind, start, end in found:
         line_break = code.find("\n", position, start) if start > position else -1
         is_first = not position or (line_break >= 0 and not rules.is_open and "\\" not in code[position:line_break])
         count = rules.forced_end(kind, code[start:end], is_first)
@@ -225,7 +203,7 @@ class _PythonRules:
         self._is_start = False
         self._before = self._before_that = ""
 
-    def forced_end(self, kind: _Kind, text: str, is_first: bool) -> int:
+    def forced_end(self, kind: Kind, text: str, is_first: bool) -> int:
         if kind == "comment":
             return 0
         is_start = self._is_start or is_first
@@ -293,13 +271,13 @@ class _OtherRules:
         self._num_questions = 0
         self._before = ""
 
-    def forced_end(self, kind: _Kind, text: str, is_first: bool) -> int:
+    def forced_end(self, kind: Kind, text: str, is_first: bool) -> int:
         before, self._before = self._before, text
         if kind == "string":
             return _closing_quotes(text)
         if kind == "comment":
             return 0
-        if text in _CLOSING:
+        if text in CLOSING:
             return 1
         if kind == "word" and (text in _BLOCK_ENDS or text.lower().startswith("end")):
             return len(text)
@@ -324,93 +302,3 @@ def _closing_quotes(text: str) -> int:
         return int(text[-1] in "\"'`")  # the end of a string with code inside
     quotes = match.group(1)
     return len(quotes) if text.endswith(quotes) and len(text) >= match.end() + len(quotes) else 0
-
-
-def _python_tokens(code: str) -> Iterator[_Token]:
-    """The tokens of Python by `tokenize`; from the first that it cannot read on, by Pygments."""
-    starts = [0, *(match.end() for match in re.finditer("\n", code))]
-    position = string_start = num_strings = 0
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(code).readline):
-            if token.type == tokenize.ERRORTOKEN:
-                break
-            kind = _KINDS.get(token.type)
-            if kind is None:
-                continue  # layout, which has places behind the end too
-            start, end = starts[token.start[0] - 1] + token.start[1], starts[token.end[0] - 1] + token.end[1]
-            if token.type in _STRING_STARTS:
-                string_start, num_strings = (string_start if num_strings else start), num_strings + 1
-            elif token.type in _STRING_ENDS:
-                start, num_strings = string_start, num_strings - 1
-            if not num_strings:
-                yield kind, start, end
-                position = end
-        else:
-            return
-    except (tokenize.TokenError, SyntaxError):
-        pass
-    if code[position:].strip():
-        for kind, start, end in _pygments_tokens(code[position:], "python"):
-            yield kind, position + start, position + end
-
-
-def _pygments_tokens(code: str, language: str) -> Iterator[_Token]:
-    """The tokens by Pygments, strings in one piece where no code stands inside of them."""
-    string_start = string_end = 0
-    for start, token_type, text in _lexer(language).get_tokens_unprocessed(code):
-        kind, end = _kind(token_type), start + len(text)
-        if kind == "string" and string_end in (start, 0):
-            string_start, string_end = (string_start if string_end else start), end
-            continue
-        if string_end:
-            yield "string", string_start, string_end
-            string_start, string_end = (start, end) if kind == "string" else (0, 0)
-        if kind == "string" or text.isspace() or not text:
-            continue
-        if kind == "symbol" and not _CLOSING.isdisjoint(text):
-            yield from ((kind, at, at + 1) for at in range(start, end))
-        else:
-            yield kind, start + len(text) - len(text.lstrip()), start + len(text.rstrip())
-    if string_end:
-        yield "string", string_start, string_end
-
-
-@functools.cache
-def _kind(token_type: Any) -> _Kind:
-    for name, kind in _PYGMENTS_KINDS.items():
-        if name in str(token_type).split("."):
-            return kind
-    return "other"
-
-
-_PYGMENTS_KINDS: dict[str, _Kind] = {
-    "Comment": "comment",
-    "String": "string",
-    "Keyword": "word",
-    "Word": "word",  # an operator that is one
-    "Operator": "symbol",
-    "Punctuation": "symbol",
-}
-
-
-def _lexer_name(language: str) -> str | None:
-    """The name under which code in the language is read; None where it is not."""
-    name = _ALIASES.get(language, language)
-    if name in _NO_CODE:
-        return None
-    return name if name == "python" or _lexer(name) is not None else None
-
-
-@functools.cache
-def _lexer(name: str) -> Any:
-    try:
-        from pygments.lexers import ClassNotFound, get_lexer_by_name
-    except ImportError:
-        raise UserError(
-            f"Which tokens syntax forces in {name} is found with Pygments, which is not installed. "
-            "Install it with: pip install 'ibft[audit]'"
-        ) from None
-    try:
-        return get_lexer_by_name(name)
-    except ClassNotFound:
-        return None
