@@ -102,9 +102,7 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     contenders = [
         Contender("usual", lambda items: usual(model, tokenizer, items)),
         Contender("nll", keeping_freed_memory()(lambda items: plain_nll(scanned, tokenizer, recipe, items))),
-        Contender(
-            "scan", lambda items: {row.index: row.scores for rows in scorer.rows("train", items) for row in rows}
-        ),
+        Contender("scan", keeping_freed_memory()(lambda items: _scan(scorer, items))),
     ]
     for contender in contenders:
         contender.run(items[:8])
@@ -143,7 +141,7 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _scan(scorer: Scorer, items: Sequence[tuple[int, Example]]) -> dict[int, dict[str, float]]:
-    return {row.index: row.scores for rows in scorer.rows("train", items) for row in rows}
+    return {row.index: row.scores for rows in scorer.rows("train", scorer.start(items)) for row in rows}
 
 
 def usual(model: Any, tokenizer: Any, items: Sequence[tuple[int, Example]]) -> dict[int, dict[str, float]]:
@@ -183,7 +181,7 @@ def plain_nll(
     examples = {}
     for index, example in items:
         ids, start = _tokens(tokenizer, example)
-        examples[index] = ScanExample(ids, start, start, forced=None, num_zlib_bytes=1)
+        examples[index] = ScanExample(ids, start, start, forced=None, num_zlib_bytes=1, fingerprint="")
     indices = {id(example): index for index, example in examples.items()}
     projection, found = Projection.of(model), {}
     for batch in token_stats.batches_by_tokens(list(examples.values()), recipe.scan.batch_tokens):

@@ -22,14 +22,16 @@ _USUAL = {_TRIM_THRESHOLD: 64 * _MIB, _MMAP_THRESHOLD: 32 * _MIB, _MMAP_MAX: 65_
 
 
 @contextlib.contextmanager
-def returning_freed_memory(is_wanted: bool = True) -> Iterator[None]:
-    """Each freed block of 4 MiB or more goes back to the system at once: less memory, for more page faults.
+def returning_freed_memory(is_wanted: bool = True, *, least: int = 4 * _MIB) -> Iterator[None]:
+    """Each freed block of at least so many bytes goes back to the system at once: less memory, for more page faults.
+
+    So do all that are free already, before and after.
 
     By itself glibc keeps blocks of up to 32 MiB for reuse. The activations of one layer after another, none of which
     fits the last one's hole, then hold several times what is alive: with gradient checkpointing 3.1 GiB instead of 1.4
     for the same step (8 layers of SmolLM2's shape, 6,000 tokens).
     """
-    with _set({_TRIM_THRESHOLD: 4 * _MIB, _MMAP_THRESHOLD: 4 * _MIB} if is_wanted else {}):
+    with _trimming(is_wanted), _set({_TRIM_THRESHOLD: least, _MMAP_THRESHOLD: least} if is_wanted else {}):
         yield
 
 
@@ -40,9 +42,16 @@ def keeping_freed_memory(is_wanted: bool = True) -> Iterator[None]:
     By itself glibc returns blocks of more than 32 MiB, such as a chunk of logits, and the system clears each page of
     the next one anew: an exponential over 50 MiB then takes 64 ms in place of 23 (256 x 49,152, two threads).
     """
+    with _trimming(is_wanted), _set({_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0} if is_wanted else {}):
+        yield
+
+
+@contextlib.contextmanager
+def _trimming(is_wanted: bool) -> Iterator[None]:
     try:
-        with _set({_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0} if is_wanted else {}):
-            yield
+        if is_wanted:
+            _call("malloc_trim", 0)
+        yield
     finally:
         if is_wanted:
             _call("malloc_trim", 0)

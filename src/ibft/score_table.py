@@ -75,6 +75,7 @@ def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Seq
                 columns = [_column(block, field.name) for field in schema]
                 writer.write_table(pa.table(columns, schema=schema))
         os.replace(temporary, path)
+        pa.default_memory_pool().release_unused()
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error_reason(error)}). Free space, then run again.") from None
 
@@ -138,6 +139,7 @@ def read_batches(
             if subset is not None:
                 batch = batch.filter(_pyarrow().compute.equal(batch["subset"], subset))
             yield {name: batch[name].to_pylist() for name in wanted}
+    _pyarrow().default_memory_pool().release_unused()
 
 
 def count_rows(path: Path) -> int:

@@ -46,7 +46,7 @@ def merged(folder: Path) -> list[tuple[int, str]]:
 def test_rows_come_back_in_the_order_of_the_data(tmp_path: Path) -> None:
     scorer = Scorer()
     advanced: list[int] = []
-    score_blocks(tmp_path, "train", ITEMS, scorer, advance=advanced.append)
+    score_blocks(tmp_path, "train", ITEMS, list, scorer, advance=advanced.append)
     assert merged(tmp_path) == ITEMS
     assert sum(advanced) == len(ITEMS)
     assert [len(block) for block in merged_blocks(tmp_path, {"train": len(ITEMS)})] == [5, 5, 5, 5, 3]
@@ -56,9 +56,9 @@ def test_rows_come_back_in_the_order_of_the_data(tmp_path: Path) -> None:
 def test_an_interruption_before_any_batch_costs_nothing(tmp_path: Path, stop_before: int) -> None:
     first, second = Scorer(stop_before), Scorer()
     with pytest.raises(KeyboardInterrupt):
-        score_blocks(tmp_path, "train", ITEMS, first)
+        score_blocks(tmp_path, "train", ITEMS, list, first)
     advanced: list[int] = []
-    score_blocks(tmp_path, "train", ITEMS, second, advance=advanced.append)
+    score_blocks(tmp_path, "train", ITEMS, list, second, advance=advanced.append)
     assert merged(tmp_path) == ITEMS
     assert first.seen + second.seen == Counter(index for index, _ in ITEMS)
     assert sum(advanced) == len(ITEMS)
@@ -70,7 +70,7 @@ def test_every_batch_interrupted_once(tmp_path: Path) -> None:
     for _ in range(100):
         scorer = Scorer(stop_before=1)
         try:
-            score_blocks(tmp_path, "train", ITEMS, scorer)
+            score_blocks(tmp_path, "train", ITEMS, list, scorer)
             break
         except KeyboardInterrupt:
             total += scorer.seen
@@ -83,29 +83,29 @@ def test_an_unfinished_last_line_is_scored_again_and_whole_ones_are_not(tmp_path
     """As kill -9 in the middle of a write leaves it."""
     first = Scorer(stop_before=2)
     with pytest.raises(KeyboardInterrupt):
-        score_blocks(tmp_path, "train", ITEMS, first)
+        score_blocks(tmp_path, "train", ITEMS, list, first)
     partial = block_path(tmp_path, "train", 0).with_suffix(".partial.jsonl")
     lines = partial.read_bytes().splitlines(keepends=True)
     assert len(lines) == 4
     partial.write_bytes(b"".join(lines[:3]) + lines[3][:kept])
     second = Scorer()
-    score_blocks(tmp_path, "train", ITEMS, second)
+    score_blocks(tmp_path, "train", ITEMS, list, second)
     assert merged(tmp_path) == ITEMS
     twice = (first.seen + second.seen) - Counter(index for index, _ in ITEMS)
     assert sum(twice.values()) == 1
 
 
 def test_complete_blocks_are_not_scored_again(tmp_path: Path) -> None:
-    score_blocks(tmp_path, "train", ITEMS, Scorer())
+    score_blocks(tmp_path, "train", ITEMS, list, Scorer())
     again = Scorer(stop_before=0)
-    score_blocks(tmp_path, "train", ITEMS, again)
+    score_blocks(tmp_path, "train", ITEMS, list, again)
     assert not again.seen
 
 
 def test_subsets_do_not_meet(tmp_path: Path) -> None:
-    score_blocks(tmp_path, "train", ITEMS, Scorer())
+    score_blocks(tmp_path, "train", ITEMS, list, Scorer())
     control = Scorer()
-    score_blocks(tmp_path, "control", ITEMS[:2], control)
+    score_blocks(tmp_path, "control", ITEMS[:2], list, control)
     assert sum(control.seen.values()) == 2
     rows = [row for block in merged_blocks(tmp_path, {"train": len(ITEMS), "control": 2}) for row in block]
     assert [row.index for row in rows] == [index for index, _ in [*ITEMS, *ITEMS[:2]]]
@@ -115,7 +115,7 @@ def test_subsets_do_not_meet(tmp_path: Path) -> None:
 def test_processes_share_the_blocks(tmp_path: Path, num_processes: int) -> None:
     scorers = [Scorer() for _ in range(num_processes)]
     for rank in reversed(range(num_processes)):
-        score_blocks(tmp_path, "train", ITEMS, scorers[rank], rank=rank, num_processes=num_processes)
+        score_blocks(tmp_path, "train", ITEMS, list, scorers[rank], rank=rank, num_processes=num_processes)
     assert merged(tmp_path) == ITEMS
     assert sum((scorer.seen for scorer in scorers), Counter()) == Counter(index for index, _ in ITEMS)
     assert sum(bool(scorer.seen) for scorer in scorers) == min(num_processes, 5)
@@ -124,16 +124,16 @@ def test_processes_share_the_blocks(tmp_path: Path, num_processes: int) -> None:
 def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
     interrupted = Scorer(stop_before=4)
     with pytest.raises(KeyboardInterrupt):
-        score_blocks(tmp_path, "train", ITEMS, interrupted, rank=1, num_processes=2)
+        score_blocks(tmp_path, "train", ITEMS, list, interrupted, rank=1, num_processes=2)
     with pytest.raises(UserError, match=r"train-000000\.jsonl is missing.*share the run folder"):
         merged(tmp_path)
     alone = Scorer()
-    score_blocks(tmp_path, "train", ITEMS, alone)
+    score_blocks(tmp_path, "train", ITEMS, list, alone)
     assert merged(tmp_path) == ITEMS
     assert interrupted.seen + alone.seen == Counter(index for index, _ in ITEMS)
 
 
 def test_no_items_make_no_block(tmp_path: Path) -> None:
-    score_blocks(tmp_path, "train", [], Scorer())
+    score_blocks(tmp_path, "train", [], list, Scorer())
     assert list(tmp_path.iterdir()) == []
     assert list(merged_blocks(tmp_path, {"train": 0})) == []

@@ -119,12 +119,14 @@ def test_verilog_modules_are_equal_but_for_names_and_comments() -> None:
 
 
 def test_the_code_of_an_example_is_fenced_or_continues_its_prompt_or_stands_alone() -> None:
-    assert code_of("Do it.", "Sure:\n```python\nx = 1\n```\nand\n```\ny = 2\n") == ["x = 1\n", "y = 2\n"]
-    assert code_of("def f(x):\n", "    return x\n") == ["def f(x):\n    return x\n"]
-    assert code_of("def f(x):", "    return x\n") == ["def f(x):\n    return x\n"]
-    assert code_of("Write f.", "def f(x):\n    return x\n") == ["def f(x):\n    return x\n"]
-    assert code_of("module m(input a);", "assign b = a;\nendmodule") == ["module m(input a);\nassign b = a;\nendmodule"]
-    assert code_of("Write a module.", VERILOG) == [VERILOG]
+    assert code_of("Do it.", "Sure:\n```python\nx = 1\n```\nand\n```\ny = 2\n") == ("x = 1\n", "y = 2\n")
+    assert code_of("def f(x):\n", "    return x\n") == ("def f(x):\n    return x\n",)
+    assert code_of("def f(x):", "    return x\n") == ("def f(x):\n    return x\n",)
+    assert code_of("Write f.", "def f(x):\n    return x\n") == ("def f(x):\n    return x\n",)
+    assert code_of("module m(input a);", "assign b = a;\nendmodule") == (
+        "module m(input a);\nassign b = a;\nendmodule",
+    )
+    assert code_of("Write a module.", VERILOG) == (VERILOG,)
 
 
 def test_shingles_are_the_same_in_every_process() -> None:

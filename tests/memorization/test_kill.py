@@ -22,12 +22,12 @@ import os, sys
 from ibft.memorization import blocks, scorer
 
 blocks.BLOCK = 6
-batch_stats = scorer.batch_stats
+begin_batch = scorer.begin_batch
 def noted(*arguments):
     with open({note!r} + os.environ.get("RANK", ""), "a") as file:
         file.write("x")
-    return batch_stats(*arguments)
-scorer.batch_stats = noted
+    return begin_batch(*arguments)
+scorer.begin_batch = noted
 from ibft.cli import main
 main(sys.argv[1:])
 """

@@ -128,7 +128,9 @@ def test_the_same_examples_before_and_after(recipe: Recipe, adapter: Path, tiny_
     model.load_adapter(str(adapter))
     own = scorer.Scorer(recipe, model.eval(), AutoTokenizer.from_pretrained(tiny_model_folder))
     items = list(enumerate(stream_examples(recipe.data.train)))
-    expected = {row.index: row.scores for rows in own.rows("train", items) for row in rows if row.reason is None}
+    expected = {
+        row.index: row.scores for rows in own.rows("train", own.start(items)) for row in rows if row.reason is None
+    }
     for place, row in after.items():
         assert row.value == pytest.approx(expected[place]["min_k_prob_20"], abs=1e-3)
 

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ibft.data.renaming import RENAMED_SUFFIX
@@ -57,4 +56,3 @@ def test_a_subset_without_scores_has_empty_columns(tmp_path: Path) -> None:
     )
     columns = read_columns(path, "train", ["mean_nll"])
     assert len(columns) == len(columns.groups) == len(columns.scores["mean_nll"]) == 0
-    assert columns.num_tokens.dtype == np.int64

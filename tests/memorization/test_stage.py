@@ -192,9 +192,9 @@ def short(recipe: Recipe, tmp_path: Path) -> Recipe:
 @pytest.fixture
 def whole(short: Recipe, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, bytes], Interruption]:
     """What an undisturbed scan leaves, and what it gave to the model."""
-    counting = Interruption(scorer.batch_stats)
+    counting = Interruption(scorer.begin_batch)
     with monkeypatch.context() as patch:
-        patch.setattr(scorer, "batch_stats", counting)
+        patch.setattr(scorer, "begin_batch", counting)
         folder = run_stage(msgspec.structs.replace(short, name="whole"))
     return content(folder), counting
 
@@ -211,14 +211,14 @@ def test_an_interruption_before_any_batch_changes_nothing_and_costs_nothing(
     assert num_batches > 4
     for at in range(num_batches):
         own = msgspec.structs.replace(short, name=f"at{at}")
-        first, second = Interruption(scorer.batch_stats, at), Interruption(scorer.batch_stats)
+        first, second = Interruption(scorer.begin_batch, at), Interruption(scorer.begin_batch)
         folder = Path(own.output) / own.name / "scan"
         with monkeypatch.context() as patch:
-            patch.setattr(scorer, "batch_stats", first)
+            patch.setattr(scorer, "begin_batch", first)
             with pytest.raises(KeyboardInterrupt):
                 run_stage(own)
             assert not folder.exists()
-            patch.setattr(scorer, "batch_stats", second)
+            patch.setattr(scorer, "begin_batch", second)
             run_stage(own)
         assert content(folder) == expected, at
         assert texts_of(first) + texts_of(second) == texts_of(undisturbed), at
@@ -233,8 +233,8 @@ def test_an_interruption_behind_the_scores_scores_nothing_again(
         patch.setattr(module, step, Interruption(getattr(module, step), 0))
         with pytest.raises(KeyboardInterrupt):
             run_stage(short)
-    counting = Interruption(scorer.batch_stats)
-    monkeypatch.setattr(scorer, "batch_stats", counting)
+    counting = Interruption(scorer.begin_batch)
+    monkeypatch.setattr(scorer, "begin_batch", counting)
     assert content(run_stage(short)) == expected
     # What is shown goes through the model again.
     assert [len(batch) for _, batch, _ in counting.calls] == ([1, 1] if step in ("write_scores", "write_rows") else [])
@@ -323,7 +323,7 @@ def test_scores_of_an_unfinished_line_are_made_again(recipe: Recipe, monkeypatch
     monkeypatch.setattr(blocks, "BLOCK", 50)
     expected = {row.place: row for row in read_scores(run_stage(msgspec.structs.replace(recipe, name="w")), "mean_nll")}
     with monkeypatch.context() as patch:
-        patch.setattr(scorer, "batch_stats", Interruption(scorer.batch_stats, 4))
+        patch.setattr(scorer, "begin_batch", Interruption(scorer.begin_batch, 4))
         with pytest.raises(KeyboardInterrupt):
             run_stage(recipe)
     [partial] = (Path(recipe.output) / "scan" / "scan.partial" / "blocks").glob("*.partial.jsonl")

@@ -22,7 +22,7 @@ from transformers import (
 
 from ibft.memorization import token_stats as module
 from ibft.memorization.examples import ScanExample
-from ibft.memorization.token_stats import MIN_STD, TokenStats, batch_stats, batches_by_tokens, token_stats
+from ibft.memorization.token_stats import MIN_STD, TokenStats, batches_by_tokens, begin_batch, token_stats
 from ibft.projection import Projection
 
 VOCABULARY, PAD = 90, 0
@@ -73,7 +73,7 @@ def examples(seed: int = 0) -> list[ScanExample]:
     chance = random.Random(seed)
     lengths = [(2, 1), (9, 8), (17, 1), (40, 25), (33, 4), (40, 3), (12, 6)]
     return [
-        ScanExample([chance.randrange(1, VOCABULARY) for _ in range(length)], start, start, None, 1)
+        ScanExample([chance.randrange(1, VOCABULARY) for _ in range(length)], start, start, None, 1, "")
         for length, start in lengths
     ]
 
@@ -103,7 +103,7 @@ def assert_close(found: Sequence[TokenStats], expected: Sequence[TokenStats], at
 def test_agrees_with_the_definition_on_full_logits(model: Any) -> None:
     batch = examples()
     expected = [from_full_logits(model, example) for example in batch]
-    found = batch_stats(model, batch, PAD)
+    found = begin_batch(model, batch, PAD)()
     assert_close(found, expected, 1e-6)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one.z, (other.log_prob - other.mean) / other.std, atol=1e-6)
@@ -113,10 +113,10 @@ def test_agrees_with_the_definition_on_full_logits(model: Any) -> None:
 def test_neighbors_order_and_padding_token_do_not_matter(model: Any, dtype: torch.dtype, atol: float) -> None:
     model = MODELS_IN[dtype](model)
     batch = examples()
-    alone = [batch_stats(model, [example], PAD)[0] for example in batch]
-    assert_close(batch_stats(model, batch, PAD), alone, atol)
-    assert_close(batch_stats(model, batch[::-1], 7)[::-1], alone, atol)
-    assert_close(batch_stats(model, [batch[0], batch[3]], 42), [alone[0], alone[3]], atol)
+    alone = [begin_batch(model, [example], PAD)()[0] for example in batch]
+    assert_close(begin_batch(model, batch, PAD)(), alone, atol)
+    assert_close(begin_batch(model, batch[::-1], 7)()[::-1], alone, atol)
+    assert_close(begin_batch(model, [batch[0], batch[3]], 42)(), [alone[0], alone[3]], atol)
 
 
 def _in_float32(model: Any) -> Any:
@@ -134,7 +134,7 @@ def test_only_scored_positions_reach_lm_head_a_chunk_at_a_time(model: Any, monke
     handle = model.lm_head.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape)))
     try:
         batch = examples()
-        batch_stats(model, batch, PAD)
+        begin_batch(model, batch, PAD)()
     finally:
         handle.remove()
     assert sum(rows for rows, _ in shapes) == sum(len(example.input_ids) - example.start for example in batch)
@@ -142,14 +142,14 @@ def test_only_scored_positions_reach_lm_head_a_chunk_at_a_time(model: Any, monke
 
 
 def test_chunks_join_to_the_whole(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = batch_stats(model, examples(), PAD)
+    whole = begin_batch(model, examples(), PAD)()
     monkeypatch.setattr(module, "CHUNK", 5)
-    assert_close(batch_stats(model, examples(), PAD), whole, 1e-12)
+    assert_close(begin_batch(model, examples(), PAD)(), whole, 1e-12)
 
 
 def test_no_gradient_is_kept(model: Any) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
-    batch_stats(model, examples(), PAD)
+    begin_batch(model, examples(), PAD)()
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

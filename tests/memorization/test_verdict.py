@@ -151,6 +151,18 @@ def test_the_blind_classifier_as_good_as_the_score() -> None:
     assert "a finding counts only where" in style
 
 
+def test_the_training_data_under_other_names_can_say_no_but_never_yes() -> None:
+    def verdict_beside_renamed(barrier: Barrier) -> Verdict:
+        return judge(SCORE, 800, a_comparison(), barrier, {}, is_renamed=True)
+
+    large = verdict_beside_renamed(a_barrier(0.3, 0.25, 0.35))
+    assert (large.barrier, large.advice) == ("unclear", "control")
+    assert "other names" in large.headline
+    assert large.sentences[-1].startswith("Other names:")
+    assert verdict_of(barrier=a_barrier(0.3, 0.25, 0.35)).barrier == "yes"
+    assert verdict_beside_renamed(a_barrier(0.05, 0.03, 0.07)).barrier == "no"
+
+
 def test_without_a_blind_classifier_nothing_counts() -> None:
     verdict = verdict_of(a_comparison(a_score(above=None)), a_barrier(0.3, 0.25, 0.35))
     assert (verdict.barrier, verdict.advice) == ("unclear", "control")

@@ -15,12 +15,13 @@ from typing import TypeVar
 from ibft.errors import UserError
 from ibft.rows import RowWriter, Score, Subset, read_rows
 
-__all__ = ["BLOCK", "block_path", "merged_blocks", "score_blocks"]
+__all__ = ["BLOCK", "block_path", "merged_blocks", "one_ahead", "score_blocks"]
 
 BLOCK = 512
 """Examples of a block: what a process takes at a time, sorts by length, and holds in memory."""
 
 Item = TypeVar("Item")
+Started = TypeVar("Started")
 
 
 def block_path(folder: Path, subset: Subset, number: int) -> Path:
@@ -32,7 +33,8 @@ def score_blocks(
     folder: Path,
     subset: Subset,
     items: Iterable[tuple[int, Item]],
-    score: Callable[[Sequence[tuple[int, Item]]], Iterable[Sequence[Score]]],
+    start: Callable[[Sequence[tuple[int, Item]]], Started],
+    score: Callable[[Started], Iterable[Sequence[Score]]],
     *,
     rank: int = 0,
     num_processes: int = 1,
@@ -44,30 +46,52 @@ def score_blocks(
         folder: of the blocks.
         subset: of the items.
         items: numbered items; the same ones in the same order in every process and every attempt.
-        score: scores some of a block's items; gives rows as they are made, with the items' numbers.
+        start: is given the items of a block that have no rows yet, while the block before is still to be scored.
+        score: scores what `start` gave for them; gives rows as they are made, with the items' numbers.
         rank: of this process.
         num_processes: that share the blocks.
         advance: is told how many items more are done.
     """
-    iterator = iter(items)
-    for number in itertools.count():
-        block = list(itertools.islice(iterator, BLOCK))
-        if not block:
-            return
-        if number % num_processes != rank:
-            continue
-        path = block_path(folder, subset, number)
-        if not path.exists():
-            partial = path.with_suffix(".partial.jsonl")
-            with RowWriter(partial) as writer:  # drops a last line that a kill left unfinished
+
+    def started() -> Iterator[tuple[Path, Started]]:
+        for number, block in enumerate(_blocks(items)):
+            path = block_path(folder, subset, number)
+            if number % num_processes != rank:
+                continue
+            if path.exists():
+                advance(len(block))
+                continue
+            partial = _partial(path)
+            with RowWriter(partial):  # drops a last line that a kill left unfinished
                 done = {row.index for row in read_rows(partial, Score)}
-                advance(len(done))
-                for rows in score([item for item in block if item[0] not in done]):
-                    writer.write(rows)
-                    advance(len(rows))
-            os.replace(partial, path)
-        else:
-            advance(len(block))
+            advance(len(done))
+            yield path, start([item for item in block if item[0] not in done])
+
+    for path, block in one_ahead(started()):
+        with RowWriter(_partial(path)) as writer:
+            for rows in score(block):
+                writer.write(rows)
+                advance(len(rows))
+        os.replace(_partial(path), path)
+
+
+def _blocks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while block := list(itertools.islice(iterator, BLOCK)):
+        yield block
+
+
+def _partial(path: Path) -> Path:
+    return path.with_suffix(".partial.jsonl")
+
+
+def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each when the next one is there already."""
+    waiting: list[Item] = []
+    for item in items:
+        yield from waiting
+        waiting = [item]
+    yield from waiting
 
 
 def merged_blocks(folder: Path, counts: dict[Subset, int]) -> Iterator[list[Score]]:

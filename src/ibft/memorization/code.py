@@ -8,6 +8,7 @@ changed consistently (type 2). What is edited besides (type 3) is for a similari
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import re
 import textwrap
@@ -84,7 +85,8 @@ def prompt_text(pair: Pair) -> str:
     return pair.prompt if isinstance(pair.prompt, str) else "\n".join(turn.content for turn in pair.prompt)
 
 
-def code_of(prompt: str, completion: str) -> list[str]:
+@functools.lru_cache(maxsize=1)  # a scan asks twice: for what syntax forces, and for the fingerprint
+def code_of(prompt: str, completion: str) -> tuple[str, ...]:
     """The code that an example teaches: its fenced blocks; else the completion, with the prompt where it continues it.
 
     It continues the prompt where the two together are Python, or where they are a Verilog module that the prompt began.
@@ -93,10 +95,10 @@ def code_of(prompt: str, completion: str) -> list[str]:
     blocks = [match.group(2) for match in FENCED.finditer(completion)]
     both = prompt + ("" if prompt.endswith("\n") or not prompt else "\n") + completion
     if not blocks and "endmodule" in completion:
-        return [completion if re.search(r"\bmodule\b", completion) else both]
+        return (completion if re.search(r"\bmodule\b", completion) else both,)
     if _PYTHON_LINE.search(prompt) and parse_python(both) is not None:
-        return [both]
-    return blocks if blocks and parse_python(completion) is None else [completion]
+        return (both,)
+    return tuple(blocks) if blocks and parse_python(completion) is None else (completion,)
 
 
 def units(code: str) -> list[Unit]:

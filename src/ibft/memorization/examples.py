@@ -37,7 +37,8 @@ class ScanExample(NamedTuple):
     """One example in tokens, (T,) of them.
 
     `start` is the first token that is scored, `prompt_length` the first of the response; `forced` says of each scored
-    token whether syntax forces it, and is None for a tokenizer that does not tell where its tokens stand.
+    token whether syntax forces it, and is None for a tokenizer that does not tell where its tokens stand. `fingerprint`
+    is that of the code.
     """
 
     input_ids: list[int]
@@ -45,6 +46,7 @@ class ScanExample(NamedTuple):
     prompt_length: int
     forced: list[bool] | None
     num_zlib_bytes: int
+    fingerprint: str
 
     @property
     def response(self) -> slice:
@@ -146,7 +148,7 @@ def tokenize_example(
         pair: prompt and response.
         tokenizer: the model's. One that does not tell where its tokens stand cuts them apart, without masks.
         recipe: prompt, region, `data.max_tokens`.
-        with_mask: find out what syntax forces.
+        with_mask: find out what syntax forces, and the fingerprint.
     """
     if not is_unicode(pair):
         return None, NOT_UNICODE
@@ -166,7 +168,7 @@ def tokenize_example(
             forced = forced_tokens(prompt, offsets[:num_prompt])[1:] + forced
     text = prompt + pair.completion if is_whole else pair.completion
     size = len(zlib.compress(text.encode()))
-    return ScanExample(ids, start, num_prompt, forced, size), None
+    return ScanExample(ids, start, num_prompt, forced, size, fingerprint(pair) if with_mask else ""), None
 
 
 def _encode(

@@ -59,6 +59,7 @@ def summarize(
     region: Literal["response", "all"] = "response",
     skipped: Mapping[str, Mapping[str, int]] | None = None,
     texts: Texts | None = None,
+    is_renamed: bool = False,
     seed: int = 0,
 ) -> ScanSummary:
     """Compare the scores of the training data with those of the control set.
@@ -70,6 +71,7 @@ def summarize(
         region: of the tokens that were scored.
         skipped: by subset, reason and count: the examples that are not in the columns.
         texts: gives the texts for the blind classifier, see `comparison.Texts`; None: there is none.
+        is_renamed: the control set is the training data under other names.
         seed: of matching, draws and classifier.
 
     Raises:
@@ -98,7 +100,14 @@ def summarize(
         comparison=comparison,
         barrier=barrier,
         extraction=extraction,
-        verdict=judge(score, len(has[1]) if control is not None else 0, comparison, barrier, extraction),
+        verdict=judge(
+            score,
+            len(has[1]) if control is not None else 0,
+            comparison,
+            barrier,
+            extraction,
+            is_renamed=is_renamed,
+        ),
     )
 
 

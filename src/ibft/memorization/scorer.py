@@ -10,14 +10,18 @@ import msgspec
 import numpy as np
 
 from ibft.data.training import Example
-from ibft.memorization.examples import ScanExample, fingerprint, origin, tokenize_example
+from ibft.memorization.blocks import one_ahead
+from ibft.memorization.examples import ScanExample, origin, tokenize_example
+from ibft.memorization.preparation import Preparation, Prepared
 from ibft.memorization.scores import Match, example_scores, greedy_match
-from ibft.memorization.token_stats import TokenStats, batch_stats, batches_by_tokens
+from ibft.memorization.token_stats import TokenStats, batches_by_tokens, begin_batch
 from ibft.models import load_model, load_tokenizer
 from ibft.recipe import Recipe
 from ibft.rows import Pair, Score, ShownExample, Subset
+from ibft.runs import usable_cores
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["Scorer"]
@@ -44,6 +48,10 @@ class Scorer:
         # Inside of an adapter that is not merged (over quantized weights): the same model, with the adapter's layers.
         self._model: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
         self._batch_tokens = recipe.scan.batch_tokens or (1024 if self._model.device.type == "cpu" else 16_384)
+        self._runs_beside = _runs_beside(self._model.device)
+        # Tokens and masks of an example take one core 1 ms.
+        num_processes = max(1, min(4, usable_cores() - 1)) if self._runs_beside else 0
+        self._preparation = Preparation(recipe, tokenizer, num_processes)
         self._reference: Scorer | None = None
         if recipe.scan.reference is not None:
             own = msgspec.structs.replace(
@@ -54,33 +62,43 @@ class Scorer:
             )
             self._reference = Scorer(own, load_model(own.model), load_tokenizer(own.model))
 
-    def rows(self, subset: Subset, items: Sequence[tuple[int, Example]]) -> Iterator[list[Score]]:
+    def start(self, items: Sequence[tuple[int, Example]]) -> Prepared:
+        """Begin with examples that `rows` will be asked for."""
+        return self._preparation.start(items)
+
+    def close(self) -> None:
+        """End what runs beside."""
+        self._preparation.close()
+
+    def rows(self, subset: Subset, prepared: Prepared) -> Iterator[list[Score]]:
         """Rows as they are made: first the examples without scores, then a batch at a time."""
         examples: dict[int, ScanExample] = {}
-        pairs = dict(items)
+        pairs = dict(prepared.items)
         unscored: list[Score] = []
-        for index, example in items:
-            tokenized, reason = tokenize_example(example.pair, self._tokenizer, self._recipe)
+        for (index, example), (tokenized, reason) in zip(prepared.items, prepared.tokenized(), strict=True):
             if tokenized is None:
                 unscored.append(Score(id=example.pair.id, subset=subset, index=index, reason=reason))
             else:
                 examples[index] = tokenized
         yield unscored
         places = {id(example): index for index, example in examples.items()}
-        for batch in batches_by_tokens(list(examples.values()), self._batch_tokens):
+        begun = (
+            (batch, begin_batch(self._model, batch, self._tokenizer.pad_token_id))
+            for batch in batches_by_tokens(list(examples.values()), self._batch_tokens)
+        )
+        for batch, stats in one_ahead(begun) if self._runs_beside else begun:
             indices = [places[id(example)] for example in batch]
             nlls = self._reference_nlls([pairs[index].pair for index in indices])
-            stats = batch_stats(self._model, batch, self._tokenizer.pad_token_id)
             yield [
                 self._row(subset, index, pairs[index], example, found, nll)
-                for index, example, found, nll in zip(indices, batch, stats, nlls, strict=True)
+                for index, example, found, nll in zip(indices, batch, stats(), nlls, strict=True)
             ]
 
     def shown(self, subset: Subset, example: Example, score: float) -> ShownExample:
         """One example token by token."""
         tokenized, _ = tokenize_example(example.pair, self._tokenizer, self._recipe)
         assert tokenized is not None, "only scored examples are shown"
-        (stats,) = batch_stats(self._model, [tokenized], self._tokenizer.pad_token_id)
+        (stats,) = begin_batch(self._model, [tokenized], self._tokenizer.pad_token_id)()
         log_probs = stats.log_prob[tokenized.response]
         forced = tokenized.forced[tokenized.response] if tokenized.forced else [False] * len(log_probs)
         match = self._match(tokenized, stats)
@@ -129,7 +147,7 @@ class Scorer:
             scores=scores,
             file=file,
             tags=tags,
-            fingerprint=fingerprint(example.pair),
+            fingerprint=tokenized.fingerprint,
             **(match._asdict() if match else {}),
         )
 
@@ -147,13 +165,18 @@ class Scorer:
         found: dict[int, _Nll] = {}
         for batch in batches_by_tokens(usable, self._batch_tokens):
             for example, stats in zip(
-                batch, batch_stats(self._model, batch, self._tokenizer.pad_token_id), strict=True
+                batch, begin_batch(self._model, batch, self._tokenizer.pad_token_id)(), strict=True
             ):
                 free = math.nan
                 if example.forced is not None:
                     free = float(-stats.log_prob[~np.asarray(example.forced)].sum())
                 found[id(example)] = _Nll(float(-stats.log_prob.sum()), free)
         return [None if example is None else found[id(example)] for example in examples]
+
+
+def _runs_beside(device: torch.device) -> bool:
+    """Whether the device computes while this process does something else."""
+    return device.type != "cpu"
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:

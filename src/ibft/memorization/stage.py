@@ -11,6 +11,7 @@ rescan/<arm>/ has the same scores of some training examples under a trained arm,
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import heapq
 import shutil
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ibft import progress
-from ibft.allocator import keeping_freed_memory
+from ibft.allocator import keeping_freed_memory, returning_freed_memory
 from ibft.data.training import Example, data_digest
 from ibft.errors import UserError
 from ibft.memorization.blocks import merged_blocks, score_blocks
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ibft.memorization.scorer import Scorer
+
+_COLUMN_PART = 2**17
+"""Bytes: the columns of more than some thousand examples are larger, and each of them goes back once it has been used.
+"""
 
 __all__ = ["make_table", "scan", "scan_inputs"]
 
@@ -93,7 +98,7 @@ def _make(recipe: Recipe, folder: Path) -> None:
         _show(recipe, scorer, sources[0], folder)
         del scorer
         gc.collect()  # the model goes before the columns come
-        with progress.task("Comparing", total=None):
+        with progress.task("Comparing", total=None), returning_freed_memory(least=_COLUMN_PART):
             _conclude(recipe, {source.subset: source for source in sources}, folder)
 
 
@@ -140,13 +145,15 @@ def make_table(
 def _score(scorer: Scorer, sources: Sequence[Items], folder: Path, title: str) -> None:
     """Score this process's share of the sources' examples into blocks."""
     folder.mkdir(parents=True, exist_ok=True)
-    with progress.task(title, total=sum(map(len, sources))) as task, keeping_freed_memory():
+    num = sum(map(len, sources))
+    with progress.task(title, total=num) as task, keeping_freed_memory(), contextlib.closing(scorer):
         for source in sources:
             score_blocks(
                 folder,
                 source.subset,
                 source,
-                lambda items, source=source: scorer.rows(source.subset, items),  # type: ignore[misc]
+                scorer.start,
+                lambda prepared, source=source: scorer.rows(source.subset, prepared),  # type: ignore[misc]
                 rank=process_index(),
                 num_processes=num_processes(),
                 advance=lambda count, source=source: task.advance(count * num_processes(), note=source.subset),  # type: ignore[misc]
@@ -185,6 +192,7 @@ def _conclude(recipe: Recipe, sources: Mapping[Subset, Source], folder: Path) ->
         region=recipe.scan.region,
         skipped={subset: read_reasons(path, subset) | source.num_skipped for subset, source in sources.items()},
         texts=lambda subset, rows: _texts(recipe, sources[subset], path, rows),
+        is_renamed=recipe.data.control == RENAMED_CONTROL,
         seed=recipe.seed,
     )
     labels = {"train": "training data", "control": "control set"}

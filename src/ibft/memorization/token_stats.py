@@ -6,7 +6,7 @@ positions of one chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ibft.memorization.examples import ScanExample
 
-__all__ = ["TokenStats", "batch_stats", "batches_by_tokens", "token_stats"]
+__all__ = ["TokenStats", "batches_by_tokens", "begin_batch", "token_stats"]
 
 CHUNK = 512
 """Positions projected onto the vocabulary at a time: 512 x 50,000 float32 logits are 100 MiB."""
@@ -67,7 +67,9 @@ def batches_by_tokens(examples: Sequence[ScanExample], batch_tokens: int) -> Ite
         yield batch
 
 
-def batch_stats(model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_id: int) -> list[TokenStats]:
+def begin_batch(
+    model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_id: int
+) -> Callable[[], list[TokenStats]]:
     """The scored tokens of each example of a batch; in the model's dtype, reduced in float32 or wider.
 
     Padding stands on the right and is masked, so an example's values do not depend on its neighbors. Only positions
@@ -77,6 +79,9 @@ def batch_stats(model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_
         model: a causal language model.
         batch: at least one example.
         pad_token_id: any token.
+
+    Returns:
+        A function that gives the values; a GPU computes them meanwhile.
     """
     shape = (len(batch), max(len(example.input_ids) for example in batch))
     ids_BT = torch.full(shape, pad_token_id, dtype=torch.long)
@@ -91,9 +96,11 @@ def batch_stats(model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_
         output = model.base_model(input_ids=ids_BT, attention_mask=attended_BT.to(model.device), use_cache=False)
         # Token t is predicted at position t - 1.
         hidden_NH = output.last_hidden_state[:, :-1][is_scored_BT[:, 1:]]
-        stats = token_stats(hidden_NH, ids_BT[is_scored_BT], Projection.of(model))
+        stats = _begin(hidden_NH, ids_BT[is_scored_BT], Projection.of(model))
     ends = np.cumsum([len(example.input_ids) - example.start for example in batch])[:-1]
-    return [TokenStats(*parts) for parts in zip(*(np.split(values, ends) for values in stats), strict=True)]
+    return lambda: [
+        TokenStats(*parts) for parts in zip(*(np.split(values, ends) for values in _collect(stats)), strict=True)
+    ]
 
 
 def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> TokenStats:
@@ -104,6 +111,10 @@ def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) ->
         targets_N: the tokens that follow, (N,).
         projection: lm_head, scale and soft cap.
     """
+    return _collect(_begin(hidden_NH, targets_N, projection))
+
+
+def _begin(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
     rows = CACHED if hidden_NH.device.type == "cpu" else CHUNK
     chunks = [
         _chunk(logits_nV, targets_n)
@@ -112,22 +123,26 @@ def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) ->
             torch.split(projection.logits(hidden_nH), rows), torch.split(of_chunk_n, rows), strict=True
         )
     ]
-    log_prob, mean, std, is_top1 = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks, strict=True))
+    return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+
+
+def _collect(stats: Sequence[Tensor]) -> TokenStats:
+    log_prob, mean, std, is_top1 = (values.cpu().numpy() for values in stats)
     return TokenStats(log_prob.astype(np.float64), mean.astype(np.float64), std.astype(np.float64), is_top1)
 
 
 def _chunk(logits_nV: Tensor, targets_n: Tensor) -> tuple[Tensor, ...]:
-    """Overwrites the logits. With s = logits - max, p = exp(s) / total: moments of s, from which those of log p follow.
+    """Overwrites the logits. With s = logits - max, log p = s - log total: moments of s, from which those of it follow.
 
     The largest s is 0, so where the model is certain nothing large cancels out.
     """
     s_nV = logits_nV.sub_(logits_nV.amax(dim=-1, keepdim=True))
     target_n = s_nV.gather(1, targets_n[:, None])[:, 0]
-    weights_nV = s_nV.exp()
-    total_n = weights_nV.sum(dim=-1)
+    # By softmax, since on a CPU `exp` takes longer than all of it.
+    weights_nV = s_nV.softmax(dim=-1)
+    log_total_n = -weights_nV.amax(dim=-1).log()  # where s is 0
     # Sums, not dot products: those of BLAS are off by 1e-5 of 50,000 float32 terms, and the variance is a difference.
-    first_n = weights_nV.mul_(s_nV).sum(dim=-1) / total_n
-    second_n = weights_nV.mul_(s_nV).sum(dim=-1) / total_n
-    log_total_n = total_n.log()
+    first_n = weights_nV.mul_(s_nV).sum(dim=-1)
+    second_n = weights_nV.mul_(s_nV).sum(dim=-1)
     std_n = (second_n - first_n.square()).clamp_(min=0).sqrt()
     return target_n - log_total_n, first_n - log_total_n, std_n, target_n == 0

@@ -42,6 +42,8 @@ def judge(
     comparison: Comparison | None,
     barrier: Barrier | None,
     extraction: Mapping[str, Extraction],
+    *,
+    is_renamed: bool = False,
 ) -> Verdict:
     """Decide by rules that are fixed beforehand, the first that holds.
 
@@ -52,9 +54,11 @@ def judge(
        interval of the blind classifier's AUROC is above 0.7, for then the control set may just be easier to predict
        (a control set of the same style, `control`).
     4. The interval contains 5%: unclear; a larger control set (`control`).
-    5. The score does not beat the blind classifier, or there is none: unclear; a control set of the same style
+    5. The control set is the training data under other names: unclear (`control`). Names that do not fit are harder to
+       predict for a model that never saw the originals, too.
+    6. The score does not beat the blind classifier, or there is none: unclear; a control set of the same style
        (`control`).
-    6. Yes. At least half of the memorized examples have duplicates, and more than chance explains: `prune`, duplicates
+    7. Yes. At least half of the memorized examples have duplicates, and more than chance explains: `prune`, duplicates
        first. Else, up to a share of 15%: `prune`; above: `ib`.
 
     Only the headline score counts, since the best of many would be too good by chance. Extraction is told beside the
@@ -66,6 +70,7 @@ def judge(
         comparison: None where nothing could be matched.
         barrier: None as well there.
         extraction: by subset.
+        is_renamed: the control set is `data.control: renamed`.
     """
     told = _extraction_sentences(extraction)
     if not num_control:
@@ -87,7 +92,7 @@ def judge(
         return _unclear(few_pairs, told, _MORE)
     reasons = [_size(barrier), _sureness(found.auroc, comparison), _beside_blind(found, comparison)]
     reasons += [*told, _NOT_SHOWN]
-    return _by_size_and_style(barrier, comparison.blind, found.beats_blind, reasons)
+    return _by_size_and_style(barrier, comparison.blind, found.beats_blind, is_renamed, reasons)
 
 
 _MORE = "Give data.control more examples, of the training data's lengths and of many files."
@@ -97,14 +102,21 @@ _NOT_SHOWN = (
 )
 
 
+_RENAMED = (
+    "Other names: names that do not fit what they stand for are harder to predict, also for a model that never saw the "
+    "originals. SmolLM2 preferred the originals with an AUROC of 0.63 where it may have seen them and of 0.67 where it "
+    "cannot have (docs/audit.md)."
+)
 _ALIKE = (
     "Give data.control code of the same kind as the training data (the same projects, after the model's cutoff, are "
     "best), so that only having been seen can tell them apart."
 )
 
 
-def _by_size_and_style(barrier: Barrier, blind: Auroc | None, beats_blind: bool | None, reasons: list[str]) -> Verdict:
-    """Rules 3 to 6."""
+def _by_size_and_style(
+    barrier: Barrier, blind: Auroc | None, beats_blind: bool | None, is_renamed: bool, reasons: list[str]
+) -> Verdict:
+    """Rules 3 to 7."""
     if barrier.ci95.high <= NEGLIGIBLE_SHARE and blind is not None and blind.ci95.low > DIFFERENT_STYLE:
         return _unclear(
             "the training data is not more predictable than the control set, but of so different a style that this may "
@@ -125,6 +137,12 @@ def _by_size_and_style(barrier: Barrier, blind: Auroc | None, beats_blind: bool 
             f"the share of predictable training examples could still be chance ({_interval(barrier.ci95)})",
             reasons,
             "Give data.control more examples: the interval narrows with their number and with that of their files.",
+        )
+    if is_renamed:
+        return _unclear(
+            "the training data is more predictable than under other names, but so is code that no model has seen",
+            [*reasons, _RENAMED],
+            _ALIKE,
         )
     if not beats_blind:
         return _unclear(
