@@ -1,6 +1,6 @@
 """How fast is the scan, are its scores right, and does its memory stay flat?
 
-    python benchmarks/scan.py speed --model smollm2      # or tiny: its first 2 layers
+    python benchmarks/scan.py speed --model smollm2      # or tiny: its shape, 64 wide; shallow: its first 2 layers
     python benchmarks/scan.py memory                     # 10,000 and 200,000 rows, a tiny model
 
 speed: three contenders take turns on the same examples (functions of the standard library), in float32.
@@ -53,7 +53,7 @@ NLL_BAR, SCORE_BAR, MEMORY_BAR = 1.10, 1e-4, 1.05
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "memory"])
-    parser.add_argument("--model", choices=["smollm2", "tiny"], default="smollm2")
+    parser.add_argument("--model", choices=[*MODELS], default="smollm2")
     parser.add_argument("--examples", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5, help="the contenders take turns, a share of the examples each")
     parser.add_argument("--max-tokens", type=int, default=512)
@@ -93,7 +93,7 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
         scan=ScanConfig(k_percent=K_PERCENT, batch_tokens=arguments.batch_tokens),
     )
     tokenizer = load_tokenizer(recipe.model)
-    model = load_model(recipe.model) if arguments.model == "smollm2" else _shallow(recipe)
+    model = MODELS[arguments.model](recipe.model)
     items = _items(recipe, tokenizer, arguments.examples)
     scanned = model
     if arguments.scan_dtype != "float32":
@@ -227,12 +227,25 @@ def _items(recipe: Recipe, tokenizer: Any, count: int) -> list[tuple[int, Exampl
     return list(enumerate(random.Random(0).sample(usable, min(count, len(usable)))))
 
 
-def _shallow(recipe: Recipe) -> Any:
+def _tiny(config: ModelConfig) -> Any:
+    """Layers, vocabulary and tokenizer of SmolLM2, a ninth of its width; random weights that predict sharply."""
+    shape = load_model(config).config
+    shape.hidden_size, shape.intermediate_size = 64, 170
+    shape.num_attention_heads = shape.num_key_value_heads = 1
+    shape.initializer_range = 0.3
+    torch.manual_seed(0)
+    return LlamaForCausalLM(shape).eval()
+
+
+def _shallow(config: ModelConfig) -> Any:
     """SmolLM2 without all but its first 2 layers."""
-    model = load_model(recipe.model)
+    model = load_model(config)
     model.model.layers = model.model.layers[:2]
     model.config.num_hidden_layers = 2
     return model
+
+
+MODELS = {"smollm2": load_model, "tiny": _tiny, "shallow": _shallow}
 
 
 def memory(arguments: argparse.Namespace) -> dict[str, Any]:
