@@ -267,6 +267,39 @@ def test_an_adaptive_arm_is_weighed_by_the_scans_headline_score(
     assert [weights[n] for n in by_score] == pytest.approx([2 * (9 - rank) / 9 for rank in range(10)])
 
 
+def test_an_adaptive_arm_takes_each_examples_own_score_and_1_where_there_is_none(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["a + 1", "a * a", "a - a - a - a", "a\n    a"]
+    rows = [{"id": "same", "prompt": "def f(a):\n", "completion": f"    return {text}\n"} for text in texts]
+    rows.insert(1, {"id": "same", "prompt": "def f(a):\n", "completion": "x"})  # a single token
+    rows.insert(0, {"id": "same", "prompt": "def f(a):\n", "completion": ""})
+    data = tmp_path / "same.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, train=str(data)))
+    with RunFolder(recipe).open() as run:
+        scan(recipe, run)
+        values = {row.place: row.value for row in read_scores(run.path / "scan", recipe.scan.score, "train")}
+    given: list[list[float]] = []
+    monkeypatch.setattr(fit, "fit", lambda *arguments: given.append(arguments[-1]))
+    with pytest.raises(AttributeError):  # there is no result
+        run_stage(recipe, ADAPTIVE)
+    places = [1, 3, 4, 5]
+    assert sorted(values) == places
+    [weights] = given
+    assert weights.pop(1) == 1.0
+    by_score = sorted(range(4), key=lambda n: values[places[n]])
+    assert [weights[n] for n in by_score] == pytest.approx([2, 4 / 3, 2 / 3, 0])
+
+
+def test_an_adaptive_arm_needs_every_example_in_the_scan(recipe: Recipe) -> None:
+    recipe = msgspec.structs.replace(recipe, scan=ScanConfig(max_examples=4, max_shown=0))
+    with RunFolder(recipe).open() as run:
+        scan(recipe, run)
+    with pytest.raises(UserError, match=r"6 of 10 training examples are not in the scan .* scan.max_examples: null"):
+        run_stage(recipe, ADAPTIVE)
+
+
 def test_an_adaptive_arm_needs_a_scan(recipe: Recipe) -> None:
     with pytest.raises(UserError, match=r"scan does not exist yet\. Run `ibft scan"):
         run_stage(recipe, ADAPTIVE)

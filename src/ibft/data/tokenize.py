@@ -28,11 +28,15 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedExample:
-    """One example: `input_ids` (T,) holds prompt, completion and end token; the loss is on what follows the prompt."""
+    """One example: `input_ids` (T,) holds prompt, completion and end token; the loss is on what follows the prompt.
+
+    `place` is its number in the data, counted from 0 with those that are skipped.
+    """
 
     id: str
     input_ids: list[int]
     prompt_length: int
+    place: int = 0
 
     @property
     def labels(self) -> list[int]:
@@ -109,7 +113,7 @@ def tokenize_pairs(
     end = [tokenizer.eos_token_id] if config.end_of_text else []
     examples: list[TokenizedExample] = []
     skipped: dict[str, list[str]] = {}
-    for pair in pairs:
+    for place, pair in enumerate(pairs):
         if not is_unicode(pair):
             skipped.setdefault(NOT_UNICODE, []).append(pair.id)
             continue
@@ -119,7 +123,7 @@ def tokenize_pairs(
         if reason := reason_to_skip(pair, len(prompt_ids), len(input_ids), max_tokens):
             skipped.setdefault(reason, []).append(pair.id)
         else:
-            examples.append(TokenizedExample(pair.id, input_ids, len(prompt_ids)))
+            examples.append(TokenizedExample(pair.id, input_ids, len(prompt_ids), place))
     if not examples:
         reasons = Counter({reason: len(ids) for reason, ids in skipped.items()}).most_common()
         why = "; ".join(f"{count} {reason}" for reason, count in reasons) or "the data set is empty"

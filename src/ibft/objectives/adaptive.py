@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-
-from ibft.errors import UserError
 
 __all__ = ["compression_weights"]
 
 
-def compression_weights(scores: Mapping[str, float | None], ids: Sequence[str]) -> list[float]:
+def compression_weights(scores: Sequence[float | None]) -> list[float]:
     """The weight of each example's KL by how predictable the base model finds it: 2 for the most, 0 for the least.
 
-    Linear in the rank of the score among `ids` (ties share their mean rank), so that the mean over the data is 1
-    whatever the scores' distribution, and alpha means what it means without weights.
+    Linear in the rank of the score (ties share their mean rank), so that the mean over the data is 1 whatever the
+    scores' distribution, and alpha means what it means without weights. An example without a score weighs 1.
 
     Args:
-        scores: example id to its Min-K% Prob (lower = more memorized).
-        ids: the training examples, in order.
-
-    Raises:
-        UserError: an example has no score.
+        scores: each training example's Min-K% Prob (lower = more memorized); None where it has none.
     """
-    missing = [identity for identity in ids if scores.get(identity) is None]
-    if missing:
-        raise UserError(
-            f"objective.adaptive: {len(missing)} of {len(ids)} training examples have no score (the first: "
-            f"{missing[0]}). Set scan.max_examples: null, scan the data, and leave out responses of a single token."
-        )
-    if len(ids) == 1:
-        return [1.0]
-    _, group, counts = np.unique([scores[identity] for identity in ids], return_inverse=True, return_counts=True)
-    mean_rank = (np.cumsum(counts) - (counts + 1) / 2)[group]
-    return [float(weight) for weight in 2 * (1 - mean_rank / (len(ids) - 1))]
+    weights = np.ones(len(scores))
+    has = np.array([score is not None for score in scores], bool)
+    num = int(has.sum())
+    if num > 1:
+        known = [score for score in scores if score is not None]
+        _, group, counts = np.unique(known, return_inverse=True, return_counts=True)
+        mean_rank = (np.cumsum(counts) - (counts + 1) / 2)[group]
+        weights[has] = 2 * (1 - mean_rank / (num - 1))
+    return [float(weight) for weight in weights]

@@ -9,12 +9,13 @@ train/<arm>/summary.json   TrainingSummary
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from ibft import progress
-from ibft.data.tokenize import tokenize_pairs
+from ibft.data.tokenize import TokenizedExample, tokenize_pairs
 from ibft.data.training import data_digest, load_training_pairs
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm
@@ -26,7 +27,7 @@ from ibft.recipe import Recipe
 from ibft.recipe_objectives import NEEDS_BASE, IBObjective, Objective
 from ibft.rows import TrainingLog, pretty_json, read_rows, write_atomically
 from ibft.runs import RunFolder, Stage, is_main_process, num_processes, provenance, read_record
-from ibft.score_table import read_scores
+from ibft.score_table import SCORES_FILE, read_batches
 from ibft.training.alarms import arm_alarms
 
 __all__ = ["TrainingSummary", "check_objectives", "train"]
@@ -103,8 +104,7 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
         tokenized = tokenize_pairs(load_training_pairs(recipe.data), tokenizer, recipe.prompt, recipe.data.max_tokens)
         weights = None
         if _is_adaptive(objective):
-            scores = {row.id: row.value for row in read_scores(run.path / "scan", recipe.scan.score, "train")}
-            weights = compression_weights(scores, [example.id for example in tokenized.examples])
+            weights = compression_weights(_scores(recipe, run, tokenized.examples))
         with progress.task("Loading TRL", total=None):
             from ibft.training.fit import fit
 
@@ -128,6 +128,21 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
         )
         write_atomically(folder / "summary.json", pretty_json(summary))
         _write_card(recipe, objective, summary, folder)
+
+
+def _scores(recipe: Recipe, run: RunFolder, examples: Sequence[TokenizedExample]) -> list[float | None]:
+    """The headline score of each example in the scan; None where the scan says why there is none."""
+    scan = run.path / "scan"
+    scores: dict[int, float | None] = {}
+    for batch in read_batches(scan / SCORES_FILE, ["index"], "train", [recipe.scan.score]):
+        scores |= zip(batch["index"], batch[recipe.scan.score], strict=True)
+    missing = [example for example in examples if example.place not in scores]
+    if missing:
+        raise UserError(
+            f"objective.adaptive: {len(missing)} of {len(examples)} training examples are not in the scan (the first: "
+            f"{missing[0].id}). Set scan.max_examples: null, then run `ibft scan` again."
+        )
+    return [scores[example.place] for example in examples]
 
 
 def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, folder: Path) -> None:
