@@ -18,7 +18,7 @@ from ibft.memorization.token_stats import TokenStats, batches_by_tokens, begin_b
 from ibft.models import load_model, load_tokenizer
 from ibft.recipe import Recipe
 from ibft.rows import Pair, Score, ShownExample, Subset
-from ibft.runs import usable_cores
+from ibft.runs import num_processes, usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +50,8 @@ class Scorer:
         self._batch_tokens = recipe.scan.batch_tokens or (1024 if self._model.device.type == "cpu" else 16_384)
         self._runs_beside = _runs_beside(self._model.device)
         # Tokens and masks of an example take one core 1 ms.
-        num_processes = max(1, min(4, usable_cores() - 1)) if self._runs_beside else 0
-        self._preparation = Preparation(recipe, tokenizer, num_processes)
+        helpers = max(1, min(4, usable_cores() // num_processes() - 1)) if self._runs_beside else 0
+        self._preparation = Preparation(recipe, tokenizer, helpers)
         self._reference: Scorer | None = None
         if recipe.scan.reference is not None:
             own = msgspec.structs.replace(

@@ -83,20 +83,25 @@ def begin_batch(
     Returns:
         A function that gives the values; a GPU computes them meanwhile.
     """
-    shape = (len(batch), max(len(example.input_ids) for example in batch))
-    ids_BT = torch.full(shape, pad_token_id, dtype=torch.long)
-    attended_BT, is_scored_BT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+    num_positions = max(len(example.input_ids) for example in batch)
+    ids_BT = torch.full((len(batch), num_positions), pad_token_id, dtype=torch.long)
+    attended_BT = torch.zeros(ids_BT.shape, dtype=torch.long)
+    places: list[Tensor] = []  # of the scored tokens, in ids_BT from end to end
     for row, example in enumerate(batch):
         length = len(example.input_ids)
         ids_BT[row, :length] = torch.tensor(example.input_ids)
         attended_BT[row, :length] = 1
-        is_scored_BT[row, example.start : length] = True
-    ids_BT, is_scored_BT = ids_BT.to(model.device), is_scored_BT.to(model.device)
+        places.append(torch.arange(example.start, length) + row * num_positions)
+    # Found here and not on the device, which would have to be waited for.
+    places_N = torch.cat(places)
+    targets_N = ids_BT.flatten()[places_N]
     with torch.inference_mode():
-        output = model.base_model(input_ids=ids_BT, attention_mask=attended_BT.to(model.device), use_cache=False)
+        output = model.base_model(
+            input_ids=ids_BT.to(model.device), attention_mask=attended_BT.to(model.device), use_cache=False
+        )
         # Token t is predicted at position t - 1.
-        hidden_NH = output.last_hidden_state[:, :-1][is_scored_BT[:, 1:]]
-        stats = _begin(hidden_NH, ids_BT[is_scored_BT], Projection.of(model))
+        hidden_NH = output.last_hidden_state.flatten(0, 1)[(places_N - 1).to(model.device)]
+        stats = _begin(hidden_NH, targets_N.to(model.device), Projection.of(model))
     ends = np.cumsum([len(example.input_ids) - example.start for example in batch])[:-1]
     return lambda: [
         TokenStats(*parts) for parts in zip(*(np.split(values, ends) for values in _collect(stats)), strict=True)
