@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ibft.data.named_code import texts_of
 from ibft.data.prompts import render_prompt
 from ibft.errors import UserError
 from ibft.recipe import PromptConfig
@@ -74,9 +75,8 @@ NOT_UNICODE = "text that is not valid Unicode"
 
 def is_unicode(pair: Pair) -> bool:
     """Whether the texts have no lone surrogates, which JSON can hold and no tokenizer reads."""
-    turns = [pair.prompt] if isinstance(pair.prompt, str) else [turn.content for turn in pair.prompt]
     try:
-        "".join([*turns, pair.completion]).encode()
+        "".join(texts_of(pair)).encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -43,11 +43,10 @@ if TYPE_CHECKING:
 
     from ibft.memorization.scorer import Scorer
 
-_COLUMN_PART = 2**17
-"""Bytes: the columns of more than some thousand examples are larger, and each of them goes back once it has been used.
-"""
-
 __all__ = ["make_table", "scan", "scan_inputs"]
+
+_COLUMN_PART = 2**17
+"""Bytes: columns of some thousand examples and more are larger, and each goes back once it has been used."""
 
 
 def scan(recipe: Recipe, run: RunFolder) -> None:
