@@ -22,7 +22,15 @@ from ibft.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Projection", "TokenLoss", "TokenLosses", "cross_entropy", "labelled_positions", "token_losses"]
+__all__ = [
+    "Projection",
+    "TokenLoss",
+    "TokenLosses",
+    "capped",
+    "cross_entropy",
+    "labelled_positions",
+    "token_losses",
+]
 
 IGNORED = -100
 """The label of positions outside the loss, as in PyTorch, transformers and TRL."""
@@ -65,7 +73,12 @@ class Projection:
 
     def logits(self, hidden_nH: Tensor) -> Tensor:
         """Logits (n, V) of a few positions, float32 (float64 of a float64 head), computed in the head's dtype."""
-        return _capped(self.lm_head(hidden_nH.to(_float_dtype(self.lm_head, hidden_nH))), self)
+        return capped(self.raw(hidden_nH), self.scale, self.softcap)
+
+    def raw(self, hidden_nH: Tensor) -> Tensor:
+        """What `lm_head` gives, (n, V), in its dtype: the logits before `capped`."""
+        raw_nV: Tensor = self.lm_head(hidden_nH.to(_float_dtype(self.lm_head, hidden_nH)))
+        return raw_nV
 
 
 class TokenLosses(NamedTuple):
@@ -180,16 +193,17 @@ class _FrozenHead(NamedTuple):
     softcap: float | None
 
     def logits(self, hidden_nH: Tensor) -> Tensor:
-        return _capped(F.linear(hidden_nH.to(self.weight_VH.dtype), self.weight_VH, self.bias_V), self)
+        raw_nV = F.linear(hidden_nH.to(self.weight_VH.dtype), self.weight_VH, self.bias_V)
+        return capped(raw_nV, self.scale, self.softcap)
 
 
-def _capped(raw_nV: Tensor, projection: _FrozenHead | Projection) -> Tensor:
-    """Logits from what lm_head returns, (n, V), float32 or wider."""
+def capped(raw_nV: Tensor, scale: float, softcap: float | None) -> Tensor:
+    """Logits (n, V), float32 or wider, from what lm_head gives: softcap * tanh(scale * raw / softcap)."""
     logits_nV = raw_nV.to(torch.promote_types(raw_nV.dtype, torch.float32))
-    if projection.scale != 1.0:
-        logits_nV = logits_nV * projection.scale
-    if projection.softcap is not None:
-        logits_nV = projection.softcap * torch.tanh(logits_nV / projection.softcap)
+    if scale != 1.0:
+        logits_nV = logits_nV * scale
+    if softcap is not None:
+        logits_nV = softcap * torch.tanh(logits_nV / softcap)
     return logits_nV
 
 
@@ -322,7 +336,7 @@ def _checkpointed_losses(
         def logits(hidden_nH: Tensor) -> Tensor:
             if weight_VH is None:
                 return projection.logits(hidden_nH)
-            return _capped(F.linear(hidden_nH, weight_VH, bias_V), projection)
+            return capped(F.linear(hidden_nH, weight_VH, bias_V), projection.scale, projection.softcap)
 
         logits_nV = logits(hidden_nH)
         with torch.no_grad():

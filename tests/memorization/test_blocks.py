@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from ibft.errors import UserError
 from ibft.memorization import blocks as module
-from ibft.memorization.blocks import block_path, merged_blocks, score_blocks
+from ibft.memorization.blocks import Batch, block_path, merged_blocks, score_blocks
 from ibft.rows import Score
 
 ITEMS = [(3 * number, f"text {number * 7 % 10}") for number in range(23)]  # gaps as of a draw, ids that occur twice
@@ -26,17 +27,25 @@ class Scorer:
 
     def __init__(self, stop_before: int | None = None) -> None:
         self.seen: Counter[int] = Counter()
+        self.events: list[str] = []
         self._batches_left = stop_before
 
-    def __call__(self, items: Sequence[tuple[int, str]]) -> Iterator[list[Score]]:
-        for start in range(0, len(items), 2):
-            if self._batches_left == 0:
-                raise KeyboardInterrupt
-            if self._batches_left is not None:
-                self._batches_left -= 1
-            batch = items[::-1][start : start + 2]
-            self.seen.update(index for index, _ in batch)
-            yield [Score(id=text, subset="train", index=index, scores={"mean_nll": index / 7}) for index, text in batch]
+    def __call__(self, items: Sequence[tuple[int, str]]) -> list[Batch]:
+        batches = [items[::-1][start : start + 2] for start in range(0, len(items), 2)]
+        return [functools.partial(self._begin, batch) for batch in batches] or [lambda: list]
+
+    def _begin(self, batch: Sequence[tuple[int, str]]) -> Callable[[], list[Score]]:
+        if self._batches_left == 0:
+            raise KeyboardInterrupt
+        if self._batches_left is not None:
+            self._batches_left -= 1
+        self.seen.update(index for index, _ in batch)
+        self.events.append("begin")
+        return functools.partial(self._rows, batch)
+
+    def _rows(self, batch: Sequence[tuple[int, str]]) -> list[Score]:
+        self.events.append("rows")
+        return [Score(id=text, subset="train", index=index, scores={"mean_nll": index / 7}) for index, text in batch]
 
 
 def merged(folder: Path) -> list[tuple[int, str]]:
@@ -63,6 +72,29 @@ def test_an_interruption_before_any_batch_costs_nothing(tmp_path: Path, stop_bef
     assert first.seen + second.seen == Counter(index for index, _ in ITEMS)
     assert sum(advanced) == len(ITEMS)
     assert not list(tmp_path.glob("*.partial.jsonl"))
+
+
+@pytest.mark.parametrize("stop_before", range(14))
+def test_ahead_an_interruption_costs_one_batch_at_most(tmp_path: Path, stop_before: int) -> None:
+    first, second = Scorer(stop_before), Scorer()
+    with pytest.raises(KeyboardInterrupt):
+        score_blocks(tmp_path, "train", ITEMS, list, first, is_ahead=True)
+    score_blocks(tmp_path, "train", ITEMS, list, second, is_ahead=True)
+    assert merged(tmp_path) == ITEMS
+    twice = (first.seen + second.seen) - Counter(index for index, _ in ITEMS)
+    assert sum(twice.values()) <= 2
+
+
+def test_ahead_the_device_never_waits_for_rows(tmp_path: Path) -> None:
+    """Also from one block to the next; otherwise one batch after the other."""
+    ahead, beside = Scorer(), Scorer()
+    for name in ("ahead", "beside"):
+        (tmp_path / name).mkdir()
+    score_blocks(tmp_path / "ahead", "train", ITEMS, list, ahead, is_ahead=True)
+    assert ahead.events == ["begin", *["begin", "rows"] * 13, "rows"]
+    score_blocks(tmp_path / "beside", "train", ITEMS, list, beside)
+    assert beside.events == ["begin", "rows"] * 14
+    assert merged(tmp_path / "ahead") == merged(tmp_path / "beside") == ITEMS
 
 
 def test_every_batch_interrupted_once(tmp_path: Path) -> None:

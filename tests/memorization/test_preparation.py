@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from pathlib import Path
@@ -13,7 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from ibft.data.training import Example
 from ibft.errors import UserError
+from ibft.memorization import blocks
 from ibft.memorization import scorer as module
+from ibft.memorization.blocks import merged_blocks, score_blocks
 from ibft.memorization.preparation import Preparation
 from ibft.memorization.scorer import Scorer
 from ibft.models import load_tokenizer
@@ -66,19 +69,22 @@ def test_a_process_that_is_killed_is_told_with_the_remedy(recipe: Recipe, tokeni
 
 @pytest.mark.slow
 def test_a_device_that_computes_beside_gives_the_same_rows(
-    recipe: Recipe, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU: a batch is begun before the rows of the last one are made, and tokens come from other processes."""
     model = AutoModelForCausalLM.from_pretrained(recipe.model.name, dtype=torch.float32)
+    monkeypatch.setattr(blocks, "BLOCK", 20)
 
-    def rows(scorer: Scorer) -> list[list[Score]]:
-        begun = scorer.start(ITEMS)
-        found = list(scorer.rows("train", begun))
+    def rows(folder: Path) -> list[list[Score]]:
+        folder.mkdir()
+        scorer = Scorer(recipe, model, tokenizer)
+        batches = functools.partial(scorer.batches, "train")
+        score_blocks(folder, "train", ITEMS, scorer.start, batches, is_ahead=scorer.is_ahead)
         scorer.close()
-        return found
+        return list(merged_blocks(folder, {"train": len(ITEMS)}))
 
-    expected = rows(Scorer(recipe, model, tokenizer))
-    assert len(expected) > 10
+    expected = rows(tmp_path / "one by one")
+    assert len(expected) > 2
     events: list[str] = []
     begin_batch = module.begin_batch
 
@@ -89,5 +95,6 @@ def test_a_device_that_computes_beside_gives_the_same_rows(
 
     monkeypatch.setattr(module, "_runs_beside", lambda device: True)
     monkeypatch.setattr(module, "begin_batch", noted)
-    assert rows(Scorer(recipe, model, tokenizer)) == expected
-    assert events[:4] == ["begin", "begin", "end", "begin"]
+    assert rows(tmp_path / "beside") == expected
+    # Also from one block to the next.
+    assert events == ["begin", *["begin", "end"] * (len(events) // 2 - 1), "end"]

@@ -129,7 +129,10 @@ def test_the_same_examples_before_and_after(recipe: Recipe, adapter: Path, tiny_
     own = scorer.Scorer(recipe, model.eval(), AutoTokenizer.from_pretrained(tiny_model_folder))
     items = list(enumerate(stream_examples(recipe.data.train)))
     expected = {
-        row.index: row.scores for rows in own.rows("train", own.start(items)) for row in rows if row.reason is None
+        row.index: row.scores
+        for begin in own.batches("train", own.start(items))
+        for row in begin()()
+        if row.reason is None
     }
     for place, row in after.items():
         assert row.value == pytest.approx(expected[place]["min_k_prob_20"], abs=1e-3)
@@ -165,28 +168,26 @@ def test_an_interrupted_rescan_goes_on_and_a_complete_one_loads_nothing(
 ) -> None:
     recipe = trained(recipe, adapter)
     counted: list[int] = []
-    rows = scorer.Scorer.rows
+    begin = scorer.Scorer._begin
 
-    def interrupted(self: Any, subset: Any, items: Any) -> Any:
-        for number, batch in enumerate(rows(self, subset, items)):
-            if sum(counted) >= 5 and number:
-                raise KeyboardInterrupt
-            counted.append(len(batch))
-            yield batch
+    def interrupted(self: Any, batch: Any) -> Any:
+        if sum(counted) >= 5:
+            raise KeyboardInterrupt
+        counted.append(len(batch))
+        return begin(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scorer.Scorer, "rows", interrupted)
+        patch.setattr(scorer.Scorer, "_begin", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_stage(recipe)
     assert 0 < sum(counted) < 9
-    again: list[Score] = []
+    again: list[Any] = []
 
-    def observed(self: Any, subset: Any, items: Any) -> Any:
-        for batch in rows(self, subset, items):
-            again.extend(batch)
-            yield batch
+    def observed(self: Any, batch: Any) -> Any:
+        again.extend(batch)
+        return begin(self, batch)
 
-    monkeypatch.setattr(scorer.Scorer, "rows", observed)
+    monkeypatch.setattr(scorer.Scorer, "_begin", observed)
     folder = run_stage(recipe)
     assert len(again) == 9 - sum(counted)
     assert len(list(read_scores(folder, "min_k_prob_20"))) == 9

@@ -80,7 +80,7 @@ def with_scan(recipe: Recipe, **changes: Any) -> Recipe:
 def rows_of(scorer: Scorer, pairs: Sequence[Pair]) -> list[Score]:
     """In the order of the pairs."""
     items = [(index, Example(pair, None)) for index, pair in enumerate(pairs)]
-    rows = [row for batch in scorer.rows("train", scorer.start(items)) for row in batch]
+    rows = [row for begin in scorer.batches("train", scorer.start(items)) for row in begin()()]
     assert sorted(row.index for row in rows) == list(range(len(pairs)))
     return sorted(rows, key=lambda row: row.index)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -171,6 +172,26 @@ def test_certainty_and_indifference_give_finite_values(dtype: torch.dtype) -> No
     assert stats.is_top1.tolist() == [True, True, False]
     assert np.isfinite(stats.z).all()
     np.testing.assert_allclose(stats.z, [0, 0, -500 / MIN_STD], atol=0.1)
+
+
+def _fails(_graph: Any, _inputs: Any) -> Any:
+    raise RuntimeError("no C compiler")
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", _fails])
+def test_what_a_gpu_takes_gives_the_same(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch.compile, for chunks of any size; and where that does not work."""
+    compiled = functools.partial(torch.compile, backend=backend, fullgraph=True)
+    monkeypatch.setattr(module, "_fused", None)
+    monkeypatch.setattr(torch, "compile", compiled)
+    torch.manual_seed(2)
+    for rows in (7, 3, 1):
+        raw, targets = torch.randn(rows, 60), torch.arange(rows)
+        for arguments in ((raw, targets, 1.0, None), (raw.bfloat16(), targets, 0.5, 3.0)):
+            with torch.inference_mode():
+                found = module._reduced_on_gpu(*arguments)
+                assert all(map(torch.equal, found, module._reduced(*arguments)))
+    assert (module._fused is module._reduced) == (backend is _fails)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])

@@ -15,13 +15,16 @@ from typing import TypeVar
 from ibft.errors import UserError
 from ibft.rows import RowWriter, Score, Subset, read_rows
 
-__all__ = ["BLOCK", "block_path", "merged_blocks", "one_ahead", "score_blocks"]
+__all__ = ["BLOCK", "Batch", "block_path", "merged_blocks", "score_blocks"]
 
 BLOCK = 512
 """Examples of a block: what a process takes at a time, sorts by length, and holds in memory."""
 
 Item = TypeVar("Item")
 Started = TypeVar("Started")
+
+Batch = Callable[[], Callable[[], Sequence[Score]]]
+"""Begins with the batch; gives a function that waits for its rows."""
 
 
 def block_path(folder: Path, subset: Subset, number: int) -> Path:
@@ -34,10 +37,11 @@ def score_blocks(
     subset: Subset,
     items: Iterable[tuple[int, Item]],
     start: Callable[[Sequence[tuple[int, Item]]], Started],
-    score: Callable[[Started], Iterable[Sequence[Score]]],
+    batches: Callable[[Started], Sequence[Batch]],
     *,
     rank: int = 0,
     num_processes: int = 1,
+    is_ahead: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Score every `num_processes`-th block of the items; nothing that a file holds already is scored again.
@@ -47,9 +51,10 @@ def score_blocks(
         subset: of the items.
         items: numbered items; the same ones in the same order in every process and every attempt.
         start: is given the items of a block that have no rows yet, while the block before is still to be scored.
-        score: scores what `start` gave for them; gives rows as they are made, with the items' numbers.
+        batches: of what `start` gave; at least one, also of no items. Their rows have the items' numbers.
         rank: of this process.
         num_processes: that share the blocks.
+        is_ahead: a batch is begun before the rows of the one before are asked for, of the next block too.
         advance: is told how many items more are done.
     """
 
@@ -67,12 +72,20 @@ def score_blocks(
             advance(len(done))
             yield path, start([item for item in block if item[0] not in done])
 
-    for path, block in one_ahead(started()):
+    def begun() -> Iterator[tuple[Path, bool, Callable[[], Sequence[Score]]]]:
+        for path, block in _one_ahead(started()):
+            *others, last = batches(block)
+            for begin in others:
+                yield path, False, begin()
+            yield path, True, last()
+
+    for path, is_last, rows in _one_ahead(begun()) if is_ahead else begun():
+        found = rows()
         with RowWriter(_partial(path)) as writer:
-            for rows in score(block):
-                writer.write(rows)
-                advance(len(rows))
-        os.replace(_partial(path), path)
+            writer.write(found)
+        if is_last:
+            os.replace(_partial(path), path)
+        advance(len(found))
 
 
 def _blocks(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -85,7 +98,7 @@ def _partial(path: Path) -> Path:
     return path.with_suffix(".partial.jsonl")
 
 
-def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+def _one_ahead(items: Iterable[Item]) -> Iterator[Item]:
     """The same items, each when the next one is there already."""
     waiting: list[Item] = []
     for item in items:

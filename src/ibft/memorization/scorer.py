@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
 from ibft.data.training import Example
-from ibft.memorization.blocks import one_ahead
+from ibft.memorization.blocks import Batch
 from ibft.memorization.examples import ScanExample, origin, tokenize_example
 from ibft.memorization.preparation import Preparation, Prepared
 from ibft.memorization.scores import Match, example_scores, greedy_match
@@ -41,16 +42,20 @@ class Scorer:
         recipe: prompt, limits and scores.
         model: whose memorization is measured.
         tokenizer: its own.
+
+    Attributes:
+        batch_tokens: of a forward pass, padding included.
+        is_ahead: whether the device computes a batch while this process makes the rows of the one before.
     """
 
     def __init__(self, recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._recipe, self._tokenizer = recipe, tokenizer
         # Inside of an adapter that is not merged (over quantized weights): the same model, with the adapter's layers.
         self._model: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
-        self._batch_tokens = recipe.scan.batch_tokens or (1024 if self._model.device.type == "cpu" else 16_384)
-        self._runs_beside = _runs_beside(self._model.device)
-        # Tokens and masks of an example take one core 1 ms.
-        helpers = max(1, min(4, usable_cores() // num_processes() - 1)) if self._runs_beside else 0
+        self.batch_tokens = recipe.scan.batch_tokens or _batch_tokens(self._model)
+        self.is_ahead = _runs_beside(self._model.device)
+        # Tokens and masks of an example take one core 1 to 3 ms.
+        helpers = max(1, min(8, usable_cores() // num_processes() - 1)) if self.is_ahead else 0
         self._preparation = Preparation(recipe, tokenizer, helpers)
         self._reference: Scorer | None = None
         if recipe.scan.reference is not None:
@@ -63,15 +68,15 @@ class Scorer:
             self._reference = Scorer(own, load_model(own.model), load_tokenizer(own.model))
 
     def start(self, items: Sequence[tuple[int, Example]]) -> Prepared:
-        """Begin with examples that `rows` will be asked for."""
+        """Begin with examples that `batches` will be given."""
         return self._preparation.start(items)
 
     def close(self) -> None:
         """End what runs beside."""
         self._preparation.close()
 
-    def rows(self, subset: Subset, prepared: Prepared) -> Iterator[list[Score]]:
-        """Rows as they are made: first the examples without scores, then a batch at a time."""
+    def batches(self, subset: Subset, prepared: Prepared) -> list[Batch]:
+        """What is to be computed, in portions; the first has the examples without scores too."""
         examples: dict[int, ScanExample] = {}
         pairs = dict(prepared.items)
         unscored: list[Score] = []
@@ -80,25 +85,34 @@ class Scorer:
                 unscored.append(Score(id=example.pair.id, subset=subset, index=index, reason=reason))
             else:
                 examples[index] = tokenized
-        yield unscored
         places = {id(example): index for index, example in examples.items()}
-        begun = (
-            (batch, begin_batch(self._model, batch, self._tokenizer.pad_token_id))
-            for batch in batches_by_tokens(list(examples.values()), self._batch_tokens)
-        )
-        for batch, stats in one_ahead(begun) if self._runs_beside else begun:
+
+        def begin(batch: list[ScanExample], others: list[Score]) -> Callable[[], list[Score]]:
             indices = [places[id(example)] for example in batch]
-            nlls = self._reference_nlls([pairs[index].pair for index in indices])
-            yield [
-                self._row(subset, index, pairs[index], example, found, nll)
-                for index, example, found, nll in zip(indices, batch, stats(), nlls, strict=True)
-            ]
+            stats = self._begin(batch)
+
+            def rows() -> list[Score]:
+                nlls = self._reference_nlls([pairs[index].pair for index in indices])
+                return others + [
+                    self._row(subset, index, pairs[index], example, found, nll)
+                    for index, example, found, nll in zip(indices, batch, stats(), nlls, strict=True)
+                ]
+
+            return rows
+
+        if not examples:
+            return [lambda: lambda: unscored]
+        first, *more = batches_by_tokens(list(examples.values()), self.batch_tokens)
+        return [functools.partial(begin, first, unscored), *(functools.partial(begin, batch, []) for batch in more)]
+
+    def _begin(self, batch: Sequence[ScanExample]) -> Callable[[], list[TokenStats]]:
+        return begin_batch(self._model, batch, self._tokenizer.pad_token_id)
 
     def shown(self, subset: Subset, example: Example, score: float) -> ShownExample:
         """One example token by token."""
         tokenized, _ = tokenize_example(example.pair, self._tokenizer, self._recipe)
         assert tokenized is not None, "only scored examples are shown"
-        (stats,) = begin_batch(self._model, [tokenized], self._tokenizer.pad_token_id)()
+        (stats,) = self._begin([tokenized])()
         log_probs = stats.log_prob[tokenized.response]
         forced = tokenized.forced[tokenized.response] if tokenized.forced else [False] * len(log_probs)
         match = self._match(tokenized, stats)
@@ -163,15 +177,23 @@ class Scorer:
         examples = [tokenize_example(pair, self._tokenizer, self._recipe)[0] for pair in pairs]
         usable = [example for example in examples if example is not None]
         found: dict[int, _Nll] = {}
-        for batch in batches_by_tokens(usable, self._batch_tokens):
-            for example, stats in zip(
-                batch, begin_batch(self._model, batch, self._tokenizer.pad_token_id)(), strict=True
-            ):
+        for batch in batches_by_tokens(usable, self.batch_tokens):
+            for example, stats in zip(batch, self._begin(batch)(), strict=True):
                 free = math.nan
                 if example.forced is not None:
                     free = float(-stats.log_prob[~np.asarray(example.forced)].sum())
                 found[id(example)] = _Nll(float(-stats.log_prob.sum()), free)
         return [None if example is None else found[id(example)] for example in examples]
+
+
+def _batch_tokens(model: PreTrainedModel) -> int:
+    """As many as keep the device busy: 2^26 activations a layer are 16,384 tokens of a 7B model's.
+
+    A CPU is busy with 1,024, whose activations stay near its caches.
+    """
+    if model.device.type == "cpu":
+        return 1024
+    return min(max(2**26 // int(model.config.get_text_config().hidden_size), 4096), 65_536)
 
 
 def _runs_beside(device: torch.device) -> bool:

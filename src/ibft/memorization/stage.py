@@ -152,9 +152,10 @@ def _score(scorer: Scorer, sources: Sequence[Items], folder: Path, title: str) -
                 source.subset,
                 source,
                 scorer.start,
-                lambda prepared, source=source: scorer.rows(source.subset, prepared),  # type: ignore[misc]
+                lambda prepared, source=source: scorer.batches(source.subset, prepared),  # type: ignore[misc]
                 rank=process_index(),
                 num_processes=num_processes(),
+                is_ahead=scorer.is_ahead,
                 advance=lambda count, source=source: task.advance(count * num_processes(), note=source.subset),  # type: ignore[misc]
             )
 

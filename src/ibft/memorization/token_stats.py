@@ -7,13 +7,14 @@ positions of one chunk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ibft.projection import Projection
+from ibft import progress
+from ibft.projection import Projection, capped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,8 +73,8 @@ def begin_batch(
 ) -> Callable[[], list[TokenStats]]:
     """The scored tokens of each example of a batch; in the model's dtype, reduced in float32 or wider.
 
-    Padding stands on the right and is masked, so an example's values do not depend on its neighbors. Only positions
-    that predict a scored token reach `lm_head`.
+    Padding stands on the right, where no token of a causal model attends to it, so an example's values do not depend on
+    its neighbors. Only positions that predict a scored token reach `lm_head`.
 
     Args:
         model: a causal language model.
@@ -83,26 +84,29 @@ def begin_batch(
     Returns:
         A function that gives the values; a GPU computes them meanwhile.
     """
-    num_positions = max(len(example.input_ids) for example in batch)
-    ids_BT = torch.full((len(batch), num_positions), pad_token_id, dtype=torch.long)
-    attended_BT = torch.zeros(ids_BT.shape, dtype=torch.long)
-    places: list[Tensor] = []  # of the scored tokens, in ids_BT from end to end
-    for row, example in enumerate(batch):
-        length = len(example.input_ids)
-        ids_BT[row, :length] = torch.tensor(example.input_ids)
-        attended_BT[row, :length] = 1
-        places.append(torch.arange(example.start, length) + row * num_positions)
-    # Found here and not on the device, which would have to be waited for.
-    places_N = torch.cat(places)
-    targets_N = ids_BT.flatten()[places_N]
+    lengths = np.array([len(example.input_ids) for example in batch])
+    starts = np.array([example.start for example in batch])
+    columns = np.arange(lengths.max())
+    attended_BT = columns < lengths[:, None]
+    ids_BT = np.full(attended_BT.shape, pad_token_id)
+    ids_BT[attended_BT] = np.concatenate([example.input_ids for example in batch])
+    # Where the scored tokens are: found here and not on the device, which would have to be waited for.
+    places_N = np.flatnonzero(attended_BT & (columns >= starts[:, None]))
+    targets_N = ids_BT.reshape(-1)[places_N]
+
+    def placed(array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(model.device)
+
     with torch.inference_mode():
         output = model.base_model(
-            input_ids=ids_BT.to(model.device), attention_mask=attended_BT.to(model.device), use_cache=False
+            input_ids=placed(ids_BT),
+            attention_mask=placed(attended_BT) if _is_mask_faster(model) else None,
+            use_cache=False,
         )
         # Token t is predicted at position t - 1.
-        hidden_NH = output.last_hidden_state.flatten(0, 1)[(places_N - 1).to(model.device)]
-        stats = _begin(hidden_NH, targets_N.to(model.device), Projection.of(model))
-    ends = np.cumsum([len(example.input_ids) - example.start for example in batch])[:-1]
+        hidden_NH = output.last_hidden_state.flatten(0, 1)[placed(places_N - 1)]
+        stats = _begin(hidden_NH, placed(targets_N), Projection.of(model))
+    ends = np.cumsum(lengths - starts)[:-1]
     return lambda: [
         TokenStats(*parts) for parts in zip(*(np.split(values, ends) for values in _collect(stats)), strict=True)
     ]
@@ -119,13 +123,20 @@ def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) ->
     return _collect(_begin(hidden_NH, targets_N, projection))
 
 
+def _is_mask_faster(model: PreTrainedModel) -> bool:
+    """PyTorch's kernels without a mask are the faster ones, but for float32 on a GPU (with grouped heads)."""
+    return model.device.type != "cpu" and bool(model.dtype == torch.float32)
+
+
 def _begin(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
-    rows = CACHED if hidden_NH.device.type == "cpu" else CHUNK
+    is_cpu = hidden_NH.device.type == "cpu"
+    reduced = _reduced if is_cpu else _reduced_on_gpu
+    rows = CACHED if is_cpu else CHUNK
     chunks = [
-        _chunk(logits_nV, targets_n)
+        reduced(raw_nV, targets_n, projection.scale, projection.softcap)
         for hidden_nH, of_chunk_n in zip(torch.split(hidden_NH, CHUNK), torch.split(targets_N, CHUNK), strict=True)
-        for logits_nV, targets_n in zip(
-            torch.split(projection.logits(hidden_nH), rows), torch.split(of_chunk_n, rows), strict=True
+        for raw_nV, targets_n in zip(
+            torch.split(projection.raw(hidden_nH), rows), torch.split(of_chunk_n, rows), strict=True
         )
     ]
     return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
@@ -136,12 +147,14 @@ def _collect(stats: Sequence[Tensor]) -> TokenStats:
     return TokenStats(log_prob.astype(np.float64), mean.astype(np.float64), std.astype(np.float64), is_top1)
 
 
-def _chunk(logits_nV: Tensor, targets_n: Tensor) -> tuple[Tensor, ...]:
-    """Overwrites the logits. With s = logits - max, log p = s - log total: moments of s, from which those of it follow.
+def _reduced(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: float | None) -> tuple[Tensor, ...]:
+    """The values of one chunk, each (n,), from what lm_head gives.
 
-    The largest s is 0, so where the model is certain nothing large cancels out.
+    With s = logits - max, log p = s - log total: moments of s, from which those of log p follow. The largest s is 0, so
+    where the model is certain nothing large cancels out.
     """
-    s_nV = logits_nV.sub_(logits_nV.amax(dim=-1, keepdim=True))
+    logits_nV = capped(raw_nV, scale, softcap)
+    s_nV = logits_nV - logits_nV.amax(dim=-1, keepdim=True)
     target_n = s_nV.gather(1, targets_n[:, None])[:, 0]
     # By softmax, since on a CPU `exp` takes longer than all of it.
     weights_nV = s_nV.softmax(dim=-1)
@@ -151,3 +164,23 @@ def _chunk(logits_nV: Tensor, targets_n: Tensor) -> tuple[Tensor, ...]:
     second_n = weights_nV.mul_(s_nV).sum(dim=-1)
     std_n = (second_n - first_n.square()).clamp_(min=0).sqrt()
     return target_n - log_total_n, first_n - log_total_n, std_n, target_n == 0
+
+
+def _reduced_on_gpu(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: float | None) -> tuple[Tensor, ...]:
+    """The same in a kernel or two, where torch.compile can make them: it needs Triton and a C compiler."""
+    global _fused
+    from torch import _dynamo as dynamo
+
+    for tensor in (raw_nV, targets_n):
+        dynamo.maybe_mark_dynamic(tensor, 0)  # one kernel for chunks of any size
+    _fused = _fused or torch.compile(_reduced)
+    try:
+        return _fused(raw_nV, targets_n, scale, softcap)
+    except dynamo.exc.TorchDynamoException as error:
+        reason = next(iter(str(error).split("\n")), "")
+        progress.warn("scan: torch.compile does not work here", f"{reason}. Slower, the scan goes on without it.")
+        _fused = _reduced
+        return _fused(raw_nV, targets_n, scale, softcap)
+
+
+_fused: Callable[..., tuple[Tensor, ...]] | None = None
