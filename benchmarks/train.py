@@ -8,8 +8,8 @@
 Contenders: `sft`, TRL's SFTTrainer with LoRA and its default batching; `ft` and `ib-FORM`, the trainers that the
 recipe's train stage makes, gauges at the logging steps included; `reference`, the reference code's step written anew
 (train_reference.py). Each is a process of its own, so that its peak memory is its own, and all of them take turns, step
-by step: whatever else the machine does, it does to all. One that does not fit beside the others runs by itself
-(--one-at-a-time, always with 7b). A step is the whole of the trainer's loop from one step's begin to the next: batch,
+by step: whatever else the machine does, it does to all. Where they do not fit side by side, each runs by itself
+(--one-at-a-time). A step is the whole of the trainer's loop from one step's begin to the next: batch,
 forward, backward, clipping, optimizer, gauges, logging.
 
 `equal`: batches of --batch-size x --length random tokens, half of them prompt. `origen`: 1,000 examples of log-normal
@@ -25,11 +25,8 @@ a GPU, model FLOP utilization (train_setup.flop_of_batch over the device's peak)
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import importlib.metadata
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -40,9 +37,9 @@ from typing import Any
 import torch
 from trl.trainer.utils import get_peak_flops
 
+from facts import device_name, facts
 from train_setup import Settings
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "ibft")
 STEP_BAR, MEMORY_BAR = 1.05, 1.02
 THROUGHPUT_BAR, REFERENCE_MEMORY_BAR = 4.0, 0.4
 
@@ -140,7 +137,7 @@ def main() -> None:
     names = _names(arguments)
     settings = _settings(arguments)
     contenders: list[Contender] = []
-    if arguments.one_at_a_time or arguments.model == "7b":
+    if arguments.one_at_a_time:
         for name in names:
             contenders.append(Contender(name, settings))
             _run(contenders[-1:], arguments.rounds)
@@ -148,7 +145,7 @@ def main() -> None:
         contenders += [Contender(name, settings) for name in names]
         _run(contenders, arguments.rounds)
     by_name = {contender.name: contender for contender in contenders}
-    peak = arguments.peak_flops or get_peak_flops(_device_name(arguments.device), "bfloat16")
+    peak = arguments.peak_flops or get_peak_flops(device_name(arguments.device), "bfloat16")
     block = min(arguments.log_every, arguments.rounds)
     print(_heading(arguments), _table(by_name, peak, block), _bars(by_name, arguments.data, block), sep="\n\n")
     if arguments.out:
@@ -206,20 +203,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(**given | {"num_batches": num_batches, "max_steps": 2 + arguments.rounds * num_batches})
 
 
-def _device_name(device: str) -> str:
-    if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def _heading(arguments: argparse.Namespace) -> str:
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {version}" for name, version in facts()["versions"].items())
     threads = arguments.threads or torch.get_num_threads()
-    return f"{_device_name(arguments.device)}, {threads} threads; {versions}\n$ python {' '.join(sys.argv)}"
+    return f"{device_name(arguments.device)}, {threads} threads; {versions}\n$ python {' '.join(sys.argv)}"
 
 
 def _table(contenders: dict[str, Contender], peak: float | None, block: int) -> str:
@@ -283,10 +270,7 @@ def _bar(what: str, value: float, is_met: bool, bar: str) -> str:
 
 def _write(arguments: argparse.Namespace, settings: Settings, contenders: dict[str, Contender]) -> None:
     result = {
-        "command": ["python", *sys.argv],
-        "device": _device_name(arguments.device),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        **facts(arguments.device),
         "settings": dataclasses.asdict(settings),
         "contenders": {name: contender.summary() for name, contender in contenders.items()},
     }

@@ -22,7 +22,6 @@ from ibft.memorization.findings import ScanSummary
 from ibft.memorization.rescan import RescanSummary, rescan
 from ibft.memorization.stage import scan
 from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
-from ibft.rows import Score
 from ibft.runs import RunFolder
 from ibft.score_table import read_scores
 
