@@ -129,9 +129,9 @@ def _is_mask_faster(model: PreTrainedModel) -> bool:
 
 
 def _begin(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
-    is_cpu = hidden_NH.device.type == "cpu"
-    reduced = _reduced if is_cpu else _reduced_on_gpu
-    rows = CACHED if is_cpu else CHUNK
+    device = hidden_NH.device.type
+    reduced = _reduced_on_gpu if device == "cuda" else _reduced
+    rows = CACHED if device == "cpu" else CHUNK
     chunks = [
         reduced(raw_nV, targets_n, projection.scale, projection.softcap)
         for hidden_nH, of_chunk_n in zip(torch.split(hidden_NH, CHUNK), torch.split(targets_N, CHUNK), strict=True)
@@ -176,9 +176,9 @@ def _reduced_on_gpu(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: fl
     _fused = _fused or torch.compile(_reduced)
     try:
         return _fused(raw_nV, targets_n, scale, softcap)
-    except dynamo.exc.TorchDynamoException as error:
-        reason = next(iter(str(error).split("\n")), "")
-        progress.warn("scan: torch.compile does not work here", f"{reason}. Slower, the scan goes on without it.")
+    except Exception as error:  # of any kind: the scan works without
+        reason = str(error).strip().partition("\n")[0]
+        progress.warn("scan: torch.compile does not work here", f"{reason}. The scan goes on without it, slower.")
         _fused = _reduced
         return _fused(raw_nV, targets_n, scale, softcap)
 
