@@ -29,11 +29,16 @@ from typing import Any
 
 from facts import facts
 from halves import MODEL, audit_cells, ibft, read_audit, write_halves, write_recipe
-from ibft.metrics.pass_at_k import pass_at_k_m
+from ibft.cli.recipes import quiet_libraries
+from ibft.export.stage import export
+from ibft.generation.stage import generate
+from ibft.memorization.stage import scan
+from ibft.metrics.pass_at_k import Count, pass_at_k_m_of_each
 from ibft.metrics.uncertainty import bootstrap_means, paired_difference
-from ibft.recipe import BASE_ARM, load_recipe
+from ibft.recipe import BASE_ARM, Recipe, load_recipe
 from ibft.rows import Result, read_rows
 from ibft.runs import RunFolder
+from ibft.training.stage import train as train_arm
 
 ARMS = [
     "ft",
@@ -45,8 +50,8 @@ ARMS = [
 ]
 MAIN, OTHERS = ("ft", "ib-paper", "ib-controlled"), ("ib-in-path", "dft", "ft_kl")
 BASES = ("memorized", "plain")
-Tallies = dict[str, tuple[int, int]]
-"""Of each problem, how many samples it has and how many of them pass."""
+Tallies = dict[str, Count]
+"""By task id."""
 
 METRICS = {"pass@1": (1, 1), "pass@5": (5, 1), "pass@5^(3)": (5, 3)}
 
@@ -143,43 +148,34 @@ def _write_recipes(folder: Path, arguments: argparse.Namespace) -> None:
             )
 
 
-def _memorize(folder: Path) -> None:
-    from ibft.cli.recipes import quiet_libraries
-    from ibft.export.stage import export
-    from ibft.training.stage import train
-
+def _open(path: Path) -> tuple[Recipe, RunFolder]:
+    """In a job's process. Not by the command, which locks the run folder for itself."""
     quiet_libraries()
-    recipe = load_recipe(folder / "memorize.json")
-    run = RunFolder(recipe)
-    train(recipe, run, recipe.objective[0])
+    recipe = load_recipe(path)
+    return recipe, RunFolder(recipe)
+
+
+def _memorize(folder: Path) -> None:
+    recipe, run = _open(folder / "memorize.json")
+    train_arm(recipe, run, recipe.objective[0])
     if not (folder / "merged").exists():
         export(recipe, run, "ft", folder / "merged", merge=True)
 
 
 def _scan(path: Path) -> str:
-    from ibft.cli.recipes import quiet_libraries
-    from ibft.memorization.stage import scan
-
-    quiet_libraries()
-    recipe = load_recipe(path)
-    scan(recipe, RunFolder(recipe))
+    scan(*_open(path))
     return "done"
 
 
 def _arm(path: Path, arm: str, ends: float) -> str:
-    """One arm of one seed, if there is time left. Not by the command, which locks the run folder for itself."""
-    from ibft.cli.recipes import quiet_libraries
-    from ibft.generation.stage import generate
-    from ibft.training.stage import train
-
+    """One arm of one seed, if there is time left."""
     if time.time() > ends:
         return "not begun"
-    quiet_libraries()
-    recipe = load_recipe(path)
-    run, begin = RunFolder(recipe), time.time()
+    recipe, run = _open(path)
+    begin = time.time()
     for objective in recipe.objective:
         if objective.arm == arm:
-            train(recipe, run, objective)
+            train_arm(recipe, run, objective)
     trained = time.time()
     generate(recipe, run, arm)
     return f"{trained - begin:.0f} s + {time.time() - trained:.0f} s"
@@ -219,7 +215,8 @@ def judge(arguments: argparse.Namespace) -> None:
 def _tallies(path: Path) -> Tallies:
     results = list(read_rows(path, Result))
     correct = Counter(result.task_id for result in results if result.passed)
-    return {task: (count, correct[task]) for task, count in Counter(result.task_id for result in results).items()}
+    total = Counter(result.task_id for result in results)
+    return {task_id: Count(number, correct[task_id]) for task_id, number in total.items()}
 
 
 def _summary(seeds: dict[int, Tallies], ft: dict[int, Tallies]) -> dict[str, Any]:
@@ -239,7 +236,7 @@ def _summary(seeds: dict[int, Tallies], ft: dict[int, Tallies]) -> dict[str, Any
 
 
 def _rates(tallies: Tallies, k: int, m: int) -> list[float]:
-    return [pass_at_k_m(*tallies[task], k, m) for task in sorted(tallies)]
+    return pass_at_k_m_of_each([tallies[task_id] for task_id in sorted(tallies)], k, m)
 
 
 def _mean(seeds: list[list[float]]) -> list[float]:

