@@ -24,7 +24,7 @@ def test_extracted_are_those_whose_whole_suffix_is_matched() -> None:
     found = count_extracted(columns([50, 49, 0, 50, 10, 0], [50, 50, 50, 50, 50, 0]))
     assert (found.num_examples, found.num_extracted, found.num_too_short) == (5, 2, 1)
     assert found.share == 0.4
-    assert found.ci95 == pytest.approx(wilson_interval(2, 5))
+    assert tuple(found.ci95) == pytest.approx(wilson_interval(2, 5))
     assert found.median_matched == 49
     assert (found.prefix_tokens, found.suffix_tokens) == (50, 50)
     assert found.within == []

@@ -119,7 +119,7 @@ def test_auroc_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 def test_auroc_interval_is_seeded_and_undefined_without_values() -> None:
     assert auroc_interval([1, 2], [2, 3], seed=5) == auroc_interval([1, 2], [2, 3], seed=5)
     assert all(math.isnan(end) for end in auroc_interval([], [1.0]))
-    assert auroc_interval([0.0] * 5, [1.0] * 5) == (1, 1)
+    assert auroc_interval([0.0] * 5, [1.0] * 7) == wilson_interval(5, 5)
     with pytest.raises(ValueError, match="num_resamples"):
         auroc_interval([1.0], [1.0], num_resamples=0)
 
@@ -145,7 +145,8 @@ def test_delong_interval_equals_its_definition() -> None:
     rng = np.random.default_rng(3)
     lower, higher = rng.integers(10, size=50).astype(float), rng.integers(4, 14, size=70).astype(float)
     area, variance = delong_by_hand(lower, higher)
-    logit, reach = math.log(area / (1 - area)), 1.959964 * math.sqrt(variance) / (area * (1 - area))
+    student = 2.0095752  # 49 degrees of freedom
+    logit, reach = math.log(area / (1 - area)), student * math.sqrt(variance) / (area * (1 - area))
     expected = [1 / (1 + math.exp(-end)) for end in (logit - reach, logit + reach)]
     assert delong_interval(lower, higher) == pytest.approx(expected, abs=1e-7)
 
@@ -217,8 +218,10 @@ def test_delong_interval_covers_the_truth_with_groups_about_as_often_as_it_says(
 
 
 def test_delong_interval_at_its_ends() -> None:
-    assert delong_interval([0.0, 1.0], [2.0, 3.0]) == (1, 1)
-    assert delong_interval([2.0, 2.0], [2.0, 2.0]) == (0.5, 0.5)
+    # No variance is seen: as sure as a share of so many.
+    assert delong_interval([0.0, 1.0], [2.0, 3.0, 4.0]) == wilson_interval(2, 2)
+    assert delong_interval([2.0, 2.0], [2.0, 2.0]) == wilson_interval(1, 2)
+    assert delong_interval([0.0] * 9, [1.0] * 8, (np.arange(9) // 3, np.arange(8) + 9)) == wilson_interval(3, 3)
     high = delong_interval([0.0, 1.0, 4.0], [2.0, 3.0, 5.0, 6.0])
     assert 0 < high.low < 5 / 6 < high.high < 1
     for lower, higher in ([], [1.0]), ([1.0], [1.0, 2.0]), ([0.0], [1.0, 2.0]):
@@ -242,9 +245,38 @@ def test_wilson_interval_equals_published_values() -> None:
 
 def test_effective_size_is_the_number_of_files_where_each_file_is_of_one_kind() -> None:
     files = np.repeat(np.arange(50), 8)
-    assert effective_size(np.repeat(np.arange(50) % 3 == 0, 8), files) == pytest.approx(50, rel=0.03)
-    assert effective_size(np.tile(np.arange(8) < 3, 50), files) == 400
+    few = (1.965927 / 2.009575) ** 2  # Student's quantiles with 399 and 49 degrees of freedom
+    assert effective_size(np.repeat(np.arange(50) % 3 == 0, 8), files) == pytest.approx(50 * few, rel=0.03)
+    assert effective_size(np.tile(np.arange(8) < 3, 50), files) == pytest.approx(400 * few)
     assert effective_size(np.arange(400) % 7 == 0, np.arange(400)) == pytest.approx(400)
     assert effective_size(np.zeros(400, bool), files) == 50
     assert effective_size([True, False], [3, 3]) == 1
     assert effective_size([], []) == 0
+
+
+def test_where_hardly_any_flag_is_set_the_lowest_values_tell_how_files_share_them() -> None:
+    rng = np.random.default_rng(10)
+    values = in_files(rng, 100, 10, 0)
+    files = np.repeat(np.arange(100), 10)
+    ordered = np.sort(values)
+    sizes = [effective_size(values < ordered[count], files, values) for count in (0, 1, 2, 49)]
+    assert sizes == pytest.approx([sizes[-1]] * 4, rel=0.05)
+    assert 90 < sizes[0] < 300
+    # Flags alone would say that one is as good as 1,000 independent ones.
+    assert effective_size(values < ordered[1], files) > 900
+
+
+@pytest.mark.parametrize("num_files", [10, 30])
+def test_intervals_hold_for_few_files_of_unequal_size(num_files: int) -> None:
+    rng = np.random.default_rng(11)
+    covered = 0
+    for _ in range(300):
+        sides, codes = [], []
+        for side in range(2):
+            sizes = np.maximum(1, rng.lognormal(2.5, 1, num_files).astype(int))
+            files = np.repeat(np.arange(num_files), sizes)
+            sides.append(rng.normal(0, 0.55, num_files)[files] + rng.normal(0, 0.84, len(files)))
+            codes.append(files + side * num_files)
+        interval = delong_interval(sides[0], sides[1], (codes[0], codes[1]))
+        covered += interval.low <= 0.5 <= interval.high
+    assert covered / 300 >= 0.93

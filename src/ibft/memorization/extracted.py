@@ -25,7 +25,8 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True):
     `num_extracted` of `num_examples` are written in full by greedy decoding (Carlini et al., arXiv 2202.07646); `share`
     has a Wilson interval, in which examples of one file count as dependent. `median_matched` is of the tokens before
     the first difference. `within` has (n, the expected share of examples that n samples at temperature 1 contain at
-    least once), which is the mean of 1 - (1 - p)^n (Hayes et al., arXiv 2410.19482); empty where p is not known.
+    least once): the mean of 1 - (1 - p_z)^n, the chance in (n, p)-extraction, with p_z that of the suffix (Hayes et
+    al., arXiv 2410.19482); empty where p_z is not known.
     """
 
     num_examples: int
@@ -61,7 +62,8 @@ def count_extracted(columns: Columns) -> Extraction | None:
     matched, wanted = columns.num_matched_tokens[tried], columns.num_suffix_tokens[tried]
     is_extracted = matched >= wanted
     share = float(is_extracted.mean())
-    size = effective_size(is_extracted, columns.groups[tried])
+    # Where hardly any is extracted: how files share those that come nearest to it.
+    size = effective_size(is_extracted, columns.groups[tried], -matched / wanted)
     log_probs = np.empty(0) if columns.suffix_log_prob is None else columns.suffix_log_prob[tried]
     return Extraction(
         num_examples=num,
@@ -81,7 +83,7 @@ def _within(log_probs: NDArray[np.float64]) -> list[tuple[int, float]]:
 
     if not len(log_probs):
         return []
-    # By expm1 and log1p, since most p are far below what 1 - p can hold; a p of 1 gives -inf, and so a share of 1.
+    # By expm1 and log1p, since most p_z are far below what 1 - p_z can hold; a p_z of 1 gives -inf, so a share of 1.
     with np.errstate(divide="ignore"):
         log_missed = np.log1p(-np.exp(np.minimum(log_probs, 0)))
     return [(num, float(np.mean(-np.expm1(num * log_missed)))) for num in _NUM_SAMPLES]

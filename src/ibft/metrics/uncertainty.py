@@ -3,7 +3,7 @@
 Means have a seeded percentile bootstrap over problems. The problems are resampled, not the samples: the question is how
 the score would change on other problems of the same kind. The error of estimating each problem from few samples is
 inside that variation. AUROCs and shares of many examples have closed forms, in which examples of one group (the
-functions of one file) count as dependent.
+functions of one file) count as dependent; these need SciPy, which comes with scikit-learn.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
 
 _CHUNK_CELLS = 4_000_000  # resamples x problems held at once: 32 MB
 _Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
+_TAIL = 0.05
 
 
 class Interval(NamedTuple):
@@ -102,7 +103,8 @@ def auroc_interval(
 ) -> Interval:
     """95% percentile interval of P(a value of `lower` < one of `higher`) + half of P(equal).
 
-    Both samples are resampled, each for itself. NaN where either is empty.
+    Both samples are resampled, each for itself. NaN where either is empty. Where no resample differs (all of one below
+    all of the other), it is Wilson's of a share, of as many as the smaller sample has.
 
     Raises:
         ValueError: num_resamples < 1.
@@ -125,6 +127,9 @@ def auroc_interval(
         below_RU = np.cumsum(lower_RU, axis=1) - lower_RU / 2
         areas.append((below_RU * higher_RU).sum(axis=1) / (len(lower) * len(higher)))
     low, high = np.percentile(np.concatenate(areas), [2.5, 97.5])
+    if low == high:
+        num = min(len(lower), len(higher))
+        return wilson_interval(float(low) * num, num)
     return Interval(float(low), float(high))
 
 
@@ -148,10 +153,11 @@ def delong_interval(
     """95% interval of `auroc(lower, higher)`, O(n log n): for samples too large for `auroc_interval`.
 
     The variance is that of DeLong et al. (Biometrics 1988), with groups that of Obuchowski (Biometrics 1997): what the
-    examples of one group add to the AUROC's error is summed up first, on both sides together. The interval is taken on
-    the scale of the logit, so that it stays inside of [0, 1] (Pepe 2003, section 5.2). Where every value of one
-    sample is below all of the other's, it has no width: look at the numbers of examples. It is too narrow for fewer
-    than about 10 groups a side.
+    examples of one group add to the AUROC's error is summed up first, on both sides together. It is itself estimated
+    from few groups, often of unequal size, so the quantile is Student's (`_quantile`). The interval is taken on the
+    scale of the logit, so that it stays inside of [0, 1] (Pepe 2003, section 5.2). Where every value of one sample is
+    below all of the other's, no variance is seen: then it is Wilson's of a share, of as many as the smaller side has
+    groups.
 
     Args:
         lower: M values, none of them NaN.
@@ -162,10 +168,14 @@ def delong_interval(
         NaN where a sample has fewer than two groups.
     """
     area, *influences = _influences(lower, higher)
-    error = math.sqrt(_grouped_variance(influences, _codes(groups, influences)))
-    if not 0 < area < 1 or math.isnan(error):
-        return Interval(area, area) if error == 0 else Interval(math.nan, math.nan)
-    middle, reach = math.log(area / (1 - area)), _Z95 * error / (area * (1 - area))
+    codes = _codes(groups, influences)
+    error = math.sqrt(_grouped_variance(influences, codes))
+    if math.isnan(error):
+        return Interval(math.nan, math.nan)
+    if error == 0 or not 0 < area < 1:
+        num = min(map(_effective_groups, codes))
+        return wilson_interval(area * num, num)
+    middle, reach = math.log(area / (1 - area)), _quantile(codes) * error / (area * (1 - area))
     return Interval(_sigmoid(middle - reach), _sigmoid(middle + reach))
 
 
@@ -177,7 +187,7 @@ def auroc_difference(
     """How much larger the AUROC of score `a` is than that of score `b` on the same examples, O(n log n).
 
     `a` and `b` are each (lower, higher), with the same examples in the same order, so what both scores find hard
-    cancels. Variance and groups as in `delong_interval`; the interval is the normal one.
+    cancels. Variance, groups and quantile as in `delong_interval`; the interval is symmetric.
 
     Raises:
         ValueError: the scores differ in their numbers of examples.
@@ -188,8 +198,10 @@ def auroc_difference(
     area_b, *influences_b = _influences(*b)
     influences = [left - right for left, right in zip(influences_a, influences_b, strict=True)]
     value = area_a - area_b
-    reach = _Z95 * math.sqrt(_grouped_variance(influences, _codes(groups, influences)))
-    return Difference(value, Interval(value - reach, value + reach))
+    codes = _codes(groups, influences)
+    variance = _grouped_variance(influences, codes)
+    reach = math.nan if math.isnan(variance) else _quantile(codes) * math.sqrt(variance)
+    return Difference(value, Interval(max(-1.0, value - reach), min(1.0, value + reach)))
 
 
 def wilson_interval(num_successes: float, num: float) -> Interval:
@@ -203,28 +215,58 @@ def wilson_interval(num_successes: float, num: float) -> Interval:
     return Interval(max(0.0, middle - reach) if share > 0 else 0.0, min(1.0, middle + reach) if share < 1 else 1.0)
 
 
-def effective_size(flags: Flags, groups: Codes) -> float:
+def effective_size(flags: Flags, groups: Codes, values: Floats | None = None) -> float:
     """How many independent examples would tell the share of true flags as exactly as these, which come in groups.
 
     The number of examples over the design effect (Kish 1965), which is the variance with groups over that without, and
-    at least 1 here. With flags that are all equal there is no variance to compare: then the number of groups.
+    at least 1 here; and less by as much as Student's quantile is larger for so few groups than for so many examples
+    (Korn and Graubard 1998), since few groups do not tell that variance well.
 
     Args:
         flags: N of them.
         groups: N codes; equal codes are one group.
+        values: N numbers of which the flags are about the lowest. Where less than 5% are flagged, which says little of
+            how groups share them, the design effect is that of the lowest 5%.
+
+    Returns:
+        Where nothing tells the design effect (all flags equal, and no values), the effective number of groups.
     """
     import numpy as np
 
-    values, codes = np.asarray(flags, np.float64), np.asarray(groups, np.int64)
-    if not len(values):
+    marked, codes = np.asarray(flags, np.float64), np.asarray(groups, np.int64)
+    num = len(marked)
+    if not num:
         return 0.0
-    share = float(values.mean())
-    num_groups = len(np.unique(codes))
-    if share in (0, 1) or num_groups < 2:
-        return float(num_groups)
-    deviations = (values - share) / len(values)
-    alone = float(deviations @ deviations) * len(values) / (len(values) - 1)
-    return len(values) / max(1.0, _grouped_variance([deviations], [codes]) / alone)
+    if values is not None and marked.mean() < _TAIL:
+        numbers, last = np.asarray(values, np.float64), math.ceil(_TAIL * num) - 1
+        marked = (numbers <= np.partition(numbers, last)[last]).astype(np.float64)
+    share, num_groups = float(marked.mean()), _effective_groups(codes)
+    if share in (0, 1) or num_groups <= 1:
+        return num_groups
+    deviations = (marked - share) / num
+    alone = float(deviations @ deviations) * num / (num - 1)
+    design_effect = max(1.0, _grouped_variance([deviations], [codes]) / alone)
+    return max(1.0, num / design_effect * (_student(num - 1) / _student(num_groups - 1)) ** 2)
+
+
+def _quantile(codes: Sequence[NDArray[np.int64]]) -> float:
+    """Student's; its degrees of freedom are the smaller side's effective number of groups, less 1."""
+    return _student(min(map(_effective_groups, codes)) - 1)
+
+
+def _student(degrees_of_freedom: float) -> float:
+    """Its 97.5% quantile."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees_of_freedom, 0.975))
+
+
+def _effective_groups(codes: Codes) -> float:
+    """How many groups of one size tell as much: (sum of sizes)^2 / sum of squared sizes; all of them if equal."""
+    import numpy as np
+
+    sizes = np.unique(np.asarray(codes, np.int64), return_counts=True)[1].astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def _share_above(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
