@@ -75,7 +75,7 @@ class HubNames(NamedTuple):
 def hub_names(recipe: Recipe) -> HubNames:
     """Which of the recipe's names are hub ids: those that look like one, where no such folder exists."""
     source, _, _ = recipe.data.train.partition("@")
-    is_file = source.endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet"))
+    is_file = source.lower().endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet"))
     return HubNames(_hub_id(recipe.model.name), None if is_file else _hub_id(source))
 
 

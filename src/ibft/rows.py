@@ -32,6 +32,7 @@ __all__ = [
     "Subset",
     "TrainingLog",
     "error_reason",
+    "is_encodable",
     "open_for_reading",
     "pretty_json",
     "raw_row",
@@ -196,7 +197,7 @@ def open_for_reading(path: Path) -> IO[bytes]:
         UserError: the file is missing or cannot be opened.
     """
     try:
-        return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
+        return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")  # type: ignore[return-value]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
 
@@ -220,6 +221,8 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row
             f"{path}, line {number}: {error}. Each line must be one JSON object with the fields of "
             f"{row_type.__name__}: {', '.join(row_type.__struct_fields__)}."
         ) from None
+    except RecursionError:
+        raise UserError(f"{path}, line {number}: JSON that is nested too deeply to be read. Correct it.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}, line {number}: not UTF-8 text ({error.reason}).") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -229,6 +232,15 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row
 def error_reason(error: Exception) -> str:
     """Why a file cannot be read or written, in the system's words where it has any."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it has no lone surrogates, which Python's own json reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def pretty_json(value: object) -> bytes:

@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def test_tests_in_humanevals_form_are_called(tmp_path: Path) -> None:
         ({"tests": "x", "language": "verilog", "entry_point": "top module"}, "no Verilog name"),
         ({"tests": "x", "language": "verilog", "setup": "import math"}, "for Python problems"),
         ({"tests": "x", "inside": "yes"}, r"line 1: .*inside"),
+        ({"tests": f"assert f() == {'-' * 4_000}1"}, "code of t/0 is nested too deeply"),
+        ({"tests": "assert f()", "setup": f"x = {'-' * 100_000}1"}, "code of t/0 is nested too deeply"),
     ],
 )
 def test_problems_that_no_run_could_judge_as_meant_are_refused(
@@ -62,6 +65,19 @@ def test_problems_that_no_run_could_judge_as_meant_are_refused(
 )
 def test_problems_that_can_be_judged_are_left_as_they_are(tmp_path: Path, fields: dict[str, object]) -> None:
     assert load(tmp_path, **fields) == Problem(**{"task_id": "t/0", "prompt": "def f():\n", **fields})  # type: ignore[arg-type]
+
+
+def test_a_line_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(f'\n{{"task_id": "t/0", "prompt": "", "tests": "", "more": {"[" * 10_000}\n')
+    with pytest.raises(UserError, match=r"own\.jsonl, line 2: JSON that is nested too deeply"):
+        load_problems(str(path))
+
+
+def test_suffixes_may_be_written_large(tmp_path: Path) -> None:
+    path = tmp_path / "OWN.JSONL.GZ"
+    path.write_bytes(gzip.compress(b'{"task_id": "t/0", "prompt": "", "tests": "assert f()"}\n'))
+    assert [problem.task_id for problem in load_problems(str(path))] == ["t/0"]
 
 
 def test_helpers_of_the_prompt_become_setup_where_the_tests_use_them(tmp_path: Path) -> None:

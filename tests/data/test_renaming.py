@@ -199,10 +199,35 @@ def test_prose_prompt_and_program():
         ("def f(x):\n", "    return x +\n"),
         ("def f(x):\n", "    return f'{x=}'\n"),
         ("", "x = '\0'"),
+        ("def f(a):\n", f"    return {' + '.join(['a'] * 1_200)}\n"),
+        ("def f(a):\n", f"    return a{'[0]' * 1_200}\n"),
+        ("def f(a):\n", f"    return {'-' * 2_000}a\n"),
+        ("def f(a):\n", f"    return {'-' * 100_000}a\n"),
+        ("def f(a):\n", "    if a: pass\n" + "    elif a: pass\n" * 300),
+        ("def f(a):\n", f"    return 0x{'f' * 5_000}\n"),
     ],
 )
 def test_none_where_nothing_can_be_renamed(prompt, completion):
     assert rename_identifiers(Pair("none", prompt, completion), POOL, 0) is None
+
+
+def test_depth_counts_and_not_who_calls():
+    def from_below(frames, source):
+        if frames:
+            return from_below(frames - 1, source)
+        return rename_identifiers(Pair("deep", "", source), POOL, 0) is None
+
+    for depth, is_left_out in ((150, False), (250, True)):
+        source = f"def f(a):\n    return {'-' * depth}a\n"
+        assert {from_below(frames, source) for frames in (0, 200)} == {is_left_out}
+
+
+def test_code_of_any_depth_and_long_numbers_can_be_compared():
+    deep = f"def f(a):\n    return {'-' * 2_000}a\n"
+    long, other = (f"def f(a):\n    return a + 0x{digit * 5_000}\n" for digit in "ef")
+    fingerprints = [unit.fingerprint for code in (deep, long, other) for unit in units(code)]
+    assert len(set(fingerprints)) == 3
+    assert units("def f():\n    return 1\n")[0].fingerprint != units("def f():\n    return True\n")[0].fingerprint
 
 
 def test_windows_line_ends_and_form_feeds():

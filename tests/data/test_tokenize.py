@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from ibft.data.prompts import render_prompt
-from ibft.data.tokenize import tokenize_pairs, tokenize_prompt
+from ibft.data.tokenize import NOT_UNICODE, tokenize_pairs, tokenize_prompt
 from ibft.errors import UserError
 from ibft.models import load_tokenizer
 from ibft.recipe import ModelConfig, PromptConfig
@@ -56,6 +56,18 @@ def test_what_cannot_be_used_is_counted_and_never_cut(tokenizer: Any) -> None:
         "empty prompt": ["no prompt"],
     }
     assert data.num_skipped["empty completion"] == 1
+
+
+def test_a_conversation_that_needs_a_chat_template_is_named(tokenizer: Any) -> None:
+    pair = Pair("data.jsonl, line 7", (Message("system", "s"), Message("user", "u")), "c")
+    with pytest.raises(UserError, match=r"the example data\.jsonl, line 7 has 2 turns"):
+        tokenize_pairs([PAIR, pair], tokenizer, PromptConfig(), 100)
+
+
+def test_texts_and_roles_that_are_no_unicode_are_skipped(tokenizer: Any) -> None:
+    pairs = [PAIR, Pair("text", "p", "\ud800"), Pair("role", (Message("\ud800", "u"),), "c")]
+    data = tokenize_pairs(pairs, tokenizer, PromptConfig(template="chat"), 100)
+    assert data.skipped == {NOT_UNICODE: ["text", "role"]}
 
 
 def test_nothing_left_is_an_error_that_says_why(tokenizer: Any) -> None:

@@ -41,6 +41,24 @@ def test_the_usual_shapes_are_read(row: dict[str, Any], prompt: Any, completion:
 
 def test_a_row_keeps_its_own_id() -> None:
     assert to_pair({"id": 7, "prompt": "p", "completion": "c"}, "here").id == "7"
+    assert to_pair({"id": 0, "prompt": "p", "completion": "c"}, "here").id == "0"
+
+
+def test_an_id_of_null_is_none() -> None:
+    row = {"id": None, "prompt": "p", "completion": "c"}
+    assert to_pair(row, "folder/file.jsonl, line 3").id == "file.jsonl, line 3"
+
+
+@pytest.mark.parametrize("field", ["id", "file", "path", "tags", "category", "source"])
+def test_a_name_that_is_no_unicode_is_refused(field: str) -> None:
+    row = {"prompt": "p", "completion": "\ud800"}
+    assert to_pair({**row, field: ["a", 1, None]}, "here").completion == "\ud800"
+    for value in ("a\ud800", ["a", "\ud800"]):
+        with pytest.raises(
+            UserError, match=rf"^file.jsonl, line 3: the field {field} is not .*\\ud800.* Correct"
+        ) as error:
+            to_pair({**row, field: value}, "file.jsonl, line 3")
+        str(error.value).encode()
 
 
 @pytest.mark.parametrize(
@@ -66,19 +84,30 @@ ROWS = [{"prompt": f"p{i}", "completion": f"c{i}"} for i in range(3)]
 
 def write_rows_as(path: Path) -> Path:
     lines = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
         import pyarrow
         import pyarrow.parquet
 
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
-    elif path.suffix == ".json":
+    elif suffix == ".json":
         path.write_text(json.dumps(ROWS))
     else:
-        path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
+        path.write_bytes(gzip.compress(lines) if suffix == ".gz" else lines)
     return path
 
 
-@pytest.mark.parametrize("name", ["data.jsonl", "data.jsonl.gz", "data.json", "data.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data.jsonl",
+        "data.jsonl.gz",
+        "data.json",
+        "data.parquet",
+        "a.jsonl.json",
+        *("T.JSONL", "T.Jsonl.GZ", "T.JSON", "T.PARQUET"),
+    ],
+)
 def test_every_file_format_gives_the_same_pairs(tmp_path: Path, name: str) -> None:
     path = write_rows_as(tmp_path / name)
     pairs = load_training_pairs(DataConfig(train=str(path)))
@@ -94,6 +123,26 @@ def test_a_folder_in_the_hubs_layout_loads_as_a_hub_data_set(tmp_path: Path) -> 
     assert [pair.completion for pair in pairs] == ["c0", "c1", "c2"]
 
 
+def test_a_limit_reads_no_more_of_hub_data_than_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_rows_as(tmp_path / "data" / "train-00000-of-00002.parquet")
+    (tmp_path / "data" / "train-00001-of-00002.parquet").write_bytes(b"not downloaded")
+    source = str(tmp_path)
+    assert [example.row for example in stream_examples(source, limit=2)] == ROWS[:2]
+    assert [pair.completion for pair in load_training_pairs(DataConfig(train=source, max_examples=2))] == ["c0", "c1"]
+    for limit in (4, None):
+        with pytest.raises(UserError, match="cannot be loaded"):
+            list(stream_examples(source, limit=limit))
+
+
+def test_a_limit_changes_neither_ids_nor_rows(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_rows_as(tmp_path / "data" / "train-00000.parquet")
+    for source in (str(tmp_path), str(write_rows_as(tmp_path / "data.jsonl")), "functions:click"):
+        assert list(stream_examples(source, limit=2)) == list(stream_examples(source))[:2]
+    assert [example.pair.completion for example in stream_examples(str(tmp_path), "train[1:]", 1)] == ["c1"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -103,12 +152,26 @@ def test_a_folder_in_the_hubs_layout_loads_as_a_hub_data_set(tmp_path: Path) -> 
         ("a.json", b"[1]", "item 1: no known shape"),
         ("a.parquet", b"nothing", "not a readable Parquet file"),
         ("a.jsonl.gz", b"nothing", "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(b"{}", mtime=0)[:10] + b"\xff" * 20, r"^[^\n]*a.jsonl.gz: cannot be read"),
+        ("a.json.gz", gzip.compress(b"[]" * 99, mtime=0)[:-9], "cannot be read"),
+        ("a.jsonl", b"\n" + b"[" * 10_000, "a.jsonl, line 2: JSON that is nested too deeply"),
+        ("a.json", b"[" * 10_000, "a.json: JSON that is nested too deeply"),
+        ("a.jsonl", b"1" * 5_000, "a.jsonl, line 1: not valid JSON"),
+        ("a.csv", b"prompt,completion\n", r"a.csv is a file .*Convert it to .jsonl, .* or .parquet"),
+        ("a", b"{}", "is a file of a form that is not read"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=expected):
         load_training_pairs(DataConfig(train=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("read", [data_digest, lambda source: list(stream_examples(source))])
+def test_a_missing_file_is_not_looked_for_on_the_hub(tmp_path: Path, read: Any) -> None:
+    for name in ("none.jsonl", "NONE.JSON", "none.parquet"):
+        with pytest.raises(UserError, match=rf"the file .*{name} does not exist. Correct the path"):
+            read(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("source", ["none.jsonl", "./no-such-folder", "functions:no_such_package", "functions:../x"])
@@ -124,6 +187,16 @@ def test_a_form_feed_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(tmp_path)
     (pair,) = load_training_pairs(DataConfig(train="functions:pages"))
     assert (pair.prompt, pair.completion) == ('def f(a):\n    """Add one."""\n', "    return a + 1\n")
+
+
+def test_a_module_that_is_nested_too_deeply_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "depths"
+    package.mkdir()
+    (package / "__init__.py").write_text('def f(a):\n    """Add one."""\n    return a + 1\n')
+    (package / "deep.py").write_text(f"x = {'-' * 4_000}1\n")
+    (package / "deeper.py").write_text(f"x = {'-' * 100_000}1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(load_training_pairs(DataConfig(train="functions:depths"))) == 1
 
 
 def test_functions_are_split_after_their_docstring() -> None:

@@ -69,7 +69,7 @@ def _pairs_in_file(path: Path, name: str) -> Iterator[Pair]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old library code may hold invalid escape sequences
             tree = ast.parse(source)
-    except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
     lines = io.StringIO(source).readlines()  # not splitlines(), which also counts form feeds, as Python does not
     for node in tree.body:

@@ -24,6 +24,7 @@ Role = Literal["variable", "loop", "parameter", "function", "class", "error"]
 
 _SEES_NAMES = frozenset({"locals", "globals", "vars", "eval", "exec"})
 _KEPT = frozenset({"self", "cls", "args", "kwargs", "kw", "_"})
+_MAX_DEPTH = 200  # `ast.dump` takes up to three frames a level of Python's 1,000, of which the caller has some too
 _WITHOUT_PLACE = frozenset({"MatchAs", "MatchStar", "MatchMapping", "TypeVar", "ParamSpec", "TypeVarTuple"})
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -108,9 +109,18 @@ def parse(code: str) -> ast.Module | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in somebody's strings
         try:
-            return ast.parse(code)
+            tree = ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
+    return None if _is_deep(tree) else tree
+
+
+def _is_deep(tree: ast.Module) -> bool:
+    """A limit of our own, since where Python's is reached depends on the caller: each pass must find the same names."""
+    level: list[ast.AST] = [tree]
+    for _ in range(_MAX_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return bool(level)
 
 
 def _roles(tree: ast.Module, uses: list[Use]) -> dict[str, Role]:

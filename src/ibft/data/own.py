@@ -37,6 +37,10 @@ def load_own(path: Path) -> list[Problem]:
             problems.append(_python(problem) if problem.language == "python" else _verilog(problem))
         except ValueError as error:
             raise UserError(f"problems: {path}: {error}") from None
+        except (RecursionError, MemoryError):
+            raise UserError(
+                f"problems: {path}: the code of {problem.task_id} is nested too deeply to be read. Simplify it."
+            ) from None
     return problems
 
 

@@ -47,7 +47,7 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
         problems = load_evalplus(Path(path))
     elif kind == "verilog-eval" and path:
         problems = load_verilog_eval(Path(path))
-    elif source.endswith((".jsonl", ".jsonl.gz")):
+    elif source.lower().endswith((".jsonl", ".jsonl.gz")):
         problems = load_own(Path(source))
     else:
         raise UserError(

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["render_prompt"]
 
 
-def render_prompt(prompt: str | tuple[Message, ...], template: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
+def render_prompt(
+    prompt: str | tuple[Message, ...],
+    template: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    example_id: str | None = None,
+) -> str:
     r"""Return the text that comes before the completion.
 
     Args:
@@ -22,6 +27,7 @@ def render_prompt(prompt: str | tuple[Message, ...], template: str, tokenizer: P
             template: OPTML-Group/MemorizationBarrier at 160d19d, train_ib.py) or `chat` (the tokenizer's chat
             template with its generation prompt).
         tokenizer: used by `chat` alone; the other templates take None.
+        example_id: whose prompt it is, for the error.
 
     Raises:
         UserError: a conversation of several turns without `chat`, or `chat` without a chat template.
@@ -34,8 +40,9 @@ def render_prompt(prompt: str | tuple[Message, ...], template: str, tokenizer: P
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     if not isinstance(prompt, str):
         if len(prompt) != 1:
+            example = "an example" if example_id is None else f"the example {example_id}"
             raise UserError(
-                f"prompt.template is {template}: it takes one user turn, and an example has {len(prompt)} turns "
+                f"prompt.template is {template}: it takes one user turn, and {example} has {len(prompt)} turns "
                 "before its answer. Use prompt.template: chat."
             )
         prompt = prompt[0].content

@@ -178,4 +178,7 @@ def _only_names_differ(old: ast.Module, new: ast.Module | None, names: Mapping[s
             node.names = [names.get(name, name) for name in node.names]
     for docstring in (*_docstrings(old), *_docstrings(new)):
         docstring.value = ""
-    return ast.dump(old) == ast.dump(new)
+    try:
+        return ast.dump(old) == ast.dump(new)
+    except ValueError:  # a hexadecimal number that is too long to be written in decimal digits
+        return False

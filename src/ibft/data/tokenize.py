@@ -11,7 +11,7 @@ from ibft.data.named_code import texts_of
 from ibft.data.prompts import render_prompt
 from ibft.errors import UserError
 from ibft.recipe import PromptConfig
-from ibft.rows import Message, Pair
+from ibft.rows import Message, Pair, is_encodable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,10 +62,13 @@ class TokenizedData:
 
 
 def tokenize_prompt(
-    prompt: str | tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, config: PromptConfig
+    prompt: str | tuple[Message, ...],
+    tokenizer: PreTrainedTokenizerBase,
+    config: PromptConfig,
+    example_id: str | None = None,
 ) -> list[int]:
-    """The prompt's tokens, without special tokens beyond those its template writes out."""
-    text = render_prompt(prompt, config.template, tokenizer)
+    """The prompt's tokens, without special tokens beyond those its template writes out; errors name the example."""
+    text = render_prompt(prompt, config.template, tokenizer, example_id)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -74,12 +77,9 @@ NOT_UNICODE = "text that is not valid Unicode"
 
 
 def is_unicode(pair: Pair) -> bool:
-    """Whether the texts have no lone surrogates, which JSON can hold and no tokenizer reads."""
-    try:
-        "".join(texts_of(pair)).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Whether texts and roles have no lone surrogates, which JSON can hold and no tokenizer reads."""
+    roles = [] if isinstance(pair.prompt, str) else [turn.role for turn in pair.prompt]
+    return is_encodable("".join([*texts_of(pair), *roles]))
 
 
 def reason_to_skip(pair: Pair, num_prompt: int, num_tokens: int, max_tokens: int) -> str | None:
@@ -117,7 +117,7 @@ def tokenize_pairs(
         if not is_unicode(pair):
             skipped.setdefault(NOT_UNICODE, []).append(pair.id)
             continue
-        prompt_ids = tokenize_prompt(pair.prompt, tokenizer, config)
+        prompt_ids = tokenize_prompt(pair.prompt, tokenizer, config, pair.id)
         completion_ids = list(tokenizer(pair.completion, add_special_tokens=False)["input_ids"])
         input_ids = prompt_ids + completion_ids + end
         if reason := reason_to_skip(pair, len(prompt_ids), len(input_ids), max_tokens):

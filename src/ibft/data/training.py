@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +15,15 @@ import msgspec
 from ibft.data.functions import function_pairs
 from ibft.errors import UserError
 from ibft.recipe import DataConfig
-from ibft.rows import Message, Pair, open_for_reading
+from ibft.rows import Message, Pair, error_reason, is_encodable, open_for_reading
 from ibft.runs import file_digest
 
 __all__ = ["Example", "data_digest", "load_training_pairs", "stream_examples", "to_pair"]
 
 FUNCTIONS = "functions:"
 _FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+# Fields whose text goes into the files of a run: what names an example, and where it is from.
+_NAMING_FIELDS = ("id", "file", "path", "tags", "category", "source")
 
 
 class Example(NamedTuple):
@@ -36,58 +39,82 @@ def load_training_pairs(data: DataConfig) -> list[Pair]:
     Raises:
         UserError: the source cannot be read, or a row has none of the known shapes; names file and line.
     """
-    examples = stream_examples(data.train, data.split)
-    return [example.pair for example in itertools.islice(examples, data.max_examples)]
+    return [example.pair for example in stream_examples(data.train, data.split, data.max_examples)]
 
 
 def data_digest(source: str) -> str:
     """What identifies the data behind a source: a hash of a file's content; of the pairs for installed code.
 
     A hub data set is known by its name and split alone: pin a revision (`owner/name@revision`) to be exact.
+
+    Raises:
+        UserError: the source is a file that does not exist, or of a form that is not read.
     """
     if source.startswith(FUNCTIONS):
         pairs = function_pairs(source.removeprefix(FUNCTIONS))
         return hashlib.sha256(msgspec.json.encode(pairs)).hexdigest()
-    if _is_file(source):
-        return file_digest(source)
-    return source
+    path = _file_of(source)
+    return source if path is None else file_digest(path)
 
 
-def _is_file(source: str) -> bool:
-    return source.endswith(_FILE_SUFFIXES)
+def _file_of(source: str) -> Path | None:
+    """The file that a source names; None for a folder or a data set of the hub."""
+    path = Path(source)
+    forms = f"{', '.join(_FILE_SUFFIXES[:-1])} or {_FILE_SUFFIXES[-1]}"
+    if not source.lower().endswith(_FILE_SUFFIXES):
+        if path.is_file():
+            raise UserError(f"data: {path} is a file of a form that is not read. Convert it to {forms}.")
+        return None
+    if path.is_dir():
+        return None
+    if not path.is_file():
+        raise UserError(
+            f"data: the file {path} does not exist. Correct the path, or give a hub data set id or functions:PACKAGE."
+        )
+    return path
 
 
-def stream_examples(source: str, split: str = "train") -> Iterator[Example]:
+def stream_examples(source: str, split: str = "train", limit: int | None = None) -> Iterator[Example]:
     """The examples of a source one at a time, in its order; only one is held in memory, but for installed code.
+
+    Args:
+        source: as `data.train`.
+        split: of a hub data set.
+        limit: end after so many. A hub data set is then downloaded only as far as it is read, anew in each pass;
+            without a limit it is downloaded as a whole, and once.
 
     Raises:
         UserError: as `load_training_pairs`, when it comes to the row.
     """
+    return itertools.islice(_examples(source, split, is_streamed=limit is not None), limit)
+
+
+def _examples(source: str, split: str, is_streamed: bool) -> Iterator[Example]:
     if source.startswith(FUNCTIONS):
         for pair in function_pairs(source.removeprefix(FUNCTIONS)):
             yield Example(pair, msgspec.to_builtins(pair))
         return
-    rows = _rows_of_file(Path(source)) if _is_file(source) else _rows_of_hub(source, split)
+    path = _file_of(source)
+    rows = _rows_of_hub(source, split, is_streamed) if path is None else _rows_of_file(path)
     for place, row in rows:
         yield Example(to_pair(row, place), row)
 
 
 def _rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:
-    if not path.is_file():
-        raise UserError(f"data: {path} does not exist. Give a file, a hub data set id, or functions:PACKAGE.")
-    if path.suffix == ".parquet":
+    name = path.name.lower()
+    if name.endswith(".parquet"):
         yield from _numbered(f"{path}, row", _parquet_rows(path))
         return
     with open_for_reading(path) as file:
         try:
-            if ".jsonl" in path.name:
+            if name.endswith((".jsonl", ".jsonl.gz")):
                 for number, line in enumerate(file, start=1):
                     if line.strip():
                         yield f"{path}, line {number}", _decode(line, f"{path}, line {number}")
                 return
             content = _decode(file.read(), str(path))
-        except (OSError, EOFError) as error:
-            raise UserError(f"{path}: cannot be read ({error}).") from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{path}: cannot be read ({error_reason(error)}). Get or make it anew.") from None
     if not isinstance(content, list):
         raise UserError(f"{path}: a .json file must hold a list of objects, not {type(content).__name__}.")
     yield from _numbered(f"{path}, item", content)
@@ -96,7 +123,9 @@ def _rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:
 def _decode(text: bytes, place: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(f"{place}: JSON that is nested too deeply to be read. Correct or remove the line.") from None
+    except ValueError as error:  # not JSONDecodeError alone: bytes may be no text, and numbers too long
         raise UserError(f"{place}: not valid JSON ({error}). Correct or remove the line.") from None
 
 
@@ -116,20 +145,21 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: not a readable Parquet file ({error}).") from None
 
 
-def _rows_of_hub(source: str, split: str) -> Iterator[tuple[str, Any]]:
+def _rows_of_hub(source: str, split: str, is_streamed: bool) -> Iterator[tuple[str, Any]]:
     """Rows of a hub data set, or of a local folder in the hub's layout; `owner/name@revision` pins a revision."""
+    is_part = "[" in split  # train[:1%], which cannot be streamed
     from datasets import load_dataset
 
     name, _, revision = source.partition("@")
     try:
-        dataset = load_dataset(name, split=split, revision=revision or None)
+        dataset = load_dataset(name, split=split, revision=revision or None, streaming=is_streamed and not is_part)
+        yield from _numbered(f"{source}, row", dataset)
     except Exception as error:  # the hub client raises many kinds, none of which a user needs to tell apart
         raise UserError(
             f"data: {source} (split {split}) cannot be loaded as a file or hub data set "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}). "
             "Check the name, the split and the network."
         ) from None
-    yield from _numbered(f"{source}, row", dataset)
 
 
 def to_pair(row: Any, place: str) -> Pair:
@@ -137,13 +167,15 @@ def to_pair(row: Any, place: str) -> Pair:
 
     Known shapes: `prompt` + `completion` (text, or lists of messages, as in TRL); `messages` whose last turn is
     the assistant's; `instruction`, optional `input`, `output` (Alpaca); `instruction` + `response`;
-    `Instruction` + `Response` (OriGen). The row's `id`, where it has one, names the example; else its place does.
+    `Instruction` + `Response` (OriGen). The row's `id`, where it has one that is not null, names the example; else its
+    place does.
 
     Raises:
-        UserError: none of these; names the place and the keys found.
+        UserError: none of these, or a name that is not valid Unicode; names the place, and the keys or the field.
     """
     if isinstance(row, Mapping):
-        identity = str(row.get("id", place.rpartition("/")[2]))
+        _require_unicode_names(row, place)
+        identity = place.rpartition("/")[2] if row.get("id") is None else str(row["id"])
         for prompt_key, completion_key in (
             ("prompt", "completion"),
             ("instruction", "output"),
@@ -166,6 +198,17 @@ def to_pair(row: Any, place: str) -> Pair:
         f"{place}: no known shape (found: {keys}). Expected prompt + completion, messages, "
         "instruction (+ input) + output, or Instruction + Response."
     )
+
+
+def _require_unicode_names(row: Mapping[str, Any], place: str) -> None:
+    """Refuse lone surrogates, which JSON can hold and no file takes, where a text names the example or its origin."""
+    for field in _NAMING_FIELDS:
+        value = row.get(field)
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, str) and not is_encodable(one):
+                raise UserError(
+                    f"{place}: the field {field} is not valid Unicode ({one!a}). Correct it or remove the row."
+                )
 
 
 def _prompt(value: Any, place: str) -> str | tuple[Message, ...]:
