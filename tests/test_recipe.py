@@ -79,6 +79,7 @@ def test_numbers_without_a_dot_are_numbers(tmp_path: Path) -> None:
         ("name: a\nscan: {score: reference_ratio}", "scan.score is 'reference_ratio'."),
         ("name: a\nscan: {k_percent: [10]}", "scan.score is 'min_k_prob_20'. Did you mean min_k_prob_10?"),
         ("name: a\nscan: {k_percent: [0]}", "scan.k_percent"),
+        ("name: a\nscan: {k_percent: [20, 10, 20.0]}", "scan.k_percent has 20 twice"),
         ("name: a\nscan: {region: prompt}", "scan.region is 'prompt'"),
         ("name: a\ndata: {control: c.jsonl, control_after: summer}", "data.control_after is 'summer'"),
         ("name: a\ndata: {control_after: 2025-01-31}", "data.control_after is 2025-01-31, and data.control is null"),

@@ -19,14 +19,15 @@ from ibft.runs import RunFolder, cache_folder
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "has_gpu",
     "load_arm",
+    "load_config",
     "load_model",
     "load_tokenizer",
-    "num_layers",
+    "num_positions",
     "resolve_device",
     "resolve_dtype",
     "resolve_model_path",
@@ -265,11 +266,16 @@ def _attention_arguments(config: ModelConfig) -> dict[str, Any]:
     return {"attn_implementation": config.attention}
 
 
-def num_layers(config: ModelConfig) -> int:
-    """How many decoder layers the model has, by its config alone: no weights are read."""
+def load_config(config: ModelConfig) -> PretrainedConfig:
+    """The language model's own configuration; no weights are read."""
     from transformers import AutoConfig
 
-    return int(_from_pretrained(AutoConfig, config).get_text_config().num_hidden_layers)
+    return _from_pretrained(AutoConfig, config).get_text_config()
+
+
+def num_positions(config: PretrainedConfig) -> int | None:
+    """How many tokens the model can attend to; None where its configuration does not say."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:

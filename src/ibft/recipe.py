@@ -147,6 +147,9 @@ class ScanConfig(Section, frozen=True):
         return (*names, *(f"{name}_free" for name in names))
 
     def __post_init__(self) -> None:
+        names = [f"{k:g}" for k in self.k_percent]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"scan.k_percent has {twice} twice. Each K is measured once.")
         if self.score not in self.score_names:
             raise UserError(
                 f"scan.score is {self.score!r}.{_suggest(self.score, self.score_names)} (K comes from scan.k_percent.)"

@@ -43,7 +43,7 @@ def test_memorized_examples_are_found_and_what_they_share() -> None:
     files = [f"lib/seen/{i % 30}.py" if i < 100 else f"lib/other{i % 9}/{i}.py" for i in range(600)]
     copies = np.array([i - 1 if i < 30 and i % 2 else i for i in range(600)])
     groups = np.unique(files, return_inverse=True)[1] + 10**6
-    train = memorized(600, 0.3, files=files, tags=[["x"]] * 600, first_copies=copies, groups=groups)
+    train = memorized(600, 0.3, files=files, tags=[["x"]] * 600, codes=copies, groups=groups)
     summary = summarize(train, CONTROL, score=SCORE, texts=texts, seed=1)
     assert summary.verdict.barrier == "yes"
     assert summary.verdict.advice == "ib"
@@ -134,7 +134,7 @@ def test_extraction_of_both_subsets() -> None:
     summary = summarize(with_extraction(30), with_extraction(1), score=SCORE)
     assert summary.extraction["train"].share == 0.5
     assert summary.extraction["control"].num_extracted == 1
-    assert any("are memorized" in one for one in summary.verdict.sentences)
+    assert any("knows by heart" in one for one in summary.verdict.sentences)
     assert summarize(memorized(60, 0.1), with_extraction(1), score=SCORE).extraction.keys() == {"control"}
 
 
@@ -168,3 +168,31 @@ def test_the_same_seed_gives_the_same_summary_and_it_is_valid_json() -> None:
 def test_an_unknown_headline_score_names_those_there_are() -> None:
     with pytest.raises(UserError, match=r"min_k_prob_20, mean_nll"):
         summarize(CONTROL, CONTROL, score="zlib")
+
+
+def test_code_in_both_sets_is_left_out_of_both_and_of_the_training_data_alone_where_dates_vouch() -> None:
+    train = memorized(600, 0.3, codes=np.arange(600))
+    values = np.random.default_rng(1).normal(10, 1, 500)
+    overlapping = columns(values, codes=np.arange(500, 1000))
+    both = summarize(train, overlapping, score=SCORE, texts=texts)
+    assert both.comparison.num_in_both == {"train": 100, "control": 100}
+    assert both.comparison.num_pairs == 400
+    assert both.verdict.sentences[-1].startswith("Left out: 100 control examples")
+    dated = summarize(train, overlapping, score=SCORE, texts=texts, is_dated=True)
+    assert dated.comparison.num_in_both == {"train": 100, "control": 0}
+    assert dated.comparison.num_pairs == 500
+    same = summarize(train, columns(train.scores[SCORE], codes=np.arange(600)), score=SCORE, texts=texts)
+    assert same.comparison is None
+    assert "all of the control set is in the training data" in same.verdict.headline
+
+
+def test_tags_that_whole_files_carry_are_not_told_because_memorized_examples_crowd_in_few_files() -> None:
+    rng = np.random.default_rng(3)
+    told = 0
+    for _ in range(40):
+        files = np.repeat(np.arange(40), 25)
+        values = rng.normal(10, 1, 40)[files] + rng.normal(0, 1, 1000)
+        tags = [(f"tag{file % 4}",) for file in rng.permutation(40)[files]]
+        summary = summarize(columns(values, groups=files, tags=tags), CONTROL, score=SCORE)
+        told += any(one.kind == "tag" for one in summary.barrier.traits)
+    assert told <= 4

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from ibft.data.renaming import RENAMED_SUFFIX
+from ibft.memorization.comparison import first_copies
 from ibft.memorization.score_columns import read_columns
 from ibft.rows import Score, Subset
 from ibft.score_table import write_scores
@@ -45,8 +46,8 @@ def test_groups_are_files_then_copies_then_single_examples(table: Path) -> None:
 
 
 def test_first_copies_are_rows_of_the_columns(table: Path) -> None:
-    assert read_columns(table, "train", ["mean_nll"]).first_copies.tolist() == [0, 1, 1, 1, 4]
-    assert read_columns(table, "control", ["mean_nll"]).first_copies.tolist() == [0, 1, 2, 3]
+    assert first_copies(read_columns(table, "train", ["mean_nll"]).codes).tolist() == [0, 1, 1, 1, 4]
+    assert first_copies(read_columns(table, "control", ["mean_nll"]).codes).tolist() == [0, 1, 2, 3]
 
 
 def test_a_subset_without_scores_has_empty_columns(tmp_path: Path) -> None:

@@ -380,3 +380,10 @@ def test_the_loaded_model_scores_as_the_models_own_loss(
     with torch.no_grad():
         loss = model(input_ids=ids, labels=labels).loss
     assert row.scores["mean_nll"] == pytest.approx(loss.item(), abs=1e-4)
+
+
+def test_a_model_that_gives_no_number_has_a_reason(tokenizer: Any, recipe: Recipe) -> None:
+    model = tiny("plain", len(tokenizer))
+    model.lm_head.weight.data[:] = math.nan
+    for row in rows_of(Scorer(recipe, model, tokenizer), PAIRS):
+        assert (row.reason, row.scores) == ("without finite probabilities", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -334,3 +335,12 @@ def test_scores_of_an_unfinished_line_are_made_again(recipe: Recipe, monkeypatch
     assert found.keys() == expected.keys()
     for place, row in found.items():
         assert row.value == pytest.approx(expected[place].value, abs=1e-5)
+
+
+def test_what_is_longer_than_the_models_context_has_no_score(recipe: Recipe, tmp_path: Path) -> None:
+    folder = shutil.copytree(recipe.model.name, tmp_path / "short")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 40}))
+    summary = summary_of(run_stage(changed(recipe, "model", name=str(folder))))
+    assert summary.skipped["train"]["longer than 40 tokens"] > 1
+    assert summary.subsets["train"].num_scored > 1

@@ -10,12 +10,14 @@ from ibft.metrics.uncertainty import Interval
 SCORE = "min_k_prob_20"
 
 
-def a_score(num: int = 800, above: tuple[float, float, float] | None = (0.1, 0.05, 0.15)) -> ScoreAuroc:
+def a_score(
+    num: int = 800, above: tuple[float, float, float] | None = (0.1, 0.05, 0.15), auroc: float = 0.64
+) -> ScoreAuroc:
     return ScoreAuroc(
         name=SCORE,
         num_train=num,
         num_control=num,
-        auroc=Auroc(0.64, Interval(0.61, 0.67)),
+        auroc=Auroc(auroc, Interval(auroc - 0.03, auroc + 0.03)),
         above_blind=None if above is None else AurocDifference(above[0], Interval(above[1], above[2])),
         beats_blind=None if above is None else above[1] > 0,
     )
@@ -85,14 +87,14 @@ def verdict_of(
 
 
 def test_no_control_set() -> None:
-    verdict = judge(SCORE, 0, None, None, {})
+    verdict = judge(SCORE, None, None, None, {})
     assert (verdict.barrier, verdict.advice) == ("unclear", "control")
     assert "no control set" in verdict.headline
     assert "data.control" in verdict.remedy
 
 
 def test_extraction_is_told_without_a_control_set_but_decides_nothing() -> None:
-    verdict = judge(SCORE, 0, None, None, {"train": an_extraction(0.3, 0.24, 0.37)})
+    verdict = judge(SCORE, None, None, None, {"train": an_extraction(0.3, 0.24, 0.37)})
     assert verdict.barrier == "unclear"
     assert "60 of 200" in verdict.sentences[0]
     assert "30% (24% to 37%)" in verdict.sentences[0]
@@ -128,12 +130,41 @@ def test_no_difference_says_nothing_where_the_control_set_is_of_another_style() 
     verdict = verdict_of(a_comparison(blind_low=0.71), low)
     assert (verdict.barrier, verdict.advice) == ("unclear", "control")
     assert "so different a style" in verdict.headline
-    assert verdict_of(a_comparison(blind_low=0.69), low).barrier == "no"
+    assert verdict_of(a_comparison(a_score(auroc=0.52), blind_low=0.69), low).barrier == "no"
 
 
 def test_a_difference_that_is_certain_but_negligible_is_none() -> None:
-    assert verdict_of(barrier=a_barrier(0.06, 0.055, 0.065)).barrier == "no"
-    assert verdict_of(barrier=a_barrier(0.07, 0.06, 0.076)).barrier == "yes"
+    comparison = a_comparison(a_score(auroc=0.55))
+    assert verdict_of(comparison, a_barrier(0.06, 0.055, 0.065)).barrier == "no"
+    assert verdict_of(comparison, a_barrier(0.07, 0.06, 0.076)).barrier == "yes"
+
+
+def test_few_low_scores_are_no_answer_where_the_control_set_is_easier_or_memory_shows_elsewhere() -> None:
+    low = a_barrier(0.03, 0.02, 0.04)
+    for score, reason in (
+        (a_score(auroc=0.3, above=(-0.2, -0.3, -0.1)), "the control set is easier"),
+        (a_score(auroc=0.5, above=None), "no classifier could tell"),
+        (a_score(auroc=0.64), "not by its words alone"),
+    ):
+        verdict = verdict_of(a_comparison(score), low)
+        assert (verdict.barrier, verdict.advice) == ("unclear", "control")
+        assert reason in verdict.headline
+    alike = a_comparison(a_score(auroc=0.5, above=(-0.02, -0.06, 0.02)))
+    both = {"train": an_extraction(0.4, 0.35, 0.45), "control": an_extraction(0.07, 0.05, 0.09)}
+    assert "word for word" in verdict_of(alike, low, both).headline
+    assert verdict_of(alike, low).barrier == "no"
+    assert judge(SCORE, 800, alike, low, both, is_renamed=True).barrier == "no"
+
+
+def test_a_control_set_without_scores_or_of_training_data() -> None:
+    nothing = judge(SCORE, 0, None, None, {})
+    assert (nothing.barrier, nothing.advice) == ("unclear", "control")
+    assert "no example of the control set has a score" in nothing.headline
+    same = judge(SCORE, 800, None, None, {}, num_in_both=800)
+    assert (same.barrier, same.advice) == ("unclear", "control")
+    assert "all of the control set is in the training data" in same.headline
+    some = judge(SCORE, 800, a_comparison(), a_barrier(), {}, num_in_both=30)
+    assert some.sentences[-1].startswith("Left out: 30 control examples")
 
 
 def test_a_wide_interval_is_unclear() -> None:
@@ -153,7 +184,7 @@ def test_the_blind_classifier_as_good_as_the_score() -> None:
 
 def test_the_training_data_under_other_names_can_say_no_but_never_yes() -> None:
     def verdict_beside_renamed(barrier: Barrier) -> Verdict:
-        return judge(SCORE, 800, a_comparison(), barrier, {}, is_renamed=True)
+        return judge(SCORE, 800, a_comparison(a_score(auroc=0.55)), barrier, {}, is_renamed=True)
 
     large = verdict_beside_renamed(a_barrier(0.3, 0.25, 0.35))
     assert (large.barrier, large.advice) == ("unclear", "control")
@@ -172,14 +203,14 @@ def test_without_a_blind_classifier_nothing_counts() -> None:
 def test_a_clear_barrier_with_a_small_share_is_pruned() -> None:
     verdict = verdict_of()
     assert (verdict.barrier, verdict.advice) == ("yes", "prune")
-    assert "10% of the training data" in verdict.headline
+    assert "of the training examples compared, 10% are more predictable" in verdict.headline
     assert "--drop 100" in verdict.remedy
     size, sureness, style, not_shown = verdict.sentences
     assert "of 800 training examples, 80 or 10% (8% to 13%)" in size
     assert "5% would be by chance" in size
     assert "0.64 (0.61 to 0.67)" in sureness
     assert "0.54 (0.49 to 0.59), which the score beats: +0.10 (+0.05 to +0.15)" in style
-    assert "not one of style alone" in style
+    assert "the words alone, which it sees, do not explain the difference" in style
     assert "does not show" in not_shown
 
 
@@ -188,6 +219,9 @@ def test_a_clear_barrier_with_a_large_share_calls_for_the_bottleneck() -> None:
     assert (verdict.barrier, verdict.advice) == ("yes", "ib")
     assert "all 300 memorized examples would cost 30%" in verdict.remedy
     assert verdict_of(barrier=a_barrier(0.15, 0.12, 0.18)).advice == "prune"
+    # Most memorized examples may be of lengths that the control set does not have.
+    elsewhere = msgspec.structs.replace(a_barrier(0.12, 0.1, 0.14), num_train_memorized=450)
+    assert "all 450 memorized examples would cost 45%" in verdict_of(barrier=elsewhere).remedy
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
@@ -195,7 +229,7 @@ def test_duplicates_are_dropped_first_where_they_are_half_of_the_memorized(share
     barrier = a_barrier(share, share - 0.03, share + 0.03, (duplicates(0.6),))
     verdict = verdict_of(barrier=barrier)
     assert (verdict.barrier, verdict.advice) == ("yes", "prune")
-    assert "First drop the copies (`ibft prune --control duplicates --drop 123`)" in verdict.remedy
+    assert "--control duplicates --drop 123 --out" in verdict.remedy
     assert "60%" in verdict.remedy
     fewer = a_barrier(share, share - 0.03, share + 0.03, (duplicates(0.4),))
     assert "copies" not in verdict_of(barrier=fewer).remedy
@@ -209,11 +243,13 @@ def test_style_that_is_beaten_is_told_all_the_same() -> None:
 
 def test_extraction_beside_the_control_set() -> None:
     both = {"train": an_extraction(0.3, 0.24, 0.37), "control": an_extraction(0.02, 0.01, 0.05)}
-    assert any("These training examples are memorized" in one for one in verdict_of(extraction=both).sentences)
+    assert any("The difference, 28.0 points" in one for one in verdict_of(extraction=both).sentences)
+    renamed = judge(SCORE, 800, a_comparison(), a_barrier(), both, is_renamed=True)
+    assert not any("by heart" in one for one in renamed.sentences)
     alike = {"train": an_extraction(0.03, 0.01, 0.06), "control": an_extraction(0.02, 0.01, 0.05)}
     sentences = verdict_of(extraction=alike).sentences
     assert any("no clear difference" in one for one in sentences)
-    assert not any("are memorized." in one for one in sentences[:-1])
+    assert not any("by heart" in one for one in sentences)
 
 
 def test_only_the_headline_score_counts() -> None:

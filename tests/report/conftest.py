@@ -264,7 +264,7 @@ def write_scan(run: RunFolder, *, rescanned: tuple[str, ...] = (), num_examples:
             "share_below_threshold": 0.61 - 0.2 * index,
         }
         values = [rng.gammavariate(3, 0.45 + 0.2 * index) for _ in range(500)]
-        with run.stage(f"rescan/{arm}", {"arm": arm}).work() as folder:
+        with run.stage(f"rescan/{arm}", {"scan": run.record("scan").identity}).work() as folder:
             (folder / "summary.json").write_bytes(msgspec.json.encode(again))
             (folder / "densities.json").write_bytes(
                 msgspec.json.encode(densities | {"series": {f"training data after {arm}": values}})

@@ -104,7 +104,7 @@ def test_the_barrier_is_defined_and_drawn_under_every_model(full: str) -> None:
     assert "threshold 1.17" in label
     rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*)</td>', barrier)
     assert rows == [
-        ("control set, base model", "252", "3.12", "5.0%"),
+        ("control set, base model", "252", "3.12", "5%, by definition"),
         ("training data, base model", "600", "2.40", "23.2%"),
         ("training data after ft", "600", "1.20", "61.0%"),
         ("training data after ib", "600", "1.70", "41.0%"),
@@ -260,6 +260,14 @@ def test_only_the_arms_of_the_recipe_are_shown_and_figures_are_the_same_each_tim
     assert sorted(before) == ["aurocs.pdf", "aurocs.svg", "densities.pdf", "densities.svg"]
     assert read(run) == page
     assert {path.name: path.read_bytes() for path in figures.iterdir()} == before
+
+
+def test_a_rescan_beside_another_scan_is_not_shown(make_scan: MakeScan) -> None:
+    run = make_scan(rescanned=("ft",))
+    assert "after ft" in read(run)
+    record = msgspec.json.decode((run.path / "scan" / "stage.json").read_bytes())
+    (run.path / "scan" / "stage.json").write_bytes(msgspec.json.encode(record | {"identity": "another"}))
+    assert "after ft" not in read(run)
 
 
 def test_the_terminal_has_the_verdict_the_scores_and_the_path(

@@ -253,7 +253,7 @@ def test_the_charts_are_files_for_papers_and_the_audit_is_beside(full_page: str,
     for name in names:
         assert (figures / f"{name}.svg").read_text(encoding="utf-8").startswith("<svg")
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-    assert "<title>fake: had the model" in (full_run.path / "report" / "audit.html").read_text(encoding="utf-8")
+    assert "<title>fake: does the model" in (full_run.path / "report" / "audit.html").read_text(encoding="utf-8")
 
 
 def test_a_scan_of_an_older_version_is_named_and_has_no_audit(make_run: MakeRun) -> None:

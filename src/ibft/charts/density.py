@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_densities", "kernel_density"]
 
-_MAX_BINS = 1024
+_NUM_BINS = 1024
 
 
 def draw_densities(
@@ -94,8 +94,9 @@ def kernel_density(
     scale = min(spread, iqr) if iqr > 0 else spread
     # One value, or equal ones, still get a visible peak.
     bandwidth = max(0.9 * scale * len(values) ** -0.2, float(grid[-1] - grid[0]) / 200)
-    # Binning keeps the kernel matrix small for data of any size.
-    counts, edges = np.histogram(values, bins=min(_MAX_BINS, max(10, 4 * len(values))))
+    # Binning keeps the kernel matrix small for data of any size. Values far from the grid have no part in it.
+    ends = (float(grid[0]) - 4 * bandwidth, float(grid[-1]) + 4 * bandwidth)
+    counts, edges = np.histogram(values, bins=_NUM_BINS, range=ends)
     centers = (edges[:-1] + edges[1:]) / 2
     signs = (1, -1) if is_bounded else (1,)
     kernels = sum(np.exp(-0.5 * ((grid[:, None] - sign * centers) / bandwidth) ** 2) for sign in signs)

@@ -107,8 +107,8 @@ def share_below_control(
     threshold = float(np.quantile(ordered, EXPECTED_SHARE, method="weibull"))
     share = float(np.searchsorted(below, threshold)) / num_train
     codes = groups or (range(num_train), range(num_control))
-    size_train = effective_size(np.asarray(train) < threshold, codes[0])
-    size_control = effective_size(np.asarray(control) < threshold, codes[1])
+    size_train = effective_size(np.asarray(train) < threshold, codes[0], train)
+    size_control = effective_size(np.asarray(control) < threshold, codes[1], control)
     rng = np.random.default_rng(seed)
     place = EXPECTED_SHARE * (size_control + 1)
     places = rng.beta(place, size_control + 1 - place, _NUM_DRAWS) * (num_control + 1)
@@ -125,13 +125,16 @@ def common_traits(
     has_duplicate: Flags | None = None,
     files: Sequence[str | None] | None = None,
     tags: Sequence[Sequence[str]] | None = None,
+    groups: Codes | None = None,
 ) -> list[Trait]:
     """What the memorized of N examples have in common: the most telling traits first, at most 8.
 
     Looked at are the quarters of length, whether there is a duplicate, and every file, package (the first folder below
     the one that all files share) and tag with at least 5 examples. Told are those that memorized examples have more
     often than a random draw of as many (Fisher's exact test, one-sided, corrected for the number of traits looked at
-    after Holm 1979, at 5%), in the order of their p-values. This describes these examples; it says nothing of others.
+    after Holm 1979, at 5%), in the order of their p-values. Where the memorized examples crowd in few groups, whatever
+    these share would be told; so counts are first divided by the design effect (Rao and Scott 1992), but for a single
+    file, which is told just because they crowd there. This describes these examples; it says nothing of others.
 
     Args:
         is_memorized: N flags.
@@ -139,6 +142,7 @@ def common_traits(
         has_duplicate: N flags; None: not known.
         files: N paths, or None where there is none.
         tags: N sequences of tags.
+        groups: N codes; equal codes are one group. None: all are independent.
     """
     import numpy as np
 
@@ -147,16 +151,22 @@ def common_traits(
     if not 0 < num_memorized < num:
         return []
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num + 1)))])
+    told = 1.0 if groups is None else min(1.0, effective_size(flags, groups) / num)
+
+    def log_p(weight: float, members: int, hits: int) -> float:
+        counts = (round(weight * one) for one in (num, num_memorized, members, hits))
+        return _log_tail(log_factorials, *counts)
+
     tested = sorted(
-        (_log_tail(log_factorials, num, num_memorized, members, hits), kind, name, members, hits)
-        for kind, name, members, hits in _candidates(flags, num_tokens, has_duplicate, files, tags)
+        (log_p(1.0 if is_one_file else told, members, hits), kind, name, members, hits, is_one_file)
+        for kind, name, members, hits, is_one_file in _candidates(flags, num_tokens, has_duplicate, files, tags)
     )
     found = []
-    for rank, (log_p, kind, name, members, hits) in enumerate(tested[:MAX_TRAITS]):
-        if log_p > math.log(0.05 / (len(tested) - rank)):
+    for rank, (log_chance, kind, name, members, hits, is_one_file) in enumerate(tested[:MAX_TRAITS]):
+        if log_chance > math.log(0.05 / (len(tested) - rank)):
             break
-        overall = num_memorized / num
-        interval = wilson_interval(hits, members)
+        overall, weight = num_memorized / num, 1.0 if is_one_file else told
+        interval = wilson_interval(weight * hits, weight * members)
         found.append(
             Trait(
                 kind=kind,
@@ -181,8 +191,8 @@ def _candidates(
     has_duplicate: Flags | None,
     files: Sequence[str | None] | None,
     tags: Sequence[Sequence[str]] | None,
-) -> Iterator[tuple[_Kind, str, int, int]]:
-    """Kind, name, how many examples have the trait, and how many of these are memorized."""
+) -> Iterator[tuple[_Kind, str, int, int, bool]]:
+    """Kind, name, how many examples have the trait, how many of these are memorized, and whether it is one file."""
     import numpy as np
 
     lengths = np.asarray(num_tokens, np.int64)
@@ -191,20 +201,21 @@ def _candidates(
         inside = quarters == quarter
         low, high = lengths[inside].min(), lengths[inside].max()
         name = f"{low} to {high} tokens" if low < high else f"{low} tokens"
-        yield "length", name, int(inside.sum()), int(flags[inside].sum())
+        yield "length", name, int(inside.sum()), int(flags[inside].sum()), False
     if has_duplicate is not None:
         inside = np.asarray(has_duplicate, bool)
         if inside.any():
-            yield "duplicates", "has a duplicate in the data", int(inside.sum()), int(flags[inside].sum())
+            yield "duplicates", "has a duplicate in the data", int(inside.sum()), int(flags[inside].sum()), False
     if files is not None:
         by_file = _tally(((file,) if file is not None else () for file in files), flags)
-        for name, members, hits in (*_packages(by_file), *by_file):
-            if members >= MIN_GROUP:
-                yield "file", name, members, hits
+        for found, is_one_file in ((_packages(by_file), False), (by_file, True)):
+            for name, members, hits in found:
+                if members >= MIN_GROUP:
+                    yield "file", name, members, hits, is_one_file
     if tags is not None:
         for name, members, hits in _tally((set(own) for own in tags), flags):
             if members >= MIN_GROUP:
-                yield "tag", name, members, hits
+                yield "tag", name, members, hits, False
 
 
 def _tally(names: Iterator[tuple[str, ...] | set[str]], flags: NDArray[np.bool_]) -> list[tuple[str, int, int]]:

@@ -21,7 +21,9 @@ from ibft.data.named_code import FENCED
 from ibft.rows import Pair
 
 __all__ = [
+    "MIN_TOKENS",
     "SHINGLE_TOKENS",
+    "SIMILARITY",
     "Unit",
     "code_of",
     "code_tokens",
@@ -36,6 +38,11 @@ __all__ = [
 
 SHINGLE_TOKENS = 5
 """Tokens of a shingle, as for the near-duplicates of StarCoder's data (arXiv 2305.06161, section 3)."""
+
+SIMILARITY = 0.7
+"""Jaccard similarity of shingles from which on two pieces of code are near-duplicates, as for StarCoder (ibidem)."""
+MIN_TOKENS = 20
+"""Shorter code is equal by chance (`return self.name`)."""
 
 _Language = Literal["python", "verilog", "other"]
 
@@ -209,7 +216,8 @@ def _python_fingerprint(root: ast.AST) -> tuple[str, int]:
                     continue
                 child = getattr(value, field, None)
                 if kind == "Constant" or (isinstance(child, str) and (kind, field) in _KEPT_NAMES):
-                    parts.append(repr(child))
+                    # Not all integers have decimal digits: Python refuses to write more than 4,300.
+                    parts.append(hex(child) if type(child) is int else repr(child))
                 elif child is not None:
                     children.append(child)
             pending.extend(reversed(children))

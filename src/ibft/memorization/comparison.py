@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Auroc", "AurocDifference", "Columns", "Comparison", "ScoreAuroc", "Texts", "compare"]
+__all__ = ["Auroc", "AurocDifference", "Columns", "Comparison", "ScoreAuroc", "Texts", "compare", "first_copies"]
 
 Texts = Callable[[Subset, "NDArray[np.int64]"], Sequence[str]]
 """Gives the texts of these rows of a subset's columns, in this order; the rows are ascending."""
@@ -48,7 +48,7 @@ class Columns:
         suffix_log_prob: nats, of the whole suffix; NaN = missing.
         files: the file that an example is from, or None.
         tags: what the source says of it.
-        first_copies: N rows, int64: of the first example of the subset with the same code, which may be its own.
+        codes: N int64, equal for equal code, also across the subsets (`examples.fingerprint`).
 
     Raises:
         ValueError: columns differ in length.
@@ -64,7 +64,7 @@ class Columns:
     suffix_log_prob: NDArray[np.float64] | None = None
     files: Sequence[str | None] | None = None
     tags: Sequence[Sequence[str]] | None = None
-    first_copies: NDArray[np.int64] | None = None
+    codes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         columns = {**vars(self), **(self.scores if isinstance(self.scores, dict) else {})}
@@ -74,6 +74,23 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.num_tokens)
+
+    def also_in(self, other: Columns) -> NDArray[np.bool_]:
+        """Which examples have code that is in the other columns as well; none where code is not known."""
+        import numpy as np
+
+        if self.codes is None or other.codes is None:
+            return np.zeros(len(self), bool)
+        return np.isin(self.codes, other.codes)
+
+
+def first_copies(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each example the row of the first one with the same code, which may be its own."""
+    import numpy as np
+
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    rows: NDArray[np.int64] = first[inverse]
+    return rows
 
 
 class Auroc(msgspec.Struct, frozen=True):
@@ -94,7 +111,8 @@ class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
     """One score's AUROC over the matched examples that have it.
 
     `above_blind` is this AUROC less that of the blind classifier, both on the examples that the latter saw;
-    `beats_blind` if its interval lies above 0. None without a blind classifier.
+    `beats_blind` if its interval lies above 0, and that of this AUROC above 0.5: where nothing tells the sets apart, a
+    classifier asked about files that it was not trained on tends to fall below 0.5. None without a blind classifier.
     """
 
     name: str
@@ -108,14 +126,16 @@ class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Training and control examples, matched 1:1 by length.
 
-    `num_groups`: files (or single examples, where no file is known) in the matched part of each subset; intervals take
-    only these for independent, and take no account of the pairing, which makes them a little too wide. `length` is the
-    AUROC of length alone after matching, near 0.5. `blind` is that of the blind classifier on `num_blind_pairs` of the
-    pairs; its interval does not count that another training set would give another classifier.
+    `num_in_both`: examples that were left out since the other subset has their code as well. `num_groups`: files (or
+    single examples, where no file is known) in the matched part of each subset; intervals take only these for
+    independent, and take no account of the pairing, which makes them a little too wide. `length` is the AUROC of length
+    alone after matching, near 0.5. `blind` is that of the blind classifier on `num_blind_pairs` of the pairs; its
+    interval does not count that another training set would give another classifier.
     """
 
     num_pairs: int
     num_unmatched: dict[str, int]
+    num_in_both: dict[str, int] = {}
     num_groups: dict[str, int]
     length: Auroc | None
     num_blind_pairs: int
@@ -130,6 +150,7 @@ def compare(
     matches: Matches,
     texts: Texts | None = None,
     seed: int = 0,
+    num_in_both: Mapping[str, int] | None = None,
 ) -> Comparison:
     """Compare the matched examples by every score, by length, and by a classifier of their texts.
 
@@ -140,6 +161,7 @@ def compare(
         texts: where the blind classifier's texts come from: asked once a subset, for at most 5,000 rows each, drawn by
             chance. None: no blind classifier.
         seed: of that draw and of the classifier.
+        num_in_both: what was left out before, see `Comparison`.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -163,6 +185,7 @@ def compare(
     return Comparison(
         num_pairs=len(matches.train),
         num_unmatched={"train": matches.num_unmatched_train, "control": matches.num_unmatched_control},
+        num_in_both=dict(num_in_both or {}),
         num_groups={"train": len(np.unique(groups[0])), "control": len(np.unique(groups[1]))},
         length=_auroc(lengths, groups),
         num_blind_pairs=0 if blind is None else len(drawn),
@@ -217,7 +240,7 @@ def _compare_score(
         num_control=int(has[1].sum()),
         auroc=value,
         above_blind=above,
-        beats_blind=None if above is None else above.ci95.low > 0,
+        beats_blind=None if above is None else above.ci95.low > 0 and value.ci95.low > 0.5,
     )
 
 

@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from ibft.data.name_pool import NamePool
 from ibft.data.prompts import render_prompt
 from ibft.data.renaming import rename_identifiers
 from ibft.data.tokenize import NOT_UNICODE, is_unicode, reason_to_skip
 from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
-from ibft.memorization.code import code_of, code_tokens, prompt_text
+from ibft.memorization.code import MIN_TOKENS, code_of, code_tokens, prompt_text
 from ibft.memorization.syntax import forced_tokens
 from ibft.recipe import RENAMED_CONTROL, Recipe
 from ibft.rows import Pair, Subset
@@ -26,7 +28,7 @@ from ibft.rows import Pair, Subset
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ScanExample", "Source", "fingerprint", "origin", "text_of", "tokenize_example"]
+__all__ = ["ScanExample", "Source", "fingerprint", "origin", "text_of", "tokenize_example", "within_context"]
 
 
 NAMED_EXAMPLES = 10_000
@@ -98,13 +100,13 @@ class Source:
         assert data.control is not None
         if data.control == RENAMED_CONTROL:
             return itertools.islice(self._renamed(), data.max_control_examples)
-        examples = stream_examples(data.control, data.control_split)
-        if data.control_after is not None:
-            examples = _after(examples, data.control_after)
-        return itertools.islice(examples, data.max_control_examples)
+        if data.control_after is None:
+            return stream_examples(data.control, data.control_split, data.max_control_examples)
+        dated = _after(stream_examples(data.control, data.control_split), data.control_after)
+        return itertools.islice(dated, data.max_control_examples)
 
     def _originals(self) -> Iterator[Example]:
-        return itertools.islice(stream_examples(self._data.train, self._data.split), self._data.max_examples)
+        return stream_examples(self._data.train, self._data.split, self._data.max_examples)
 
     def _renamed(self) -> Iterator[Example]:
         for example in self._originals():
@@ -114,6 +116,13 @@ class Source:
     @functools.cached_property
     def _pool(self) -> NamePool:
         return NamePool(example.pair for example in itertools.islice(self._originals(), NAMED_EXAMPLES))
+
+
+def within_context(recipe: Recipe, positions: int | None) -> Recipe:
+    """The recipe with no more `data.max_tokens` than the model has positions for (`models.num_positions`)."""
+    if positions is None or positions >= recipe.data.max_tokens:
+        return recipe
+    return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, max_tokens=positions))
 
 
 def _after(examples: Iterator[Example], day: datetime.date) -> Iterator[Example]:
@@ -152,7 +161,7 @@ def tokenize_example(
     """
     if not is_unicode(pair):
         return None, NOT_UNICODE
-    prompt = render_prompt(pair.prompt, recipe.prompt.template, tokenizer)
+    prompt = render_prompt(pair.prompt, recipe.prompt.template, tokenizer, pair.id)
     ids, offsets, num_prompt = _encode(prompt, pair.completion, tokenizer)
     num_response = len(ids) - num_prompt
     reason = reason_to_skip(pair, num_prompt, len(ids) + recipe.prompt.end_of_text, recipe.data.max_tokens)
@@ -185,11 +194,13 @@ def _encode(
 
 
 def fingerprint(pair: Pair) -> str:
-    """Equal for examples whose code is equal but for layout and comments; 64 bits in hexadecimal digits."""
-    digest = hashlib.sha256()
-    for code in code_of(prompt_text(pair), pair.completion):
-        digest.update("\0".join(code_tokens(code)).encode())
-    return digest.hexdigest()[:16]
+    """Equal for examples whose code is equal but for layout and comments; 64 bits in hexadecimal digits.
+
+    Code of fewer than 20 tokens is nobody's copy: then equal for equal prompts and completions.
+    """
+    tokens = [token for code in code_of(prompt_text(pair), pair.completion) for token in code_tokens(code)]
+    parts = tokens if len(tokens) >= MIN_TOKENS else [prompt_text(pair).strip(), pair.completion.strip()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def origin(example: Example) -> tuple[str | None, tuple[str, ...]]:
@@ -202,7 +213,7 @@ def origin(example: Example) -> tuple[str | None, tuple[str, ...]]:
     if file is None and example.pair.id.count(":") >= 2 and ".py:" in example.pair.id:
         file = example.pair.id.partition(":")[0]
     tags = row.get("tags") or [row[name] for name in ("category", "source") if row.get(name)]
-    return (None if file is None else str(file)), tuple(map(str, [tags] if isinstance(tags, str) else tags))
+    return (None if file is None else str(file)), tuple(map(str, tags if isinstance(tags, list | tuple) else [tags]))
 
 
 def text_of(pair: Pair, region: str) -> str:

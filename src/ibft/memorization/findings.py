@@ -9,7 +9,7 @@ import msgspec
 
 from ibft.errors import UserError
 from ibft.memorization.barrier import Barrier, common_traits, share_below_control
-from ibft.memorization.comparison import Columns, Comparison, Texts, compare
+from ibft.memorization.comparison import Columns, Comparison, Texts, compare, first_copies
 from ibft.memorization.extracted import Extraction, count_extracted
 from ibft.memorization.matching import Matches, match_by_length
 from ibft.memorization.verdict import Verdict, judge
@@ -60,9 +60,13 @@ def summarize(
     skipped: Mapping[str, Mapping[str, int]] | None = None,
     texts: Texts | None = None,
     is_renamed: bool = False,
+    is_dated: bool = False,
     seed: int = 0,
 ) -> ScanSummary:
     """Compare the scores of the training data with those of the control set.
+
+    Code in both is left out of both. Where dates vouch for the control set, it is left out of the training data alone,
+    whose newer part the control set may be.
 
     Args:
         train: the scored examples.
@@ -72,6 +76,7 @@ def summarize(
         skipped: by subset, reason and count: the examples that are not in the columns.
         texts: gives the texts for the blind classifier, see `comparison.Texts`; None: there is none.
         is_renamed: the control set is the training data under other names.
+        is_dated: the control set is what is later than a day.
         seed: of matching, draws and classifier.
 
     Raises:
@@ -83,13 +88,19 @@ def summarize(
         raise UserError(f"scan.score {score!r}: this scan has {', '.join(train.scores) or 'no scores'}. Choose one.")
     skipped = skipped or {}
     control = control if control is not None and score in control.scores else None
-    has = [np.flatnonzero(np.isfinite(one.scores[score])) for one in (train, control) if one is not None]
+    sides = [train] if control is None else [train, control]
+    has = [np.isfinite(one.scores[score]) for one in sides]
+    num_scored = [int(side.sum()) for side in has]
     subsets = {"train": train} | ({"control": control} if control is not None else {})
     comparison = barrier = None
+    num_in_both: dict[str, int] = {}
     if control is not None:
-        matches = _match(train, control, has[0], has[1], seed)
+        in_both = [train.also_in(control), control.also_in(train) & (not is_dated)]
+        num_in_both = {name: int((own & side).sum()) for name, own, side in zip(subsets, has, in_both, strict=True)}
+        rows = [np.flatnonzero(own & ~side) for own, side in zip(has, in_both, strict=True)]
+        matches = _match(train, control, rows[0], rows[1], seed)
         if len(matches.train):
-            comparison = compare(train, control, matches, texts, seed)
+            comparison = compare(train, control, matches, texts, seed, num_in_both)
             barrier = _barrier(train, control, matches, score, seed)
     extraction = {name: found for name, columns in subsets.items() if (found := count_extracted(columns)) is not None}
     return ScanSummary(
@@ -102,10 +113,11 @@ def summarize(
         extraction=extraction,
         verdict=judge(
             score,
-            len(has[1]) if control is not None else 0,
+            num_scored[1] if control is not None else None,
             comparison,
             barrier,
             extraction,
+            num_in_both=num_in_both.get("control", 0),
             is_renamed=is_renamed,
         ),
     )
@@ -132,7 +144,7 @@ def _barrier(train: Columns, control: Columns, matches: Matches, score: str, see
     def of_scored(column: Sequence[_T] | None) -> list[_T] | None:
         return None if column is None else [column[row] for row in scored.tolist()]
 
-    first = train.first_copies
+    first = None if train.codes is None else first_copies(train.codes)
     return Barrier(
         threshold=found.threshold,
         share=found.share,
@@ -148,6 +160,7 @@ def _barrier(train: Columns, control: Columns, matches: Matches, score: str, see
             None if first is None else (np.bincount(first) > 1)[first[scored]],
             of_scored(train.files),
             of_scored(train.tags),
+            train.groups[scored],
         ),
     )
 

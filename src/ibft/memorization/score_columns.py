@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibft.data.renaming import RENAMED_SUFFIX
-from ibft.memorization.comparison import Columns
+from ibft.memorization.comparison import Columns, first_copies
 from ibft.rows import Subset
 from ibft.score_table import COUNTS, count_rows, read_batches
 
@@ -41,15 +41,15 @@ def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Colu
         files += [None if file is None else sys.intern(file) for file in batch["file"]]
         tags += [known_tags.setdefault(own, own) for own in map(tuple, batch["tags"])]
     numbers = {name: column[: len(files)] for name, column in numbers.items()}
-    first_copies = _first_copies(numbers["fingerprint"])
+    first = first_copies(numbers["fingerprint"])
     has_file = np.fromiter((file is not None for file in files), bool, len(files))
     return Columns(
-        groups=np.where(has_file, numbers["file"], numbers["example"][first_copies]),
+        groups=np.where(has_file, numbers["file"], numbers["example"][first]),
         scores=_Scores(path, subset, score_names),
         suffix_log_prob=numbers["suffix_log_prob"],
         files=files,
         tags=tags,
-        first_copies=first_copies,
+        codes=numbers["fingerprint"],
         **{name: numbers[name] for name in COUNTS},
     )
 
@@ -64,13 +64,6 @@ def _example_key(subset: Subset, identity: str) -> str:
     """Equal for a training example and what `data.control: renamed` made of it, not for equal ids in two files."""
     original = identity.removesuffix(RENAMED_SUFFIX)
     return f"train {original}" if subset == "control" and original != identity else f"{subset} {identity}"
-
-
-def _first_copies(fingerprints: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each example the row of the first one with the same fingerprint."""
-    _, first, inverse = np.unique(fingerprints, return_index=True, return_inverse=True)
-    rows: NDArray[np.int64] = first[inverse]
-    return rows
 
 
 class _Scores(Mapping[str, "NDArray[np.float64]"]):

@@ -12,11 +12,11 @@ import numpy as np
 
 from ibft.data.training import Example
 from ibft.memorization.blocks import Batch
-from ibft.memorization.examples import ScanExample, origin, tokenize_example
+from ibft.memorization.examples import ScanExample, origin, tokenize_example, within_context
 from ibft.memorization.preparation import Preparation, Prepared
 from ibft.memorization.scores import Match, example_scores, greedy_match
 from ibft.memorization.token_stats import TokenStats, batches_by_tokens, begin_batch
-from ibft.models import load_model, load_tokenizer
+from ibft.models import load_model, load_tokenizer, num_positions
 from ibft.recipe import Recipe
 from ibft.rows import Pair, Score, ShownExample, Subset
 from ibft.runs import num_processes, usable_cores
@@ -65,7 +65,9 @@ class Scorer:
                 data=msgspec.structs.replace(recipe.data, max_tokens=2**31),
                 scan=msgspec.structs.replace(recipe.scan, reference=None, score="mean_nll"),
             )
-            self._reference = Scorer(own, load_model(own.model), load_tokenizer(own.model))
+            reference = load_model(own.model)
+            own = within_context(own, num_positions(reference.config))
+            self._reference = Scorer(own, reference, load_tokenizer(own.model))
 
     def start(self, items: Sequence[tuple[int, Example]]) -> Prepared:
         """Begin with examples that `batches` will be given."""
@@ -133,6 +135,8 @@ class Scorer:
         self, subset: Subset, index: int, example: Example, tokenized: ScanExample, stats: TokenStats, nll: _Nll | None
     ) -> Score:
         scan = self._recipe.scan
+        if not np.isfinite(stats.log_prob).all():
+            return Score(id=example.pair.id, subset=subset, index=index, reason="without finite probabilities")
         num_tokens = len(stats.log_prob)
         z = stats.z
         scores = example_scores(

@@ -68,7 +68,7 @@ def example_scores(
     """All likelihood scores of one example, in the order of `ScanConfig.score_names`; of no tokens, none.
 
     `mean_nll`: nats a token. `zlib_ratio`: that over the text's size as zlib compresses it (Carlini et al., arXiv
-    2012.07805, section 5.1); it falls with the length, so compare it between texts of one length. `reference_ratio`:
+    2012.07805, section 5.2); it falls with the length, so compare it between texts of one length. `reference_ratio`:
     the summed NLL over a reference model's of the same text (ibidem; sums, since models cut it into other tokens).
     `min_k_prob_K`, `min_k_plus_plus_K`: `min_k`.
 
@@ -96,8 +96,8 @@ def greedy_match(
     """Discoverable extraction (arXiv 2202.07646) without generating: from the same forward pass as the scores.
 
     Greedy decoding writes the true token as long as that is the likeliest, and until it errs its context is the true
-    one: so the matched length is the run of top-1 tokens behind the prefix. The suffix's probability p gives (n, p)
-    extraction (arXiv 2410.19482): n samples at temperature 1 hold it at least once with probability 1 - (1 - p)^n.
+    one: so the matched length is the run of top-1 tokens behind the prefix. The suffix's probability p_z gives (n, p)
+    extraction (arXiv 2410.19482): n samples at temperature 1 hold it at least once with probability 1 - (1 - p_z)^n.
 
     Args:
         log_probs: of the response's T tokens, nats.

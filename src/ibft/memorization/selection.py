@@ -20,7 +20,7 @@ _RANK = {"exact": 0, "code": 1, "near": 2}
 
 
 class Scored(NamedTuple):
-    """An example's score, lower = more memorized, and its length in response tokens."""
+    """An example's score, lower = more memorized, and its length in scored tokens."""
 
     value: float
     num_tokens: int

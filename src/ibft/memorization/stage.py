@@ -27,10 +27,10 @@ from ibft.data.training import Example, data_digest
 from ibft.errors import UserError
 from ibft.memorization.blocks import merged_blocks, score_blocks
 from ibft.memorization.densities import write_densities
-from ibft.memorization.examples import Source, text_of
+from ibft.memorization.examples import Source, text_of, within_context
 from ibft.memorization.findings import summarize
 from ibft.memorization.score_columns import read_columns, read_places, read_reasons
-from ibft.models import load_model, load_tokenizer, resolve_model_path
+from ibft.models import load_config, load_model, load_tokenizer, num_positions, resolve_model_path
 from ibft.processes import decide, join
 from ibft.recipe import RENAMED_CONTROL, Recipe
 from ibft.rows import Subset, pretty_json, write_atomically, write_rows
@@ -76,7 +76,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
     data = recipe.data
     sources = [source for source in (data.train, data.control) if source not in (None, RENAMED_CONTROL)]
     scan = msgspec.to_builtins(recipe.scan)
-    for name in ("max_trained_examples", "batch_tokens"):  # of the rescan; of the speed alone
+    for name in ("max_trained_examples", "batch_tokens"):  # of the rescan; of the speed
         scan.pop(name)
     return {
         "model": recipe.model,
@@ -90,6 +90,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
 
 def _make(recipe: Recipe, folder: Path) -> None:
     tokenizer = load_tokenizer(recipe.model)
+    recipe = within_context(recipe, num_positions(load_config(recipe.model)))
     subsets: tuple[Subset, ...] = ("train",) if recipe.data.control is None else ("train", "control")
     sources = [Source(recipe, subset, tokenizer) for subset in subsets]
     scorer = make_table(recipe, sources, folder, lambda: _load_scorer(recipe))
@@ -193,6 +194,7 @@ def _conclude(recipe: Recipe, sources: Mapping[Subset, Source], folder: Path) ->
         skipped={subset: read_reasons(path, subset) | source.num_skipped for subset, source in sources.items()},
         texts=lambda subset, rows: _texts(recipe, sources[subset], path, rows),
         is_renamed=recipe.data.control == RENAMED_CONTROL,
+        is_dated=recipe.data.control_after is not None,
         seed=recipe.seed,
     )
     labels = {"train": "training data", "control": "control set"}

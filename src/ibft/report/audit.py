@@ -1,4 +1,4 @@
-"""The audit: one page that says whether the base model knew the training data, for those who decide what to do.
+"""The audit: one page that says whether the base model predicts the training data too well, for those who decide.
 
 report/audit.html    the page: no script, no network, light and dark, for screens and paper
 report/figures/      its charts as SVG and PDF

@@ -57,7 +57,7 @@ def key_figures(summary: ScanSummary) -> list[KeyFigure]:
     figures = []
     if (barrier := summary.barrier) is not None:
         detail = f"95% interval {interval(barrier.ci95)}; by chance {share(barrier.expected_share)}"
-        figures.append(KeyFigure("Barrier: share memorized", percent(barrier.share), detail))
+        figures.append(KeyFigure("Barrier: below the control's 5th percentile", percent(barrier.share), detail))
     if (compared := summary.comparison) is not None:
         headline = next((one for one in compared.scores if one.name == summary.score), None)
         if headline is not None and headline.auroc.value is not None:
@@ -101,11 +101,16 @@ def score_rows(summary: ScanSummary) -> list[ScoreRow]:
 def model_rows(scan: Scan) -> list[ModelRow]:
     """The control set and the training data under the base model, and the latter under each fine-tuned one."""
     summary, barrier, rows = scan.summary, scan.summary.barrier, []
-    shares = {"control": barrier.expected_share, "train": _share_of_all(barrier)} if barrier else {}
+    shares: dict[str, str] = {}
+    if barrier:
+        shares = {
+            "control": f"{share(barrier.expected_share)}, by definition",
+            "train": percent(_share_of_all(barrier)),
+        }
     for name, label in (("control", "control set, base model"), ("train", "training data, base model")):
         if (subset := summary.subsets.get(name)) is not None:
             median = subset.medians.get(summary.score)
-            rows.append(ModelRow(label, number(subset.num_scored), _decimal(median), percent(shares.get(name))))
+            rows.append(ModelRow(label, number(subset.num_scored), _decimal(median), shares.get(name, "–")))
     for again, _ in scan.rescans:
         below = percent(again.share_below_threshold)
         label = f"training data after {again.arm}"

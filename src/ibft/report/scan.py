@@ -14,7 +14,7 @@ import msgspec
 from ibft.errors import UserError
 from ibft.recipe import BASE_ARM, Recipe
 from ibft.rows import ShownExample, read_rows
-from ibft.runs import RunFolder
+from ibft.runs import RunFolder, read_record
 
 __all__ = [
     "Auroc",
@@ -82,6 +82,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
     num_pairs: int | None = None
     num_unmatched: dict[str, int] = {}
+    num_in_both: dict[str, int] = {}
     num_groups: dict[str, int] = {}
     length: Auroc | None = None
     num_blind_pairs: int | None = None
@@ -189,7 +190,7 @@ class Scan(NamedTuple):
 
 
 def read_scan(recipe: Recipe, run: RunFolder) -> Scan | None:
-    """The scan, None if it has not run.
+    """The scan, None if it has not run. Rescans that were made beside another scan are left out.
 
     Raises:
         UserError: one of its files is damaged.
@@ -199,8 +200,12 @@ def read_scan(recipe: Recipe, run: RunFolder) -> Scan | None:
     if summary is None:
         return None
     rescans = []
+    scanned = read_record(folder)
     for name in recipe.arms:
         again = run.path / "rescan" / name
+        record = read_record(again)
+        if scanned and record and record.inputs.get("scan") != scanned.identity:
+            continue
         if name != BASE_ARM and (found := read_summary(again / "summary.json", RescanSummary)) is not None:
             found = msgspec.structs.replace(found, arm=name)
             rescans.append(Rescan(found, read_summary(again / "densities.json", Densities) or Densities()))

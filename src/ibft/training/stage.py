@@ -20,7 +20,7 @@ from ibft.data.training import data_digest, load_training_pairs
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm
 from ibft.model_card import TrainingFacts, Weights, hub_names, model_card
-from ibft.models import load_tokenizer, num_layers, resolve_model_path
+from ibft.models import load_config, load_tokenizer, resolve_model_path
 from ibft.objectives.adaptive import compression_weights
 from ibft.processes import decide, join
 from ibft.recipe import Recipe
@@ -71,7 +71,7 @@ def check_objectives(recipe: Recipe) -> None:
             )
         if isinstance(objective, IBObjective):
             try:
-                objective.layer_indices(num_layers(recipe.model))
+                objective.layer_indices(load_config(recipe.model).num_hidden_layers)
             except UserError as error:
                 raise UserError(f"objective: the arm {objective.arm}: {error}") from None
             if objective.adaptive and recipe.scan.max_examples is not None:
