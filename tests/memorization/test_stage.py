@@ -340,7 +340,7 @@ def test_scores_of_an_unfinished_line_are_made_again(recipe: Recipe, monkeypatch
 def test_what_is_longer_than_the_models_context_has_no_score(recipe: Recipe, tmp_path: Path) -> None:
     folder = shutil.copytree(recipe.model.name, tmp_path / "short")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 40}))
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 25}))
     summary = summary_of(run_stage(changed(recipe, "model", name=str(folder))))
-    assert summary.skipped["train"]["longer than 40 tokens"] > 1
+    assert summary.skipped["train"]["longer than 25 tokens"] > 1
     assert summary.subsets["train"].num_scored > 1
