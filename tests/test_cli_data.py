@@ -6,7 +6,8 @@ from click.testing import CliRunner, Result
 
 from ibft.cli import main
 from ibft.memorization.canary_generator import Canary
-from ibft.rows import Problem, Score, read_rows, write_rows
+from ibft.memorization.examples import fingerprint
+from ibft.rows import Pair, Problem, Score, read_rows, write_rows
 from ibft.score_table import write_scores
 
 ROWS = [
@@ -41,6 +42,7 @@ def test_leakage_prints_and_writes_what_it_found(data: Path, tmp_path: Path) -> 
     done = ibft("leakage", data, "--problems", tmp_path / "own.jsonl", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "1 of 12 examples contain a problem" in done.output
+    assert "own.jsonl: 1 descriptions have too few words" in " ".join(done.output.split())
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "leakage.json",
         "leakage.jsonl",
@@ -65,6 +67,7 @@ def test_prune_writes_data_and_record(data: Path, tmp_path: Path) -> None:
             index=n,
             num_tokens=n,
             scores={"min_k_prob_20": 1.0 * n, "mean_nll": -1.0 * n},
+            fingerprint=fingerprint(Pair("", **ROWS[n])),
         )
         for n in range(12)
     ]
@@ -98,6 +101,7 @@ def test_canaries_are_planted_and_checked(data: Path, tmp_path: Path) -> None:
             index=n,
             num_tokens=1,
             scores={"mean_nll": n / 100 if one.repeats else 1.0 + n / 100},
+            fingerprint=fingerprint(Pair(one.id, one.prompt, one.completion)),
         )
         for n, one in enumerate(canaries)
     ]
@@ -107,6 +111,19 @@ def test_canaries_are_planted_and_checked(data: Path, tmp_path: Path) -> None:
     assert "1.000" in shown.output
     as_json = json.loads(ibft("canary", "check", truth, "--scores", tmp_path / "scores.parquet", "--json").output)
     assert [one["auroc"] for one in as_json["remembered"]] == [1, 1]
+
+
+@pytest.mark.parametrize("arguments", [("leakage", "--problems", "own.jsonl"), ("duplicates",)])
+def test_empty_data_and_a_file_as_folder_are_one_sentence_and_exit_code_2(
+    arguments: tuple[str, ...], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "own.jsonl", [PROBLEM])
+    (tmp_path / "empty.jsonl").write_text("")
+    for source, out, message in (("empty.jsonl", "out", "is empty"), (data, "own.jsonl/x", "cannot be made")):
+        done = ibft(*arguments, source, "--out", out)
+        assert done.exit_code == 2
+        assert message in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from ibft.data.training import to_pair
 from ibft.errors import UserError
 from ibft.memorization.canaries import check_canaries, exposure, exposure_by_chance, plant_canaries
 from ibft.memorization.canary_generator import Canary, make_canaries, plant_rows, row_like
-from ibft.rows import Score, read_rows, write_rows
+from ibft.memorization.examples import fingerprint
+from ibft.rows import Pair, Score, read_rows, write_rows
 from ibft.score_table import SCORES_FILE
 from ibft.score_table import write_scores as write_table
 
@@ -135,6 +136,22 @@ def test_the_truth_is_never_overwritten(data: Path) -> None:
     assert (folder / "canaries.jsonl").read_bytes() == before
 
 
+def test_the_data_is_not_overwritten(data: Path) -> None:
+    before = data.read_bytes()
+    for name in ("data.jsonl", "canaries_planted.jsonl"):
+        source = data.rename(data.with_name(name))
+        out = source.with_name("data.jsonl")
+        with pytest.raises(UserError, match="is the data itself"):
+            plant_canaries(str(source), "train", out, count=2, repeats=[1], seed=0, language="python")
+        assert source.read_bytes() == before
+        data = source
+
+
+def test_a_folder_that_cannot_be_made_is_said(data: Path) -> None:
+    with pytest.raises(UserError, match="cannot be made"):
+        plant_canaries(str(data), "train", data / "x.jsonl", count=2, repeats=[1], seed=0, language="python")
+
+
 @pytest.mark.parametrize("options", [{"count": 0}, {"repeats": []}, {"repeats": [0, 1]}, {"repeats": [2, 2]}])
 def test_impossible_counts_are_refused(data: Path, options: dict[str, object]) -> None:
     with pytest.raises(UserError, match="--count"):
@@ -161,6 +178,7 @@ def write_scores(path: Path, canaries: list[Canary], shift: dict[int, float]) ->
             subset="train" if one.repeats else "control",
             index=place,
             num_tokens=9,
+            fingerprint=fingerprint(Pair(one.id, one.prompt, one.completion)),
             scores={
                 "mean_nll": chance.gauss(5 - shift.get(one.repeats, 0), 1),
                 "min_k_prob_20": chance.gauss(5, 1),
@@ -210,6 +228,26 @@ def test_scores_that_are_missing_are_counted_or_refused(tmp_path: Path) -> None:
         check_canaries(tmp_path / "canaries.jsonl", [tmp_path / "planted.parquet"])
 
 
+@pytest.mark.parametrize(("count", "repeats", "seed"), [(3, [1, 2], 1), (4, [1, 2], 0), (3, [2, 1], 0)])
+def test_a_scan_of_other_canaries_is_refused(tmp_path: Path, count: int, repeats: list[int], seed: int) -> None:
+    own = make_canaries(3, [1, 2], 0, "python")
+    write_rows(tmp_path / "canaries.jsonl", own)
+    others = make_canaries(count, repeats, seed, "python")
+    assert not {one.id for one in own} & {one.id for one in others}
+    write_scores(tmp_path / "others.parquet", others, {})
+    with pytest.raises(UserError, match=f"{len(others)} of {len(others)} scored examples are not among the canaries"):
+        check_canaries(tmp_path / "canaries.jsonl", [tmp_path / "others.parquet"])
+
+
+def test_other_canaries_under_the_same_ids_are_refused(tmp_path: Path) -> None:
+    own, others = make_canaries(3, [1, 2], 0, "python"), make_canaries(3, [1, 2], 1, "python")
+    write_rows(tmp_path / "canaries.jsonl", own)
+    renamed = [msgspec.structs.replace(other, id=one.id) for one, other in zip(own[1:], others[1:], strict=True)]
+    write_scores(tmp_path / "others.parquet", [own[0], *renamed], {})
+    with pytest.raises(UserError, match="11 of 12 scored examples are not among the canaries"):
+        check_canaries(tmp_path / "canaries.jsonl", [tmp_path / "others.parquet"])
+
+
 def test_planted_canaries_of_a_trained_model_are_found_through_the_scan(tiny_model_folder: Path, data: Path) -> None:
     """Plant, train, scan, check: the road of docs/audit.md, on a tiny model."""
     import torch
@@ -248,7 +286,7 @@ def test_planted_canaries_of_a_trained_model_are_found_through_the_scan(tiny_mod
     )
     with RunFolder(recipe).open() as run:
         scan(recipe, run)
-    found = check_canaries(folder / "canaries.jsonl", [data.parent / "runs/canaries/scan"])
+    found = check_canaries(folder / "canaries.jsonl", [data.parent / "runs/canaries"])
     assert found.num_unscored == 0
     assert found.remembered[1].auroc > 0.9
     assert found.remembered[1].mean_exposure > found.exposure_by_chance

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from ibft.errors import UserError
+from ibft.memorization import duplicates
 from ibft.memorization.code import jaccard, shingles, whole
 from ibft.memorization.duplicates import Duplicate, DuplicateFinder, find_duplicates
 from ibft.rows import Pair, read_rows
@@ -86,6 +87,33 @@ def test_near_duplicates_are_those_of_comparing_all_with_all() -> None:
     assert 60 < len(expected) < 250
 
 
+@pytest.mark.parametrize("num_own", [16, 9])
+def test_answers_that_share_a_template_are_not_all_compared(num_own: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Jaccard similarity 0.43 and 0.57 with each other; every tenth is a near copy of one of the others."""
+    chance = random.Random(0)
+    template = [f"t{n}" for n in range(28)]
+    rows: list[list[str]] = []
+    for number in range(200):
+        if number % 10 == 9:
+            rows.append([*rows[10 * chance.randrange(number // 10 + 1)], "more"])
+        else:
+            rows.append(template + [f"w{chance.randrange(10**6)}" for _ in range(num_own)])
+    compared = []
+    monkeypatch.setattr(duplicates, "jaccard", lambda a, b: compared.append(1) or jaccard(a, b))
+    found = find(*((str(number), "p", " ".join(words)) for number, words in enumerate(rows)))
+    assert [one.id for one in found] == [str(number) for number in range(9, 200, 10)]
+    assert len(compared) < 2 * len(found)
+
+
+@pytest.mark.parametrize("similarity", [0.55, 0.7, 0.95, 1.0])
+def test_sketches_rule_out_hardly_any_answer_of_the_similarity_asked_for(similarity: float) -> None:
+    from scipy.stats import binom
+
+    least = duplicates._least_agreeing(similarity)
+    assert binom.cdf(least - 1, 128, similarity) <= 1e-4
+    assert least == 128 or binom.cdf(least, 128, similarity) > 1e-4
+
+
 def test_an_impossible_similarity_is_refused() -> None:
     with pytest.raises(ValueError, match="must be above"):
         DuplicateFinder(0.2)
@@ -101,3 +129,12 @@ def test_the_files_hold_what_was_found(tmp_path: Path) -> None:
     assert summary.num_examples == 3
     assert summary.num_duplicates == {"exact": 2, "code": 0, "near": 0}
     assert collections.Counter(row.of for row in read_rows(tmp_path / "out/duplicates.jsonl", Duplicate)) == {"0": 2}
+
+
+def test_empty_data_and_a_folder_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n")
+    with pytest.raises(UserError, match="is empty"):
+        find_duplicates(str(data), "train", 0.7, None)
+    with pytest.raises(UserError, match="cannot be made"):
+        find_duplicates(str(data), "train", 0.7, data / "out")

@@ -176,6 +176,7 @@ def test_both_are_written_without_what_they_share(tmp_path: Path) -> None:
     assert benchmark.leaked == ["Own/0"]
     assert benchmark.num_by_kind == {"words": 1, "code": 1, "near": 0}
     assert (benchmark.num_problems, benchmark.num_examples, benchmark.num_short) == (2, 1, 1)
+    assert benchmark.num_short_descriptions == 1
     clean = [json.loads(line) for line in (tmp_path / "out/train_clean.jsonl").read_text().splitlines()]
     assert clean == [rows[0], rows[2]]
     assert load_problems(str(tmp_path / "out" / benchmark.clean)) == [SHORT]
@@ -209,3 +210,29 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         find_leakage(str(tmp_path / "none.jsonl"), "train", [source], tmp_path / "out")
     assert not (tmp_path / "out/train_clean.jsonl").exists()
+
+
+def test_examples_of_one_id_are_counted_one_by_one(tmp_path: Path) -> None:
+    write_rows(tmp_path / "own.jsonl", [PROBLEM])
+    rows = [{"id": "same", "instruction": "Write it.", "output": FUNCTION}] * 2
+    data = write(tmp_path / "data.jsonl", [*rows, {"id": "other", "instruction": "Write it.", "output": FUNCTION}])
+    summary = find_leakage(data, "train", [str(tmp_path / "own.jsonl")], tmp_path / "out")
+    assert (summary.num_leaking, summary.benchmarks[0].num_examples) == (3, 3)
+
+
+def test_a_run_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    write_rows(tmp_path / "own.jsonl", [PROBLEM])
+    for rows, message in (([{"prompt": "p", "completion": "c"}, {"text": "?"}], "no known shape"), ([], "is empty")):
+        data = write(tmp_path / "data.jsonl", rows)
+        with pytest.raises(UserError, match=message):
+            find_leakage(data, "train", [str(tmp_path / "own.jsonl")], tmp_path / "out")
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_data_is_not_overwritten(tmp_path: Path) -> None:
+    write_rows(tmp_path / "own.jsonl", [PROBLEM])
+    data = write(tmp_path / "train_clean.jsonl", [{"prompt": "p", "completion": "c"}])
+    with pytest.raises(UserError, match="is the data itself"):
+        find_leakage(data, "train", [str(tmp_path / "own.jsonl")], tmp_path)
+    with pytest.raises(UserError, match="cannot be made"):
+        find_leakage(data, "train", [str(tmp_path / "own.jsonl")], Path(data) / "x")

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from ibft.data.training import to_pair
 from ibft.errors import UserError
+from ibft.memorization.examples import fingerprint
 from ibft.memorization.prune import PruneRecord, prune
 from ibft.rows import Score
 from ibft.score_table import SCORES_FILE, write_scores
@@ -22,14 +24,16 @@ def f{n}(values, weights):
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     """20 rows in the shape of Alpaca; the last five have equal code, and the row 3 has no score."""
-    rows = [{"instruction": f"Task {n}", "output": f"answer {n}", "extra": [n]} for n in range(15)]
-    rows += [{"instruction": f"Task {n}", "output": CODE.format(n=0), "extra": [n]} for n in range(15, 20)]
     path = tmp_path / "data.jsonl"
-    path.write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("\n" + "".join(json.dumps(row(n)) + "\n" for n in range(20)))
     rows = [scored(n) if n != 3 else Score(id=line(n), subset="train", index=n, reason="empty") for n in range(20)]
     lowest = Score(id="c", subset="control", index=0, num_tokens=3, scores=dict.fromkeys(NAMES, -99.0))
     write_scan(tmp_path, [*rows, lowest])
     return str(path)
+
+
+def row(n: int) -> dict[str, object]:
+    return {"instruction": f"Task {n}", "output": f"answer {n}" if n < 15 else CODE.format(n=0), "extra": [n]}
 
 
 def line(n: int) -> str:
@@ -41,7 +45,8 @@ def scored(n: int) -> Score:
     scores = {"mean_nll": float(n), "min_k_prob_20": 10.0 - n, "min_k_plus_plus_20": abs(n - 10.2)}
     if n < 5:
         scores["min_k_prob_10_free"] = -n
-    return Score(id=line(n), subset="train", index=n, num_tokens=10 + n, scores=scores)
+    code = fingerprint(to_pair(row(n), line(n)))
+    return Score(id=line(n), subset="train", index=n, num_tokens=10 + n, scores=scores, fingerprint=code)
 
 
 def write_scan(folder: Path, rows: list[Score], headline: str = "min_k_prob_20") -> None:
@@ -96,9 +101,10 @@ def test_without_a_name_the_scans_headline_score_says_it(data: str) -> None:
     assert ([one.id for one in record.dropped], record.by) == ([line(0)], "mean_nll")
 
 
-def test_a_file_of_scores_serves_as_well_as_its_folder(data: str) -> None:
+@pytest.mark.parametrize("path", [f"scan/{SCORES_FILE}", "scan", "."])
+def test_the_file_of_scores_its_folder_and_the_runs_serve_alike(data: str, path: str) -> None:
     folder = Path(data).parent
-    record = prune(data, "train", folder / "scan" / SCORES_FILE, folder / "out.jsonl", drop="2")
+    record = prune(data, "train", folder / path, folder / "new/folder/out.jsonl", drop="2")
     assert [one.id for one in record.dropped] == [line(19), line(18)]
 
 
@@ -147,3 +153,52 @@ def test_a_scan_of_other_data_and_ids_that_occur_twice_are_refused(data: str) ->
     Path(data).write_text('{"id": 1, "prompt": "a", "completion": "b"}\n' * 2)
     with pytest.raises(UserError, match="occurs twice"):
         run(data)
+
+
+def test_rows_that_moved_or_changed_under_their_ids_are_refused(data: str) -> None:
+    first, *rows = Path(data).read_text().splitlines(keepends=True)
+    Path(data).write_text("".join([first, *rows[1:], rows[0]]))
+    # The row without a score has none to be wrong, and four of the last five still stand where equal code stood.
+    with pytest.raises(UserError, match=r"15 of the 19 examples .* are not what was scanned"):
+        run(data)
+    Path(data).write_text("".join([first, rows[0].replace("answer 0", "\\ud83d"), *rows[1:]]))
+    with pytest.raises(UserError, match=r"1 of the 19 examples"):
+        run(data)
+    assert not Path(data).with_name("out.jsonl").exists()
+
+
+def test_rows_with_ids_of_their_own_may_go_and_move(data: str) -> None:
+    rows = [row(n) | {"id": line(n)} for n in (7, 19, 4, 18)]
+    Path(data).write_text("".join(json.dumps(one) + "\n" for one in rows))
+    record, kept = run(data, drop="1")
+    assert [one.id for one in record.dropped] == [line(19)]
+    assert [one["extra"] for one in kept] == [[7], [4], [18]]
+
+
+def test_nothing_is_overwritten_but_what_prune_wrote(data: str) -> None:
+    folder = Path(data).parent
+    before = Path(data).read_bytes()
+    (folder / "link.jsonl").symlink_to(data)
+    for out in (Path(data), folder / "scan/../data.jsonl", folder / "link.jsonl"):
+        with pytest.raises(UserError, match="is the data itself"):
+            prune(data, "train", folder / "scan", out, drop="1")
+    assert Path(data).read_bytes() == before
+    (folder / "out.json").write_text("{}")
+    with pytest.raises(UserError, match=r"overwrite .*out\.json, which `ibft prune` did not write"):
+        run(data)
+    assert not (folder / "out.jsonl").exists()
+    (folder / "out.json").unlink()
+    assert run(data)[0] == run(data)[0]
+
+
+def test_a_record_that_would_overwrite_the_data_is_refused(data: str) -> None:
+    as_list = Path(data).with_name("list.json")
+    as_list.write_text(json.dumps([row(n) | {"id": line(n)} for n in range(20)]))
+    with pytest.raises(UserError, match=r"list\.json is the data itself"):
+        prune(str(as_list), "train", as_list.parent, as_list.with_name("list.jsonl"), drop="1")
+
+
+def test_a_folder_that_cannot_be_made_is_said(data: str) -> None:
+    folder = Path(data).parent
+    with pytest.raises(UserError, match="cannot be made"):
+        prune(data, "train", folder / "scan", Path(data) / "x/out.jsonl", drop="1")

@@ -74,6 +74,12 @@ def _print_leakage(summary: LeakageSummary, out: Path) -> None:
                 "found with other names in them.",
                 highlight=False,
             )
+        if one.num_short_descriptions:
+            console.print(
+                f"{_short(one.source)}: {one.num_short_descriptions} descriptions have too few words of their own to "
+                "be found by (12, but for what more than two problems share).",
+                highlight=False,
+            )
     console.print(
         f"\nWrote {out / 'leakage.jsonl'} (what matches), train_clean.jsonl and the clean problems beside it."
     )
@@ -107,7 +113,12 @@ def duplicates(data: str, split: str, out: Path | None, similarity: float) -> No
 
 @main.command()
 @_data_command
-@click.option("--scores", type=click.Path(path_type=Path), required=True, help="Scan folder of a run on this data.")
+@click.option(
+    "--scores",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of a run that scanned this data, or its scan/.",
+)
 @click.option("--by", help=f"{_BY}  [default: the scan's headline score]")
 @click.option("--drop", default="10%", show_default=True, help="Share of the scored examples, or a number.")
 @click.option(
@@ -183,7 +194,7 @@ def plant(**options: Any) -> None:
     type=click.Path(path_type=Path),
     multiple=True,
     required=True,
-    help="Scan folder, or file of scores, of planted and held-out canaries. May be repeated.",
+    help="Run or scan folder, or file of scores, of planted and held-out canaries. May be repeated.",
 )
 @click.option("--by", default="nll", show_default=True, help=_BY)
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")

@@ -18,9 +18,11 @@ from ibft import progress
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.memorization.canary_generator import Canary, Language, make_canaries, plant_rows, row_like
+from ibft.memorization.outputs import make_folder, refuse_source
+from ibft.memorization.scanned import read_scanned, scores_file
 from ibft.metrics.uncertainty import Interval, auroc, auroc_interval
-from ibft.rows import raw_row, read_rows, write_rows
-from ibft.score_table import read_scores, score_name
+from ibft.rows import Pair, raw_row, read_rows, write_rows
+from ibft.score_table import score_name
 
 __all__ = ["CanaryCheck", "Remembered", "check_canaries", "exposure", "plant_canaries"]
 
@@ -57,13 +59,15 @@ def plant_canaries(
     """Write the data with canaries among it, in the shape of its first row, and the canaries beside it.
 
     Raises:
-        UserError: the data cannot be read or is empty, or the folder has canaries already.
+        UserError: the data cannot be read, is empty or would be overwritten, or the folder has canaries already.
     """
     truth = out.parent / "canaries.jsonl"
     if truth.exists():
         raise UserError(f"{truth} exists already: it is the truth about an earlier file. Choose another folder.")
     if out.suffix != ".jsonl" or out.name.startswith("canaries"):
         raise UserError(f"--out {out}: give the name of a .jsonl file that does not begin with 'canaries'.")
+    planted_file, held_out_file = (out.parent / f"canaries_{name}.jsonl" for name in ("planted", "held_out"))
+    refuse_source(source, (out, planted_file, held_out_file))
     canaries = make_canaries(count, repeats, seed, language)
     first, num_rows = None, 0
     with progress.task("Reading the data", total=None):
@@ -73,10 +77,10 @@ def plant_canaries(
         raise UserError(f"{source} has no examples to plant canaries among.")
     planted = [row_like(first, canary, copy + 1) for canary in canaries for copy in range(canary.repeats)]
     rows = (example.row for example in stream_examples(source, split))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_rows(out, map(raw_row, plant_rows(rows, num_rows, planted, seed)))
-    write_rows(out.parent / "canaries_planted.jsonl", (one for one in canaries if one.repeats))
-    write_rows(out.parent / "canaries_held_out.jsonl", (one for one in canaries if not one.repeats))
+    write_rows(planted_file, (one for one in canaries if one.repeats))
+    write_rows(held_out_file, (one for one in canaries if not one.repeats))
     write_rows(truth, canaries)
     return canaries
 
@@ -107,22 +111,21 @@ def check_canaries(canaries: Path, scores: Sequence[Path], by: str = "nll", seed
 
     Args:
         canaries: the file of `plant_canaries`.
-        scores: a run's scan folder, or files of scores, in which each canary is known by its id.
+        scores: runs' folders, their scan folders, or files of scores, in which each canary is known by its id.
         by: a score, see `score_table.score_name`.
         seed: of the bootstrap.
 
     Raises:
-        UserError: a file cannot be read, or fewer than two canaries of some kind have a score.
+        UserError: a file cannot be read, a scan is of anything but these canaries, or fewer than two of some kind have
+            a score.
     """
-    values = _values(scores, by)
+    known = {canary.id: canary for canary in read_rows(canaries, Canary)}
+    values = {identity: value for path in scores for identity, value in _values(path, by, known, canaries).items()}
     groups: dict[int, list[float]] = {}
-    num_unscored = 0
-    for canary in read_rows(canaries, Canary):
+    for canary in known.values():
         own = groups.setdefault(canary.repeats, [])
         if canary.id in values:
             own.append(values[canary.id])
-        else:
-            num_unscored += 1
     held_out = groups.pop(0, [])
     few = [f"planted {repeats} times" for repeats, own in sorted(groups.items()) if len(own) < 2]
     few += ["held out"] if len(held_out) < 2 else []
@@ -137,7 +140,7 @@ def check_canaries(canaries: Path, scores: Sequence[Path], by: str = "nll", seed
         exposure_by_chance=exposure_by_chance(len(held_out)),
         exposure_at_most=math.log2(len(held_out) + 1),
         remembered=[_remembered(repeats, own, held_out, seed) for repeats, own in sorted(groups.items())],
-        num_unscored=num_unscored,
+        num_unscored=len(known) - len(values),
     )
 
 
@@ -152,5 +155,20 @@ def _remembered(repeats: int, own: Sequence[float], held_out: Sequence[float], s
     )
 
 
-def _values(paths: Sequence[Path], by: str) -> Mapping[str, float]:
-    return {row.id: row.value for path in paths for row in read_scores(path, score_name(path, by))}
+def _values(path: Path, by: str, known: Mapping[str, Canary], canaries: Path) -> dict[str, float]:
+    """The scores of a scan, all of which must be of these canaries."""
+    file = scores_file(path)
+    scanned = read_scanned(file, score_name(file, by))
+    num_others = sum(
+        identity not in known or not one.is_of(_pair(known[identity])) for identity, one in scanned.items()
+    )
+    if num_others:
+        raise UserError(
+            f"--scores {path}: {num_others} of {len(scanned)} scored examples are not among the canaries of "
+            f"{canaries}. Scan canaries_planted.jsonl and canaries_held_out.jsonl from beside that file."
+        )
+    return {identity: one.value for identity, one in scanned.items()}
+
+
+def _pair(canary: Canary) -> Pair:
+    return Pair(canary.id, canary.prompt, canary.completion)

@@ -7,6 +7,7 @@ by chance alone: whatever tells them apart afterwards is memorization (Carlini e
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -41,6 +42,8 @@ class Canary(msgspec.Struct, frozen=True):
 def make_canaries(count: int, repeats: Sequence[int], seed: int, language: Language) -> list[Canary]:
     """`count` canaries for each number of repetitions, and as many held-out ones as there are planted ones in all.
 
+    Their ids say which planting they are of: other arguments give other ids, so that scores cannot be mixed up.
+
     Raises:
         UserError: count or a number of repetitions is below 1, or a number occurs twice.
     """
@@ -57,8 +60,9 @@ def make_canaries(count: int, repeats: Sequence[int], seed: int, language: Langu
         texts[make(chance)] = None
     groups = [number for number in repeats for _ in range(count)] + [0] * (total // 2)
     chance.shuffle(groups)
+    planting = hashlib.blake2b(repr([*zip(groups, texts, strict=True)]).encode(), digest_size=4).hexdigest()
     return [
-        Canary(f"canary-{number:05}", group, prompt, completion)
+        Canary(f"canary-{planting}-{number:05}", group, prompt, completion)
         for number, (group, (prompt, completion)) in enumerate(zip(groups, texts, strict=True))
     ]
 
@@ -95,7 +99,7 @@ def _name(chance: random.Random) -> str:
 
 
 def _python(chance: random.Random) -> tuple[str, str]:
-    """A function of two to five steps; its constants alone hold over 50 bits of chance."""
+    """A function of two to four statements and a return; its constants alone hold over 50 bits of chance."""
     name = f"{chance.choice(_VERBS)}_{_name(chance)}"
     first, second, total = chance.sample(_VARIABLES, 3)
     prompt = (

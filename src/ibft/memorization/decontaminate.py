@@ -9,7 +9,8 @@ problems_clean_NAME.jsonl   a benchmark's problems that are not in the data, as 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,9 @@ from ibft import progress
 from ibft.data.problems import load_problems
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
-from ibft.memorization.leakage import OVERLAP, SIMILARITY, Leak, LeakKind, ProblemIndex
+from ibft.memorization.code import SIMILARITY
+from ibft.memorization.leakage import OVERLAP, Leak, LeakKind, ProblemIndex
+from ibft.memorization.outputs import make_folder, refuse_source
 from ibft.rows import Problem, pretty_json, raw_row, write_atomically, write_rows
 
 __all__ = ["BenchmarkLeakage", "LeakageSummary", "find_leakage"]
@@ -30,8 +33,9 @@ class BenchmarkLeakage(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark against the data.
 
     `num_by_kind` counts leaked problems by the signs they show, so one may be counted more than once. `num_short`
-    counts problems whose solution is missing or too short to be recognized by its structure. `clean` is the file of
-    the problems that did not leak.
+    counts problems whose solution is missing or too short to be recognized by its structure, `num_short_descriptions`
+    those whose description is too short to be found by its words. `num_examples` contain one of the problems. `clean`
+    is the file of the problems that did not leak.
     """
 
     source: str
@@ -40,6 +44,7 @@ class BenchmarkLeakage(msgspec.Struct, frozen=True, kw_only=True):
     num_examples: int
     leaked: list[str]
     num_short: int
+    num_short_descriptions: int
     clean: str
 
 
@@ -64,10 +69,11 @@ def find_leakage(
 ) -> LeakageSummary:
     """Compare the data with the benchmarks, and write what was found and what is clean to the folder `out`.
 
-    One pass over the data, of which one example is held at a time.
+    Two passes over the data, to compare and to write, of which one example is held at a time.
 
     Raises:
-        UserError: data or problems cannot be read, a threshold is out of range, or a benchmark is given twice.
+        UserError: data or problems cannot be read, the data is empty or would be overwritten, `out` cannot be made, a
+            threshold is out of range, or a benchmark is given twice.
     """
     for option, value in (("overlap", overlap), ("similarity", similarity)):
         if not 0 < value <= 1:
@@ -76,36 +82,42 @@ def find_leakage(
     if len(problems) < len(benchmarks):
         raise UserError("--problems: a benchmark is given twice. Name each once.")
     index = ProblemIndex(problems, overlap, similarity)
+    refuse_source(source, [out / "train_clean.jsonl"])
+    make_folder(out)
     leaks: list[Leak] = []
-    num_examples = num_leaking = 0
-
-    def clean_rows() -> Iterator[msgspec.Raw]:
-        nonlocal num_examples, num_leaking
-        with progress.task("Comparing examples", total=None) as task:
-            for num_examples, example in enumerate(stream_examples(source, split), start=1):  # noqa: B007 - counted
-                task.advance()
-                if found := index.leaks(example.pair):
-                    leaks.extend(found)
-                    num_leaking += 1
-                else:
-                    yield raw_row(example.row)
-
-    out.mkdir(parents=True, exist_ok=True)
-    write_rows(out / "train_clean.jsonl", clean_rows())
+    leaking: set[int] = set()
+    examples_of: Counter[str] = Counter()
+    num_examples = 0
+    with progress.task("Comparing examples", total=None) as task:
+        for number, example in enumerate(stream_examples(source, split)):
+            task.advance()
+            num_examples += 1
+            if found := index.leaks(example.pair):
+                leaks.extend(found)
+                leaking.add(number)
+                examples_of.update({leak.source for leak in found})
+    if not num_examples:
+        raise UserError(f"{source}: the data set is empty. Check the data.")
+    rows = enumerate(stream_examples(source, split))
+    write_rows(out / "train_clean.jsonl", (raw_row(one.row) for number, one in rows if number not in leaking))
     write_rows(out / "leakage.jsonl", leaks)
     summary = LeakageSummary(
         num_examples=num_examples,
-        num_leaking=num_leaking,
+        num_leaking=len(leaking),
         overlap=overlap,
         similarity=similarity,
-        benchmarks=_write_clean_problems(problems, index, leaks, out),
+        benchmarks=_write_clean_problems(problems, index, leaks, examples_of, out),
     )
     write_atomically(out / "leakage.json", pretty_json(summary))
     return summary
 
 
 def _write_clean_problems(
-    problems: Mapping[str, Sequence[Problem]], index: ProblemIndex, leaks: Sequence[Leak], out: Path
+    problems: Mapping[str, Sequence[Problem]],
+    index: ProblemIndex,
+    leaks: Sequence[Leak],
+    examples_of: Mapping[str, int],
+    out: Path,
 ) -> list[BenchmarkLeakage]:
     found: list[BenchmarkLeakage] = []
     names: set[str] = set()
@@ -122,9 +134,10 @@ def _write_clean_problems(
                 source=source,
                 num_problems=len(listed),
                 num_by_kind={kind: len({leak.task_id for leak in own if leak.kind == kind}) for kind in _KINDS},
-                num_examples=len({leak.id for leak in own}),
+                num_examples=examples_of.get(source, 0),
                 leaked=[one.task_id for one in listed if one.task_id in leaked],
                 num_short=len(index.short[source]),
+                num_short_descriptions=len(index.short_descriptions[source]),
                 clean=clean,
             )
         )

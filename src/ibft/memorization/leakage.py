@@ -19,20 +19,28 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ibft.memorization.code import Unit, code_of, parse_python, prompt_text, shingles, units, whole
+from ibft.memorization.code import (
+    MIN_TOKENS,
+    SIMILARITY,
+    Unit,
+    code_of,
+    parse_python,
+    prompt_text,
+    shingles,
+    units,
+    whole,
+)
 from ibft.rows import Pair, Problem
 
-__all__ = ["NUM_WORDS", "OVERLAP", "SIMILARITY", "Leak", "LeakKind", "ProblemIndex"]
+__all__ = ["NUM_WORDS", "OVERLAP", "Leak", "LeakKind", "ProblemIndex"]
 
 LeakKind = Literal["words", "code", "near"]
 
 NUM_WORDS = 10
 OVERLAP = 0.5
 """Share of a text's word sequences from which it counts as contained."""
-SIMILARITY = 0.7
 MIN_SEQUENCES = 3
 """A text with fewer word sequences says too little: that is, one below 12 words."""
-MIN_TOKENS = 20
 MIN_SIZE = 25
 """Smaller references (`return a + b`, 21) are equal to other people's functions by chance; in nodes, see `code.Unit`.
 
@@ -89,6 +97,7 @@ class ProblemIndex:
     Attributes:
         short: for each benchmark, the problems whose reference solution is missing or too short to be told from other
             code once its names are changed (`code`).
+        short_descriptions: the problems whose description has too few word sequences of its own (`words`).
     """
 
     def __init__(
@@ -96,13 +105,14 @@ class ProblemIndex:
     ) -> None:
         self.overlap, self.similarity = overlap, similarity
         self.short: dict[str, list[str]] = {}
+        self.short_descriptions: dict[str, list[str]] = {}
         self._texts: list[_Text] = []
         self._texts_of: dict[str, list[int]] = defaultdict(list)
         self._by_fingerprint: dict[str, list[tuple[str, str]]] = defaultdict(list)
         self._references: list[_Reference] = []
         self._references_of: dict[int, list[int]] = defaultdict(list)
         for source, listed in problems.items():
-            self._add_texts(source, listed)
+            self.short_descriptions[source] = self._add_texts(source, listed)
             self.short[source] = [one.task_id for one in listed if not self._add_code(source, one)]
 
     def leaks(self, pair: Pair) -> list[Leak]:
@@ -115,18 +125,23 @@ class ProblemIndex:
                 found[key] = leak
         return [leak for leak in found.values() if leak.kind != "near" or (*_problem(leak), "code") not in found]
 
-    def _add_texts(self, source: str, problems: Sequence[Problem]) -> None:
+    def _add_texts(self, source: str, problems: Sequence[Problem]) -> list[str]:
+        """Which problems' descriptions are too short to be found."""
         parts = [(one.task_id, part, _sequences(text)) for one in problems for part, text in _texts(one).items()]
         problems_of: dict[str, set[str]] = defaultdict(set)
         for task_id, _, sequences in parts:
             for sequence in sequences:
                 problems_of[sequence].add(task_id)
+        short = []
         for task_id, part, sequences in parts:
             own = {sequence for sequence in sequences if len(problems_of[sequence]) <= _MAX_PROBLEMS}
             if len(own) >= MIN_SEQUENCES:
                 for sequence in own:
                     self._texts_of[sequence].append(len(self._texts))
                 self._texts.append(_Text(source, task_id, part, len(own)))
+            elif part == "description":
+                short.append(task_id)
+        return short
 
     def _add_code(self, source: str, problem: Problem) -> bool:
         """Whether the reference solution is long enough to be recognized by its structure."""

@@ -12,6 +12,8 @@ from ibft import progress
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.memorization.duplicates import DuplicateFinder
+from ibft.memorization.outputs import make_folder, refuse_source
+from ibft.memorization.scanned import Scanned, read_scanned, scores_file
 from ibft.memorization.selection import (
     Dropped,
     Scored,
@@ -21,7 +23,7 @@ from ibft.memorization.selection import (
     drop_random,
 )
 from ibft.rows import pretty_json, raw_row, write_atomically, write_rows
-from ibft.score_table import read_scores, score_name
+from ibft.score_table import score_name
 
 __all__ = ["Control", "Lengths", "PruneRecord", "prune"]
 
@@ -74,27 +76,34 @@ def prune(
     Args:
         source: the data that was scanned, as in `data.train`.
         split: of a hub data set.
-        scores: a run's scan folder, or its file of scores.
-        out: a `.jsonl` file.
+        scores: a run's folder, its scan folder, or its file of scores.
+        out: a `.jsonl` file; neither it nor the record may be the data, or the record some other file.
         by: a score, see `score_table.score_name`; the lowest are the most memorized. None: the scan's headline score.
         drop: `10%` of the scored examples, or a number of examples.
         control: drop as many others instead: by chance, of the same lengths, or duplicates.
         seed: of chance.
 
     Raises:
-        UserError: an argument is out of range, the scan is of other data, or an id occurs twice.
+        UserError: an argument is out of range, the scan is of other data, an id occurs twice, or something would be
+            overwritten.
     """
     if out.suffix != ".jsonl":
         raise UserError(f"--out {out}: give the name of a .jsonl file.")
-    ids = _ids(source, split)
+    record_file = out.with_suffix(".json")
+    refuse_source(source, (out, record_file))
+    _refuse_foreign(record_file)
+    scores = scores_file(scores)
     by = score_name(scores, by)
-    scored = {identity: score for identity, score in _read_scores(scores, by).items() if identity in ids}
+    scanned = read_scanned(scores, by, "train")
+    ids = _ids(source, split, scanned, scores)
+    scored = {identity: Scored(one.value, one.num_tokens) for identity, one in scanned.items() if identity in ids}
     if not scored:
         raise UserError(f"--scores {scores}: has no score of an example of {source}. Scan this data first.")
     in_data_order = {identity: scored[identity] for identity in ids if identity in scored}
     count = _count(drop, len(scored))
     dropped = _choose(control, in_data_order, count, seed, source, split)
     gone = {one.id for one in dropped}
+    make_folder(out.parent)
     write_rows(out, _kept_rows(source, split, gone))
     record = PruneRecord(
         data=source,
@@ -115,7 +124,7 @@ def prune(
         notes=_notes(control, count, len(dropped), len(ids) - len(scored)),
         dropped=dropped,
     )
-    write_atomically(out.with_suffix(".json"), pretty_json(record))
+    write_atomically(record_file, pretty_json(record))
     return record
 
 
@@ -133,23 +142,39 @@ def _choose(
     return drop_lowest(scores, count)
 
 
-def _read_scores(path: Path, by: str) -> dict[str, Scored]:
-    """The training examples that have a score, by id, from a run's scan."""
-    rows = read_scores(path, by, "train")
-    return {row.id: Scored(row.value, row.num_tokens) for row in rows}
+def _refuse_foreign(record: Path) -> None:
+    if not record.exists():
+        return
+    try:
+        msgspec.json.decode(record.read_bytes(), type=PruneRecord)
+    except (OSError, msgspec.MsgspecError):
+        raise UserError(
+            f"--out: the record would overwrite {record}, which `ibft prune` did not write. Choose another name."
+        ) from None
 
 
-def _ids(source: str, split: str) -> dict[str, None]:
-    """The ids of the data in its order."""
+def _ids(source: str, split: str, scanned: Mapping[str, Scanned], scores: Path) -> dict[str, None]:
+    """The ids of the data in its order; those that have scores are of the same examples."""
     ids: dict[str, None] = {}
-    with progress.task("Reading the data", total=None):
+    num_scored = num_others = 0
+    with progress.task("Reading the data", total=None) as task:
         for example in stream_examples(source, split):
+            task.advance()
             if example.pair.id in ids:
                 raise UserError(
                     f"{source}: the id {example.pair.id!r} occurs twice, so its score could be of either example. "
                     "Give each row its own id, or none."
                 )
             ids[example.pair.id] = None
+            if (one := scanned.get(example.pair.id)) is not None:
+                num_scored += 1
+                num_others += not one.is_of(example.pair)
+    if num_others:
+        raise UserError(
+            f"--scores {scores}: {num_others} of the {num_scored} examples of {source} that have scores are not what "
+            "was scanned under their ids. Scan this data again; where rows come, go or move after a scan, give each an "
+            "`id` of its own before it."
+        )
     return ids
 
 

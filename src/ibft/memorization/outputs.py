@@ -1,0 +1,34 @@
+"""Where the verbs on data write: folders are made, and the data itself is never overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ibft.errors import UserError
+from ibft.rows import error_reason
+
+__all__ = ["make_folder", "refuse_source"]
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it, where they are not there yet.
+
+    Raises:
+        UserError: a part of the path is a file, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: the folder {folder} cannot be made ({error_reason(error)}). Choose another.") from None
+
+
+def refuse_source(source: str, outputs: Iterable[Path]) -> None:
+    """See that no output is the file of the data, under this or another name.
+
+    Raises:
+        UserError: one is.
+    """
+    for path in outputs:
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise UserError(f"--out: {path} is the data itself, and would be overwritten. Choose another name.")
