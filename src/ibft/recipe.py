@@ -440,11 +440,12 @@ def _reject_unknown_keys(raw: Any, expected: Any, where: str, source: str) -> No
             for index, item in enumerate(raw):
                 _reject_unknown_keys(item, get_args(expected)[0], f"{where}{index}.", source)
         return
-    if not isinstance(raw, dict):
-        raise UserError(f"{source}: {where.rstrip('.') or 'the recipe'} is {raw!r}: expected a mapping of keys")
     hints = get_type_hints(struct)
     tag_field = struct.__struct_config__.tag_field
     known = [*struct.__struct_fields__, *([tag_field] if tag_field else [])]
+    if not isinstance(raw, dict):
+        what = where.rstrip(".") or "the recipe"
+        raise UserError(f"{source}: {what} is {raw!r}: expected a mapping of keys, such as {{{known[0]}: ...}}")
     for key, value in raw.items():
         if key not in known:
             raise UserError(f"{source}: unknown key {where}{key}.{_suggest(str(key), known)}")

@@ -139,7 +139,7 @@ def test_all_stages_are_shown(full_page: str) -> None:
         assert text in full_page
     assert "training data after ib (median 1.70)" in section(full_page, "scan")
     assert "Training of ft: 213 longer than 200 tokens" in full_page
-    assert "Scan, train set: 213 longer than 200 tokens" in full_page
+    assert "Scan, training data: 213 longer than 200 tokens" in full_page
     assert "bootstrap_resamples: 1000" in full_page  # the resolved recipe
 
 
@@ -266,7 +266,7 @@ def test_a_scan_of_an_older_version_is_named_and_has_no_audit(make_run: MakeRun)
     (folder / "summary.json").write_bytes(msgspec.json.encode(summary | {"auroc_mean_nll": None}))
     page = read(run)
     assert "made by an older version" in section(page, "scan")
-    assert "Scan, train set: 1 too long" in page
+    assert "Scan, training data: 1 too long" in page
     assert not (run.path / "report" / "audit.html").exists()
 
 

@@ -34,7 +34,11 @@ def run(**options: Any) -> None:
 @main.command()
 @recipe_command
 def scan(**options: Any) -> None:
-    """Measure how predictable the training data already is to the base model."""
+    """Measure how predictable the training data already is to the base model.
+
+    Ends with a verdict on the memorization barrier, here and in report/audit.html of the run folder. That needs a
+    control set: `data.control` in the recipe, code that the model cannot have seen.
+    """
     with open_run(**options) as folder:
         _scan(folder)
         _audit(folder)

@@ -21,6 +21,7 @@ def print_audit(summary: ScanSummary, page: Path) -> None:
     from rich.table import Table
 
     from ibft.report.audit_rows import key_figures, score_rows
+    from ibft.report.evidence import skipped_in_scan
 
     console = Console()
     if (verdict := summary.verdict) is not None:
@@ -39,6 +40,8 @@ def print_audit(summary: ScanSummary, page: Path) -> None:
     console.print()
     for one in key_figures(summary):
         console.print(f"{one.label}: {one.text} ({one.detail})", highlight=False)
+    for sentence in skipped_in_scan(summary):
+        console.print(f"Without scores, {sentence}", highlight=False, markup=False)
     if verdict is not None and verdict.remedy:
         console.print(f"\nWhat to do: {verdict.remedy}", highlight=False, markup=False)
     console.print(f"\nAudit: {page}", highlight=False, markup=False, soft_wrap=True)

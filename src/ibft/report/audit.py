@@ -85,7 +85,7 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
         attempts=sorted({n for found in summary.extraction.values() for n, _ in found.within}),
         examples=_drawn_examples(summary, read_shown_examples(run)),
         legend=LEGEND,
-        skipped=skipped_in_scan(scan),
+        skipped=skipped_in_scan(summary),
         making=read_making(recipe, run, ("scan", "rescan")),
     )
     return Page(html, [chart for chart in charts.values() if chart is not None])

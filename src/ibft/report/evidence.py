@@ -16,7 +16,7 @@ from ibft.data.problems import load_problems
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm
 from ibft.recipe import BASE_ARM, Recipe
-from ibft.report.scan import Scan, read_summary
+from ibft.report.scan import Scan, ScanSummary, read_summary
 from ibft.rows import Result, TrainingLog, read_rows
 from ibft.runs import RunFolder, StageRecord, read_record
 
@@ -176,7 +176,7 @@ def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -
         for arm in trained
         for reason, number in arm.summary.skipped.items()
     ]
-    sentences += [f"Scan, {sentence}" for sentence in skipped_in_scan(scan)]
+    sentences += [f"Scan, {sentence}" for sentence in skipped_in_scan(scan.summary)] if scan else []
     if recipe.data.max_examples is not None and trained:
         sentences.append(f"Training: at most {recipe.data.max_examples:,} examples are taken (data.max_examples)")
     if recipe.problems.tasks:
@@ -188,11 +188,12 @@ def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -
     return sentences
 
 
-def skipped_in_scan(scan: Scan | None) -> list[str]:
+def skipped_in_scan(summary: ScanSummary) -> list[str]:
     """What the scan could not score, of which set, and why."""
+    names = {"train": "training data", "control": "control set"}
     return [
-        f"{subset} set: {number:,} {reason}"
-        for subset, reasons in (scan.summary.skipped if scan else {}).items()
+        f"{names.get(subset, subset)}: {number:,} {reason}"
+        for subset, reasons in summary.skipped.items()
         for reason, number in reasons.items()
     ]
 
