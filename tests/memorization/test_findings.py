@@ -196,3 +196,9 @@ def test_tags_that_whole_files_carry_are_not_told_because_memorized_examples_cro
         summary = summarize(columns(values, groups=files, tags=tags), CONTROL, score=SCORE)
         told += any(one.kind == "tag" for one in summary.barrier.traits)
     assert told <= 4
+
+
+def test_the_fifth_percentile_needs_nineteen_control_examples() -> None:
+    train = memorized(500, 0.3)
+    assert summarize(train, columns(CONTROL.scores[SCORE][:18]), score=SCORE).barrier is None
+    assert summarize(train, columns(CONTROL.scores[SCORE][:19]), score=SCORE).barrier is not None

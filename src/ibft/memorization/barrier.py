@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from ibft.metrics.uncertainty import Codes, Flags, Floats
 
-__all__ = ["EXPECTED_SHARE", "Barrier", "BarrierShare", "Trait", "common_traits", "share_below_control"]
+__all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "Barrier", "BarrierShare", "Trait", "common_traits", "share_below_control"]
 
 EXPECTED_SHARE = 0.05
 """Share of the control set below the threshold, and of training data that is no more predictable than it."""
+MIN_CONTROL = 19
+"""Of fewer values the 5th percentile would lie below all of them."""
 MIN_GROUP = 5
 """Files, packages and tags with fewer examples are not looked at."""
 MAX_TRAITS = 8

@@ -69,11 +69,17 @@ class Source:
     def __init__(self, recipe: Recipe, subset: Subset, tokenizer: PreTrainedTokenizerBase) -> None:
         self._data, self._seed, self.subset = recipe.data, recipe.seed, subset
         self.num_skipped: Counter[str] = Counter()
-        limit = recipe.scan.max_examples
         self._drawn: Collection[int] | None = None
+        try:
+            self._count = self._draw(recipe, tokenizer)
+        except UserError as error:
+            raise UserError(f"data.{subset}: {error}") from None
+
+    def _draw(self, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Choose the examples; how many there are."""
+        limit = recipe.scan.max_examples
         if limit is None:
-            self._count = sum(1 for _ in self._all())
-            return
+            return sum(1 for _ in self._all())
         usable = []
         for index, example in enumerate(self._all()):
             reason = tokenize_example(example.pair, tokenizer, recipe, with_mask=False)[1]
@@ -82,7 +88,7 @@ class Source:
             else:
                 self.num_skipped[reason] += 1
         self._drawn = set(random.Random(recipe.seed).sample(usable, min(limit, len(usable))))
-        self._count = len(self._drawn)
+        return len(self._drawn)
 
     def __len__(self) -> int:
         return self._count
@@ -130,14 +136,14 @@ def _after(examples: Iterator[Example], day: datetime.date) -> Iterator[Example]
         value = example.row.get("date") if isinstance(example.row, Mapping) else None
         if value is None:
             raise UserError(
-                f"data.control_after is {day}, and the example {example.pair.id} has no field `date`. Give each row "
+                f"control_after is {day}, and the example {example.pair.id} has no field `date`. Give each row "
                 "one, or leave control_after out."
             )
         try:
             date = datetime.date.fromisoformat(str(value)[:10])
         except ValueError:
             raise UserError(
-                f"data.control: the date of {example.pair.id} is {value!r}: expected a day such as 2025-01-31."
+                f"the date of {example.pair.id} is {value!r}: expected a day such as 2025-01-31."
             ) from None
         if date > day:
             yield example

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import msgspec
 
 from ibft.errors import UserError
-from ibft.memorization.barrier import Barrier, common_traits, share_below_control
+from ibft.memorization.barrier import MIN_CONTROL, Barrier, common_traits, share_below_control
 from ibft.memorization.comparison import Columns, Comparison, Texts, compare, first_copies
 from ibft.memorization.extracted import Extraction, count_extracted
 from ibft.memorization.matching import Matches, match_by_length
@@ -38,7 +38,7 @@ class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `score` is the headline score, by which barrier and verdict go; `region` the tokens that were scored. `skipped`
     counts the examples without scores by subset and reason. Comparison and barrier are None without a control set, or
-    where nothing in it is of like length.
+    where nothing in it is of like length; the barrier also where too little is to have a 5th percentile.
     """
 
     score: str
@@ -101,6 +101,7 @@ def summarize(
         matches = _match(train, control, rows[0], rows[1], seed)
         if len(matches.train):
             comparison = compare(train, control, matches, texts, seed, num_in_both)
+        if len(matches.train) >= MIN_CONTROL:
             barrier = _barrier(train, control, matches, score, seed)
     extraction = {name: found for name, columns in subsets.items() if (found := count_extracted(columns)) is not None}
     return ScanSummary(

@@ -93,6 +93,8 @@ def _make(recipe: Recipe, folder: Path) -> None:
     recipe = within_context(recipe, num_positions(load_config(recipe.model)))
     subsets: tuple[Subset, ...] = ("train",) if recipe.data.control is None else ("train", "control")
     sources = [Source(recipe, subset, tokenizer) for subset in subsets]
+    if not len(sources[0]):
+        raise _nothing_scored(sources[0].num_skipped)
     scorer = make_table(recipe, sources, folder, lambda: _load_scorer(recipe))
     if is_main_process():
         _show(recipe, scorer, sources[0], folder)
@@ -172,15 +174,17 @@ def _show(recipe: Recipe, scorer: Scorer | None, source: Source, folder: Path) -
         key=lambda row: (row.value, row.place),
     )
     if not lowest:
-        reasons = "; ".join(
-            f"{count} {reason}" for reason, count in read_reasons(folder / SCORES_FILE, "train").items()
-        )
-        raise UserError(f"scan: no training example has scores ({reasons or 'the data set is empty'}). Check the data.")
+        raise _nothing_scored(read_reasons(folder / SCORES_FILE, "train"))
     del lowest[recipe.scan.max_shown :]
     scorer = scorer or _load_scorer(recipe)
     values = {row.place: row.value for row in lowest}
     shown = {index: scorer.shown("train", example, values[index]) for index, example in source if index in values}
     write_rows(path, [shown[row.place] for row in lowest])
+
+
+def _nothing_scored(reasons: Mapping[str, int]) -> UserError:
+    told = "; ".join(f"{count} {reason}" for reason, count in reasons.items())
+    return UserError(f"scan: no training example has scores ({told or 'the data set is empty'}). Check the data.")
 
 
 def _conclude(recipe: Recipe, sources: Mapping[Subset, Source], folder: Path) -> None:
