@@ -149,7 +149,7 @@ def _by_size_and_style(
     """Rules 3 to 7."""
     if barrier.ci95.high <= NEGLIGIBLE_SHARE:
         if doubt:
-            return _unclear(f"hardly any training example is too predictable, but {doubt}", reasons, _ALIKE)
+            return _unclear(f"few training examples are too predictable, but {doubt}", reasons, _ALIKE)
         return Verdict(
             barrier="no",
             headline=f"No: of the training examples compared, at most {_percent(barrier.ci95.high)} are more "
