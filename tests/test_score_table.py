@@ -58,7 +58,7 @@ def test_a_block_is_a_row_group(table: Path) -> None:
 
 
 def test_only_rows_with_the_score_are_read(table: Path) -> None:
-    assert [tuple(row) for row in read_scores(table, "mean_nll")] == [(0, "a", 1 / 3, 7), (0, "c", 1.5, 2)]
+    assert [tuple(row) for row in read_scores(table, "mean_nll")] == [(0, "a", 1 / 3, 7, "00ff"), (0, "c", 1.5, 2, "")]
     assert [row.id for row in read_scores(table / SCORES_FILE, "mean_nll", "control")] == ["c"]
     assert [row.value for row in read_scores(table, "mean_nll_free")] == [0.1]
 

@@ -146,7 +146,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     syntax. Every one of `scores` (`memorization.scores`) is lower for a more strongly memorized example; where there is
     none, `reason` says why. Discoverable extraction: the model is given `num_prefix_tokens` of the response, and writes
     `num_matched_tokens` of the next `num_suffix_tokens` by greedy decoding before it first differs; `suffix_log_prob`
-    (nats) is that of the whole suffix. `fingerprint` is equal for equal code, but for layout and comments.
+    (nats) is that of the whole suffix. `fingerprint`: see `memorization.examples.fingerprint`.
     """
 
     id: str

@@ -22,6 +22,7 @@ __all__ = [
     "read_batches",
     "read_scores",
     "score_name",
+    "scores_file",
     "write_scores",
 ]
 
@@ -36,12 +37,19 @@ _NOT_SCORES = frozenset(Score.__struct_fields__)
 
 
 class ScoredRow(NamedTuple):
-    """One of an example's scores; `place` is `rows.Score.index`, the example's number in the data."""
+    """One of an example's scores, with fields of `rows.Score`; `place` is its `index`, the number in the data."""
 
     place: int
     id: str
     value: float
     num_tokens: int
+    fingerprint: str
+
+
+def scores_file(path: Path) -> Path:
+    """The file of scores that a path stands for: itself, or that of a scan's folder, or of a run's."""
+    inside = path / "scan" if (path / "scan").is_dir() else path
+    return inside / SCORES_FILE if path.is_dir() else path
 
 
 def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Sequence[str], headline: str) -> None:
@@ -89,33 +97,30 @@ def _column(rows: Sequence[Score], name: str) -> list[Any]:
 def score_name(path: Path, word: str | None) -> str:
     """A score's name, or what a shorter word stands for: `min_k` and `min_k_plus_plus` (K = 20), `nll`.
 
-    None stands for the headline score of the scan whose folder, or file of scores, `path` is.
+    None stands for the headline score of the scan that `path` stands for (`scores_file`).
 
     Raises:
         UserError: there is no such file.
     """
     if word is None:
-        return str(_open(_file(path)).schema_arrow.metadata[_HEADLINE.encode()].decode())
+        return str(_open(scores_file(path)).schema_arrow.metadata[_HEADLINE.encode()].decode())
     return {"min_k": "min_k_prob_20", "min_k_plus_plus": "min_k_plus_plus_20", "nll": "mean_nll"}.get(word, word)
-
-
-def _file(path: Path) -> Path:
-    return path / SCORES_FILE if path.is_dir() else path
 
 
 def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterator[ScoredRow]:
     """The examples that have one of the scores, in the order of the data.
 
     Args:
-        path: a run's scan folder, or its file of scores.
+        path: of a scan (`scores_file`).
         score: the name of a score.
         subset: only these; None is all.
 
     Raises:
         UserError: there is no such file, or no such score in it.
     """
-    for batch in read_batches(_file(path), ["index", "id", "num_tokens"], subset, [score]):
-        rows = zip(batch["index"], batch["id"], batch[score], batch["num_tokens"], strict=True)
+    columns = ["index", "id", "num_tokens", "fingerprint"]
+    for batch in read_batches(scores_file(path), columns, subset, [score]):
+        rows = zip(batch["index"], batch["id"], batch[score], batch["num_tokens"], batch["fingerprint"], strict=True)
         yield from (ScoredRow(*row) for row in rows if row[2] is not None)
 
 

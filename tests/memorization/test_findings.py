@@ -177,7 +177,7 @@ def test_code_in_both_sets_is_left_out_of_both_and_of_the_training_data_alone_wh
     both = summarize(train, overlapping, score=SCORE, texts=texts)
     assert both.comparison.num_in_both == {"train": 100, "control": 100}
     assert both.comparison.num_pairs == 400
-    assert both.verdict.sentences[-1].startswith("Left out: 100 control examples")
+    assert both.verdict.sentences[-1].startswith("Left out: 100 training and 100 control examples")
     dated = summarize(train, overlapping, score=SCORE, texts=texts, is_dated=True)
     assert dated.comparison.num_in_both == {"train": 100, "control": 0}
     assert dated.comparison.num_pairs == 500

@@ -154,17 +154,21 @@ def test_few_low_scores_are_no_answer_where_the_control_set_is_easier_or_memory_
     assert "word for word" in verdict_of(alike, low, both).headline
     assert verdict_of(alike, low).barrier == "no"
     assert judge(SCORE, 800, alike, low, both, is_renamed=True).barrier == "no"
+    # Other names alone make such a difference.
+    assert judge(SCORE, 800, a_comparison(a_score(auroc=0.64)), low, {}, is_renamed=True).barrier == "no"
 
 
 def test_a_control_set_without_scores_or_of_training_data() -> None:
     nothing = judge(SCORE, 0, None, None, {})
     assert (nothing.barrier, nothing.advice) == ("unclear", "control")
     assert "no example of the control set has a score" in nothing.headline
-    same = judge(SCORE, 800, None, None, {}, num_in_both=800)
+    same = judge(SCORE, 800, None, None, {}, num_in_both={"train": 3, "control": 800})
     assert (same.barrier, same.advice) == ("unclear", "control")
     assert "all of the control set is in the training data" in same.headline
-    some = judge(SCORE, 800, a_comparison(), a_barrier(), {}, num_in_both=30)
-    assert some.sentences[-1].startswith("Left out: 30 control examples")
+    gone = judge(SCORE, 900, None, None, {}, num_train=600, num_in_both={"train": 600, "control": 0})
+    assert "all of the training data is in the control set" in gone.headline
+    some = judge(SCORE, 800, a_comparison(), a_barrier(), {}, num_in_both={"train": 20, "control": 30})
+    assert some.sentences[-1].startswith("Left out: 20 training and 30 control examples")
 
 
 def test_a_wide_interval_is_unclear() -> None:
@@ -192,6 +196,14 @@ def test_the_training_data_under_other_names_can_say_no_but_never_yes() -> None:
     assert large.sentences[-1].startswith("Other names:")
     assert verdict_of(barrier=a_barrier(0.3, 0.25, 0.35)).barrier == "yes"
     assert verdict_beside_renamed(a_barrier(0.05, 0.03, 0.07)).barrier == "no"
+
+
+def test_a_score_that_beats_the_blind_classifier_alone_has_to_beat_chance() -> None:
+    score = msgspec.structs.replace(a_score(auroc=0.52, above=(0.1, 0.05, 0.15)), beats_blind=False)
+    verdict = verdict_of(a_comparison(score), a_barrier(0.3, 0.25, 0.35))
+    assert (verdict.barrier, verdict.advice) == ("unclear", "control")
+    assert "on the whole they are not for sure" in verdict.headline
+    assert any("the score itself may be no better than chance" in sentence for sentence in verdict.sentences)
 
 
 def test_without_a_blind_classifier_nothing_counts() -> None:

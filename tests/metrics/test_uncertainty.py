@@ -230,7 +230,10 @@ def test_delong_interval_at_its_ends() -> None:
     with pytest.raises(ValueError, match="same examples"):
         auroc_difference(([1.0], [2.0]), ([1.0, 2.0], [2.0]))
     same = auroc_difference(([1.0, 2.0], [2.0, 3.0]), ([1.0, 2.0], [2.0, 3.0]))
-    assert same == (0.0, (0.0, 0.0))
+    reach = wilson_interval(0, 2).high
+    assert same == (0.0, (pytest.approx(-reach), pytest.approx(reach)))
+    for few in (([], []), ([1.0], [1.0, 2.0])):
+        assert all(math.isnan(end) for end in auroc_difference(few, few).interval)
 
 
 def test_wilson_interval_equals_published_values() -> None:

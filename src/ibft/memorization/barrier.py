@@ -128,6 +128,7 @@ def common_traits(
     files: Sequence[str | None] | None = None,
     tags: Sequence[Sequence[str]] | None = None,
     groups: Codes | None = None,
+    scores: Floats | None = None,
 ) -> list[Trait]:
     """What the memorized of N examples have in common: the most telling traits first, at most 8.
 
@@ -145,6 +146,7 @@ def common_traits(
         files: N paths, or None where there is none.
         tags: N sequences of tags.
         groups: N codes; equal codes are one group. None: all are independent.
+        scores: N scores, of which the memorized examples have the lowest; tell the design effect of few.
     """
     import numpy as np
 
@@ -153,21 +155,21 @@ def common_traits(
     if not 0 < num_memorized < num:
         return []
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num + 1)))])
-    told = 1.0 if groups is None else min(1.0, effective_size(flags, groups) / num)
+    independent = 1.0 if groups is None else min(1.0, effective_size(flags, groups, scores) / num)
 
     def log_p(weight: float, members: int, hits: int) -> float:
         counts = (round(weight * one) for one in (num, num_memorized, members, hits))
         return _log_tail(log_factorials, *counts)
 
     tested = sorted(
-        (log_p(1.0 if is_one_file else told, members, hits), kind, name, members, hits, is_one_file)
+        (log_p(1.0 if is_one_file else independent, members, hits), kind, name, members, hits, is_one_file)
         for kind, name, members, hits, is_one_file in _candidates(flags, num_tokens, has_duplicate, files, tags)
     )
     found = []
     for rank, (log_chance, kind, name, members, hits, is_one_file) in enumerate(tested[:MAX_TRAITS]):
         if log_chance > math.log(0.05 / (len(tested) - rank)):
             break
-        overall, weight = num_memorized / num, 1.0 if is_one_file else told
+        overall, weight = num_memorized / num, 1.0 if is_one_file else independent
         interval = wilson_interval(weight * hits, weight * members)
         found.append(
             Trait(

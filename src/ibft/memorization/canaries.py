@@ -18,11 +18,11 @@ from ibft import progress
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.memorization.canary_generator import Canary, Language, make_canaries, plant_rows, row_like
+from ibft.memorization.examples import has_code
 from ibft.memorization.outputs import make_folder, refuse_source
-from ibft.memorization.scanned import read_scanned, scores_file
 from ibft.metrics.uncertainty import Interval, auroc, auroc_interval
 from ibft.rows import Pair, raw_row, read_rows, write_rows
-from ibft.score_table import score_name
+from ibft.score_table import read_scores, score_name
 
 __all__ = ["CanaryCheck", "Remembered", "check_canaries", "exposure", "plant_canaries"]
 
@@ -157,10 +157,10 @@ def _remembered(repeats: int, own: Sequence[float], held_out: Sequence[float], s
 
 def _values(path: Path, by: str, known: Mapping[str, Canary], canaries: Path) -> dict[str, float]:
     """The scores of a scan, all of which must be of these canaries."""
-    file = scores_file(path)
-    scanned = read_scanned(file, score_name(file, by))
+    scanned = {row.id: row for row in read_scores(path, score_name(path, by))}
     num_others = sum(
-        identity not in known or not one.is_of(_pair(known[identity])) for identity, one in scanned.items()
+        identity not in known or not has_code(_pair(known[identity]), one.fingerprint)
+        for identity, one in scanned.items()
     )
     if num_others:
         raise UserError(

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from ibft import progress
 from ibft.data.problems import load_problems
-from ibft.data.training import stream_examples
+from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
 from ibft.memorization.code import SIMILARITY
 from ibft.memorization.leakage import OVERLAP, Leak, LeakKind, ProblemIndex
@@ -82,7 +82,8 @@ def find_leakage(
     if len(problems) < len(benchmarks):
         raise UserError("--problems: a benchmark is given twice. Name each once.")
     index = ProblemIndex(problems, overlap, similarity)
-    refuse_source(source, [out / "train_clean.jsonl"])
+    names = ("train_clean.jsonl", "leakage.jsonl", "leakage.json")
+    refuse_source(source, [*(out / name for name in names), *out.glob("problems_clean_*.jsonl")])
     make_folder(out)
     leaks: list[Leak] = []
     leaking: set[int] = set()
@@ -98,8 +99,9 @@ def find_leakage(
                 examples_of.update({leak.source for leak in found})
     if not num_examples:
         raise UserError(f"{source}: the data set is empty. Check the data.")
-    rows = enumerate(stream_examples(source, split))
-    write_rows(out / "train_clean.jsonl", (raw_row(one.row) for number, one in rows if number not in leaking))
+    with progress.task("Writing what is clean", total=num_examples) as task:
+        rows = enumerate(_counted(stream_examples(source, split), task.advance))
+        write_rows(out / "train_clean.jsonl", (raw_row(one.row) for number, one in rows if number not in leaking))
     write_rows(out / "leakage.jsonl", leaks)
     summary = LeakageSummary(
         num_examples=num_examples,
@@ -110,6 +112,12 @@ def find_leakage(
     )
     write_atomically(out / "leakage.json", pretty_json(summary))
     return summary
+
+
+def _counted(examples: Iterable[Example], advance: Callable[[], None]) -> Iterator[Example]:
+    for example in examples:
+        yield example
+        advance()
 
 
 def _write_clean_problems(

@@ -24,7 +24,7 @@ from ibft import progress
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.memorization.code import MIN_TOKENS, SIMILARITY, code_of, jaccard, prompt_text, shingles, whole
-from ibft.memorization.outputs import make_folder
+from ibft.memorization.outputs import make_folder, refuse_source
 from ibft.rows import Pair, pretty_json, write_atomically, write_rows
 
 __all__ = ["Duplicate", "DuplicateFinder", "DuplicateSummary", "find_duplicates"]
@@ -179,6 +179,7 @@ def find_duplicates(source: str, split: str, similarity: float, out: Path | None
     num_examples = 0
     finder = DuplicateFinder(similarity)
     if out is not None:
+        refuse_source(source, (out / "duplicates.jsonl", out / "duplicates.json"))
         make_folder(out)
     with progress.task("Comparing examples", total=None) as task:
         for num_examples, example in enumerate(stream_examples(source, split), start=1):  # noqa: B007 - counted

@@ -28,7 +28,16 @@ from ibft.rows import Pair, Subset
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ScanExample", "Source", "fingerprint", "origin", "text_of", "tokenize_example", "within_context"]
+__all__ = [
+    "ScanExample",
+    "Source",
+    "fingerprint",
+    "has_code",
+    "origin",
+    "text_of",
+    "tokenize_example",
+    "within_context",
+]
 
 
 NAMED_EXAMPLES = 10_000
@@ -142,9 +151,7 @@ def _after(examples: Iterator[Example], day: datetime.date) -> Iterator[Example]
         try:
             date = datetime.date.fromisoformat(str(value)[:10])
         except ValueError:
-            raise UserError(
-                f"the date of {example.pair.id} is {value!r}: expected a day such as 2025-01-31."
-            ) from None
+            raise UserError(f"the date of {example.pair.id} is {value!r}: expected a day such as 2025-01-31.") from None
         if date > day:
             yield example
 
@@ -207,6 +214,11 @@ def fingerprint(pair: Pair) -> str:
     tokens = [token for code in code_of(prompt_text(pair), pair.completion) for token in code_tokens(code)]
     parts = tokens if len(tokens) >= MIN_TOKENS else [prompt_text(pair).strip(), pair.completion.strip()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def has_code(pair: Pair, known: str) -> bool:
+    """Whether the fingerprint is this example's."""
+    return is_unicode(pair) and fingerprint(pair) == known
 
 
 def origin(example: Example) -> tuple[str | None, tuple[str, ...]]:

@@ -118,7 +118,8 @@ def summarize(
             comparison,
             barrier,
             extraction,
-            num_in_both=num_in_both.get("control", 0),
+            num_train=num_scored[0],
+            num_in_both=num_in_both,
             is_renamed=is_renamed,
         ),
     )
@@ -162,6 +163,7 @@ def _barrier(train: Columns, control: Columns, matches: Matches, score: str, see
             of_scored(train.files),
             of_scored(train.tags),
             train.groups[scored],
+            values[scored],
         ),
     )
 

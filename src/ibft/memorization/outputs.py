@@ -24,11 +24,15 @@ def make_folder(folder: Path) -> None:
 
 
 def refuse_source(source: str, outputs: Iterable[Path]) -> None:
-    """See that no output is the file of the data, under this or another name.
+    """See that no output is the file of the data, under this or another name, or in its folder.
 
     Raises:
         UserError: one is.
     """
+    data = Path(source)
     for path in outputs:
-        if path.exists() and Path(source).exists() and path.samefile(source):
-            raise UserError(f"--out: {path} is the data itself, and would be overwritten. Choose another name.")
+        is_same = path.exists() and data.exists() and path.samefile(data)
+        if is_same or (data.is_dir() and data.resolve() in path.resolve().parents):
+            raise UserError(
+                f"--out: {path} is the data itself, or in its folder, and would be overwritten. Choose another name."
+            )

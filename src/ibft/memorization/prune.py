@@ -12,8 +12,8 @@ from ibft import progress
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.memorization.duplicates import DuplicateFinder
+from ibft.memorization.examples import has_code
 from ibft.memorization.outputs import make_folder, refuse_source
-from ibft.memorization.scanned import Scanned, read_scanned, scores_file
 from ibft.memorization.selection import (
     Dropped,
     Scored,
@@ -23,7 +23,7 @@ from ibft.memorization.selection import (
     drop_random,
 )
 from ibft.rows import pretty_json, raw_row, write_atomically, write_rows
-from ibft.score_table import score_name
+from ibft.score_table import ScoredRow, read_scores, score_name, scores_file
 
 __all__ = ["Control", "Lengths", "PruneRecord", "prune"]
 
@@ -94,7 +94,7 @@ def prune(
     _refuse_foreign(record_file)
     scores = scores_file(scores)
     by = score_name(scores, by)
-    scanned = read_scanned(scores, by, "train")
+    scanned = {row.id: row for row in read_scores(scores, by, "train")}
     ids = _ids(source, split, scanned, scores)
     scored = {identity: Scored(one.value, one.num_tokens) for identity, one in scanned.items() if identity in ids}
     if not scored:
@@ -153,7 +153,7 @@ def _refuse_foreign(record: Path) -> None:
         ) from None
 
 
-def _ids(source: str, split: str, scanned: Mapping[str, Scanned], scores: Path) -> dict[str, None]:
+def _ids(source: str, split: str, scanned: Mapping[str, ScoredRow], scores: Path) -> dict[str, None]:
     """The ids of the data in its order; those that have scores are of the same examples."""
     ids: dict[str, None] = {}
     num_scored = num_others = 0
@@ -168,7 +168,7 @@ def _ids(source: str, split: str, scanned: Mapping[str, Scanned], scores: Path) 
             ids[example.pair.id] = None
             if (one := scanned.get(example.pair.id)) is not None:
                 num_scored += 1
-                num_others += not one.is_of(example.pair)
+                num_others += not has_code(example.pair, one.fingerprint)
     if num_others:
         raise UserError(
             f"--scores {scores}: {num_others} of the {num_scored} examples of {source} that have scores are not what "

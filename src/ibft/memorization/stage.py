@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_table", "scan", "scan_inputs"]
 
+_FORMAT = 2
+"""Of the table: 1 had fingerprints of short code without its prompt."""
 _COLUMN_PART = 2**17
 """Bytes: columns of some thousand examples and more are larger, and each goes back once it has been used."""
 
@@ -79,6 +81,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
     for name in ("max_trained_examples", "batch_tokens"):  # of the rescan; of the speed
         scan.pop(name)
     return {
+        "format": _FORMAT,
         "model": recipe.model,
         "prompt": recipe.prompt,
         "data": data,

@@ -57,13 +57,13 @@ def judge(
     barrier: Barrier | None,
     extraction: Mapping[str, Extraction],
     *,
-    num_in_both: int = 0,
+    num_train: int | None = None,
+    num_in_both: Mapping[str, int] | None = None,
     is_renamed: bool = False,
 ) -> Verdict:
     """Decide by rules that are fixed beforehand, the first that holds.
 
-    1. No control set, no score of any of its examples, or all of them in the training data as well: unclear; get one
-       (`control`).
+    1. No control set, no score of any of its examples, or one set all in the other: unclear; get one (`control`).
     2. Fewer than 50 pairs of like length, fewer than 10 files on a side, or the score missing on most: unclear; a
        larger control set (`control`).
     3. The share's whole interval is at most 7.5%, where 5% is chance: no (`nothing`). But unclear (a control set of the
@@ -75,7 +75,7 @@ def judge(
     5. The control set is the training data under other names: unclear (`control`). Names that do not fit are harder to
        predict for a model that never saw the originals, too.
     6. The score does not beat the blind classifier, or there is none: unclear; a control set of the same style
-       (`control`).
+       (`control`), or a larger one where it beats the classifier, but not 0.5.
     7. Yes. At least half of the memorized examples have duplicates, and more than chance explains: `prune`, duplicates
        first. Else, up to a share of 15%, both of the matched examples and of all: `prune`; above: `ib`.
 
@@ -88,7 +88,8 @@ def judge(
         comparison: None where nothing could be matched.
         barrier: None as well there.
         extraction: by subset.
-        num_in_both: scored control examples that the training data has as well; they are not compared.
+        num_train: scored training examples.
+        num_in_both: of both subsets, the scored examples that are not compared since the other has them as well.
         is_renamed: the control set is `data.control: renamed`.
     """
     told = _extraction_sentences(extraction, is_renamed)
@@ -100,8 +101,11 @@ def judge(
         )
     if not num_control:
         return _unclear("no example of the control set has a score", told, _MORE)
-    if num_in_both == num_control:
+    in_both = num_in_both or {}
+    if in_both.get("control") == num_control:
         return _unclear("all of the control set is in the training data as well", told, _UNSEEN)
+    if num_train and in_both.get("train") == num_train:
+        return _unclear("all of the training data is in the control set as well", told, _UNSEEN)
     found = next((one for one in comparison.scores if one.name == score), None) if comparison is not None else None
     few_files, remedy = _few_files(comparison)
     if few_files:
@@ -115,8 +119,9 @@ def judge(
         return _unclear(few_pairs, told, _MORE)
     reasons = [_size(barrier), _sureness(found.auroc, comparison), _beside_blind(found, comparison)]
     reasons += [*told, _NOT_SHOWN]
-    if num_in_both:
-        reasons.append(f"Left out: {num_in_both:,} control examples, since the training data has them as well.")
+    if any(in_both.values()):
+        left_out = f"{in_both.get('train', 0):,} training and {in_both.get('control', 0):,} control examples"
+        reasons.append(f"Left out: {left_out}, since the other set has them as well.")
     doubt = _why_not_no(found, comparison.blind, extraction, is_renamed)
     return _by_size_and_style(barrier, found, doubt, is_renamed, reasons)
 
@@ -170,13 +175,21 @@ def _by_size_and_style(
             [*reasons, _RENAMED],
             _ALIKE,
         )
-    if not found.beats_blind:
+    if found.above_blind is None:
         return _unclear(
-            "the training data is more predictable, but its style alone gives as much away"
-            if found.beats_blind is not None
-            else "the training data is more predictable, but no classifier of its style could be set beside that",
+            "the training data is more predictable, but no classifier of its style could be set beside that",
             reasons,
             _ALIKE,
+        )
+    if found.above_blind.ci95.low <= 0:
+        return _unclear(
+            "the training data is more predictable, but its style alone gives as much away", reasons, _ALIKE
+        )
+    if not found.beats_blind:
+        return _unclear(
+            "more training examples than by chance are too predictable, but on the whole they are not for sure",
+            reasons,
+            _MORE,
         )
     return _yes(barrier, reasons)
 
@@ -189,9 +202,11 @@ def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str,
         return "the control set is of so different a style that this may be why"
     if found.auroc.ci95.high < EASY_CONTROL:
         return "on the whole the control set is easier to predict, which may hide what is memorized"
+    if is_renamed:
+        return ""  # other names alone make that difference
     if found.beats_blind and found.auroc.ci95.low > 1 - EASY_CONTROL:
         return "on the whole the training data is more predictable, and not by its words alone"
-    if len(extraction) == 2 and not is_renamed:
+    if len(extraction) == 2:
         train, control = extraction["train"], extraction["control"]
         if train.ci95.low - control.ci95.high > NEGLIGIBLE_SHARE - EXPECTED_SHARE:
             return "much more of it than of the control set is repeated word for word"

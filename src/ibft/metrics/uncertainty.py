@@ -35,7 +35,7 @@ __all__ = [
 
 _CHUNK_CELLS = 4_000_000  # resamples x problems held at once: 32 MB
 _Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
-_TAIL = 0.05
+_TAIL = 0.05  # as far down as the memorization barrier asks (`memorization.barrier.EXPECTED_SHARE`)
 
 
 class Interval(NamedTuple):
@@ -187,7 +187,8 @@ def auroc_difference(
     """How much larger the AUROC of score `a` is than that of score `b` on the same examples, O(n log n).
 
     `a` and `b` are each (lower, higher), with the same examples in the same order, so what both scores find hard
-    cancels. Variance, groups and quantile as in `delong_interval`; the interval is symmetric.
+    cancels. Variance, groups and quantile as in `delong_interval`; the interval is symmetric. Where no variance is seen
+    it reaches as far as Wilson's of a share of 0. NaN where a side has fewer than two groups.
 
     Raises:
         ValueError: the scores differ in their numbers of examples.
@@ -199,8 +200,14 @@ def auroc_difference(
     influences = [left - right for left, right in zip(influences_a, influences_b, strict=True)]
     value = area_a - area_b
     codes = _codes(groups, influences)
-    variance = _grouped_variance(influences, codes)
-    reach = math.nan if math.isnan(variance) else _quantile(codes) * math.sqrt(variance)
+    error = math.sqrt(_grouped_variance(influences, codes))
+    if math.isnan(error):
+        return Difference(value, Interval(math.nan, math.nan))
+    if error == 0:
+        num = min(map(_effective_groups, codes))
+        reach = _Z95**2 / (num + _Z95**2)
+    else:
+        reach = _quantile(codes) * error
     return Difference(value, Interval(max(-1.0, value - reach), min(1.0, value + reach)))
 
 
@@ -229,7 +236,8 @@ def effective_size(flags: Flags, groups: Codes, values: Floats | None = None) ->
             how groups share them, the design effect is that of the lowest 5%.
 
     Returns:
-        Where nothing tells the design effect (all flags equal, and no values), the effective number of groups.
+        Where nothing tells the design effect (all flags are equal, and no values tell them apart), the effective number
+        of groups.
     """
     import numpy as np
 
