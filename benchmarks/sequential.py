@@ -42,7 +42,9 @@ void product(const float *restrict a, const float *restrict b, float *restrict o
 
 
 def in_sequence(model: Any) -> Any:
-    """Change a float32 model's linear layers and attention in place. Needs a C compiler."""
+    """Change a float32 model's linear layers and attention in place, on a CPU with a C compiler."""
+    if model.device.type != "cpu" or model.dtype != torch.float32:
+        raise SystemExit(f"sequential: on a CPU and in float32, not on {model.device} in {model.dtype}")
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Linear):
@@ -55,11 +57,11 @@ def in_sequence(model: Any) -> Any:
 class _Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        assert linear.bias is None
-        self.weight_KN = linear.weight.detach().t().contiguous()
+        self.weight_KN, self.bias_N = linear.weight.detach().t().contiguous(), linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return _product(x.flatten(0, -2), self.weight_KN).unflatten(0, x.shape[:-1])
+        out = _product(x.flatten(0, -2), self.weight_KN).unflatten(0, x.shape[:-1])
+        return out if self.bias_N is None else out + self.bias_N
 
 
 def _attention(
@@ -88,8 +90,9 @@ def _product(a_MK: Tensor, b_KN: Tensor) -> Tensor:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    folder = Path(tempfile.mkdtemp(prefix="ibft-benchmark-"))
-    (folder / "product.c").write_text(_SOURCE)
-    command = ["cc", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "product.c", "-o", "product.so"]
-    subprocess.run(command, cwd=folder, check=True)
-    return ctypes.CDLL(str(folder / "product.so"))
+    with tempfile.TemporaryDirectory(prefix="ibft-benchmark-") as name:
+        folder = Path(name)
+        (folder / "product.c").write_text(_SOURCE)
+        command = ["cc", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "product.c", "-o", "product.so"]
+        subprocess.run(command, cwd=folder, check=True)
+        return ctypes.CDLL(str(folder / "product.so"))

@@ -105,6 +105,15 @@ def test_densities_of_negative_numbers_are_not_reflected_at_zero() -> None:
     assert positive[0] in ("0", "0.0")
 
 
+@pytest.mark.parametrize("outlier", [1e3, 1e6])
+def test_an_outlier_does_not_change_the_density_of_the_rest(outlier: float) -> None:
+    values = np.random.default_rng(0).normal(5, 1, 2000)
+    grid = np.linspace(0, 10, 200)
+    expected = kernel_density(values, grid)
+    values[0] = outlier
+    assert kernel_density(values, grid) == pytest.approx(expected, abs=0.01)
+
+
 def test_a_sample_is_drawn_with_the_median_of_what_it_is_a_sample_of() -> None:
     series = {"train": [1.0, 2.0, 9.0], "control": [3.0]}
     assert "train (median 2.00); control (median 3.00)" in draw_densities(series, "x").description

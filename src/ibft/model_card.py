@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import yaml
 
+from ibft.data.training import FILE_SUFFIXES
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm, alarm_title
 from ibft.metrics.pass_at_k import metric_name
@@ -75,7 +76,7 @@ class HubNames(NamedTuple):
 def hub_names(recipe: Recipe) -> HubNames:
     """Which of the recipe's names are hub ids: those that look like one, where no such folder exists."""
     source, _, _ = recipe.data.train.partition("@")
-    is_file = source.lower().endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet"))
+    is_file = source.lower().endswith(FILE_SUFFIXES)
     return HubNames(_hub_id(recipe.model.name), None if is_file else _hub_id(source))
 
 

@@ -129,3 +129,11 @@ def test_at_most_eight_traits_and_none_without_a_contrast() -> None:
     assert all(one.num_examples == one.num_memorized == 20 for one in found)
     assert common_traits([True] * 9, [5] * 9) == common_traits([False] * 9, [5] * 9) == common_traits([], []) == []
     assert common_traits([True, False], [1, 2], [True, False], [None, None], [[], []]) == []
+
+
+def test_a_file_of_memorized_examples_is_told_though_its_examples_depend_on_one_another() -> None:
+    files = np.repeat(np.arange(100), 10)
+    flags = files < 4
+    names = [f"lib{file % 9}/{file}.py" for file in files]
+    found = common_traits(flags, np.full(1000, 9), files=names, tags=[[f"t{file % 2}"] for file in files], groups=files)
+    assert {one.name for one in found} == {f"lib{file}/{file}.py" for file in range(4)}

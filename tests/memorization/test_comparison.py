@@ -165,3 +165,16 @@ def test_columns_of_different_lengths_are_refused() -> None:
         Columns(np.ones(2, np.int64), single(2), tags=[()])
     with pytest.raises(ValueError, match="column mean_nll has 3"):
         Columns(np.ones(2, np.int64), single(2), {"mean_nll": np.ones(3)})
+
+
+def test_no_score_beats_a_blind_classifier_that_is_worse_than_chance_by_being_no_better(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(5)
+    worse = rng.normal(1, 1, 300), rng.normal(0, 1, 300)
+    monkeypatch.setattr("ibft.memorization.comparison.blind_values", lambda *_, **__: worse)
+    alike = compared(columns(rng.normal(size=300)), columns(rng.normal(size=300)), lambda _, rows: ["x"] * len(rows))
+    [score] = alike.scores
+    assert alike.blind.value < 0.3
+    assert score.above_blind.ci95.low > 0
+    assert score.beats_blind is False

@@ -138,3 +138,11 @@ def test_empty_data_and_a_folder_that_cannot_be_made_are_refused(tmp_path: Path)
         find_duplicates(str(data), "train", 0.7, None)
     with pytest.raises(UserError, match="cannot be made"):
         find_duplicates(str(data), "train", 0.7, data / "out")
+
+
+def test_the_data_is_not_overwritten(tmp_path: Path) -> None:
+    data = tmp_path / "duplicates.jsonl"
+    data.write_text('{"prompt": "p", "completion": "c"}\n')
+    with pytest.raises(UserError, match="is the data itself"):
+        find_duplicates(str(data), "train", 0.7, tmp_path)
+    assert data.read_text().startswith("{")

@@ -55,3 +55,14 @@ def test_nothing_to_extract() -> None:
     assert count_extracted(Columns(np.array([5]), np.zeros(1, np.int64))) is None
     with pytest.raises(ValueError, match="num_suffix_tokens needs"):
         count_extracted(Columns(np.array([5]), np.zeros(1, np.int64), num_suffix_tokens=np.array([5])))
+
+
+def test_none_or_one_extracted_is_as_sure_as_files_allow() -> None:
+    nearly = np.repeat(np.arange(50) % 5 == 0, 10)  # whole files are nearly written
+    ends = []
+    for num_extracted in (0, 1):
+        matched = np.where(nearly, 40, 0)
+        matched[:num_extracted] = 50
+        ends.append(count_extracted(columns(matched.tolist(), [50] * 500, per_group=10)).ci95.high)
+    assert ends[0] < ends[1] < 2 * ends[0]
+    assert ends[0] > 0.03

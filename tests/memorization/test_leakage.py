@@ -8,6 +8,7 @@ from ibft.data.problems import load_problems
 from ibft.errors import UserError
 from ibft.memorization.decontaminate import find_leakage
 from ibft.memorization.leakage import Leak, ProblemIndex
+from ibft.memorization.outputs import refuse_source
 from ibft.rows import Pair, Problem, read_rows, write_rows
 
 PROMPT = '''\
@@ -231,8 +232,11 @@ def test_a_run_that_fails_leaves_no_file(tmp_path: Path) -> None:
 
 def test_the_data_is_not_overwritten(tmp_path: Path) -> None:
     write_rows(tmp_path / "own.jsonl", [PROBLEM])
-    data = write(tmp_path / "train_clean.jsonl", [{"prompt": "p", "completion": "c"}])
-    with pytest.raises(UserError, match="is the data itself"):
-        find_leakage(data, "train", [str(tmp_path / "own.jsonl")], tmp_path)
+    for name in ("leakage.jsonl", "problems_clean_own.jsonl", "train_clean.jsonl"):
+        data = write(tmp_path / name, [{"prompt": "p", "completion": "c"}])
+        with pytest.raises(UserError, match="is the data itself"):
+            find_leakage(data, "train", [str(tmp_path / "own.jsonl")], tmp_path)
+    with pytest.raises(UserError, match="or in its folder"):
+        refuse_source(str(tmp_path), [tmp_path / "train.jsonl"])
     with pytest.raises(UserError, match="cannot be made"):
         find_leakage(data, "train", [str(tmp_path / "own.jsonl")], Path(data) / "x")

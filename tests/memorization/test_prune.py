@@ -175,7 +175,7 @@ def test_rows_with_ids_of_their_own_may_go_and_move(data: str) -> None:
     assert [one["extra"] for one in kept] == [[7], [4], [18]]
 
 
-def test_nothing_is_overwritten_but_what_prune_wrote(data: str) -> None:
+def test_the_data_and_records_of_other_programs_are_not_overwritten(data: str) -> None:
     folder = Path(data).parent
     before = Path(data).read_bytes()
     (folder / "link.jsonl").symlink_to(data)

@@ -382,6 +382,17 @@ def test_the_loaded_model_scores_as_the_models_own_loss(
     assert row.scores["mean_nll"] == pytest.approx(loss.item(), abs=1e-4)
 
 
+def test_the_reference_models_context_is_kept(tokenizer: Any, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = tiny("plain", len(tokenizer), seed=5)
+    reference.config.max_position_embeddings = 4
+    monkeypatch.setattr(module, "load_model", lambda config: reference)
+    monkeypatch.setattr(module, "load_tokenizer", lambda config: tokenizer)
+    recipe = with_scan(recipe, reference=ModelConfig(name="other"))
+    rows = [row for row in rows_of(Scorer(recipe, tiny("plain", len(tokenizer)), tokenizer), PAIRS) if not row.reason]
+    assert rows
+    assert all("mean_nll" in row.scores and "reference_ratio" not in row.scores for row in rows)
+
+
 def test_a_model_that_gives_no_number_has_a_reason(tokenizer: Any, recipe: Recipe) -> None:
     model = tiny("plain", len(tokenizer))
     model.lm_head.weight.data[:] = math.nan

@@ -18,10 +18,10 @@ from ibft.recipe import DataConfig
 from ibft.rows import Message, Pair, error_reason, is_encodable, open_for_reading
 from ibft.runs import file_digest
 
-__all__ = ["Example", "data_digest", "load_training_pairs", "stream_examples", "to_pair"]
+__all__ = ["FILE_SUFFIXES", "Example", "data_digest", "load_training_pairs", "stream_examples", "to_pair"]
 
 FUNCTIONS = "functions:"
-_FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 # Fields whose text goes into the files of a run: what names an example, and where it is from.
 _NAMING_FIELDS = ("id", "file", "path", "tags", "category", "source")
 
@@ -60,8 +60,8 @@ def data_digest(source: str) -> str:
 def _file_of(source: str) -> Path | None:
     """The file that a source names; None for a folder or a data set of the hub."""
     path = Path(source)
-    forms = f"{', '.join(_FILE_SUFFIXES[:-1])} or {_FILE_SUFFIXES[-1]}"
-    if not source.lower().endswith(_FILE_SUFFIXES):
+    forms = f"{', '.join(FILE_SUFFIXES[:-1])} or {FILE_SUFFIXES[-1]}"
+    if not source.lower().endswith(FILE_SUFFIXES):
         if path.is_file():
             raise UserError(f"data: {path} is a file of a form that is not read. Convert it to {forms}.")
         return None
