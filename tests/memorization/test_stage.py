@@ -344,3 +344,14 @@ def test_what_is_longer_than_the_models_context_has_no_score(recipe: Recipe, tmp
     summary = summary_of(run_stage(changed(recipe, "model", name=str(folder))))
     assert summary.skipped["train"]["longer than 25 tokens"] > 1
     assert summary.subsets["train"].num_scored > 1
+
+
+def test_errors_of_the_data_name_its_key(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^data\.control: the file .*none\.jsonl does not exist"):
+        run_stage(changed(recipe, "data", control=str(tmp_path / "none.jsonl")))
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    with pytest.raises(UserError, match=r"^data\.control: .*bad\.jsonl"):
+        run_stage(changed(recipe, "data", control=str(tmp_path / "bad.jsonl")))
+    (tmp_path / "bad.jsonl").write_text("")
+    with pytest.raises(UserError, match="the data set is empty"):
+        run_stage(changed(msgspec.structs.replace(recipe, name="empty"), "data", train=str(tmp_path / "bad.jsonl")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -33,6 +34,7 @@ __all__ = [
     "Source",
     "fingerprint",
     "has_code",
+    "naming",
     "origin",
     "text_of",
     "tokenize_example",
@@ -79,10 +81,8 @@ class Source:
         self._data, self._seed, self.subset = recipe.data, recipe.seed, subset
         self.num_skipped: Counter[str] = Counter()
         self._drawn: Collection[int] | None = None
-        try:
+        with naming(subset):
             self._count = self._draw(recipe, tokenizer)
-        except UserError as error:
-            raise UserError(f"data.{subset}: {error}") from None
 
     def _draw(self, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
         """Choose the examples; how many there are."""
@@ -131,6 +131,15 @@ class Source:
     @functools.cached_property
     def _pool(self) -> NamePool:
         return NamePool(example.pair for example in itertools.islice(self._originals(), NAMED_EXAMPLES))
+
+
+@contextlib.contextmanager
+def naming(subset: Subset) -> Iterator[None]:
+    """Errors name the recipe's key."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"data.{subset}: {str(error).removeprefix('data: ')}") from None
 
 
 def within_context(recipe: Recipe, positions: int | None) -> Recipe:

@@ -27,7 +27,7 @@ from ibft.data.training import Example, data_digest
 from ibft.errors import UserError
 from ibft.memorization.blocks import merged_blocks, score_blocks
 from ibft.memorization.densities import write_densities
-from ibft.memorization.examples import Source, text_of, within_context
+from ibft.memorization.examples import Source, naming, text_of, within_context
 from ibft.memorization.findings import summarize
 from ibft.memorization.score_columns import read_columns, read_places, read_reasons
 from ibft.models import load_config, load_model, load_tokenizer, num_positions, resolve_model_path
@@ -76,7 +76,13 @@ def _open(recipe: Recipe, run: RunFolder) -> tuple[Stage, bool]:
 def scan_inputs(recipe: Recipe) -> dict[str, Any]:
     """What a scan is made from."""
     data = recipe.data
-    sources = [source for source in (data.train, data.control) if source not in (None, RENAMED_CONTROL)]
+    sources: dict[Subset, str] = {"train": data.train}
+    if data.control not in (None, RENAMED_CONTROL):
+        sources["control"] = data.control
+    digests = []
+    for subset, source in sources.items():
+        with naming(subset):
+            digests.append(data_digest(source))
     scan = msgspec.to_builtins(recipe.scan)
     for name in ("max_trained_examples", "batch_tokens"):  # of the rescan; of the speed
         scan.pop(name)
@@ -85,7 +91,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
         "model": recipe.model,
         "prompt": recipe.prompt,
         "data": data,
-        "data_digests": [data_digest(source) for source in sources],
+        "data_digests": digests,
         "scan": scan,
         "seed": recipe.seed,
     }
