@@ -71,7 +71,7 @@ def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     import torch
 
     if config.dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+        return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if _cpu_computes_in_bfloat16() else torch.float32

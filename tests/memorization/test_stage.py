@@ -355,3 +355,14 @@ def test_errors_of_the_data_name_its_key(recipe: Recipe, tmp_path: Path) -> None
     (tmp_path / "bad.jsonl").write_text("")
     with pytest.raises(UserError, match="the data set is empty"):
         run_stage(changed(msgspec.structs.replace(recipe, name="empty"), "data", train=str(tmp_path / "bad.jsonl")))
+
+
+def test_in_float64_batches_change_no_score(recipe: Recipe) -> None:
+    recipe = changed(recipe, "model", dtype="float64")
+    found = []
+    for name, batch_tokens in (("alone", 1), ("together", 4096)):
+        one = changed(msgspec.structs.replace(recipe, name=name), "scan", batch_tokens=batch_tokens)
+        table = pyarrow.parquet.read_table(run_stage(one) / SCORES_FILE, columns=list(recipe.scan.score_names))
+        found.append(np.array([column.to_numpy() for column in table.columns], float))
+    assert np.nanmax(np.abs(found[0] - found[1])) < 1e-7
+    assert np.isfinite(found[0]).any()
