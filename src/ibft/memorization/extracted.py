@@ -62,9 +62,10 @@ def count_extracted(columns: Columns) -> Extraction | None:
     matched, wanted = columns.num_matched_tokens[tried], columns.num_suffix_tokens[tried]
     is_extracted = matched >= wanted
     share = float(is_extracted.mean())
-    # Where hardly any is extracted: how files share those that come nearest to it.
-    size = effective_size(is_extracted, columns.groups[tried], -matched / wanted)
     log_probs = np.empty(0) if columns.suffix_log_prob is None else columns.suffix_log_prob[tried]
+    # Where hardly any is extracted: how files share those that come nearest to it.
+    near = -log_probs if len(log_probs) and not np.isnan(log_probs).any() else -matched / wanted
+    size = effective_size(is_extracted, columns.groups[tried], near)
     return Extraction(
         num_examples=num,
         num_extracted=int(is_extracted.sum()),
