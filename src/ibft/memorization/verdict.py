@@ -70,7 +70,8 @@ def judge(
        same style, `control`) where the control set may just be easier to predict: the whole interval of the blind
        classifier's AUROC is above 0.7, or there is none, or that of the score's AUROC is below 0.45. Unclear as well
        where memory shows elsewhere than in the lowest scores: the score beats the blind classifier, with the whole
-       interval of its AUROC above 0.55; or that of the share repeated word for word is 2.5 points above the control's.
+       interval of its AUROC above 0.55; or that of the share repeated word for word is 2.5 points above the control's
+       (not beside other names, which alone make such differences).
     4. The interval contains 5%: unclear; a larger control set (`control`).
     5. The control set is the training data under other names: unclear (`control`). Names that do not fit are harder to
        predict for a model that never saw the originals, too.
@@ -79,8 +80,8 @@ def judge(
     7. Yes. At least half of the memorized examples have duplicates, and more than chance explains: `prune`, duplicates
        first. Else, up to a share of 15%, both of the matched examples and of all: `prune`; above: `ib`.
 
-    Only the headline score counts, since the best of many would be too good by chance. Extraction is told beside the
-    verdict, but does not change it: it speaks for the examples that it finds, not for a barrier.
+    Only the headline score counts, since the best of many would be too good by chance. Extraction can forbid
+    a "no" and never makes a "yes": it speaks for the examples that it finds, not for a barrier.
 
     Args:
         score: name of the headline score.
