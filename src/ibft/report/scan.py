@@ -46,7 +46,6 @@ class SubsetSummary(msgspec.Struct, frozen=True):
     num_examples: int | None = None
     num_scored: int | None = None
     num_tokens: int | None = None
-    num_free_tokens: int | None = None
     medians: dict[str, float | None] = {}
 
 
@@ -124,7 +123,6 @@ class Extraction(msgspec.Struct, frozen=True):
     """How many of one subset's examples the model continues word for word, given the response's first tokens."""
 
     num_examples: int = 0
-    num_extracted: int = 0
     share: float | None = None
     ci95: Interval = (None, None)
     median_matched: float | None = None
@@ -169,7 +167,6 @@ class RescanSummary(msgspec.Struct, frozen=True):
 
     arm: str = ""
     num_examples: int | None = None
-    median_before: float | None = None
     median_after: float | None = None
     share_below_threshold: float | None = None
 
