@@ -4,6 +4,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ibft.errors import UserError
@@ -97,3 +98,13 @@ def test_rows_of_others_come_back_as_they_were(tmp_path: Path) -> None:
     rows = [{"a": [1.5, None, True, 2**80], "é": "\ud83d"}, ["x"], "text"]
     write_rows(tmp_path / "rows.jsonl", map(raw_row, rows))
     assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == rows
+
+
+def test_rows_that_fail_while_they_are_written_leave_no_file(tmp_path: Path) -> None:
+    def rows() -> Iterator[msgspec.Raw]:
+        yield raw_row({"a": 1})
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        write_rows(tmp_path / "rows.jsonl", rows())
+    assert list(tmp_path.iterdir()) == []

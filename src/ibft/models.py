@@ -27,7 +27,6 @@ __all__ = [
     "load_config",
     "load_model",
     "load_tokenizer",
-    "num_positions",
     "resolve_device",
     "resolve_dtype",
     "resolve_model_path",
@@ -271,11 +270,6 @@ def load_config(config: ModelConfig) -> PretrainedConfig:
     from transformers import AutoConfig
 
     return _from_pretrained(AutoConfig, config).get_text_config()
-
-
-def num_positions(config: PretrainedConfig) -> int | None:
-    """How many tokens the model can attend to; None where its configuration does not say."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:

@@ -279,9 +279,11 @@ def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:  # of the parts too, which may be read as they are written
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise UserError(
             f"{path}: cannot be written ({error_reason(error)}). Free space or choose another folder."
         ) from None

@@ -162,14 +162,14 @@ def common_traits(
         return _log_tail(log_factorials, *counts)
 
     tested = sorted(
-        (log_p(1.0 if is_one_file else independent, members, hits), kind, name, members, hits, is_one_file)
-        for kind, name, members, hits, is_one_file in _candidates(flags, num_tokens, has_duplicate, files, tags)
+        (log_p(weight, members, hits), kind, name, members, hits, weight)
+        for kind, name, members, hits, weight in _candidates(flags, num_tokens, has_duplicate, files, tags, independent)
     )
     found = []
-    for rank, (log_chance, kind, name, members, hits, is_one_file) in enumerate(tested[:MAX_TRAITS]):
+    for rank, (log_chance, kind, name, members, hits, weight) in enumerate(tested[:MAX_TRAITS]):
         if log_chance > math.log(0.05 / (len(tested) - rank)):
             break
-        overall, weight = num_memorized / num, 1.0 if is_one_file else independent
+        overall = num_memorized / num
         interval = wilson_interval(weight * hits, weight * members)
         found.append(
             Trait(
@@ -195,8 +195,9 @@ def _candidates(
     has_duplicate: Flags | None,
     files: Sequence[str | None] | None,
     tags: Sequence[Sequence[str]] | None,
-) -> Iterator[tuple[_Kind, str, int, int, bool]]:
-    """Kind, name, how many examples have the trait, how many of these are memorized, and whether it is one file."""
+    independent: float,
+) -> Iterator[tuple[_Kind, str, int, int, float]]:
+    """Kind, name, how many examples have the trait, how many are memorized too, and for how many each counts."""
     import numpy as np
 
     lengths = np.asarray(num_tokens, np.int64)
@@ -205,21 +206,21 @@ def _candidates(
         inside = quarters == quarter
         low, high = lengths[inside].min(), lengths[inside].max()
         name = f"{low} to {high} tokens" if low < high else f"{low} tokens"
-        yield "length", name, int(inside.sum()), int(flags[inside].sum()), False
+        yield "length", name, int(inside.sum()), int(flags[inside].sum()), independent
     if has_duplicate is not None:
         inside = np.asarray(has_duplicate, bool)
         if inside.any():
-            yield "duplicates", "has a duplicate in the data", int(inside.sum()), int(flags[inside].sum()), False
+            yield "duplicates", "has a duplicate in the data", int(inside.sum()), int(flags[inside].sum()), independent
     if files is not None:
         by_file = _tally(((file,) if file is not None else () for file in files), flags)
-        for found, is_one_file in ((_packages(by_file), False), (by_file, True)):
+        for found, weight in ((_packages(by_file), independent), (by_file, 1.0)):
             for name, members, hits in found:
                 if members >= MIN_GROUP:
-                    yield "file", name, members, hits, is_one_file
+                    yield "file", name, members, hits, weight
     if tags is not None:
         for name, members, hits in _tally((set(own) for own in tags), flags):
             if members >= MIN_GROUP:
-                yield "tag", name, members, hits, False
+                yield "tag", name, members, hits, independent
 
 
 def _tally(names: Iterator[tuple[str, ...] | set[str]], flags: NDArray[np.bool_]) -> list[tuple[str, int, int]]:

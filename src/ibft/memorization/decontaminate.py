@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from ibft import progress
 from ibft.data.problems import load_problems
-from ibft.data.training import Example, stream_examples
+from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.memorization.code import SIMILARITY
 from ibft.memorization.leakage import OVERLAP, Leak, LeakKind, ProblemIndex
@@ -69,7 +69,7 @@ def find_leakage(
 ) -> LeakageSummary:
     """Compare the data with the benchmarks, and write what was found and what is clean to the folder `out`.
 
-    Two passes over the data, to compare and to write, of which one example is held at a time.
+    One pass over the data, of which one example is held at a time.
 
     Raises:
         UserError: data or problems cannot be read, the data is empty or would be overwritten, `out` cannot be made, a
@@ -86,38 +86,34 @@ def find_leakage(
     refuse_source(source, [*(out / name for name in names), *out.glob("problems_clean_*.jsonl")])
     make_folder(out)
     leaks: list[Leak] = []
-    leaking: set[int] = set()
+    num_examples = num_leaking = 0
     examples_of: Counter[str] = Counter()
-    num_examples = 0
-    with progress.task("Comparing examples", total=None) as task:
-        for number, example in enumerate(stream_examples(source, split)):
-            task.advance()
-            num_examples += 1
-            if found := index.leaks(example.pair):
-                leaks.extend(found)
-                leaking.add(number)
-                examples_of.update({leak.source for leak in found})
-    if not num_examples:
-        raise UserError(f"{source}: the data set is empty. Check the data.")
-    with progress.task("Writing what is clean", total=num_examples) as task:
-        rows = enumerate(_counted(stream_examples(source, split), task.advance))
-        write_rows(out / "train_clean.jsonl", (raw_row(one.row) for number, one in rows if number not in leaking))
+
+    def clean_rows() -> Iterator[msgspec.Raw]:
+        nonlocal num_examples, num_leaking
+        with progress.task("Comparing examples", total=None) as task:
+            for num_examples, example in enumerate(stream_examples(source, split), start=1):  # noqa: B007 - counted
+                task.advance()
+                if found := index.leaks(example.pair):
+                    leaks.extend(found)
+                    num_leaking += 1
+                    examples_of.update({leak.source for leak in found})
+                else:
+                    yield raw_row(example.row)
+        if not num_examples:
+            raise UserError(f"{source}: the data set is empty. Check the data.")
+
+    write_rows(out / "train_clean.jsonl", clean_rows())
     write_rows(out / "leakage.jsonl", leaks)
     summary = LeakageSummary(
         num_examples=num_examples,
-        num_leaking=len(leaking),
+        num_leaking=num_leaking,
         overlap=overlap,
         similarity=similarity,
         benchmarks=_write_clean_problems(problems, index, leaks, examples_of, out),
     )
     write_atomically(out / "leakage.json", pretty_json(summary))
     return summary
-
-
-def _counted(examples: Iterable[Example], advance: Callable[[], None]) -> Iterator[Example]:
-    for example in examples:
-        yield example
-        advance()
 
 
 def _write_clean_problems(

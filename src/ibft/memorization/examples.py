@@ -27,7 +27,7 @@ from ibft.recipe import RENAMED_CONTROL, Recipe
 from ibft.rows import Pair, Subset
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 __all__ = [
     "ScanExample",
@@ -142,8 +142,9 @@ def naming(subset: Subset) -> Iterator[None]:
         raise UserError(f"data.{subset}: {str(error).removeprefix('data: ')}") from None
 
 
-def within_context(recipe: Recipe, positions: int | None) -> Recipe:
-    """The recipe with no more `data.max_tokens` than the model has positions for (`models.num_positions`)."""
+def within_context(recipe: Recipe, config: PretrainedConfig) -> Recipe:
+    """The recipe with no more `data.max_tokens` than a model of this configuration can attend to, where it says so."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if positions is None or positions >= recipe.data.max_tokens:
         return recipe
     return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, max_tokens=positions))

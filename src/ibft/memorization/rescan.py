@@ -17,7 +17,7 @@ from ibft.memorization.densities import write_densities
 from ibft.memorization.examples import Source, within_context
 from ibft.memorization.findings import ScanSummary
 from ibft.memorization.stage import make_table, scan_inputs
-from ibft.models import load_arm, load_config, load_tokenizer, num_positions
+from ibft.models import load_arm, load_config, load_tokenizer
 from ibft.processes import decide, join
 from ibft.recipe import Recipe
 from ibft.rows import pretty_json, write_atomically
@@ -86,7 +86,7 @@ def _make(recipe: Recipe, run: RunFolder, arm: str, folder: Path) -> None:
     before = {row.place: row.value for row in read_scores(run.path / "scan", recipe.scan.score, "train")}
     count = min(recipe.scan.max_trained_examples, len(before))
     tokenizer = load_tokenizer(recipe.model)
-    recipe = within_context(recipe, num_positions(load_config(recipe.model)))
+    recipe = within_context(recipe, load_config(recipe.model))
     chosen = _Chosen(Source(recipe, "train", tokenizer), set(random.Random(recipe.seed).sample(sorted(before), count)))
     make_table(
         recipe, [chosen], folder, lambda: Scorer(recipe, load_arm(recipe, run, arm), tokenizer), f"Scanning after {arm}"

@@ -16,7 +16,7 @@ from ibft.memorization.examples import ScanExample, origin, tokenize_example, wi
 from ibft.memorization.preparation import Preparation, Prepared
 from ibft.memorization.scores import Match, example_scores, greedy_match
 from ibft.memorization.token_stats import TokenStats, batches_by_tokens, begin_batch
-from ibft.models import load_model, load_tokenizer, num_positions
+from ibft.models import load_model, load_tokenizer
 from ibft.recipe import Recipe
 from ibft.rows import Pair, Score, ShownExample, Subset
 from ibft.runs import num_processes, usable_cores
@@ -66,7 +66,7 @@ class Scorer:
                 scan=msgspec.structs.replace(recipe.scan, reference=None, score="mean_nll"),
             )
             reference = load_model(own.model)
-            own = within_context(own, num_positions(reference.config))
+            own = within_context(own, reference.config)
             self._reference = Scorer(own, reference, load_tokenizer(own.model))
 
     def start(self, items: Sequence[tuple[int, Example]]) -> Prepared:

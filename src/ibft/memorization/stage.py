@@ -30,7 +30,7 @@ from ibft.memorization.densities import write_densities
 from ibft.memorization.examples import Source, naming, text_of, within_context
 from ibft.memorization.findings import summarize
 from ibft.memorization.score_columns import read_columns, read_places, read_reasons
-from ibft.models import load_config, load_model, load_tokenizer, num_positions, resolve_model_path
+from ibft.models import load_config, load_model, load_tokenizer, resolve_model_path
 from ibft.processes import decide, join
 from ibft.recipe import RENAMED_CONTROL, Recipe
 from ibft.rows import Subset, pretty_json, write_atomically, write_rows
@@ -99,7 +99,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
 
 def _make(recipe: Recipe, folder: Path) -> None:
     tokenizer = load_tokenizer(recipe.model)
-    recipe = within_context(recipe, num_positions(load_config(recipe.model)))
+    recipe = within_context(recipe, load_config(recipe.model))
     subsets: tuple[Subset, ...] = ("train",) if recipe.data.control is None else ("train", "control")
     sources = [Source(recipe, subset, tokenizer) for subset in subsets]
     if not len(sources[0]):

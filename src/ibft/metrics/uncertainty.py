@@ -173,7 +173,7 @@ def delong_interval(
     if math.isnan(error):
         return Interval(math.nan, math.nan)
     if error == 0 or not 0 < area < 1:
-        num = min(map(_effective_groups, codes))
+        num = _least_groups(codes)
         return wilson_interval(area * num, num)
     middle, reach = math.log(area / (1 - area)), _quantile(codes) * error / (area * (1 - area))
     return Interval(_sigmoid(middle - reach), _sigmoid(middle + reach))
@@ -204,7 +204,7 @@ def auroc_difference(
     if math.isnan(error):
         return Difference(value, Interval(math.nan, math.nan))
     if error == 0:
-        num = min(map(_effective_groups, codes))
+        num = _least_groups(codes)
         reach = _Z95**2 / (num + _Z95**2)
     else:
         reach = _quantile(codes) * error
@@ -259,7 +259,11 @@ def effective_size(flags: Flags, groups: Codes, values: Floats | None = None) ->
 
 def _quantile(codes: Sequence[NDArray[np.int64]]) -> float:
     """Student's; its degrees of freedom are the smaller side's effective number of groups, less 1."""
-    return _student(min(map(_effective_groups, codes)) - 1)
+    return _student(_least_groups(codes) - 1)
+
+
+def _least_groups(codes: Sequence[NDArray[np.int64]]) -> float:
+    return min(map(_effective_groups, codes))
 
 
 def _student(degrees_of_freedom: float) -> float:

@@ -18,7 +18,7 @@ from ibft.report.audit_rows import interval, key_figures, model_rows, number, pe
 from ibft.report.evidence import read_making, skipped_in_scan
 from ibft.report.heatmap import LEGEND, Heatmap, heatmap
 from ibft.report.page import Page, duration, render_template, write_page
-from ibft.report.scan import Comparison, Extraction, Scan, ScanSummary, read_scan, read_shown_examples
+from ibft.report.scan import SUBSET_NAMES, Comparison, Extraction, Scan, ScanSummary, read_scan, read_shown_examples
 from ibft.report.scan_charts import auroc_chart, density_chart
 from ibft.rows import ShownExample
 from ibft.runs import RunFolder
@@ -26,7 +26,6 @@ from ibft.runs import RunFolder
 __all__ = ["audit", "render_audit"]
 
 _MAX_EXAMPLES = 20
-_SUBSET_NAMES = {"train": "training data", "control": "control set"}
 
 
 class DrawnExample(NamedTuple):
@@ -81,7 +80,7 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
         score_rows=score_rows(summary),
         has_free=any(one.name.endswith("_free") for one in (summary.comparison or Comparison()).scores),
         times=times,
-        subset_names=_SUBSET_NAMES,
+        subset_names=SUBSET_NAMES,
         attempts=sorted({n for found in summary.extraction.values() for n, _ in found.within}),
         examples=_drawn_examples(summary, read_shown_examples(run)),
         legend=LEGEND,

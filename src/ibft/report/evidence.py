@@ -16,7 +16,7 @@ from ibft.data.problems import load_problems
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm
 from ibft.recipe import BASE_ARM, Recipe
-from ibft.report.scan import Scan, ScanSummary, read_summary
+from ibft.report.scan import SUBSET_NAMES, Scan, ScanSummary, read_summary
 from ibft.rows import Result, TrainingLog, read_rows
 from ibft.runs import RunFolder, StageRecord, read_record
 
@@ -190,9 +190,8 @@ def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -
 
 def skipped_in_scan(summary: ScanSummary) -> list[str]:
     """What the scan could not score, of which set, and why."""
-    names = {"train": "training data", "control": "control set"}
     return [
-        f"{names.get(subset, subset)}: {number:,} {reason}"
+        f"{SUBSET_NAMES.get(subset, subset)}: {number:,} {reason}"
         for subset, reasons in summary.skipped.items()
         for reason, number in reasons.items()
     ]

@@ -17,6 +17,7 @@ from ibft.rows import ShownExample, read_rows
 from ibft.runs import RunFolder, read_record
 
 __all__ = [
+    "SUBSET_NAMES",
     "Auroc",
     "Barrier",
     "Comparison",
@@ -35,6 +36,8 @@ __all__ = [
     "read_shown_examples",
     "read_summary",
 ]
+
+SUBSET_NAMES = {"train": "training data", "control": "control set"}
 
 Interval = tuple[float | None, float | None]
 """A 95% interval; JSON has null for an end that is undefined."""
