@@ -8,8 +8,6 @@ speed: contenders take turns on the same examples (functions of the standard lib
     usual   the usual script, written anew: one example at a time, logits of all positions, full softmax and
             log-softmax, Min-K% and Min-K%++ at every K.
     exact   the usual script in float64: how far are the others from the truth? Slow, so only when asked for.
-    sequential  the usual script with each matrix product added up term by term, as a GPU does in float32
-            (`sequential.py`): what may it be off by there? On a CPU, and only when asked for.
     nll     batches and memory as in the scan, and the mean NLL alone.
     forward the model's forward passes alone, on the scan's batches, with the logits of the scored positions.
     scan    what `ibft scan` does: tokens, masks of syntax, all scores, with and without forced tokens, extraction, rows
@@ -57,7 +55,6 @@ from ibft.memorization.scorer import Scorer
 from ibft.models import load_model, load_tokenizer, resolve_device, resolve_dtype
 from ibft.projection import Projection
 from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
-from sequential import in_sequence
 from train_setup import RANDOM_MODELS
 
 K_PERCENT = (10, 20, 30, 50)
@@ -76,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="the contenders take turns, a share of the examples each")
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--batch-tokens", type=int, help="of nll, forward and scan; the scan's own choice by itself")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS[2:])
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS[1:])
     parser.add_argument("--rows", type=int, nargs=2, default=[10_000, 200_000])
     parser.add_argument(
         "--scan-dtype", default="float32", help="of nll, forward and scan: auto is what `ibft scan` takes here"
@@ -88,7 +85,7 @@ def main() -> None:
         arguments.out.write_text(json.dumps({**facts(), **found}, indent=1) + "\n")
 
 
-CONTENDERS = ["exact", "sequential", "usual", "nll", "forward", "scan"]
+CONTENDERS = ["exact", "usual", "nll", "forward", "scan"]
 
 
 @dataclasses.dataclass
@@ -118,18 +115,16 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     dtype = resolve_dtype(ModelConfig(dtype=arguments.scan_dtype), resolve_device(recipe.model))
     scanned = MODELS[arguments.model](recipe.model, dtype)
     model = scanned if dtype == torch.float32 else None
-    if model is None and {"exact", "sequential", "usual"} & set(arguments.contenders):
+    if model is None and {"exact", "usual"} & set(arguments.contenders):
         model = copy.deepcopy(scanned).float()
     items = _items(recipe, tokenizer, arguments.examples)
     scorer = Scorer(recipe, scanned, tokenizer)
     prepared = scorer.start(items).tokenized()
     examples = {index: example for (index, _), (example, _) in zip(items, prepared, strict=True) if example is not None}
     kept = keeping_freed_memory()
-    other = {"exact": lambda: copy.deepcopy(model).double(), "sequential": lambda: in_sequence(copy.deepcopy(model))}
-    others = {name: make() for name, make in other.items() if name in arguments.contenders}
+    exact = copy.deepcopy(model).double() if "exact" in arguments.contenders else None
     ways: dict[str, Callable[[Items], Scores]] = {
-        "exact": lambda items: usual(others["exact"], tokenizer, items),
-        "sequential": lambda items: usual(others["sequential"], tokenizer, items),
+        "exact": lambda items: usual(exact, tokenizer, items),
         "usual": lambda items: usual(model, tokenizer, items),
         "nll": kept(lambda items: plain_nll(scanned, tokenizer, scorer.batch_tokens, items)),
         "forward": kept(lambda items: forward(scanned, scorer.batch_tokens, [examples[index] for index, _ in items])),
@@ -174,7 +169,7 @@ def _compared(contenders: dict[str, Contender], device: str) -> dict[str, Any]:
             ratios[f"{one} / {other}"] = ratio = statistics.median(a / b for a, b in both)
             print(f"{one} / {other} {ratio:.3f}{bar}")
     worst = {}
-    for one, other in (("scan", "usual"), ("scan", "exact"), ("usual", "exact"), ("sequential", "exact")):
+    for one, other in (("scan", "usual"), ("scan", "exact"), ("usual", "exact")):
         if one in contenders and other in contenders:
             worst[f"{one} - {other}"] = _largest_differences(contenders[one].scores, contenders[other].scores)
             first, *_ = worst[f"{one} - {other}"]

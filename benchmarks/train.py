@@ -27,10 +27,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ THROUGHPUT_BAR, REFERENCE_MEMORY_BAR = 4.0, 0.4
 
 
 class Contender:
-    """One worker process, and what it has reported."""
+    """One worker process, and what it has reported; it prepares itself while others are started."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
@@ -58,14 +60,18 @@ class Contender:
             stderr=self._log,
             text=True,
         )
-        first = self._read()
-        self.batching: str = first["batching"]
-        self.batches: list[dict[str, float]] = first["batches"]
+        self.batching = ""
+        self.batches: list[dict[str, float]] = []
         self.rounds: list[list[float]] = []
         self.peak_mib = self.resting_mib = float("nan")
 
+    def wait_until_ready(self) -> None:
+        """Until model, data and trainer are made."""
+        first = self._read()
+        self.batching, self.batches = first["batching"], first["batches"]
+
     def warm_up(self) -> None:
-        """The largest batch, then the first of those that are measured."""
+        """The largest batch."""
         self._step()
 
     def run_round(self) -> None:
@@ -133,6 +139,7 @@ class Contender:
 
 
 def main() -> None:
+    begin = time.monotonic()
     arguments = _arguments()
     names = _names(arguments)
     settings = _settings(arguments)
@@ -140,27 +147,31 @@ def main() -> None:
     if arguments.one_at_a_time:
         for name in names:
             contenders.append(Contender(name, settings))
-            _run(contenders[-1:], arguments.rounds)
+            _run(contenders[-1:], arguments, begin)
     else:
         contenders += [Contender(name, settings) for name in names]
-        _run(contenders, arguments.rounds)
+        _run(contenders, arguments, begin)
     by_name = {contender.name: contender for contender in contenders}
     peak = arguments.peak_flops or get_peak_flops(device_name(arguments.device), "bfloat16")
-    block = min(arguments.log_every, arguments.rounds)
+    block = min(arguments.log_every, *(len(contender.rounds) for contender in contenders))
     print(_heading(arguments), _table(by_name, peak, block), _bars(by_name, arguments.data, block), sep="\n\n")
     if arguments.out:
         _write(arguments, settings, by_name)
 
 
-def _run(contenders: list[Contender], rounds: int) -> None:
+def _run(contenders: list[Contender], arguments: argparse.Namespace, begin: float) -> None:
+    for contender in contenders:
+        contender.wait_until_ready()
     for contender in contenders:
         contender.warm_up()
-    for number in range(rounds):
+    for number in range(arguments.rounds):
+        if number and time.monotonic() - begin > arguments.seconds:
+            break
         # Each goes first as often as the others.
         turn = number % len(contenders)
         for contender in contenders[turn:] + contenders[:turn]:
             contender.run_round()
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
     for contender in contenders:
         contender.stop()
 
@@ -172,6 +183,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--forms", nargs="*", default=["paper", "controlled"], help="of the ib objective")
     parser.add_argument("--contenders", nargs="*", help="only these; the default is all, `reference` with origen only")
     parser.add_argument("--rounds", type=int, default=10, help="best a multiple of --log-every")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="no round but the first begins later")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--length", type=int, default=256, help="tokens of each example of `equal`")
     parser.add_argument("--num-batches", type=int, default=5, help="of `origen`, measured in each round")
@@ -239,7 +251,7 @@ def _table(contenders: dict[str, Contender], peak: float | None, block: int) -> 
 def _time_ratio(ours: Contender, theirs: Contender, block: int) -> float:
     """Of seconds a token (a step's tokens differ between batchings), within each block of rounds; then the median."""
     ours_s, theirs_s = ([sum(times) for times in contender.rounds] for contender in (ours, theirs))
-    starts = range(0, len(ours_s) - block + 1, block)
+    starts = range(0, min(len(ours_s), len(theirs_s)) - block + 1, block)
     ratios = [sum(ours_s[start : start + block]) / sum(theirs_s[start : start + block]) for start in starts]
     return statistics.median(ratios) * theirs.tokens / ours.tokens
 

@@ -117,7 +117,8 @@ class ScanConfig(Section, frozen=True):
     k_percent: the K of Min-K% and Min-K%++.
     region: the tokens that are scored: those of the response, or of prompt and response.
     batch_tokens: of one forward pass, padding included; null is 1,024 on a CPU (whose caches larger ones overflow), and
-        elsewhere more for narrow models than for wide ones: 16,384 for a hidden size of 4,096 (`memorization.scorer`).
+        elsewhere more for narrow models than for wide ones: 16,384 for a hidden size of 4,096 (`memorization.scorer`);
+        halved where a GPU's memory does not suffice.
     max_examples: of the training data, and of the control set: a seeded draw over the whole of each; null is all.
     reference: a smaller or older model to take the ratio to; null is none. It costs a forward pass of its own.
     prefix_tokens, suffix_tokens: of discoverable extraction (50 and 50 in arXiv 2202.07646).

@@ -15,7 +15,9 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ibft.data.training import Example
+from ibft.errors import UserError
 from ibft.memorization import scorer as module
+from ibft.memorization import token_stats
 from ibft.memorization.scorer import Scorer
 from ibft.memorization.syntax import forced_tokens
 from ibft.models import load_model, load_tokenizer
@@ -191,6 +193,31 @@ def test_order_and_batches_do_not_matter(
         rows = rows_of(Scorer(with_scan(recipe, batch_tokens=batch_tokens), same, tokenizer), pairs)
         for row, expected in zip(rows, alone if pairs is PAIRS else alone[::-1], strict=True):
             assert row.scores == pytest.approx(expected, abs=tolerance, rel=tolerance)
+
+
+def test_a_batch_too_large_for_the_memory_is_halved(
+    model: Any, tokenizer: Any, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rows_of(Scorer(recipe, model, tokenizer), PAIRS)
+    sizes: list[int] = []
+
+    def begin_batch(model: Any, batch: Any, pad_token_id: int) -> Any:
+        sizes.append(len(batch) * max(len(example.input_ids) for example in batch))
+        if sizes[-1] > 2 * longest:
+            raise torch.OutOfMemoryError
+        return token_stats.begin_batch(model, batch, pad_token_id)
+
+    longest = max(len(ids_of(tokenizer, str(pair.prompt) + pair.completion)) for pair in PAIRS)
+    monkeypatch.setattr(module, "begin_batch", begin_batch)
+    scorer = Scorer(with_scan(recipe, batch_tokens=10_000), model, tokenizer)
+    found = rows_of(scorer, PAIRS)
+    assert sizes[0] == len(PAIRS) * longest
+    assert scorer.batch_tokens <= 2 * longest
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.scores == pytest.approx(theirs.scores, abs=1e-6, rel=1e-6)
+    longest = 1
+    with pytest.raises(UserError, match=r"does not suffice for one example of \d+ tokens"):
+        rows_of(scorer, PAIRS)
 
 
 def test_the_padding_token_does_not_matter(model: Any, tokenizer: Any, recipe: Recipe) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
+from ibft import progress
 from ibft.data.training import Example
+from ibft.errors import UserError
 from ibft.memorization.blocks import Batch
 from ibft.memorization.examples import ScanExample, origin, tokenize_example, within_context
 from ibft.memorization.preparation import Preparation, Prepared
@@ -44,7 +46,7 @@ class Scorer:
         tokenizer: its own.
 
     Attributes:
-        batch_tokens: of a forward pass, padding included.
+        batch_tokens: of a forward pass, padding included; less where the GPU's memory did not suffice.
         is_ahead: whether the device computes a batch while this process makes the rows of the one before.
     """
 
@@ -108,7 +110,27 @@ class Scorer:
         return [functools.partial(begin, first, unscored), *(functools.partial(begin, batch, []) for batch in more)]
 
     def _begin(self, batch: Sequence[ScanExample]) -> Callable[[], list[TokenStats]]:
-        return begin_batch(self._model, batch, self._tokenizer.pad_token_id)
+        """Of a batch that the GPU's memory does not suffice for, one half after the other; so of those that follow."""
+        import torch
+
+        try:
+            return begin_batch(self._model, batch, self._tokenizer.pad_token_id)
+        except torch.OutOfMemoryError:
+            longest = max(len(example.input_ids) for example in batch)
+            if len(batch) == 1:
+                raise UserError(
+                    f"scan: the GPU's memory does not suffice for one example of {longest} tokens. Lower "
+                    "data.max_tokens, or set model.quantization."
+                ) from None
+        # Not in the handler, whose traceback holds what the batch had taken.
+        torch.cuda.empty_cache()
+        half = len(batch) // 2
+        self.batch_tokens = min(self.batch_tokens, longest * (len(batch) - half))
+        progress.warn(
+            "scan: the GPU's memory does not suffice", f"It goes on with scan.batch_tokens: {self.batch_tokens}."
+        )
+        halves = [self._begin(batch[:half]), self._begin(batch[half:])]
+        return lambda: [stats for values in halves for stats in values()]
 
     def shown(self, subset: Subset, example: Example, score: float) -> ShownExample:
         """One example token by token."""

@@ -73,8 +73,8 @@ def begin_batch(
 ) -> Callable[[], list[TokenStats]]:
     """The scored tokens of each example of a batch; in the model's dtype, reduced in float32 or wider.
 
-    Padding stands on the right, where no token of a causal model attends to it, so an example's values do not depend on
-    its neighbors. Only positions that predict a scored token reach `lm_head`.
+    Padding stands on the right, where no token of a causal model attends to it, so no mask is needed, and an example's
+    values do not depend on its neighbors. Only positions that predict a scored token reach `lm_head`.
 
     Args:
         model: a causal language model.
@@ -98,11 +98,7 @@ def begin_batch(
         return torch.from_numpy(array).to(model.device)
 
     with torch.inference_mode():
-        output = model.base_model(
-            input_ids=placed(ids_BT),
-            attention_mask=placed(attended_BT) if _is_mask_faster(model) else None,
-            use_cache=False,
-        )
+        output = model.base_model(input_ids=placed(ids_BT), use_cache=False)
         # Token t is predicted at position t - 1.
         hidden_NH = output.last_hidden_state.flatten(0, 1)[placed(places_N - 1)]
         stats = _begin(hidden_NH, placed(targets_N), Projection.of(model))
@@ -121,11 +117,6 @@ def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) ->
         projection: lm_head, scale and soft cap.
     """
     return _collect(_begin(hidden_NH, targets_N, projection))
-
-
-def _is_mask_faster(model: PreTrainedModel) -> bool:
-    """PyTorch's kernels without a mask are the faster ones, but for float32 on a GPU (with grouped heads)."""
-    return model.device.type != "cpu" and bool(model.dtype == torch.float32)
 
 
 def _begin(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
