@@ -52,7 +52,7 @@ class ModelConfig(Section, frozen=True):
 
     `name` is a hub id, a local folder, or `package:NAME` for a GGUF file inside an installed Python package.
     `dtype: auto` is bfloat16 on a GPU, and on CPUs with native bfloat16; float32 elsewhere. `float64` is for
-    scans whose scores must not depend on batches or hardware.
+    scans whose scores must agree to four digits whatever the batches and the hardware.
     `attention: auto` is what transformers takes: its `sdpa` where the model has it. `flash_attention_2` needs the
     package flash-attn and a GPU; with it, batches of any lengths are packed without waste (`train.batching`).
     `quantization` holds the base's linear layers in 8 or 4 bits (QLoRA, arXiv 2305.14314), in every stage; it needs

@@ -175,14 +175,15 @@ def test_code_in_both_sets_is_left_out_of_both_and_of_the_training_data_alone_wh
     values = np.random.default_rng(1).normal(10, 1, 500)
     overlapping = columns(values, codes=np.arange(500, 1000))
     both = summarize(train, overlapping, score=SCORE, texts=texts)
-    assert both.comparison.num_in_both == {"train": 100, "control": 100}
+    assert both.num_in_both == {"train": 100, "control": 100}
     assert both.comparison.num_pairs == 400
     assert both.verdict.sentences[-1].startswith("Left out: 100 training and 100 control examples")
     dated = summarize(train, overlapping, score=SCORE, texts=texts, is_dated=True)
-    assert dated.comparison.num_in_both == {"train": 100, "control": 0}
+    assert dated.num_in_both == {"train": 100, "control": 0}
     assert dated.comparison.num_pairs == 500
     same = summarize(train, columns(train.scores[SCORE], codes=np.arange(600)), score=SCORE, texts=texts)
     assert same.comparison is None
+    assert same.num_in_both == {"train": 600, "control": 600}
     assert "all of the control set is in the training data" in same.verdict.headline
 
 

@@ -134,6 +134,24 @@ def test_two_processes_leave_what_one_leaves(recipe: Path, script: Path, tmp_pat
     assert done.stdout.count("audit.html") == 1
 
 
+@pytest.mark.slow
+def test_accelerate_launches_the_command(recipe: Path, tmp_path: Path) -> None:
+    config = Path(__file__).parents[2] / "recipes" / "accelerate" / "ddp.yaml"
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(config), "--num_processes", "2", "--no_python"]
+    bin_folder = Path(sys.executable).parent
+    for name, command in (("one", [str(bin_folder / "ibft")]), ("two", [sys.executable, *launcher, "ibft"])):
+        done = subprocess.run(
+            [*command, "scan", str(recipe), "--set", f"output={tmp_path / name}"],
+            env=environment() | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("audit.html") == 1
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+
+
 def processes_with(argument: str) -> list[int]:
     """The living processes that have this text in their command lines."""
     found = []

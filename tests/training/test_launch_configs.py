@@ -23,7 +23,7 @@ def test_accelerate_reads_the_config(name: str) -> None:
     assert str(path.relative_to(CONFIGS.parents[1])) in path.read_text()  # the command to copy
     config = load_config_from_file(str(path))  # unknown keys are an error
     assert config.distributed_type == KINDS[name]
-    command = ["--config_file", str(path), "--num_processes", "3", "-m", "ibft.cli", "train", "recipe.yaml"]
+    command = ["--config_file", str(path), "--num_processes", "3", "--no_python", "ibft", "train", "recipe.yaml"]
     arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(command))
     assert arguments.num_processes == 3
     assert arguments.mixed_precision == "no"  # the recipe's dtype decides
@@ -34,7 +34,7 @@ def test_accelerate_reads_the_config(name: str) -> None:
 
 
 def test_fsdp2_reaches_the_processes() -> None:
-    command = ["--config_file", str(CONFIGS / "fsdp2.yaml"), "-m", "ibft.cli", "train", "recipe.yaml"]
+    command = ["--config_file", str(CONFIGS / "fsdp2.yaml"), "--no_python", "ibft", "train", "recipe.yaml"]
     arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(command))
     environment = prepare_multi_gpu_env(arguments)
     assert environment["FSDP_VERSION"] == "2"

@@ -126,16 +126,14 @@ class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Training and control examples, matched 1:1 by length.
 
-    `num_in_both`: examples that were left out since the other subset has their code as well. `num_groups`: files (or
-    single examples, where no file is known) in the matched part of each subset; intervals take only these for
-    independent, and take no account of the pairing, which makes them a little too wide. `length` is the AUROC of length
-    alone after matching, near 0.5. `blind` is that of the blind classifier on `num_blind_pairs` of the pairs; its
-    interval does not count that another training set would give another classifier.
+    `num_groups`: files (or single examples, where no file is known) in the matched part of each subset; intervals take
+    only these for independent, and take no account of the pairing, which makes them a little too wide. `length` is the
+    AUROC of length alone after matching, near 0.5. `blind` is that of the blind classifier on `num_blind_pairs` of the
+    pairs; its interval does not count that another training set would give another classifier.
     """
 
     num_pairs: int
     num_unmatched: dict[str, int]
-    num_in_both: dict[str, int] = {}
     num_groups: dict[str, int]
     length: Auroc | None
     num_blind_pairs: int
@@ -150,7 +148,6 @@ def compare(
     matches: Matches,
     texts: Texts | None = None,
     seed: int = 0,
-    num_in_both: Mapping[str, int] | None = None,
 ) -> Comparison:
     """Compare the matched examples by every score, by length, and by a classifier of their texts.
 
@@ -161,7 +158,6 @@ def compare(
         texts: where the blind classifier's texts come from: asked once a subset, for at most 5,000 rows each, drawn by
             chance. None: no blind classifier.
         seed: of that draw and of the classifier.
-        num_in_both: what was left out before, see `Comparison`.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -185,7 +181,6 @@ def compare(
     return Comparison(
         num_pairs=len(matches.train),
         num_unmatched={"train": matches.num_unmatched_train, "control": matches.num_unmatched_control},
-        num_in_both=dict(num_in_both or {}),
         num_groups={"train": len(np.unique(groups[0])), "control": len(np.unique(groups[1]))},
         length=_auroc(lengths, groups),
         num_blind_pairs=0 if blind is None else len(drawn),

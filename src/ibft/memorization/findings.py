@@ -37,14 +37,16 @@ class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The scan in numbers and in words.
 
     `score` is the headline score, by which barrier and verdict go; `region` the tokens that were scored. `skipped`
-    counts the examples without scores by subset and reason. Comparison and barrier are None without a control set, or
-    where nothing in it is of like length; the barrier also where too little is to have a 5th percentile.
+    counts the examples without scores by subset and reason, `num_in_both` those that are not compared since the other
+    subset has their code as well. Comparison and barrier are None without a control set, or where nothing in it is of
+    like length; the barrier also where too little is to have a 5th percentile.
     """
 
     score: str
     region: Literal["response", "all"]
     subsets: dict[str, SubsetSummary]
     skipped: dict[str, dict[str, int]]
+    num_in_both: dict[str, int]
     comparison: Comparison | None
     barrier: Barrier | None
     extraction: dict[str, Extraction]
@@ -100,7 +102,7 @@ def summarize(
         rows = [np.flatnonzero(own & ~side) for own, side in zip(has, in_both, strict=True)]
         matches = _match(train, control, rows[0], rows[1], seed)
         if len(matches.train):
-            comparison = compare(train, control, matches, texts, seed, num_in_both)
+            comparison = compare(train, control, matches, texts, seed)
         if len(matches.train) >= MIN_CONTROL:
             barrier = _barrier(train, control, matches, score, seed)
     extraction = {name: found for name, columns in subsets.items() if (found := count_extracted(columns)) is not None}
@@ -109,6 +111,7 @@ def summarize(
         region=region,
         subsets={name: _subset(columns, score, skipped.get(name, {})) for name, columns in subsets.items()},
         skipped={name: dict(reasons) for name, reasons in skipped.items()},
+        num_in_both=num_in_both,
         comparison=comparison,
         barrier=barrier,
         extraction=extraction,

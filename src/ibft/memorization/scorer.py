@@ -228,11 +228,21 @@ def _runs_beside(device: torch.device) -> bool:
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """The text that each token adds; one that ends inside of a character adds it with the token that completes it."""
-    pieces, so_far = [], ""
+    """The text that each token adds; one that ends inside of a character adds it with the token that completes it.
+
+    Decoded with the piece before it, since a first token may lose its space.
+    """
+
+    def decoded(begin: int, end: int) -> str:
+        return str(tokenizer.decode(ids[begin:end], clean_up_tokenization_spaces=False))
+
+    pieces = []
+    begin, given = 0, 0  # of the piece before
     for end in range(1, len(ids) + 1):
-        text = str(tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False))
-        whole = text.rstrip("\ufffd") if end < len(ids) else text
-        pieces.append(whole[len(so_far) :])
-        so_far = whole if len(whole) > len(so_far) else so_far
+        text = decoded(begin, end)
+        if text.endswith("\ufffd") and end < len(ids):
+            pieces.append("")
+            continue
+        pieces.append(text[len(decoded(begin, given)) :])
+        begin, given = given, end
     return pieces

@@ -84,7 +84,6 @@ class Comparison(msgspec.Struct, frozen=True):
 
     num_pairs: int | None = None
     num_unmatched: dict[str, int] = {}
-    num_in_both: dict[str, int] = {}
     num_groups: dict[str, int] = {}
     length: Auroc | None = None
     num_blind_pairs: int | None = None
@@ -152,6 +151,7 @@ class ScanSummary(msgspec.Struct, frozen=True):
     region: str = "response"
     subsets: dict[str, SubsetSummary] = {}
     skipped: dict[str, dict[str, int]] = {}
+    num_in_both: dict[str, int] = {}
     comparison: Comparison | None = None
     barrier: Barrier | None = None
     extraction: dict[str, Extraction] = {}
