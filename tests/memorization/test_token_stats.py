@@ -194,6 +194,16 @@ def test_what_a_gpu_takes_gives_the_same(backend: Any, monkeypatch: pytest.Monke
     assert (module._fused is module._reduced) == (backend is _fails)
 
 
+def test_a_full_memory_is_no_reason_to_go_on_without_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fused(*_: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(module, "_fused", fused)
+    with pytest.raises(torch.OutOfMemoryError):
+        module._reduced_on_gpu(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), 1.0, None)
+    assert module._fused is fused
+
+
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_large_logits_cost_no_precision(offset: float) -> None:
     """Logits that all lie far from 0: the moments are those of the same logits around 0."""

@@ -167,7 +167,9 @@ def _reduced_on_gpu(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: fl
     _fused = _fused or torch.compile(_reduced)
     try:
         return _fused(raw_nV, targets_n, scale, softcap)
-    except Exception as error:  # of any kind: the scan works without
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of any other kind: the scan works without
         reason = str(error).strip().partition("\n")[0]
         progress.warn("scan: torch.compile does not work here", f"{reason}. The scan goes on without it, slower.")
         _fused = _reduced
