@@ -219,6 +219,14 @@ def test_undefined_numbers_are_dashes(make_scan: MakeScan) -> None:
     assert page.count("<svg") == 1
 
 
+@pytest.mark.parametrize("num_train", [12, 0])
+def test_code_in_both_sets_is_counted(make_scan: MakeScan, num_train: int) -> None:
+    page = read(make_scan(num_in_both={"train": num_train, "control": num_train // 4}))
+    text = "Left out is code that both sets have (12 of the training data, 3 of the control set)."
+    assert (text in words(section(page, "scores"))) == (num_train > 0)
+    assert ("Left out is code" in page) == (num_train > 0)
+
+
 def test_without_a_blind_classifier_nothing_is_said_to_beat_it(make_scan: MakeScan) -> None:
     auroc = {"value": 0.7, "ci95": [0.6, 0.8]}
     scores = [{"name": "min_k_prob_20", "auroc": auroc, "above_blind": None, "beats_blind": None}]
