@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
+import torch
 
 from ibft import progress
 from ibft.data.training import Example
@@ -24,7 +25,6 @@ from ibft.rows import Pair, Score, ShownExample, Subset
 from ibft.runs import num_processes, usable_cores
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["Scorer"]
@@ -111,8 +111,6 @@ class Scorer:
 
     def _begin(self, batch: Sequence[ScanExample]) -> Callable[[], list[TokenStats]]:
         """Of a batch that the GPU's memory does not suffice for, one half after the other; so of those that follow."""
-        import torch
-
         try:
             return begin_batch(self._model, batch, self._tokenizer.pad_token_id)
         except torch.OutOfMemoryError:

@@ -146,7 +146,7 @@ def _reduced(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: float | N
     """
     logits_nV = capped(raw_nV, scale, softcap)
     max_n1 = logits_nV.amax(dim=-1, keepdim=True)
-    # In place a CPU needs four fifths of the time; a compiled kernel would write what it need not.
+    # In place on a CPU, which is faster so; a compiled kernel would write what it need not.
     s_nV = logits_nV - max_n1 if torch.compiler.is_compiling() else logits_nV.sub_(max_n1)
     target_n = s_nV.gather(1, targets_n[:, None])[:, 0]
     # By softmax, since on a CPU `exp` takes longer than all of it.
