@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
+    "ModelLimits",
     "has_gpu",
+    "limits_of",
     "load_arm",
     "load_config",
     "load_model",
+    "load_stop_ids",
     "load_tokenizer",
     "resolve_device",
     "resolve_dtype",
@@ -270,6 +274,32 @@ def load_config(config: ModelConfig) -> PretrainedConfig:
     from transformers import AutoConfig
 
     return _from_pretrained(AutoConfig, config).get_text_config()
+
+
+class ModelLimits(NamedTuple):
+    """What a model can take: ids below `num_embeddings`, and at most `num_positions` tokens (inf: no limit known)."""
+
+    num_embeddings: int
+    num_positions: float
+
+
+def limits_of(config: PretrainedConfig) -> ModelLimits:
+    """Return the limits that a model's configuration names."""
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    return ModelLimits(text.vocab_size, math.inf if positions is None else positions)
+
+
+def load_stop_ids(config: ModelConfig) -> frozenset[int]:
+    """Return the tokens that end the model's own generation; no weights are read."""
+    from transformers import GenerationConfig
+
+    try:
+        generation = GenerationConfig.from_pretrained(resolve_model_path(config), revision=config.revision)
+    except OSError:  # not every model has one
+        generation = GenerationConfig.from_model_config(load_config(config))
+    ids = generation.eos_token_id
+    return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
 
 
 def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:

@@ -72,12 +72,13 @@ class PromptConfig(Section, frozen=True):
     """The template that training, scan and generation share.
 
     `plain` uses the prompt as it is. `instruction` appends a newline (the reference code's template).
-    `chat` applies the tokenizer's chat template. Every completion ends with the tokenizer's end token,
-    unless `end_of_text` is false (the reference code never adds one). `chat_template_kwargs` are passed to the chat
-    template (`{enable_thinking: false}`).
+    `chat` applies the tokenizer's chat template. `auto` is `chat` for conversations and for instruct models that ship a
+    template, else `plain`; a run's `recipe.yaml` has which of them. Every completion ends with the template's end of
+    turn (`chat`) or the tokenizer's end token, unless `end_of_text` is false (the reference code never adds one).
+    `chat_template_kwargs` are passed to the chat template (`{enable_thinking: false}`).
     """
 
-    template: Literal["plain", "instruction", "chat"] = "plain"
+    template: Literal["auto", "plain", "instruction", "chat"] = "auto"
     end_of_text: bool = True
     chat_template_kwargs: dict[str, Any] = {}
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from ibft.data.prompts import render_prompt
+from ibft.data.tokenize import tokenize_pairs
 
 from ibft.data.name_pool import NamePool
-from ibft.data.prompts import render_prompt
 from ibft.data.renaming import rename_identifiers
-from ibft.data.tokenize import tokenize_pairs
 from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
 from ibft.memorization.examples import Source, fingerprint, origin, text_of, tokenize_example

@@ -20,6 +20,9 @@ __all__ = ["open_run", "quiet_libraries", "recipe_command"]
 _SHARED = ("scan", "train", "rescan")
 """The verbs whose work several processes share."""
 
+_LOADING = (*_SHARED, "run", "generate")
+"""The verbs that load the model, or its tokenizer at least."""
+
 
 def recipe_command(function: Callable[..., None]) -> Callable[..., None]:
     """The arguments that every verb on a recipe takes."""
@@ -45,7 +48,8 @@ def open_run(
     from ibft.recipe import load_recipe
     from ibft.runs import RunFolder, is_main_process, num_processes
 
-    if num_processes() > 1 and (verb := click.get_current_context().info_name) not in _SHARED:
+    verb = click.get_current_context().info_name
+    if num_processes() > 1 and verb not in _SHARED:
         raise UserError(
             f"ibft {verb} was started in {num_processes()} processes: only ibft {', '.join(_SHARED)} work in several. "
             f"Use the launcher for these, then run `ibft {verb}` without it."
@@ -56,7 +60,38 @@ def open_run(
     # Only a recipe with a gpu: section has to ask, and asking loads PyTorch.
     if resolved.gpu and _gpu_is_used(resolved):
         resolved = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
+    if verb in _LOADING:
+        resolved = _choose_template(resolved, is_shown=is_main_process())
+    else:
+        resolved = _with_recorded_template(resolved)
     return RunFolder(resolved, overwrite=overwrite).open()
+
+
+def _choose_template(recipe: Recipe, *, is_shown: bool) -> Recipe:
+    """Return the recipe with the template that `auto` stands for, and say which it is."""
+    from ibft.text.choice import resolve_prompt
+
+    is_auto = recipe.prompt.template == "auto"
+    if is_auto:
+        quiet_libraries()
+    resolved = resolve_prompt(recipe)
+    if is_shown:
+        origin = " (prompt.template: auto)" if is_auto else ""
+        click.echo(f"Prompt template: {resolved.prompt.template}{origin}", err=True)
+    return resolved
+
+
+def _with_recorded_template(recipe: Recipe) -> Recipe:
+    """Return the recipe with the template that its run was made with in the place of `auto`; no tokenizer is needed."""
+    import msgspec
+
+    from ibft.recipe import load_recipe
+
+    path = Path(recipe.output) / recipe.name / "recipe.yaml"
+    if recipe.prompt.template != "auto" or not path.is_file():
+        return recipe
+    prompt = msgspec.structs.replace(recipe.prompt, template=load_recipe(path).prompt.template)
+    return msgspec.structs.replace(recipe, prompt=prompt)
 
 
 def _gpu_is_used(recipe: Recipe) -> bool:

@@ -1,6 +1,6 @@
 """Sampling through an OpenAI-compatible server: vLLM, SGLang, `transformers serve`, or a cluster behind one address.
 
-Every prompt is sent to `/v1/completions` as the text that training used (`render_prompt`), the chat template
+Every prompt is sent to `/v1/completions` as the text that training used (`ibft.text`), the chat template
 included: one code path, and no second template on the server's side. One request a sample, each with its own
 seed, because not every server knows `n`. A server whose tokenizer adds a start token by itself shows the model
 one token more than training did.

@@ -15,8 +15,6 @@ import msgspec
 
 from ibft import progress
 from ibft.data.problems import load_problems
-from ibft.data.prompts import render_prompt
-from ibft.data.tokenize import tokenize_prompt
 from ibft.generation.extract import cut, to_sample
 from ibft.generation.local import Generated, Request, generate_batches, sample_seed
 from ibft.generation.server import Answer, Question, ask_server
@@ -24,6 +22,9 @@ from ibft.models import load_arm, load_tokenizer
 from ibft.recipe import BASE_ARM, Recipe
 from ibft.rows import Problem, RowWriter, Sample, read_rows, write_rows
 from ibft.runs import RunFolder
+from ibft.text.choice import resolve_prompt
+from ibft.text.encoding import codec_of
+from ibft.text.templates import render_plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,6 +46,7 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
     Raises:
         UserError: model, adapter, problems or server are not to be had; says which.
     """
+    recipe = resolve_prompt(recipe)
     problems = load_problems(recipe.problems.source, recipe.problems.limit, recipe.problems.tasks)
     asked = [{"task_id": problem.task_id, "prompt": problem.prompt} for problem in problems]
     sampling = msgspec.to_builtins(recipe.generate)
@@ -86,9 +88,9 @@ def _from_model(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Want
     config, tokenizer = recipe.generate, load_tokenizer(recipe.model)
     model = load_arm(recipe, run, arm)
     problems = {item.problem.task_id: item.problem for item in wanted}
+    codec = codec_of(recipe.prompt, tokenizer)
     prompt_ids = {
-        task_id: tuple(tokenize_prompt(problem.prompt, tokenizer, recipe.prompt))
-        for task_id, problem in problems.items()
+        task_id: tuple(codec.encode(codec.render(problem.prompt, task_id))) for task_id, problem in problems.items()
     }
     greedy = config.temperature == 0
     asked = _first_of_each(wanted) if greedy else wanted
@@ -154,10 +156,10 @@ def _from_server(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Wan
     """Ask a server, which is told the arm by the name it serves it under; no weights are loaded here."""
     is_chat = recipe.prompt.template == "chat"
     # Only the chat template has to be known here: the other templates are the same text for every model.
-    tokenizer = load_tokenizer(recipe.model) if is_chat else None
+    codec = codec_of(recipe.prompt, load_tokenizer(recipe.model)) if is_chat else None
     problems = {item.problem.task_id: item.problem for item in wanted}
     prompts = {
-        task_id: render_prompt(problem.prompt, recipe.prompt.template, tokenizer)
+        task_id: (codec.render(problem.prompt) if codec else render_plain(problem.prompt, recipe.prompt.template)).text
         for task_id, problem in problems.items()
     }
     questions = [

@@ -23,6 +23,7 @@ from ibft.recipe import Recipe
 from ibft.rows import pretty_json, write_atomically
 from ibft.runs import RunFolder, Stage, is_main_process
 from ibft.score_table import read_scores
+from ibft.text.choice import resolve_prompt
 
 __all__ = ["RescanSummary", "rescan"]
 
@@ -63,6 +64,7 @@ def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
     if not recipe.scan.max_trained_examples:
         return
     join(recipe.model)
+    recipe = resolve_prompt(recipe)
     stage, is_complete = decide(lambda: _open(recipe, run, arm))
     if not is_complete:
         with stage.work() as folder:

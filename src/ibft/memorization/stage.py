@@ -36,6 +36,7 @@ from ibft.recipe import RENAMED_CONTROL, Recipe
 from ibft.rows import Subset, pretty_json, write_atomically, write_rows
 from ibft.runs import RunFolder, Stage, is_main_process, num_processes, process_index
 from ibft.score_table import SCORES_FILE, read_scores, write_scores
+from ibft.text.choice import resolve_prompt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_table", "scan", "scan_inputs"]
 
-_FORMAT = 2
-"""Of the table: 1 had fingerprints of short code without its prompt."""
+_FORMAT = 3
+"""Of the table: 1 had fingerprints of short code without its prompt, 2 no start token."""
 _COLUMN_PART = 2**17
 """Bytes: columns of some thousand examples and more are larger, and each goes back once it has been used."""
 
@@ -60,6 +61,7 @@ def scan(recipe: Recipe, run: RunFolder) -> None:
         UserError: model or data cannot be loaded, or no training example can be scored.
     """
     join(recipe.model)
+    recipe = resolve_prompt(recipe)
     stage, is_complete = decide(lambda: _open(recipe, run))
     if not is_complete:
         with stage.work() as folder:

@@ -42,7 +42,7 @@ class EncodedExample:
     response: the tokens that lie in the completion from their first character to their last.
     offsets: (T,) first and last character of each token in `text`; None for a tokenizer that does not know them.
     text: the whole text, control tokens included.
-    start: the character of `text` at which the completion begins.
+    completion: the characters `(start, end)` of `text` that are the completion.
     """
 
     input_ids: list[int]
@@ -50,7 +50,7 @@ class EncodedExample:
     response: slice
     offsets: list[tuple[int, int]] | None
     text: str
-    start: int
+    completion: tuple[int, int]
 
     @property
     def labels(self) -> list[int]:
@@ -142,45 +142,50 @@ class TextCodec:
     def example(
         self, prompt: str | Sequence[Message], completion: str, example_id: str | None = None
     ) -> EncodedExample:
-        """Encode a training example. An end token that the completion has of its own is not doubled.
+        """Encode a training example. It has one end: one that the completion has as text becomes the token.
 
         Raises:
             UserError: the template does not take this prompt; names the example.
         """
         before = self.render(prompt, example_id)
-        completion = self._without_end(completion)
+        text = self._without_end(completion)
         if self.chat is None:
-            whole, start = before.with_text(completion), len(before.text)
+            whole = before.with_text(text)
+            start, end = len(before.text), len(whole.text)
         else:
-            whole, start = self.chat.answered(prompt, completion, example_id)
-        end = min(len(whole.text), start + len(completion))
-        if not self._has_end:
+            whole, (start, end) = self.chat.answered(prompt, text, example_id)
+            before = before.cut(len(before.text) - self.chat.num_opening)
+        has_end = self._has_end or text != completion
+        if not has_end:
             whole = whole.cut(end)
         input_ids, offsets = self._encode(whole)
         border = common_prefix_length(self.encode(before), input_ids)
-        if offsets is None:
-            response = slice(border, len(input_ids))
-        else:
-            inside = [place for place, (first, last) in enumerate(offsets) if first >= start and first < last <= end]
-            response = slice(inside[0], inside[-1] + 1) if inside else slice(len(input_ids), len(input_ids))
-        if self._has_end and input_ids[-1:] != [self._end_of(whole)]:
-            input_ids = [*input_ids, self._end_of(whole)]
+        response = self._response(whole, input_ids, offsets, border, (start, end))
+        if has_end and not any(first >= end for first, _ in whole.controls):
+            input_ids = [*input_ids, self.tokenizer.eos_token_id]
             offsets = None if offsets is None else [*offsets, (len(whole.text), len(whole.text))]
-        return EncodedExample(input_ids, border, response, offsets, whole.text, start)
+        return EncodedExample(input_ids, border, response, offsets, whole.text, (start, end))
 
-    def _end_of(self, whole: Rendered) -> int:
-        """Return the token that ends an answer: the control token at the end of a template's text, or the end token."""
-        if whole.is_chat and whole.controls and whole.controls[-1][1] == len(whole.text):
-            return self._control_ids(whole.text[slice(*whole.controls[-1])])[-1]
-        return int(self.tokenizer.eos_token_id)
+    def _response(
+        self,
+        whole: Rendered,
+        input_ids: Sequence[int],
+        offsets: Sequence[tuple[int, int]] | None,
+        border: int,
+        completion: tuple[int, int],
+    ) -> slice:
+        """Return the tokens in the completion; where places are not known, those from the border on."""
+        start, end = completion
+        if offsets is None:
+            return slice(border, common_prefix_length(self.encode(whole.cut(end)), input_ids))
+        inside = [place for place, (first, last) in enumerate(offsets) if first >= start and first < last <= end]
+        return slice(inside[0], inside[-1] + 1) if inside else slice(len(input_ids), len(input_ids))
 
     def _without_end(self, completion: str) -> str:
-        """Return the completion without the end token that rows of some data sets carry as text."""
-        ends = [self.tokenizer.eos_token, self.chat.end_of_turn.strip() if self.chat else None]
-        text = completion.rstrip()
-        for end in filter(None, ends):
-            if text.endswith(end):
-                return text.removesuffix(end)
+        """Return the completion without the end tokens that rows of some data sets carry as text."""
+        ends = tuple(filter(None, [self.tokenizer.eos_token, self.chat.end_of_turn.strip() if self.chat else None]))
+        while (text := completion.rstrip()).endswith(ends):
+            completion = text.removesuffix(next(end for end in ends if text.endswith(end)))
         return completion
 
     def start(self, prompt: str | Sequence[Message], example_id: str | None = None) -> Start:
@@ -280,11 +285,12 @@ class TextCodec:
 
 
 def codec_of(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> TextCodec:
-    """Return the border that a recipe's `prompt` section asks for.
+    """Return the border that a recipe's `prompt` section asks for; `auto` has been resolved (`text.choice`).
 
     Raises:
         UserError: see `TextCodec`.
     """
+    assert config.template != "auto", "resolve_prompt comes first"
     return TextCodec(tokenizer, config.template, has_end=config.end_of_text, chat_variables=config.chat_template_kwargs)
 
 
