@@ -1,0 +1,1 @@
+"""The borders between text and tokens, and between raw text and answers."""
