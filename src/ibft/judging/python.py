@@ -19,7 +19,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
-from ibft.data.names import free_names
+from ibft.text.names import free_names
 from ibft.judging.conversation import Conversation, Lost, NoProgram
 from ibft.judging.outcome import Outcome, Reference
 from ibft.judging.sandbox import End, Limits, Sandbox

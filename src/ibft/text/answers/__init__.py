@@ -1,0 +1,5 @@
+"""From a model's raw text to its answer."""
+
+from ibft.text.answers.answer import Answer, Form, extract, extract_sample, has_ended
+
+__all__ = ["Answer", "Form", "extract", "extract_sample", "has_ended"]
