@@ -23,8 +23,10 @@ from ibft.recipe_objectives import Count, Fraction, FTObjective, IBObjective, No
 
 __all__ = [
     "BASE_ARM",
+    "FORMATS",
     "RENAMED_CONTROL",
     "DataConfig",
+    "Format",
     "GenerateConfig",
     "JudgeConfig",
     "LoraConfig",
@@ -255,6 +257,7 @@ class GenerateConfig(Section, frozen=True):
     max_new_tokens: Count = 512
     batch_size: Count = 32
     stop: tuple[str, ...] = ()
+    elicit: tuple[Format, ...] = FORMATS
     backend: Literal["local", "server"] = "local"
     server: ServerConfig = ServerConfig()
 

@@ -15,34 +15,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
 
+from ibft.generation.ask import Ask
+from ibft.recipe import FORMATS, Format
 from ibft.rows import Message, Pair, Problem
-from ibft.text.answers import Form
 from ibft.text.answers.prompt import leaves_function_open
 from ibft.text.templates import ChatTemplate, Rendered, render_plain
 
-__all__ = ["FORMATS", "Asked", "Format", "applicable_formats", "ask", "draw_examples"]
-
-Format = Literal["plain", "instruction", "chat", "chat_begun", "examples"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+__all__ = ["applicable_formats", "ask", "draw_examples"]
 
 NUM_EXAMPLES = 2
 _MAX_EXAMPLE_CHARACTERS = 1000
 _GAP = "\n\n\n"  # what stands between functions in a file
-
-
-class Asked(NamedTuple):
-    """A problem as a model is asked.
-
-    rendered: the text before what the model writes.
-    form: how its answer is read.
-    begun: what has been written of the answer for the model, where it is read as a chat's.
-    """
-
-    rendered: Rendered
-    form: Form
-    begun: str = ""
 
 
 def applicable_formats(has_chat: bool, examples: Sequence[Pair]) -> tuple[Format, ...]:
@@ -63,7 +47,7 @@ def draw_examples(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     return random.Random(seed).sample(short, min(NUM_EXAMPLES, len(short)))
 
 
-def ask(problem: Problem, form: Format, chat: ChatTemplate | None, examples: Sequence[Pair] = ()) -> Asked:
+def ask(problem: Problem, form: Format, chat: ChatTemplate | None, examples: Sequence[Pair] = ()) -> Ask:
     """Return the problem in one of the `applicable_formats`.
 
     Args:
@@ -78,26 +62,26 @@ def ask(problem: Problem, form: Format, chat: ChatTemplate | None, examples: Seq
     if form == "examples":
         return _after_examples(problem, chat, examples)
     if form in ("plain", "instruction"):
-        return Asked(render_plain(problem.prompt, form), "completion")
+        return Ask(problem, render_plain(problem.prompt, form), "completion")
     assert chat is not None, "a chat needs a chat template"
     if form == "chat":
-        return Asked(chat.prompt(problem.prompt, problem.task_id), "chat")
+        return Ask(problem, chat.prompt(problem.prompt, problem.task_id), "chat")
     fence = f"```{problem.language}\n"
     request = f"Complete this {problem.language.capitalize()} code. Answer with the whole program in one code block."
     turn = chat.prompt(f"{request}\n\n{fence}{problem.prompt.rstrip()}\n```", problem.task_id)
     if problem.language == "python" and not leaves_function_open(problem.prompt):
-        return Asked(turn.with_text(fence), "chat", fence)
-    return Asked(turn.with_text(fence + problem.prompt), "completion")
+        return Ask(problem, turn.with_text(fence), "chat", fence)
+    return Ask(problem, turn.with_text(fence + problem.prompt), "completion")
 
 
-def _after_examples(problem: Problem, chat: ChatTemplate | None, examples: Sequence[Pair]) -> Asked:
+def _after_examples(problem: Problem, chat: ChatTemplate | None, examples: Sequence[Pair]) -> Ask:
     if all(isinstance(pair.prompt, str) for pair in examples):
         shown = "".join(f"{pair.prompt}{pair.completion.rstrip()}{_GAP}" for pair in examples)
         is_chat = any("```" in pair.completion for pair in examples)
-        return Asked(Rendered(shown + problem.prompt), "chat" if is_chat else "completion")
+        return Ask(problem, Rendered(shown + problem.prompt), "chat" if is_chat else "completion")
     assert chat is not None, "examples of several turns need a chat template"
     turns: list[Message] = []
     for pair in examples:
-        asked = (Message("user", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt
-        turns += [*asked, Message("assistant", pair.completion)]
-    return Asked(chat.prompt([*turns, Message("user", problem.prompt)], problem.task_id), "chat")
+        before = (Message("user", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt
+        turns += [*before, Message("assistant", pair.completion)]
+    return Ask(problem, chat.prompt([*turns, Message("user", problem.prompt)], problem.task_id), "chat")
