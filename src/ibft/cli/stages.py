@@ -19,7 +19,8 @@ __all__ = ["warn_of_alarms"]
 
 @main.command()
 @recipe_command
-def run(**options: Any) -> None:
+@click.option("--strict", is_flag=True, help="Exit with 1 if more than half of an arm's samples hold no program.")
+def run(strict: bool, **options: Any) -> None:
     """Run every stage of RECIPE that is not complete yet, then report."""
     with open_run(**options) as folder:
         _check(folder)
@@ -27,8 +28,10 @@ def run(**options: Any) -> None:
         _train(folder)
         _rescan(folder)
         _generate(folder)
-        judge_arms(folder)
+        is_hollow = judge_arms(folder)
         _report(folder)
+    if is_hollow and strict:
+        raise SystemExit(1)
 
 
 @main.command()

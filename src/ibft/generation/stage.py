@@ -17,13 +17,13 @@ from ibft import progress
 from ibft.data.problems import load_problems
 from ibft.data.prompts import render_prompt
 from ibft.data.tokenize import tokenize_prompt
-from ibft.generation.extract import cut, to_sample
 from ibft.generation.local import Generated, Request, generate_batches, sample_seed
 from ibft.generation.server import Answer, Question, ask_server
 from ibft.models import load_arm, load_tokenizer
 from ibft.recipe import BASE_ARM, Recipe
 from ibft.rows import Problem, RowWriter, Sample, read_rows, write_rows
 from ibft.runs import RunFolder
+from ibft.text.answers import Form, extract, has_ended
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -98,22 +98,12 @@ def _from_model(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Want
         for task_id in [item.problem.task_id]
     ]
 
-    def has_ended(key: tuple[str, int], token_ids: list[int]) -> bool:
-        text, problem = _text(tokenizer, token_ids), problems[key[0]]
-        if recipe.prompt.template == "chat":
-            return any(string in text for string in config.stop)
-        return len(cut(text, problem.prompt, problem.language, config.stop)) < len(text)
+    def is_complete(key: tuple[str, int], token_ids: list[int]) -> bool:
+        return has_ended(_text(tokenizer, token_ids), problems[key[0]], form=_form(recipe), stop=config.stop)
 
     def sample(answer: Generated, index: int) -> Sample:
-        return to_sample(
-            problems[answer.key[0]],
-            _text(tokenizer, answer.token_ids),
-            is_chat=recipe.prompt.template == "chat",
-            stop=config.stop,
-            index=index,
-            finish_reason=answer.finish_reason,
-            num_tokens=answer.num_tokens,
-        )
+        text = _text(tokenizer, answer.token_ids)
+        return _sample(recipe, problems[answer.key[0]], text, index, answer.finish_reason, answer.num_tokens)
 
     indices: dict[str, list[int]] = {}
     for item in wanted:
@@ -126,7 +116,7 @@ def _from_model(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Want
         temperature=config.temperature,
         top_p=config.top_p,
         end_ids=_end_ids(model, tokenizer),
-        has_ended=has_ended,
+        has_ended=is_complete,
     ):
         # Greedy answers of one problem are all the same: one is drawn and stands for each.
         yield [
@@ -134,6 +124,28 @@ def _from_model(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Want
             for answer in batch
             for index in (indices[answer.key[0]] if greedy else [answer.key[1]])
         ]
+
+
+def _form(recipe: Recipe) -> Form:
+    return "chat" if recipe.prompt.template == "chat" else "completion"
+
+
+def _sample(
+    recipe: Recipe, problem: Problem, text: str, index: int, finish_reason: str, num_tokens: int | None
+) -> Sample:
+    """The answer that a model's text holds, with the text itself where that is not the same."""
+    answer = extract(text, problem, form=_form(recipe), stop=recipe.generate.stop)
+    if answer.completion is not None and len(answer.completion) < len(text):
+        finish_reason = "stop"  # complete before the limit: what came after is not part of it
+    return Sample(
+        task_id=problem.task_id,
+        completion=answer.completion,
+        solution=answer.solution,
+        index=index,
+        finish_reason=finish_reason,
+        num_tokens=num_tokens,
+        raw=text if answer.text != text else None,
+    )
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -152,9 +164,8 @@ def _first_of_each(wanted: Iterable[_Wanted]) -> list[_Wanted]:
 
 def _from_server(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Wanted]) -> Iterator[list[Sample]]:
     """Ask a server, which is told the arm by the name it serves it under; no weights are loaded here."""
-    is_chat = recipe.prompt.template == "chat"
     # Only the chat template has to be known here: the other templates are the same text for every model.
-    tokenizer = load_tokenizer(recipe.model) if is_chat else None
+    tokenizer = load_tokenizer(recipe.model) if recipe.prompt.template == "chat" else None
     problems = {item.problem.task_id: item.problem for item in wanted}
     prompts = {
         task_id: render_prompt(problem.prompt, recipe.prompt.template, tokenizer)
@@ -167,15 +178,8 @@ def _from_server(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Wan
     ]
 
     def sample(answer: Answer) -> Sample:
-        return to_sample(
-            problems[answer.key[0]],
-            answer.text,
-            is_chat=is_chat,
-            stop=recipe.generate.stop,
-            index=answer.key[1],
-            finish_reason=answer.finish_reason,
-            num_tokens=answer.num_tokens,
-        )
+        task_id, index = answer.key
+        return _sample(recipe, problems[task_id], answer.text, index, answer.finish_reason, answer.num_tokens)
 
     for answers in ask_server(questions, recipe.generate, arm):
         yield [sample(answer) for answer in answers]
