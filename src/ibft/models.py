@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
+    "context_length",
     "has_gpu",
     "load_arm",
     "load_config",
@@ -270,6 +271,19 @@ def load_config(config: ModelConfig) -> PretrainedConfig:
     from transformers import AutoConfig
 
     return _from_pretrained(AutoConfig, config).get_text_config()
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Return how many tokens a model can read; None if its configuration sets no limit.
+
+    Where positions are scaled (`rope_parameters`), it is the scaled length, if that is longer.
+    """
+    config = config.get_text_config()
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if positions is None or not rope.get("original_max_position_embeddings"):
+        return positions
+    return max(positions, int(rope["original_max_position_embeddings"] * (rope.get("factor") or 1)))
 
 
 def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:

@@ -227,12 +227,15 @@ class ServerConfig(Section, frozen=True):
     """An OpenAI-compatible completions endpoint (vLLM, SGLang, `transformers serve`).
 
     `models` maps an arm to the name under which the server serves it; an arm that is missing there is
-    asked for as `model`. The key is read from the environment variable `api_key_env`.
+    asked for as `model`. The key is read from the environment variable `api_key_env`. `prompt` is sent as `tokens` or
+    as `text`; `auto` asks the server once whether it takes tokens (vLLM and SGLang do), which keep the border between
+    prompt and answer exactly.
     """
 
     url: str = "http://127.0.0.1:8000/v1"
     model: str = ""
     models: dict[str, str] = {}
+    prompt: Literal["auto", "text", "tokens"] = "auto"
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: Count = 16
     max_retries: Annotated[int, Meta(ge=0)] = 5
@@ -240,7 +243,11 @@ class ServerConfig(Section, frozen=True):
 
 
 class GenerateConfig(Section, frozen=True):
-    """How answers are sampled. `temperature: 0` is greedy decoding."""
+    """How answers are sampled. `temperature: 0` is greedy decoding.
+
+    `max_new_tokens` counts the tokens behind the prompt; an answer is also cut where prompt and answer together are as
+    long as the model's context.
+    """
 
     num_samples: Count = 20
     temperature: NonNegative = 0.2

@@ -218,12 +218,16 @@ class TextCodec:
         return kept
 
     def answer(self, start: Start, token_ids: Sequence[int]) -> str:
-        """Return the text that the model wrote behind the prompt, in the context of the prompt's last tokens.
+        """Return the text that the model wrote behind the prompt, without control tokens.
 
-        (A tokenizer of the SentencePiece family leaves out the first space of what it decodes.)
+        It is put together from the tokens' bytes. (`decode` of the new tokens alone leaves out a first space in the
+        SentencePiece family, and behind other tokens takes characters of the prompt apart where a byte is invalid.)
         """
+        if self.vocabulary.is_known:
+            written = b"".join(filter(None, map(self.vocabulary.bytes_of, token_ids)))
+            return written[len(start.healed.encode()) :].decode(errors="replace")
         before, whole = self._decode(start.input_ids), self._decode([*start.input_ids, *token_ids])
-        return whole[len(before) :][len(start.healed) :]
+        return whole[len(before) :]
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
