@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ibft.digests import file_digest
 from ibft.errors import UserError
 from ibft.recipe import Recipe, load_recipe
-from ibft.runs import RunFolder, file_digest
+from ibft.runs import RunFolder
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def judge_run(
         if problems or samples or out or tasks:
             raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
         _refuse_options_of_samples(recipe)
-        with open_run(recipe, overrides, full, overwrite) as folder:
+        with open_run(recipe, overrides, full, overwrite, stages=["judge"]) as folder:
             judge_arms(folder)
         return
     if problems is None or samples is None or out is None:

@@ -21,7 +21,7 @@ __all__ = ["warn_of_alarms"]
 @recipe_command
 def run(**options: Any) -> None:
     """Run every stage of RECIPE that is not complete yet, then report."""
-    with open_run(**options) as folder:
+    with open_run(**options, stages=["scan", "train", "rescan", "generate", "judge"]) as folder:
         _check(folder)
         _scan(folder)
         _train(folder)
@@ -39,7 +39,7 @@ def scan(**options: Any) -> None:
     Ends with a verdict on the memorization barrier, here and in report/audit.html of the run folder. That needs a
     control set: `data.control` in the recipe, code that the model cannot have seen.
     """
-    with open_run(**options) as folder:
+    with open_run(**options, stages=["scan"]) as folder:
         _scan(folder)
         _audit(folder)
 
@@ -48,7 +48,7 @@ def scan(**options: Any) -> None:
 @recipe_command
 def rescan(**options: Any) -> None:
     """Measure the scanned training data again under every trained arm."""
-    with open_run(**options) as folder:
+    with open_run(**options, stages=["rescan"]) as folder:
         _rescan(folder)
         _audit(folder)
 
@@ -57,7 +57,7 @@ def rescan(**options: Any) -> None:
 @recipe_command
 def train(**options: Any) -> None:
     """Fine-tune the base model, once for each objective of the recipe."""
-    with open_run(**options) as folder:
+    with open_run(**options, stages=["train"]) as folder:
         _check(folder)
         _train(folder)
         warn_of_alarms(folder)
@@ -67,7 +67,7 @@ def train(**options: Any) -> None:
 @recipe_command
 def generate(**options: Any) -> None:
     """Sample answers to the benchmark's problems from every arm."""
-    with open_run(**options) as folder:
+    with open_run(**options, stages=["generate"]) as folder:
         _generate(folder)
 
 

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ibft.errors import UserError
-from ibft.recipe import GenerateConfig
+from ibft.recipe import GenerateConfig, ServerConfig
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["Answer", "Question", "ask_server"]
+__all__ = ["Answer", "Question", "ask_server", "served_name"]
 
 
 class Question(NamedTuple):
@@ -48,15 +48,25 @@ def ask_server(questions: Sequence[Question], config: GenerateConfig, arm: str) 
     Raises:
         UserError: the server cannot be reached, does not know the model, refuses the request, or gives no answer.
     """
-    model = config.server.models.get(arm, config.server.model)
-    if not model:
+    model = served_name(config.server, arm)
+    group = 4 * config.server.concurrency
+    for start in range(0, len(questions), group):
+        yield asyncio.run(_ask_all(questions[start : start + group], config, model))
+
+
+def served_name(config: ServerConfig, arm: str) -> str:
+    """Return the name under which the server serves an arm.
+
+    Raises:
+        UserError: the recipe names none.
+    """
+    name = config.models.get(arm, config.model)
+    if not name:
         raise UserError(
             f"generate.server: no model name for the arm {arm!r}. Set generate.server.models.{arm} to the name "
             "under which the server serves it (or generate.server.model for all arms)."
         )
-    group = 4 * config.server.concurrency
-    for start in range(0, len(questions), group):
-        yield asyncio.run(_ask_all(questions[start : start + group], config, model))
+    return name
 
 
 async def _ask_all(questions: Sequence[Question], config: GenerateConfig, model: str) -> list[Answer]:

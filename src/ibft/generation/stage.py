@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ibft import progress
 from ibft.data.problems import load_problems
 from ibft.data.prompts import render_prompt
@@ -20,8 +18,10 @@ from ibft.data.tokenize import tokenize_prompt
 from ibft.generation.extract import cut, to_sample
 from ibft.generation.local import Generated, Request, generate_batches, sample_seed
 from ibft.generation.server import Answer, Question, ask_server
-from ibft.models import load_arm, load_tokenizer
+from ibft.identity import generate_inputs, weights_identity
+from ibft.models import load_arm, load_tokenizer, weights_folder
 from ibft.recipe import BASE_ARM, Recipe
+from ibft.resolution import resolve
 from ibft.rows import Problem, RowWriter, Sample, read_rows, write_rows
 from ibft.runs import RunFolder
 
@@ -46,12 +46,12 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
         UserError: model, adapter, problems or server are not to be had; says which.
     """
     problems = load_problems(recipe.problems.source, recipe.problems.limit, recipe.problems.tasks)
-    asked = [{"task_id": problem.task_id, "prompt": problem.prompt} for problem in problems]
-    sampling = msgspec.to_builtins(recipe.generate)
-    sampling.pop("batch_size")  # decides the speed alone
-    inputs = {"model": recipe.model, "prompt": recipe.prompt, "problems": asked, "generate": sampling}
-    upstream = None if arm == BASE_ARM else run.record(f"train/{arm}").identity
-    stage = run.stage(f"generate/{arm}", {**inputs, "seed": recipe.seed, "train": upstream})
+    upstream = weights = None
+    if arm != BASE_ARM:
+        upstream = run.record(f"train/{arm}").identity
+        weights = weights_identity(weights_folder(recipe, run, arm))
+    recipe = resolve(recipe)
+    stage = run.stage(f"generate/{arm}", generate_inputs(recipe, problems, upstream, weights))
     if stage.is_complete:
         return
     with stage.work() as folder:
