@@ -212,10 +212,10 @@ def generate_inputs(
         del sampling[name]
     return {
         FORMAT: _FORMATS["generate"],
+        "generate": sampling,
         "model": _model_source(recipe.model) if is_served else model_identity(recipe.model),
         "prompt": recipe.prompt,
         "problems": _problems_identity(recipe.problems, problems),
-        "generate": sampling,
         "seed": recipe.seed,
         "train": train,
         **({} if weights is None else {"weights": weights}),

@@ -314,6 +314,11 @@ class Recipe(Section, frozen=True):
                 f"train.lora is null and model.quantization {self.model.quantization}: quantized weights cannot be "
                 "trained. Set model.quantization to none, or give train.lora a rank"
             )
+        if fixed := next((key for key in ("name", "output") if key in self.gpu), None):
+            raise UserError(
+                f"gpu.{fixed} is {self.gpu[fixed]!r}: a run has one place, on machines with and without a GPU. "
+                f"Remove it, or pass --set {fixed}={self.gpu[fixed]}"
+            )
         names = self.arms
         for name in names:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -355,14 +360,8 @@ def load_recipe(
         raise UserError(f"{path}: a recipe is a mapping of sections, not {type(raw).__name__}. See `ibft init`.")
     raw.setdefault("name", path.stem)
     gpu = raw.get("gpu") or {}
-    if isinstance(gpu, dict):
-        if fixed := next((key for key in ("name", "output") if key in gpu), None):
-            raise UserError(
-                f"{path}: gpu.{fixed} is {gpu[fixed]!r}: a run has one place, on machines with and without a GPU. "
-                f"Remove it, or pass --set {fixed}={gpu[fixed]}."
-            )
-        if use_gpu_overrides:
-            _merge(raw, gpu)
+    if use_gpu_overrides and isinstance(gpu, dict):
+        _merge(raw, gpu)
     for override in overrides:
         _set(raw, override)
     if full:

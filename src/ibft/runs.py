@@ -20,6 +20,7 @@ import contextlib
 import datetime
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -169,7 +170,8 @@ class RunFolder:
             record = read_record(folder)
             if record is not None and (words := _mismatch(folder, record, plain(inputs), is_part=is_part)):
                 raise UserError(
-                    f"{words}. Give the recipe another `name:`, or pass --overwrite to make this stage again."
+                    f"{words}. Give the recipe another `name:`, {_dtype_remedy(words)}or pass --overwrite to make this "
+                    "stage again."
                 )
 
     def record(self, name: str) -> StageRecord:
@@ -196,8 +198,8 @@ class RunFolder:
         if words := _mismatch(self.path / name, record, plain(inputs), is_part=True):
             verb = name.split("/")[0]
             raise UserError(
-                f"{words}. Give the recipe that it was made from, or make it again with `ibft {verb} RECIPE "
-                "--overwrite`."
+                f"{words}. Give the recipe that it was made from, {_dtype_remedy(words)}or make it again with "
+                f"`ibft {verb} RECIPE --overwrite`."
             )
         return record
 
@@ -304,6 +306,12 @@ def read_record(folder: Path) -> StageRecord | None:
 
 def _write_record(folder: Path, record: StageRecord) -> None:
     write_atomically(folder / "stage.json", pretty_json(record))
+
+
+def _dtype_remedy(words: str) -> str:
+    """What else helps where `auto` stands for another dtype on this machine."""
+    found = re.search(r"model\.dtype: (\w+) -> ", words)
+    return f"set `model.dtype: {found[1]}` (`auto` depends on the machine), " if found else ""
 
 
 def read_run_record(folder: Path) -> RunRecord | None:

@@ -57,6 +57,9 @@ class _Plan:
         self._add("scan", scan_inputs(self._recipe))
 
     def train(self) -> None:
+        from ibft.training.stage import check_objectives
+
+        check_objectives(self._recipe)
         for objective in self._recipe.objective:
             scan = self._scan_identity() if is_adaptive(objective) else None
             self._add(f"train/{objective.arm}", train_inputs(self._recipe, objective, scan))

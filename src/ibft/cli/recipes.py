@@ -67,19 +67,24 @@ def open_run(
     resolved, gpu_overrides = _load(recipe, overrides, full, stages)
     run = RunFolder(resolved, overwrite=overwrite, gpu_overrides=gpu_overrides)
 
-    def check_stages() -> None:
-        if stages and is_main_process():
-            from ibft.cli.plan import check
-
-            check(run, stages)
-
-    is_new = not run.path.exists()
-    if is_new:  # a refused command makes no folder
-        check_stages()
+    is_locked_before = (run.path / ".lock").exists()
+    if not is_locked_before:  # a refused command makes neither folder nor lock
+        _check(run, stages)
     with run.open():
-        if not is_new:
-            check_stages()
+        if is_locked_before:  # nobody else changes now what is looked at
+            _check(run, stages)
         yield run
+
+
+def _check(run: RunFolder, stages: Sequence[str]) -> None:
+    from ibft.runs import is_main_process
+
+    if not stages and not run.path.exists():
+        raise UserError(f"{run.path} does not exist yet. Run `ibft run RECIPE` first.")
+    if stages and is_main_process():
+        from ibft.cli.plan import check
+
+        check(run, stages)
 
 
 def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence[str]) -> tuple[Recipe, bool | None]:

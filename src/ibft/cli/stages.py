@@ -22,7 +22,6 @@ __all__ = ["warn_of_alarms"]
 def run(**options: Any) -> None:
     """Run every stage of RECIPE that is not complete yet, then report."""
     with open_run(**options, stages=["scan", "train", "rescan", "generate", "judge"]) as folder:
-        _check(folder)
         _scan(folder)
         _train(folder)
         _rescan(folder)
@@ -58,7 +57,6 @@ def rescan(**options: Any) -> None:
 def train(**options: Any) -> None:
     """Fine-tune the base model, once for each objective of the recipe."""
     with open_run(**options, stages=["train"]) as folder:
-        _check(folder)
         _train(folder)
         warn_of_alarms(folder)
 
@@ -77,13 +75,6 @@ def report(**options: Any) -> None:
     """Compare the judged arms on one HTML page."""
     with open_run(**options) as folder:
         _report(folder)
-
-
-def _check(folder: RunFolder) -> None:
-    from ibft.training.stage import check_objectives
-
-    quiet_libraries()
-    check_objectives(folder.recipe)
 
 
 def _scan(folder: RunFolder) -> None:
