@@ -83,11 +83,13 @@ class PromptConfig(Section, frozen=True):
 
     `plain` uses the prompt as it is. `instruction` appends a newline (the reference code's template).
     `chat` applies the tokenizer's chat template. Every completion ends with the tokenizer's end token,
-    unless `end_of_text` is false (the reference code never adds one).
+    unless `end_of_text` is false (the reference code never adds one). `chat_template_kwargs` are passed to the chat
+    template (`{enable_thinking: false}`).
     """
 
     template: Literal["plain", "instruction", "chat"] = "plain"
     end_of_text: bool = True
+    chat_template_kwargs: dict[str, Any] = {}
 
 
 class DataConfig(Section, frozen=True):
