@@ -101,7 +101,7 @@ def judge_run(
         if problems or samples or out or tasks:
             raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
         _refuse_options_of_samples(recipe)
-        with open_run(recipe, overrides, full, overwrite) as folder:
+        with open_run(recipe, overrides, full, overwrite, stages=["judge"]) as folder:
             is_hollow = judge_arms(folder)
         if is_hollow and strict:
             raise SystemExit(1)
