@@ -14,10 +14,9 @@ from ibft.generation.sent import to_send, whole_prompt
 from ibft.generation.server import Answer, Question, Server
 from ibft.models import context_length
 from ibft.recipe import GenerateConfig
-from ibft.rows import Problem, Sample
-from ibft.text.answers import Form, extract, has_ended
+from ibft.rows import Sample
+from ibft.text.answers import extract, has_ended
 from ibft.text.encoding import Start, TextCodec
-from ibft.text.templates import Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

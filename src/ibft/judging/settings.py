@@ -15,9 +15,9 @@ from ibft.judging.isolation import Level, detect_level
 from ibft.judging.outcome import Reference
 from ibft.judging.python import python_source
 from ibft.judging.sandbox import Limits
+from ibft.provenance import usable_cores
 from ibft.recipe import JudgeConfig
 from ibft.rows import Problem, Sample
-from ibft.runs import usable_cores
 from ibft.text import answers
 
 __all__ = ["JudgeSettings", "resolve_settings", "tool_versions"]

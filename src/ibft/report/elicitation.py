@@ -65,8 +65,8 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
     judged = {
         (arm, form): found
         for arm in recipe.arms
-        for form in run.asked_formats(arm)
-        if (found := read_arm(recipe, run, f"{arm}@{form}", [1])) is not None
+        for form in recipe.formats_of(arm)
+        if (found := read_arm(recipe, run, recipe.asked_name(arm, form), [1])) is not None
         and found.arm.metrics["pass@1"].value is not None
     }
     if not any(arm == BASE_ARM for arm, _ in judged):
