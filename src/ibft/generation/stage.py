@@ -9,14 +9,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from ibft import progress
 from ibft.data.problems import load_problems
 from ibft.errors import UserError
 from ibft.generation.draw import Ask, LocalSource, ServerSource, Source, Wanted, draw
-from ibft.models import load_arm, load_tokenizer
+from ibft.identity import generate_inputs, weights_identity
+from ibft.models import load_arm, load_tokenizer, weights_folder
 from ibft.recipe import BASE_ARM, Recipe
+from ibft.resolution import resolve
 from ibft.rows import Problem, RowWriter, Sample, read_rows, write_rows
 from ibft.runs import RunFolder
 from ibft.text.answers import Form
@@ -32,12 +32,12 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
         UserError: model, adapter, problems or server are not to be had; says which.
     """
     problems = load_problems(recipe.problems.source, recipe.problems.limit, recipe.problems.tasks)
-    asked = [{"task_id": problem.task_id, "prompt": problem.prompt} for problem in problems]
-    sampling = msgspec.to_builtins(recipe.generate)
-    sampling.pop("batch_size")  # decides the speed alone
-    inputs = {"model": recipe.model, "prompt": recipe.prompt, "problems": asked, "generate": sampling}
-    upstream = None if arm == BASE_ARM else run.record(f"train/{arm}").identity
-    stage = run.stage(f"generate/{arm}", {**inputs, "seed": recipe.seed, "train": upstream})
+    upstream = weights = None
+    if arm != BASE_ARM:
+        upstream = run.record(f"train/{arm}").identity
+        weights = weights_identity(weights_folder(recipe, run, arm))
+    recipe = resolve(recipe)
+    stage = run.stage(f"generate/{arm}", generate_inputs(recipe, problems, upstream, weights))
     if stage.is_complete:
         return
     with stage.work() as folder:

@@ -79,7 +79,7 @@ SHAPES: dict[str, str] = {
         f"<|begin_of_thought|>\n{WRONG_BLOCK}<|end_of_thought|>\n\n<|begin_of_solution|>\n{RIGHT_BLOCK}<|end_of_solution|>"
     ),
     "the word </think> in the code's own comment": (
-        f"```python\ndef root_sum(xs):\n    # nothing about </think> here\n    return math.sqrt(sum(xs))\n```\n"
+        "```python\ndef root_sum(xs):\n    # nothing about </think> here\n    return math.sqrt(sum(xs))\n```\n"
     ),
     "reasoning quotes the tag": f"<think>\nThe tag '</think>' ends this.\n{WRONG_BLOCK}</think>\n{RIGHT_BLOCK}",
     # Several blocks
@@ -142,7 +142,7 @@ SHAPES: dict[str, str] = {
     "in a block quote": quoted(f"Here:\n{RIGHT_BLOCK}") + "\nHope this helps.\n",
     "all lines indented": f"```python\n{indented(RIGHT)}```\n",
     "carriage returns": f"Sure:\n{WRONG_BLOCK}No:\n{RIGHT_BLOCK}".replace("\n", "\r\n"),
-    "<code>": f"<p>Use this:</p>\n<pre><code class=\"language-python\">{RIGHT}</code></pre>\n",
+    "<code>": f'<p>Use this:</p>\n<pre><code class="language-python">{RIGHT}</code></pre>\n',
     "<code> with entities": "<code>\ndef root_sum(xs):\n    return math.sqrt(sum(x for x in xs if x &gt; -1))\n</code>\n",
     "[PYTHON]": f"[PYTHON]\n{RIGHT}[/PYTHON]\n[TESTS]\nassert root_sum([1]) == 2\n[/TESTS]\n",
     "inline code everywhere": f"`root_sum` uses `math.sqrt`, as ``sum`` is ```not``` enough:\n{RIGHT_BLOCK}`root_sum` is done.\n",
@@ -179,7 +179,9 @@ SHAPES: dict[str, str] = {
     "lambda": "```python\nroot_sum = lambda xs: math.sqrt(sum(xs))\n```\nor slower:\n```python\nsum([1])\n```\n",
     "decorated": "```python\nimport functools\n\n@functools.wraps(sum)\ndef root_sum(xs):\n    return math.sqrt(sum(xs))\n```\n",
     "decorated amid prose": "So:\n\nimport functools\n\n@functools.wraps(sum)\ndef root_sum(xs):\n    return math.sqrt(sum(xs))\n\nOK?\n",
-    "defined under try": "```python\ntry:\n    import numpy as np\nexcept ImportError:\n    np = None\n" + RIGHT + "```\n",
+    "defined under try": "```python\ntry:\n    import numpy as np\nexcept ImportError:\n    np = None\n"
+    + RIGHT
+    + "```\n",
     "future import": f"```python\nfrom __future__ import annotations\n\n{RIGHT}```\n",
     "string that holds a control token": (
         "```python\ndef root_sum(xs):\n    end = '<|im_end|>'\n    return math.sqrt(sum(xs)) if end else 0\n```<|im_end|>\n"

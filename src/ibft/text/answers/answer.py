@@ -23,6 +23,7 @@ __all__ = ["Answer", "Form", "extract", "extract_sample", "has_ended"]
 Form = Literal["chat", "completion"]
 """How the model was asked: in a chat, or to continue the problem's prompt."""
 
+
 class Answer(NamedTuple):
     """An answer as `rows.Sample` has it: a `completion` of the prompt or a `solution`, a whole program.
 
@@ -157,4 +158,5 @@ def _verilog(text: str, problem: Problem) -> Answer:
 
 def _verilog_sample(text: str, sample: Sample, problem: Problem) -> Answer | None:
     answer = _verilog(text, problem)
-    return None if answer.text in ("", text) else answer
+    is_read_as_it_is = answer.text == text and (sample.completion is not None or answer.solution is not None)
+    return answer if answer.text and not is_read_as_it_is else None

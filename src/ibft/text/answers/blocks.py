@@ -36,7 +36,11 @@ class Block(NamedTuple):
 
 
 class Split(NamedTuple):
-    """A text's blocks in their order, and everything else, a line break where a block stood."""
+    """A text's blocks, and everything else, a line break where a block stood.
+
+    The blocks are in their order, but for one that the prompt had opened: it continues the prompt, as whatever comes
+    after its end does not, and stands last.
+    """
 
     blocks: list[Block]
     loose: str
@@ -89,6 +93,7 @@ class _Scanner:
         self.is_answer, self.parses = is_answer, parses
         self.is_first, self.depth = True, depth
         self.blocks: list[Block] = []
+        self.continued: list[Block] = []
         self.loose: list[str] = []
         self.retries = _MAX_RETRIES if parses else 0
         self.opened: _Open | None = None
@@ -108,7 +113,7 @@ class _Scanner:
                 number = self._in_fence(number, self.opened)
             else:
                 number = self._in_tag(number, self.opened)
-        return Split(self.blocks, "\n".join(self.loose))
+        return Split([*self.blocks, *self.continued], "\n".join(self.loose))
 
     def _outside(self, number: int) -> None:
         line = _ANSWER_TAG.sub("", self.lines[number])
@@ -134,7 +139,7 @@ class _Scanner:
             word, rest, is_attribute = "", after, False
         is_first, self.is_first = self.is_first, False
         if is_first and not after.strip() and not before.strip() and self.is_answer(code := "\n".join(self.loose)):
-            self.blocks.append(Block("", code + "\n", True))
+            self.continued = [Block("", code + "\n", True)]
             self.loose = [""]
         else:
             self._open(number, before, run.group(), word.lower(), "" if is_attribute else rest)

@@ -48,7 +48,7 @@ class Found(NamedTuple):
 
 
 def looks_like_code(line: str) -> bool:
-    """Decide whether a line at the left margin starts a statement or a comment, or closes a bracket; not if a word does."""
+    """Decide whether a line at the left margin starts a statement or a comment, or closes a bracket."""
     return _CODE_LINE.match(line) is not None or re.match(r"#(?!#)|[)\]}]|(?:pass|return)\b", line) is not None
 
 

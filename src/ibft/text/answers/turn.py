@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["has_marks", "plain_texts"]
+__all__ = ["has_marks", "is_chat", "plain_texts"]
 
 # `<|im_end|>` and its like; DeepSeek's have full-width bars. `</s>`, `[INST]` and the others are plain ASCII.
 _CONTROL = (
@@ -37,7 +37,14 @@ _DECODED_CHANNELS = re.compile(r"\Aanalysis(?=[A-Z]).*?(?:assistantfinal|\Z)", r
 
 def has_marks(text: str) -> bool:
     """Decide whether text has what no program has: control tokens or reasoning. Strings and comments count as well."""
-    return bool(_MARK.search(text)) or any(match.lastgroup != "fence" for match in _REASONING.finditer(text))
+    return bool(_MARK.search(text) or _CHANNEL.search(text) or _DECODED_CHANNELS.match(text)) or any(
+        match.lastgroup != "fence" for match in _REASONING.finditer(text)
+    )
+
+
+def is_chat(text: str) -> bool:
+    """Decide whether text looks like an answer in a chat: it has marks, or a code fence."""
+    return has_marks(text) or re.search(r"```|^[ \t]*~~~", text, re.MULTILINE) is not None
 
 
 def plain_texts(text: str) -> Iterator[str]:

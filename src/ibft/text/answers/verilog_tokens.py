@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 __all__ = ["KEYWORDS", "Token", "clean", "tokenize", "without_comments"]
 
+
 class Token(NamedTuple):
     """One lexical element: `text[start:end]`, of which `value` leaves out the backslash of an escaped identifier.
 
