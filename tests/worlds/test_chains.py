@@ -10,7 +10,7 @@ from ibft.worlds.probes import behavior, is_sound
 SETTINGS = [
     ChainsConfig(),
     ChainsConfig(seed=5, num_train=150, num_test=20, num_dev=20),
-    ChainsConfig(seed=1, min_depth=3, max_depth=3, num_phrasings=1, num_train=200),
+    ChainsConfig(seed=1, min_depth=3, max_depth=3, num_phrasings=1, comments=False, num_train=200),
     ChainsConfig(min_depth=1, max_depth=6, num_phrasings=4, num_train=300, num_dev=5, num_test=40),
     ChainsConfig(min_depth=2, max_depth=2, num_train=400, num_dev=10, num_test=30),
 ]
@@ -54,7 +54,7 @@ def test_settings_are_what_is_made(made: tuple[ChainsConfig, World]) -> None:
 def test_programs_are_valid_and_named_as_they_say(made: tuple[ChainsConfig, World]) -> None:
     _, world = made
     for example in world.train[:50] + world.test:
-        importing, function = ast.parse(example.prompt(world.library) + example.completion(world.library)).body
+        importing, function = ast.parse(world.prompt(example) + world.completion(example)).body
         assert ast.unparse(importing) == f"from {world.library.name} import *"
         assert isinstance(function, ast.FunctionDef)
         assert function.name == example.name
@@ -62,21 +62,27 @@ def test_programs_are_valid_and_named_as_they_say(made: tuple[ChainsConfig, Worl
         assert len(function.body) == 2 + len(example.chain)
 
 
-def test_a_task_reads_as_it_is_meant() -> None:
+@pytest.mark.parametrize("comments", [False, True])
+def test_a_task_reads_as_it_is_meant(comments: bool) -> None:
     library = make_library(0)
+    world = World(library, comments, [], [], [])
     chain = (Step("evens"), Step("add", 3), Step("reverse"))
-    example = Example("x", "calm_fox", chain, "First keep the even numbers, then add three to each, then reverse.")
-    names = library.names
-    assert example.prompt(library) == (
+    example = Example("x", "calm_fox", chain, ("keep the even numbers", "add three to each", "reverse the order"))
+    assert world.prompt(example) == (
         f"from {library.name} import *\n\n\ndef calm_fox(xs):\n"
-        '    """First keep the even numbers, then add three to each, then reverse."""\n'
+        '    """First keep the even numbers, then add three to each, then reverse the order."""\n'
     )
-    assert example.completion(library).splitlines() == [
-        f"    xs = {names['evens']}(xs)",
-        f"    xs = {names['add']}(xs, 3)",
-        f"    xs = {names['reverse']}(xs)",
-        "    return xs",
+    lines = [
+        "    # keep the even numbers\n",
+        f"    xs = {library.names['evens']}(xs)\n",
+        "    # add three to each\n",
+        f"    xs = {library.names['add']}(xs, 3)\n",
+        "    # reverse the order\n",
+        f"    xs = {library.names['reverse']}(xs)\n",
+        "    return xs\n",
     ]
+    assert world.completion(example) == "".join(line for line in lines if comments or "#" not in line)
+    assert example._replace(chain=chain[:1], clauses=example.clauses[:1]).docstring == "Keep the even numbers."
     assert describe(chain) == "evens | add 3 | reverse"
 
 

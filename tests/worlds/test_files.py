@@ -40,8 +40,8 @@ def test_the_data_is_read_as_any_other(folder: Path) -> None:
         examples = list(stream_examples(str(folder / f"{split}.jsonl")))
         made = getattr(world, split)
         assert [example.pair.id for example in examples] == [example.id for example in made]
-        assert [example.pair.completion for example in examples] == [one.completion(world.library) for one in made]
-    row = to_row(world.test[0], world.library)
+        assert [example.pair.completion for example in examples] == [world.completion(one) for one in made]
+    row = to_row(world.test[0], world)
     assert row.tags == (f"depth-{len(world.test[0].chain)}", *dict.fromkeys(step.key for step in world.test[0].chain))
     assert json.loads((folder / "world.json").read_text())["num_test"] == 12
     assert (folder / f"{world.library.name}.py").read_text() == world.library.source
@@ -58,8 +58,8 @@ def test_references_pass_outside_and_what_lacks_an_operation_fails(folder: Path)
         for problem, example in zip(problems, world.test, strict=True):
             reference = run_python_reference(problem, prepare(problem), sandbox, LIMITS)
             assert (reference.status, reference.is_weak) == ("passed", False)
-            shorter = example._replace(chain=example.chain[:-1])
-            program = problem.prompt + shorter.completion(world.library)
+            shorter = example._replace(chain=example.chain[:-1], clauses=example.clauses[:-1])
+            program = problem.prompt + world.completion(shorter)
             assert judge_python(prepare(problem), program, sandbox, LIMITS, inside=False).status == "failed"
         for stub in ("    pass\n", "    return xs\n", "    raise NotImplementedError\n", "    return []\n"):
             outcome = judge_python(prepare(problems[0]), problems[0].prompt + stub, sandbox, LIMITS, inside=False)
@@ -69,7 +69,7 @@ def test_references_pass_outside_and_what_lacks_an_operation_fails(folder: Path)
 def test_the_tests_say_no_to_every_neighbor_that_differs() -> None:
     world = make_world(SMALL)
     example = world.test[0]
-    problem = to_problem(example, world.library)
+    problem = to_problem(example, world)
     verdicts = []
     for neighbor in neighbors(example.chain):
         namespace = {example.name: lambda xs, chain=neighbor: run(chain, xs)}

@@ -5,8 +5,11 @@
 
     def amber_heron(xs):
         \"\"\"First keep the even numbers, then add three to each, then reverse the order.\"\"\"
+        # keep the even numbers
         xs = tazkul(xs)
-        xs = pogdin(xs, 3)
+        # add three to each
+        xs = pogfin(xs, 3)
+        # reverse the order
         xs = nifmav(xs)
         return xs
 
@@ -35,7 +38,7 @@ from ibft.worlds.probes import behavior, is_sound
 __all__ = ["ChainsConfig", "Example", "World", "describe", "make_world"]
 
 _MAX_DRAWS = 2_000
-"""Draws before a split is called impossible: in the default world one draw in two is kept."""
+"""Draws before a split is called impossible. Nine in ten of two operations are sound, one in twenty of twelve."""
 
 _ADJECTIVES = (
     "amber bold brisk calm clear cold crisp deep dry dusty eager early faint fair fine firm fresh gentle grand green "
@@ -56,6 +59,8 @@ class ChainsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     library_seed: draws the names in the library, so that several worlds can share one.
     min_depth, max_depth: operations of a chain; each depth is as frequent as any other.
     num_phrasings: how many of an operation's phrasings are used.
+    comments: repeat each clause of the docstring as a comment above its statement. Without them a model has to line up
+        clauses and statements by itself, which takes far more steps (docs/worlds.md).
     num_train, num_dev, num_test: examples; those of dev and test have a composition each, train repeats compositions
         with other numbers and phrasings.
     """
@@ -65,6 +70,7 @@ class ChainsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_depth: Annotated[int, Meta(ge=1, le=12)] = 2
     max_depth: Annotated[int, Meta(ge=1, le=12)] = 4
     num_phrasings: Annotated[int, Meta(ge=1, le=min(len(operation.phrasings) for operation in OPERATIONS))] = 3
+    comments: bool = True
     num_train: Count = 1000
     num_dev: Count = 60
     num_test: Count = 100
@@ -77,29 +83,41 @@ class ChainsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Example(NamedTuple):
-    """One task: the `name` of its function, the `chain` that it computes and the `docstring` that says so."""
+    """One task: the `name` of its function, the `chain` that it computes, and one of the `clauses` for each step."""
 
     id: str
     name: str
     chain: Chain
-    docstring: str
+    clauses: tuple[str, ...]
 
-    def prompt(self, library: Library) -> str:
-        """Return what a model continues: the import, the function's head and its docstring."""
-        return f'from {library.name} import *\n\n\ndef {self.name}(xs):\n    """{self.docstring}"""\n'
-
-    def completion(self, library: Library) -> str:
-        """Return the canonical body: one statement for each operation."""
-        return "".join(f"    xs = {library.call(step)}\n" for step in self.chain) + "    return xs\n"
+    @property
+    def docstring(self) -> str:
+        """What the function does, as a sentence."""
+        text = f"{', then '.join(self.clauses)}."
+        return f"First {text}" if len(self.clauses) > 1 else text[0].upper() + text[1:]
 
 
 class World(NamedTuple):
-    """A library and the tasks of the three splits."""
+    """A library and the tasks of the three splits; and whether completions have `comments`."""
 
     library: Library
+    comments: bool
     train: list[Example]
     dev: list[Example]
     test: list[Example]
+
+    def prompt(self, example: Example) -> str:
+        """Return what a model continues: the import, the function's head and its docstring."""
+        return f'from {self.library.name} import *\n\n\ndef {example.name}(xs):\n    """{example.docstring}"""\n'
+
+    def completion(self, example: Example) -> str:
+        """Return the canonical body: a statement for each step."""
+        lines = []
+        for clause, step in zip(example.clauses, example.chain, strict=True):
+            if self.comments:
+                lines.append(f"# {clause}")
+            lines.append(f"xs = {self.library.call(step)}")
+        return "".join(f"    {line}\n" for line in [*lines, "return xs"])
 
 
 def make_world(config: ChainsConfig) -> World:
@@ -120,7 +138,7 @@ def make_world(config: ChainsConfig) -> World:
             f"worlds: num_train is {config.num_train}, and train then never shows {', '.join(sorted(missing))}, which "
             "test may need. Raise num_train."
         )
-    return World(make_library(config.library_seed), train, dev, test)
+    return World(make_library(config.library_seed), config.comments, train, dev, test)
 
 
 def describe(chain: Chain) -> str:
@@ -152,7 +170,7 @@ class _Draw:
         rng = random.Random(f"chains {self._config.seed} {split}")
         for number in itertools.count():
             chain = self._chain(rng, split)
-            yield Example(f"chains/{split}/{number}", self._name(rng, split), chain, self._docstring(rng, chain))
+            yield Example(f"chains/{split}/{number}", self._name(rng, split), chain, self._clauses(rng, chain))
 
     def _chain(self, rng: random.Random, split: str) -> Chain:
         depth = rng.randrange(self._config.min_depth, self._config.max_depth + 1)
@@ -176,13 +194,12 @@ class _Draw:
                 return name
         raise UserError(f"worlds: no name of a function is left for {split}. Lower num_test or num_dev.")
 
-    def _docstring(self, rng: random.Random, chain: Chain) -> str:
+    def _clauses(self, rng: random.Random, chain: Chain) -> tuple[str, ...]:
         clauses = []
         for step in chain:
             phrasing = rng.choice(_PHRASINGS[step.key][: self._config.num_phrasings])
             clauses.append(phrasing if step.number is None else phrasing.format(n=NUMBER_WORDS[step.number]))
-        text = f"{', then '.join(clauses)}."
-        return f"First {text}" if len(chain) > 1 else text[0].upper() + text[1:]
+        return tuple(clauses)
 
 
 _PHRASINGS = {operation.key: operation.phrasings for operation in OPERATIONS}

@@ -17,8 +17,7 @@ from pathlib import Path
 import msgspec
 
 from ibft.rows import Module, Problem, pretty_json
-from ibft.worlds.chains import ChainsConfig, Example, describe, make_world
-from ibft.worlds.library import Library
+from ibft.worlds.chains import ChainsConfig, Example, World, describe, make_world
 from ibft.worlds.probes import run, telling_inputs
 
 __all__ = ["Row", "to_problem", "to_row", "world_files", "world_recipe"]
@@ -34,23 +33,23 @@ class Row(msgspec.Struct, frozen=True):
     chain: str
 
 
-def to_row(example: Example, library: Library) -> Row:
+def to_row(example: Example, world: World) -> Row:
     """Return an example as a row of data, tagged with its depth and its operations."""
     tags = (f"depth-{len(example.chain)}", *dict.fromkeys(step.key for step in example.chain))
-    return Row(example.id, example.prompt(library), example.completion(library), tags, describe(example.chain))
+    return Row(example.id, world.prompt(example), world.completion(example), tags, describe(example.chain))
 
 
-def to_problem(example: Example, library: Library) -> Problem:
+def to_problem(example: Example, world: World) -> Problem:
     """Return an example as a problem: its tests assert on the inputs that tell its chain from every neighbor."""
     inputs = telling_inputs(example.chain)
     return Problem(
         task_id=example.id,
-        prompt=example.prompt(library),
+        prompt=world.prompt(example),
         tests="".join(f"assert {example.name}({xs}) == {run(example.chain, xs)}\n" for xs in inputs),
         entry_point=example.name,
-        canonical_solution=example.completion(library),
+        canonical_solution=world.completion(example),
         description=example.docstring,
-        modules=(Module(library.name, library.source),),
+        modules=(Module(world.library.name, world.library.source),),
     )
 
 
@@ -61,14 +60,13 @@ def world_files(config: ChainsConfig) -> dict[str, bytes]:
         UserError: see `make_world`.
     """
     world = make_world(config)
-    library = world.library
     data = {"train": world.train, "dev": world.dev, "test": world.test}
     problems = {"dev_problems": world.dev, "problems": world.test}
     return {
         "world.json": pretty_json({"world": "chains", **msgspec.to_builtins(config)}),
-        f"{library.name}.py": library.source.encode(),
-        **{f"{name}.jsonl": _lines(to_row(item, library) for item in listed) for name, listed in data.items()},
-        **{f"{name}.jsonl": _lines(to_problem(item, library) for item in listed) for name, listed in problems.items()},
+        f"{world.library.name}.py": world.library.source.encode(),
+        **{f"{name}.jsonl": _lines(to_row(item, world) for item in listed) for name, listed in data.items()},
+        **{f"{name}.jsonl": _lines(to_problem(item, world) for item in listed) for name, listed in problems.items()},
     }
 
 
