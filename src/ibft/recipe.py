@@ -23,6 +23,7 @@ from ibft.recipe_objectives import Count, Fraction, FTObjective, IBObjective, No
 
 __all__ = [
     "BASE_ARM",
+    "PACKAGE",
     "RENAMED_CONTROL",
     "DataConfig",
     "GenerateConfig",
@@ -46,6 +47,9 @@ RENAMED_CONTROL = "renamed"
 BASE_ARM = "base"
 """The arm that is not trained: the base model itself."""
 
+PACKAGE = "package:"
+"""Before the name of an installed Python package that holds a GGUF file."""
+
 
 class ModelConfig(Section, frozen=True):
     """Which base model, and how its weights are held.
@@ -67,17 +71,25 @@ class ModelConfig(Section, frozen=True):
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     trust_remote_code: bool = False
 
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that `name` stands for; None for a package or a hub id."""
+        path = Path(self.name).expanduser()
+        return path if not self.name.startswith(PACKAGE) and path.is_dir() else None
+
 
 class PromptConfig(Section, frozen=True):
     """The template that training, scan and generation share.
 
     `plain` uses the prompt as it is. `instruction` appends a newline (the reference code's template).
     `chat` applies the tokenizer's chat template. Every completion ends with the tokenizer's end token,
-    unless `end_of_text` is false (the reference code never adds one).
+    unless `end_of_text` is false (the reference code never adds one). `chat_template_kwargs` are passed to the chat
+    template (`{enable_thinking: false}`).
     """
 
     template: Literal["plain", "instruction", "chat"] = "plain"
     end_of_text: bool = True
+    chat_template_kwargs: dict[str, Any] = {}
 
 
 class DataConfig(Section, frozen=True):
@@ -225,12 +237,15 @@ class ServerConfig(Section, frozen=True):
     """An OpenAI-compatible completions endpoint (vLLM, SGLang, `transformers serve`).
 
     `models` maps an arm to the name under which the server serves it; an arm that is missing there is
-    asked for as `model`. The key is read from the environment variable `api_key_env`.
+    asked for as `model`. The key is read from the environment variable `api_key_env`. `prompt` is sent as `tokens` or
+    as `text`; `auto` asks the server once whether it takes tokens (vLLM and SGLang do), which keep the border between
+    prompt and answer exactly.
     """
 
     url: str = "http://127.0.0.1:8000/v1"
     model: str = ""
     models: dict[str, str] = {}
+    prompt: Literal["auto", "text", "tokens"] = "auto"
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: Count = 16
     max_retries: Annotated[int, Meta(ge=0)] = 5
@@ -238,7 +253,11 @@ class ServerConfig(Section, frozen=True):
 
 
 class GenerateConfig(Section, frozen=True):
-    """How answers are sampled. `temperature: 0` is greedy decoding."""
+    """How answers are sampled. `temperature: 0` is greedy decoding.
+
+    `max_new_tokens` counts the tokens behind the prompt; an answer is also cut where prompt and answer together are as
+    long as the model's context.
+    """
 
     num_samples: Count = 20
     temperature: NonNegative = 0.2
@@ -277,7 +296,8 @@ class Recipe(Section, frozen=True):
 
     `objective` is a word (`ft`), a mapping (`{name: ib, alpha: 0.1}`) or a list of these; each is an arm,
     trained on the same data in the same order with the same seed, beside the untrained base model.
-    `gpu` holds overrides (same keys as the recipe) that apply where a GPU is used.
+    `gpu` holds overrides (same keys as the recipe) that apply to a run whose first command uses a GPU, and to that run
+    on any machine from then on.
     """
 
     name: str
@@ -302,6 +322,11 @@ class Recipe(Section, frozen=True):
             raise UserError(
                 f"train.lora is null and model.quantization {self.model.quantization}: quantized weights cannot be "
                 "trained. Set model.quantization to none, or give train.lora a rank"
+            )
+        if fixed := next((key for key in ("name", "output") if key in self.gpu), None):
+            raise UserError(
+                f"gpu.{fixed} is {self.gpu[fixed]!r}: a run has one place, on machines with and without a GPU. "
+                f"Remove it, or pass --set {fixed}={self.gpu[fixed]}"
             )
         names = self.arms
         for name in names:

@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibft.judging.diff import Diff
+    from ibft.metrics.hollow import Hollow
     from ibft.metrics.summary import Metrics
     from ibft.report.compare import Comparison
     from ibft.report.scan import ScanSummary
 
-__all__ = ["print_audit", "print_comparison", "print_diff", "print_metrics"]
+__all__ = ["print_audit", "print_comparison", "print_diff", "print_hollow", "print_metrics"]
 
 
 def print_audit(summary: ScanSummary, page: Path) -> None:
@@ -76,6 +77,16 @@ def print_comparison(comparison: Comparison) -> None:
     for line in (comparison.headline, comparison.verdict, comparison.advice, *comparison.notes):
         if line:
             console.print(f"\n{line}", highlight=False)
+
+
+def print_hollow(name: str, hollow: Hollow) -> None:
+    """What must not be missed: most samples of an arm or a file hold no program."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    text = Text(f"{hollow.message}.")
+    Console().print(Panel(text, title=f"HOLLOW RUN: {name}", title_align="left", border_style="bold red"))
 
 
 def print_metrics(metrics: Metrics) -> None:

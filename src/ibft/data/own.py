@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.data.humaneval import before_entry_point
-from ibft.data.names import bound_names, free_names
 from ibft.errors import UserError
 from ibft.rows import Problem, read_rows
+from ibft.text.answers.prompt import before_entry_point
+from ibft.text.names import bound_names, free_names
 
 __all__ = ["load_own"]
 

@@ -32,7 +32,6 @@ from ibft.judging.python import (
     python_source,
     run_python_reference,
 )
-from ibft.judging.samples import sample_text
 from ibft.judging.sandbox import Limits, Sandbox, SandboxError
 from ibft.rows import Problem, Sample, Status
 
@@ -235,13 +234,14 @@ class _Workplace:
         return judge_python(prepared, source, self._python(problem, source), job.limits, inside=inside)
 
     def _do_verilog(self, job: Job) -> Outcome | Reference:
-        from ibft.judging.verilog import judge_verilog, run_verilog_reference
+        from ibft.judging.verilog import judge_verilog, run_verilog_reference, verilog_source
 
         sandbox = self._sandbox("verilog")
         if job.sample is None:
             return run_verilog_reference(job.problem, sandbox, job.limits)
         assert job.reference is not None
-        return judge_verilog(job.problem, sample_text(job.sample), sandbox, job.limits, job.reference)
+        source = verilog_source(job.problem, job.sample)
+        return judge_verilog(job.problem, source, sandbox, job.limits, job.reference)
 
     def _python(self, problem: Problem, source: str) -> Sandbox:
         if any(map(imports_numpy, (source, *(module.source for module in problem.modules)))):

@@ -19,11 +19,11 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
-from ibft.data.names import free_names
 from ibft.judging.conversation import Conversation, Lost, NoProgram
 from ibft.judging.outcome import Outcome, Reference
 from ibft.judging.sandbox import End, Limits, Sandbox
 from ibft.rows import Module, Problem, Sample, Status
+from ibft.text.names import free_names
 
 __all__ = ["Prepared", "imports_numpy", "judge_python", "prepare", "python_source", "run_python_reference"]
 

@@ -20,9 +20,10 @@ from ibft.memorization.preparation import Preparation, Prepared
 from ibft.memorization.scores import Match, example_scores, greedy_match
 from ibft.memorization.token_stats import TokenStats, batches_by_tokens, begin_batch
 from ibft.models import load_model, load_tokenizer
+from ibft.provenance import usable_cores
 from ibft.recipe import Recipe
 from ibft.rows import Pair, Score, ShownExample, Subset
-from ibft.runs import num_processes, usable_cores
+from ibft.runs import num_processes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
