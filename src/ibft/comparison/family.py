@@ -59,9 +59,7 @@ def compare_all(arms: Mapping[str, Scores], alpha: float = ALPHA) -> Compared:
     )
 
 
-def beats_every(
-    name: str, arm: Scores, references: Mapping[str, Scores], alpha: float = ALPHA
-) -> Gain | Undefined:
+def beats_every(name: str, arm: Scores, references: Mapping[str, Scores], alpha: float = ALPHA) -> Gain | Undefined:
     """Ask whether an arm beats every reference, such as a base model in each of several prompt formats.
 
     Each reference has to be beaten at the level `alpha`, without a correction: for a false claim the arm must be

@@ -151,9 +151,7 @@ def prepare(name_a: str, a: Scores, name_b: str, b: Scores) -> Prepared | Undefi
     differences = np.array([a.values[task_id] - b.values[task_id] for task_id in shared])
     # Rates such as 0.3 - 0.1 and 0.9 - 0.7 are equal but for the last bit, which would count as two sizes.
     differences = np.round(differences, 12)
-    variances = np.array(
-        [sum(side.sampling_variances.get(task_id, math.nan) for side in (a, b)) for task_id in shared]
-    )
+    variances = np.array([sum(side.sampling_variances.get(task_id, math.nan) for side in (a, b)) for task_id in shared])
     return Prepared(name_a, name_b, differences, variances, p_value(differences))
 
 
