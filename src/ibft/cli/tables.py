@@ -120,7 +120,7 @@ def print_diff(found: Diff) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for title in ("metric", "A", "B", "B - A", "95% interval", "better in A : B", "p"):
+    for title in ("metric", "A", "B", "B - A", "95% interval", "better in A : B", "p", "told apart?"):
         table.add_column(title, justify="left" if title == "metric" else "right")
     for metric in found.metrics:
         if metric.a is None or metric.b is None or metric.difference is None or metric.ci95 is None:
@@ -134,10 +134,14 @@ def print_diff(found: Diff) -> None:
             f"{100 * metric.ci95[0]:+.1f} to {100 * metric.ci95[1]:+.1f}",
             f"{metric.num_a_better} : {metric.num_b_better}",
             f"{metric.p_value:.3g}",
+            "yes" if metric.is_separated else "no",
         )
     console = Console()
     console.print(table)
-    console.print(f"{found.num_problems} problems. p: exact sign test (McNemar's, with one sample a problem).")
+    console.print(f"{found.num_problems} problems. p: exact sign-flip test (McNemar's, with one sample per problem).")
+    detectable = found.metrics[0].minimum_detectable
+    if detectable is not None:
+        console.print(f"Such data tell {100 * detectable:.1f} points of {found.metrics[0].name} apart in 4 of 5 runs.")
     for word, changed in (("improved", found.improved), ("worsened", found.worsened)):
         if changed:
             shown = ", ".join(

@@ -29,16 +29,13 @@ def sign_flip_p(differences: NDArray[np.float64]) -> float:
     Args:
         differences: shape (P,), winner minus loser of each problem or the reverse, none of them NaN.
     """
-    total = math.fsum(differences)
-    if total < 0:
-        differences = -differences
-    steps = _on_grid(differences)
+    steps = _on_grid(differences if math.fsum(differences) >= 0 else -differences)
     sizes = np.abs(steps[steps != 0])
     lost = int(-steps[steps < 0].sum())
     # Rounding can turn a lead of almost nothing.
     if not len(sizes) or 2 * lost >= int(sizes.sum()):
         return 1.0
-    chances = np.zeros(lost + 1)
+    chances: NDArray[np.float64] = np.zeros(lost + 1)
     chances[0] = 1.0
     for size in np.sort(sizes):
         halves = chances / 2

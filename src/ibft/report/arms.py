@@ -1,9 +1,4 @@
-"""The judged arms of a run, and the paired differences between them.
-
-Two arms count as told apart where the 95% interval of their paired Pass@1 difference (bootstrap over problems)
-excludes zero *and* at least 6 problems differ. With fewer, no paired two-sided test can reach 5% (2 / 2^5 = 6.25%),
-while a bootstrap of so few problems gives intervals that are too narrow. Several comparisons are not corrected for.
-"""
+"""The judged arms of a run."""
 
 from __future__ import annotations
 
@@ -14,16 +9,13 @@ from typing import NamedTuple
 import msgspec
 
 from ibft.errors import UserError
-from ibft.metrics.pass_at_k import Count, metric_name, pass_at_k
+from ibft.metrics.pass_at_k import Count, metric_name
 from ibft.metrics.summary import Metric, Metrics, summarize
-from ibft.metrics.uncertainty import paired_difference
 from ibft.recipe import Recipe
 from ibft.rows import Result, Sample, read_rows
 from ibft.runs import RunFolder
 
-__all__ = ["MIN_DIFFERING_PROBLEMS", "Arm", "Difference", "JudgedArm", "difference", "read_arm"]
-
-MIN_DIFFERING_PROBLEMS = 6
+__all__ = ["Arm", "JudgedArm", "read_arm"]
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,22 +29,6 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: str
     truncated_share: float | None
     notes: list[str]
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Pass@1 of `better` minus that of `other` on the same problems, as a fraction, with its 95% interval.
-
-    `better` has the higher Pass@1 (or comes first in the recipe); `is_separated` says whether that is more than
-    chance, by the rule at the head of this module.
-    """
-
-    better: str
-    other: str
-    value: float
-    ci95: tuple[float, float]
-    num_problems: int
-    num_differing: int
-    is_separated: bool
 
 
 class JudgedArm(NamedTuple):
@@ -111,32 +87,3 @@ def _truncated_share(run: RunFolder, name: str) -> float | None:
     if not reasons or None in reasons:
         return None
     return reasons.count("length") / len(reasons)
-
-
-def difference(a: JudgedArm, b: JudgedArm, recipe: Recipe) -> Difference:
-    """The paired difference of two arms whose Pass@1 is defined, over the problems that both were judged on.
-
-    Raises:
-        UserError: they share no problem.
-    """
-    if (b.arm.metrics["pass@1"].value or 0) > (a.arm.metrics["pass@1"].value or 0):
-        a, b = b, a
-    shared = [task_id for task_id in a.counts if task_id in b.counts]
-    if not shared:
-        raise UserError(
-            f"{a.arm.name} and {b.arm.name} share no judged problem. "
-            "Judge both on one benchmark: run `ibft judge RECIPE`."
-        )
-    values_a = [pass_at_k(*a.counts[task_id], 1) for task_id in shared]
-    values_b = [pass_at_k(*b.counts[task_id], 1) for task_id in shared]
-    found = paired_difference(values_a, values_b, num_resamples=recipe.report.bootstrap_resamples, seed=recipe.seed)
-    num_differing = sum(left != right for left, right in zip(values_a, values_b, strict=True))
-    return Difference(
-        better=a.arm.name,
-        other=b.arm.name,
-        value=found.value,
-        ci95=(found.interval.low, found.interval.high),
-        num_problems=len(shared),
-        num_differing=num_differing,
-        is_separated=found.interval.low > 0 and num_differing >= MIN_DIFFERING_PROBLEMS,
-    )

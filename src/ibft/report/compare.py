@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import msgspec
 
+from ibft.comparison import Difference, Scores, compare_all
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm, alarm_note
 from ibft.metrics.pass_at_k import metric_name
 from ibft.metrics.summary import Metric
 from ibft.recipe import Recipe
-from ibft.report.arms import Arm, Difference, JudgedArm, difference, read_arm
+from ibft.report.arms import Arm, JudgedArm, read_arm
 from ibft.report.evidence import read_alarms
 from ibft.report.verdict import decide, samples_a_problem
 from ibft.runs import RunFolder
 
-__all__ = ["MAX_COLUMNS", "Cell", "Comparison", "Row", "compare", "comparison_rows"]
+__all__ = ["FEW_PROBLEMS", "MAX_COLUMNS", "Cell", "Comparison", "Row", "compare", "comparison_rows"]
 
 
+FEW_PROBLEMS = 20
+"""Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/method.md)."""
 MAX_COLUMNS = 5
 """Tables with more arms than that have a row for each, not a column."""
-_MANY_ARMS = 4
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What the report says, for programs: `report.json`.
 
     `headline` is the decision in a few words, `verdict` its evidence in a sentence, `advice` what would separate
-    arms that the data do not ("" where nothing has to be said). `candidates` are the arms that no other is shown to
-    beat; one name means a clear winner, none that nothing could be compared. `alarms` are of the training, for the
-    arms that have any.
+    arms that the data do not ("" where nothing has to be said). `candidates` are the arms that the best one is not
+    shown to beat, itself included; one name means a clear winner, none that nothing could be compared. `differences`
+    has every pair, decided together by the rule of `ibft.comparison`. `alarms` are of the training, for the arms that
+    have any.
     """
 
     headline: str
@@ -79,7 +81,7 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
     if not judged:
         raise UserError(f"{run.path} has no judged arm yet. Run `ibft judge RECIPE` first, or `ibft run RECIPE`.")
     comparable = [one for one in judged if one.arm.metrics["pass@1"].value is not None]
-    differences = [difference(a, b, recipe) for a, b in combinations(comparable, 2)]
+    differences = _differences(comparable)
     verdict = decide([one.arm for one in judged], differences, recipe)
     alarms = read_alarms(recipe, run)
     return Comparison(
@@ -118,6 +120,14 @@ def comparison_rows(comparison: Comparison) -> list[Row]:
     ]
 
 
+def _differences(judged: Sequence[JudgedArm]) -> list[Difference]:
+    """Compare every pair of arms whose Pass@1 is defined, in the order of the recipe."""
+    compared = compare_all({one.arm.name: Scores.of_counts(one.counts) for one in judged})
+    for pair in compared.undefined:
+        raise UserError(f"{pair.reason}. Judge both on one benchmark: run `ibft judge RECIPE`.")
+    return compared.differences
+
+
 def _notes(recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Difference]) -> list[str]:
     notes = [f"{one.arm.name}: {note}." for one in judged for note in one.arm.notes]
     absent = [name for name in recipe.arms if name not in {one.arm.name for one in judged}]
@@ -126,10 +136,12 @@ def _notes(recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Di
     sizes = {one.arm.num_problems for one in judged}
     if len(sizes) > 1 or any(one.num_problems < min(sizes) for one in differences):
         notes.append("The arms were not judged on the same problems; differences count the shared ones only.")
-    if len(judged) > _MANY_ARMS:
+    if any(one.is_separated and one.num_problems < FEW_PROBLEMS for one in differences) and any(
+        count.num_samples > 1 for one in judged for count in one.counts.values()
+    ):
         notes.append(
-            f"{len(judged)} arms are compared without a correction for their number: the highest of so many is partly "
-            "luck. Judge the best two or three again, on other problems, before you rely on it."
+            f"Fewer than {FEW_PROBLEMS} problems: what separates the arms here may turn on problems of a kind that so "
+            "few do not contain."
         )
     return notes
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from ibft import progress
 from ibft.charts import MARKER_GLYPHS
+from ibft.comparison import Difference
 from ibft.recipe import Recipe, dump_recipe
 from ibft.recipe_objectives import FTObjective, NEFTuneObjective
-from ibft.report.arms import Difference
 from ibft.report.audit import audit
 from ibft.report.charts import metric_charts, training_charts
 from ibft.report.compare import MAX_COLUMNS, Cell, Comparison, Row, compare, comparison_rows
