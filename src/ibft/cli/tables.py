@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.console import Console
+
     from ibft.judging.diff import Diff
     from ibft.metrics.hollow import Hollow
     from ibft.metrics.summary import Metrics
     from ibft.report.compare import Comparison
+    from ibft.report.elicitation import Elicitation
     from ibft.report.scan import ScanSummary
 
 __all__ = ["print_audit", "print_comparison", "print_diff", "print_hollow", "print_metrics"]
@@ -71,12 +74,32 @@ def print_comparison(comparison: Comparison) -> None:
     for label, cells in zip(labels, texts, strict=True):
         table.add_row(label, *cells)
     console.print(table)
+    if comparison.elicitation is not None:
+        _print_asked(console, comparison.elicitation)
     if shared:
         said = [f"{row.label}: {row.cells[0].text} {row.cells[0].detail}".strip() for row in shared]
         console.print(f"All arms alike: {'; '.join(said)}.", highlight=False)
     for line in (comparison.headline, comparison.verdict, comparison.advice, *comparison.notes):
         if line:
             console.print(f"\n{line}", highlight=False)
+
+
+def _print_asked(console: Console, elicitation: Elicitation) -> None:
+    """What the base solves in each format, and each arm in its own."""
+    from rich.table import Table
+
+    from ibft.report.compare import asked_rows
+
+    rows, table = asked_rows(elicitation), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("asked greedily", no_wrap=True)
+    for row in rows:
+        table.add_column(row.label)
+    for place, one in enumerate(elicitation.asked):
+        cells = (row.cells[place] for row in rows)
+        name = f"{one.arm}, {one.format.replace('_', ' ')}"
+        table.add_row(name, *(f"{cell.text} [dim]{cell.detail}[/dim]" for cell in cells))
+    console.print()
+    console.print(table)
 
 
 def print_hollow(name: str, hollow: Hollow) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from ibft.errors import UserError
+from ibft.metrics.format_shares import FormatShares, ProblemTally, format_shares
 from ibft.metrics.pass_at_k import Count, metric_name
 from ibft.metrics.summary import Metric, Metrics, summarize
 from ibft.recipe import Recipe
@@ -17,9 +18,12 @@ from ibft.runs import RunFolder
 
 __all__ = ["Arm", "JudgedArm", "read_arm"]
 
+_UNJUDGED = ("excluded", "infrastructure_error")
+_NO_PROGRAM = ("no_code", "syntax_error")
+
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
-    """One judged arm. `truncated_share` (0 to 1) counts samples cut at the token limit; None where not recorded."""
+    """One judged arm; `shares` tell its format from its ability."""
 
     name: str
     num_problems: int
@@ -27,7 +31,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Metric]
     statuses: dict[str, int]
     sandbox: str
-    truncated_share: float | None
+    shares: FormatShares
     notes: list[str]
 
 
@@ -73,17 +77,29 @@ def read_arm(recipe: Recipe, run: RunFolder, name: str, ks: Sequence[int]) -> Ju
         metrics=metrics,
         statuses=known.statuses,
         sandbox=known.sandbox,
-        truncated_share=_truncated_share(run, name),
+        shares=_shares(recipe, run, name, results),
         notes=known.notes,
     )
     return JudgedArm(arm, counts)
 
 
-def _truncated_share(run: RunFolder, name: str) -> float | None:
+def _shares(recipe: Recipe, run: RunFolder, name: str, results: Sequence[Result]) -> FormatShares:
+    """Return how many of the judged samples are programs, pass and were cut."""
     path = run.path / "generate" / name / "samples.jsonl"
-    if not path.exists():
-        return None
-    reasons = [sample.finish_reason for sample in read_rows(path, Sample)]
-    if not reasons or None in reasons:
-        return None
-    return reasons.count("length") / len(reasons)
+    samples = list(read_rows(path, Sample)) if path.exists() else []
+    cuts = Counter(sample.task_id for sample in samples if sample.finish_reason == "length")
+    is_recorded = bool(samples) and all(sample.finish_reason is not None for sample in samples)
+    by_problem: dict[str, list[Result]] = {}
+    for result in results:
+        if result.status not in _UNJUDGED:
+            by_problem.setdefault(result.task_id, []).append(result)
+    tallies = [
+        ProblemTally(
+            len(of_problem),
+            sum(result.status not in _NO_PROGRAM and bool(result.completion.strip()) for result in of_problem),
+            sum(result.passed for result in of_problem),
+            cuts[task_id] if is_recorded else None,
+        )
+        for task_id, of_problem in by_problem.items()
+    ]
+    return format_shares(tallies, num_resamples=recipe.report.bootstrap_resamples, seed=recipe.seed)

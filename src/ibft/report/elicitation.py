@@ -7,7 +7,7 @@ is selected, and the headline is the smallest of the gains. All were asked greed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -15,11 +15,11 @@ import msgspec
 from ibft.comparison import ALPHA, Gain, Scores, Undefined, beats_every, compare_pair, holm
 from ibft.metrics.format_shares import FormatShares
 from ibft.metrics.summary import Metric
-from ibft.recipe import BASE_ARM, Recipe
-from ibft.report.arms import JudgedArm, read_arm
+from ibft.recipe import BASE_ARM, Format, Recipe
+from ibft.report.arms import Arm, JudgedArm, read_arm
 from ibft.runs import RunFolder
 
-__all__ = ["AskedArm", "Elicitation", "FormatGain", "read_elicitation"]
+__all__ = ["AskedArm", "Elicitation", "FormatGain", "Kind", "format_kinds", "read_elicitation"]
 
 Kind = Literal["ability", "format", "open"]
 
@@ -51,9 +51,10 @@ class Elicitation(msgspec.Struct, frozen=True, kw_only=True):
     asked: list[AskedArm]
     gains: dict[str, FormatGain]
 
-    def of(self, arm: str) -> list[AskedArm]:
-        """Return the formats in which an arm was asked."""
-        return [asked for asked in self.asked if asked.arm == arm]
+    @property
+    def num_formats(self) -> int:
+        """In how many formats the base was asked."""
+        return sum(one.arm == BASE_ARM for one in self.asked)
 
 
 def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
@@ -86,7 +87,7 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
     return Elicitation(asked=asked, gains=_gains(others, base))
 
 
-def _gains(arms: dict[tuple[str, str], JudgedArm], base: dict[str, Scores]) -> dict[str, FormatGain]:
+def _gains(arms: Mapping[tuple[str, Format], JudgedArm], base: dict[str, Scores]) -> dict[str, FormatGain]:
     """Return each arm's gain, corrected for the number of arms."""
     scores = {arm: (f"{BASE_ARM}@{form}", Scores.of_counts(judged.counts)) for (arm, form), judged in arms.items()}
     first = {arm: beats_every(arm, own, base) for arm, (_, own) in scores.items()}
@@ -121,6 +122,22 @@ def _kind(gain: Gain, same_format: str, base: dict[str, Scores]) -> Kind:
     return "format" if is_format else "open"
 
 
-def best_format(asked: Sequence[AskedArm]) -> AskedArm:
-    """Return the format in which an arm solves most, the first of equals."""
-    return max(asked, key=lambda one: one.pass_at_1.value or 0.0)
+def format_kinds(arms: Sequence[Arm], elicitation: Elicitation | None) -> dict[str, Kind]:
+    """Return what each arm's gain over the base is, for the arms of which that is known.
+
+    Where the base was not asked in several formats, its samples alone can speak: a gain is one of format where the base
+    writes fewer programs, and those that it writes pass as often as the arm's; it is open where it writes none.
+    """
+    if elicitation is not None:
+        return {arm: found.kind for arm, found in elicitation.gains.items()}
+    base = next((arm for arm in arms if arm.name == BASE_ARM), None)
+    others = [arm for arm in arms if arm is not base] if base is not None else []
+    return {arm.name: _kind_from_samples(arm.shares, base.shares) for arm in others if base is not None}
+
+
+def _kind_from_samples(arm: FormatShares, base: FormatShares) -> Kind:
+    if not base.program.value:
+        return "open"
+    is_rarer = base.program.value < (arm.program.value or 0.0)
+    is_as_good = (arm.passes_if_program.value or 0.0) <= (base.passes_if_program.value or 0.0)
+    return "format" if is_rarer and is_as_good else "ability"

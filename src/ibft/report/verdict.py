@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ibft.comparison import MIN_DIFFERING, Difference, needed_problems, needed_samples
-from ibft.recipe import Recipe
+from ibft.comparison import MIN_DIFFERING, Difference, Gain, needed_problems, needed_samples
+from ibft.recipe import BASE_ARM, Recipe
 from ibft.report.arms import Arm
+from ibft.report.elicitation import Elicitation, Kind, format_kinds
 
-__all__ = ["Verdict", "best_arm", "decide", "points", "samples_a_problem"]
+__all__ = ["Verdict", "best_arm", "decide", "format_name", "points", "samples_a_problem"]
 
 _MAX_ESTIMATE = 100_000
 _MAX_LISTED = 3
@@ -26,13 +27,18 @@ class Verdict(NamedTuple):
     candidates: list[str]
 
 
-def decide(arms: Sequence[Arm], differences: Sequence[Difference], recipe: Recipe) -> Verdict:
+def decide(
+    arms: Sequence[Arm], differences: Sequence[Difference], recipe: Recipe, elicitation: Elicitation | None = None
+) -> Verdict:
     """Compare every arm with the one of the highest Pass@1 (the first of equals).
+
+    A gain over the base counts only where it is one of ability (`elicitation.format_kinds`).
 
     Args:
         arms: all that were judged, in the recipe's order.
         differences: of every pair of arms whose Pass@1 is defined, decided together.
         recipe: for what the samples were drawn with.
+        elicitation: what the base solves in other formats.
     """
     undefined = [arm for arm in arms if arm.metrics["pass@1"].value is None]
     defined = [arm for arm in arms if arm.metrics["pass@1"].value is not None]
@@ -41,9 +47,12 @@ def decide(arms: Sequence[Arm], differences: Sequence[Difference], recipe: Recip
         only = "".join(f"{_setting(arm, recipe)}, {arm.name} has Pass@1 {_with_interval(arm)}." for arm in defined)
         return Verdict("There is nothing to choose between yet.", (only + lacking).strip(), "", [])
     # Where the arms were judged on different problems, the highest may have been beaten on the shared ones.
-    losers = {one.other for one in differences if one.is_separated}
+    kinds = format_kinds(defined, elicitation)
+    doubted = [one for one in differences if one.is_separated and _is_doubted(one, kinds)]
+    shown = [one for one in differences if one.is_separated and one not in doubted]
+    losers = {one.other for one in shown}
     best = best_arm([arm for arm in defined if arm.name not in losers] or defined)
-    beaten = [one for one in differences if one.is_separated and one.better == best.name]
+    beaten = [one for one in shown if one.better == best.name]
     unclear = [one for one in differences if not one.is_separated and best.name in (one.better, one.other)]
     candidates = [arm.name for arm in defined if arm.name not in {one.other for one in beaten}]
     if best.metrics["pass@1"].value == 0:
@@ -53,23 +62,66 @@ def decide(arms: Sequence[Arm], differences: Sequence[Difference], recipe: Recip
             "Easier problems, more training or a stronger base model would show a difference; more samples may.",
             candidates,
         )
-    sentence = f"{_setting(best, recipe)}, {'; '.join(_evidence(best.name, beaten, unclear))}.{lacking}"
-    headline = _headline(best.name, candidates, beaten, differences)
+    clauses = _evidence(best.name, beaten, unclear)
+    clauses += [_doubt(one, kinds[one.better], elicitation) for one in doubted if one.better == best.name]
+    if any(one.other == BASE_ARM for one in beaten) and elicitation is not None:
+        clauses.append(_smallest_gain(elicitation.gains[best.name].gain, elicitation))
+    sentence = f"{_setting(best, recipe)}, {'; '.join(clauses)}.{lacking}"
+    of_best = next((kinds[one.better] for one in doubted if one.better == best.name), None)
+    headline = _headline(best.name, candidates, beaten, shown, of_best)
     return Verdict(headline, sentence, _advice(unclear, defined, recipe), candidates)
 
 
-def _headline(best: str, candidates: Sequence[str], beaten: Sequence[Difference], all_: Sequence[Difference]) -> str:
+def _is_doubted(one: Difference, kinds: Mapping[str, Kind]) -> bool:
+    return one.other == BASE_ARM and kinds.get(one.better, "ability") != "ability"
+
+
+def _headline(
+    best: str,
+    candidates: Sequence[str],
+    beaten: Sequence[Difference],
+    shown: Sequence[Difference],
+    doubt: Kind | None,
+) -> str:
     """Name several arms to ship only where each of them beats every arm that the best one beats."""
+    if not beaten and doubt == "format":
+        return f"What {best} gains over {BASE_ARM} is a gain of format, not of ability."
+    if not beaten and doubt == "open":
+        return f"{best} is not shown to beat {BASE_ARM} in every format: these data choose none."
     if not beaten:
         return "These data do not separate the arms."
     if len(candidates) == 1:
         return f"Ship {best}."
     names = [one.other for one in beaten]
-    separated = {(one.better, one.other) for one in all_ if one.is_separated}
+    separated = {(one.better, one.other) for one in shown}
     if all((candidate, name) in separated for candidate in candidates for name in names):
         return f"Ship {_listed(candidates, 'or')}: these data do not separate them."
     rest = [name for name in candidates if name != best]
     return f"No clear winner: {best} beats {_listed(names, 'and')}, but not {_listed(rest, 'or')}."
+
+
+def _doubt(one: Difference, kind: Kind, elicitation: Elicitation | None) -> str:
+    """Say why a gain over the base in the format of the training does not count."""
+    same = f"{one.better} beats {BASE_ARM} by {points(one)} where both are asked alike"
+    if elicitation is None and kind == "open":
+        return f"{same}, but {BASE_ARM} writes no program there: what it can do is not measured (generate.elicit asks)"
+    if elicitation is None:
+        return f"{same}, since {BASE_ARM} writes fewer programs: those that it writes pass as often"
+    gain = elicitation.gains[one.better].gain
+    elsewhere = f"asked as {format_name(gain.reference)} and greedily, {BASE_ARM} leaves {points(gain)} of it"
+    return f"{same}, but {elsewhere}" if kind == "format" else f"{same}; {elsewhere}, which is not told from none"
+
+
+def _smallest_gain(gain: Gain, elicitation: Elicitation) -> str:
+    return (
+        f"the smallest of {gain.arm}'s gains over {BASE_ARM} in {elicitation.num_formats} formats, all asked greedily, "
+        f"is {points(gain)}, over {BASE_ARM} asked as {format_name(gain.reference)}"
+    )
+
+
+def format_name(reference: str) -> str:
+    """Return the format of `arm@format` in words."""
+    return reference.rpartition("@")[2].replace("_", " ")
 
 
 def best_arm(arms: Sequence[Arm]) -> Arm:
@@ -179,7 +231,7 @@ def _gap(one: Difference) -> str:
     return f"difference {points(one)}".replace(" (", ", ").rstrip(")")
 
 
-def points(one: Difference) -> str:
+def points(one: Difference | Gain) -> str:
     """The difference and its interval in percentage points, at the level at which its pair was decided."""
     low, high = one.interval
     return f"{_signed(one.value)} points ({100 * one.confidence:.4g}% CI {_signed(low)} to {_signed(high)})"
