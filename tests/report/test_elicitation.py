@@ -42,7 +42,8 @@ def test_a_gain_of_format_is_called_so_and_nothing_is_shipped(make) -> None:  # 
 
     assert comparison.headline == "What ft gains over base is a gain of format, not of ability."
     assert comparison.candidates == ["base", "ft"]
-    assert "asked as chat and greedily, base leaves +2.5 points" in comparison.verdict
+    assert "but only +2.5 points" in comparison.verdict
+    assert "is left of it where base is asked as chat, both greedily" in comparison.verdict
     assert comparison.elicitation is not None
     assert comparison.elicitation.gains["ft"].kind == "format"
     assert "Ship" not in render(comparison, run.recipe, run).html

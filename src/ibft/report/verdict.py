@@ -108,8 +108,8 @@ def _doubt(one: Difference, kind: Kind, elicitation: Elicitation | None) -> str:
     if elicitation is None:
         return f"{same}, since {BASE_ARM} writes fewer programs: those that it writes pass as often"
     gain = elicitation.gains[one.better].gain
-    elsewhere = f"asked as {format_name(gain.reference)} and greedily, {BASE_ARM} leaves {points(gain)} of it"
-    return f"{same}, but {elsewhere}" if kind == "format" else f"{same}; {elsewhere}, which is not told from none"
+    left = f"{points(gain)} is left of it where {BASE_ARM} is asked as {format_name(gain.reference)}, both greedily"
+    return f"{same}, but only {left}" if kind == "format" else f"{same}, but {left}, which is not told from none"
 
 
 def _smallest_gain(gain: Gain, elicitation: Elicitation) -> str:
