@@ -30,9 +30,7 @@ def test_texts_without_a_template() -> None:
     assert ask(OPEN, "plain", None).rendered.text == OPEN.prompt
     assert ask(OPEN, "instruction", None).rendered.text == OPEN.prompt + "\n"
     shown = ask(OPEN, "examples", None, PAIRS[:2])
-    assert shown.rendered.text == (
-        "def g0(x):\n    return x + 0\n\n\ndef g1(x):\n    return x + 1\n\n\n" + OPEN.prompt
-    )
+    assert shown.rendered.text == ("def g0(x):\n    return x + 0\n\n\ndef g1(x):\n    return x + 1\n\n\n" + OPEN.prompt)
     assert {one.form for one in (ask(OPEN, "plain", None), shown)} == {"completion"}
 
 
