@@ -20,11 +20,11 @@ from torch import Tensor
 from ibft.bottleneck.losses import kl_to_standard_normal, rms_normalize
 from ibft.bottleneck.module import Posterior, VariationalHead
 from ibft.bottleneck.tap import final_norm
+from ibft.data.tokens import encode_pairs
 from ibft.data.training import load_training_pairs
 from ibft.models import limits_of, load_model, load_tokenizer
 from ibft.recipe import DataConfig, ModelConfig
 from ibft.text.encoding import TextCodec
-from ibft.text.pairs import encode_pairs
 from ibft.training.controller import KLController
 
 LAYER, NUM_EXAMPLES, BATCH_TOKENS, PREDICTED_TOKENS = 20, 300, 200, 64

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from ibft.errors import UserError
-from ibft.judging.extract import extract_design
 from ibft.judging.inside import codec
 from ibft.judging.isolation import detect_level
 from ibft.judging.python import judge_python, prepare
 from ibft.judging.samples import open_samples, sample_text
 from ibft.judging.sandbox import Limits, Sandbox
 from ibft.rows import Problem
+from ibft.text.answers.verilog import extract_design
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared/data/verilog_eval"
 LIMITS = Limits(cpu_s=0.5, wall_s=1, memory_mib=512)

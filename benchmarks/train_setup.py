@@ -15,10 +15,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from ibft.bottleneck.tap import decoder_layers
+from ibft.data.tokens import TokenizedExample
 from ibft.models import load_model, load_tokenizer, resolve_device, resolve_dtype
 from ibft.recipe import ModelConfig, Recipe, TrainConfig
 from ibft.recipe_objectives import IBObjective
-from ibft.text.pairs import TokenizedExample
 
 MAX_TOKENS = 2048
 """The reference code pads every example to this length."""

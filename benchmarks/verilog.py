@@ -20,11 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ibft.data.problems import load_problems
-from ibft.judging.extract import extract_design
 from ibft.judging.icarus import installed_icarus
 from ibft.judging.stage import check_problems, judge_file
 from ibft.recipe import JudgeConfig
 from ibft.rows import Problem, Sample, read_rows, write_rows
+from ibft.text.answers.verilog import extract_design
 
 ROUNDS = 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,19 @@ def real_tokenizer() -> Callable[[str], Any]:
         return loader.from_pretrained(folder)
 
     return load
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="I/N", help="Run the I-th of N parts of the collected tests (from 1).")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one part of the tests: CI runs another part of the slow ones for each commit."""
+    if part := config.getoption("--part"):
+        number, _, count = part.partition("/")
+        kept = [item for item in items if zlib.crc32(item.nodeid.encode()) % int(count) == int(number) - 1]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

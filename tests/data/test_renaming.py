@@ -6,10 +6,10 @@ import pytest
 
 from ibft.data.functions import function_pairs
 from ibft.data.name_pool import NamePool
-from ibft.data.names import free_names
 from ibft.data.renaming import rename_identifiers
 from ibft.memorization.code import units
 from ibft.rows import Message, Pair
+from ibft.text.names import free_names
 
 MERGE = Pair(
     "merge",

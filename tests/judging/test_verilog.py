@@ -19,8 +19,9 @@ from ibft.judging import verilog, verilog_text
 from ibft.judging.icarus import Icarus, find_icarus
 from ibft.judging.outcome import Outcome, Reference
 from ibft.judging.sandbox import CommandResult, Limits
-from ibft.judging.verilog import judge_verilog
-from ibft.rows import Problem
+from ibft.judging.verilog import judge_verilog, verilog_source
+from ibft.rows import Problem, Sample
+from ibft.text.answers import extract_sample
 
 LIMITS = Limits(cpu_s=5, wall_s=30, memory_mib=512)
 
@@ -134,7 +135,9 @@ class Judge(NamedTuple):
     reference: Reference
 
     def __call__(self, text: str, limits: Limits = LIMITS, problem: Problem = PROBLEM) -> Outcome:
-        return judge_verilog(problem, text, self.sandbox, limits, self.reference, self.icarus)
+        sample = extract_sample(Sample(task_id=problem.task_id, completion=text), problem)
+        source = verilog_source(problem, sample)
+        return judge_verilog(problem, source, self.sandbox, limits, self.reference, self.icarus)
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +163,7 @@ def test_references_pass_and_say_what_was_compared(judge: Judge, problem: Proble
     assert reference.passed
     assert reference.num_checked == 43
     assert reference.trace == judge.reference.trace != ""
-    again = judge_verilog(problem, problem.canonical_solution or "", judge.sandbox, LIMITS, reference, judge.icarus)
-    assert again.status == "passed"
+    assert judge(problem.canonical_solution or "", problem=problem).status == "passed"
 
 
 @pytest.mark.verilog

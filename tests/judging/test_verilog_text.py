@@ -12,6 +12,7 @@ module reference_module (input d, output q); assign q = d; endmodule
 module stimulus_gen (input clk, output reg d); always @(posedge clk) d <= $random; endmodule
 module tb();
     stimulus_gen stim1 (.clk, .d);
+    task stop_it; endtask
     reference_module good1 (.d, .q(q_ref));
     top_module top_module1 (.d, .q(q_dut));
     final $display("Mismatches: %1d in %1d samples", stats1.errors, stats1.clocks);
@@ -56,6 +57,21 @@ endmodule
         ("x = \\good1 .y;", "uses good1"),
         ("defparam top_module1.p = 1;", "uses top_module1"),
         ("stimulus_gen s();", "uses stimulus_gen"),
+        ("stimulus_gen #(1) s();", "uses stimulus_gen"),
+        ("module stimulus_gen; endmodule", "uses stimulus_gen"),
+        ("wire tb; assign x = tb.good1.q;", "uses tb"),
+        ("wire tb; assign x = tb . q_ref;", "uses tb"),
+        ("assign x = top.tb[0].y;", "uses tb"),
+        ("assign x = tb[a[1]][0].y;", "uses tb"),
+        ("x = tb::y;", "uses tb"),
+        ("assign x = a.good1;", "uses good1"),
+        ("initial stop_it;", "uses stop_it"),
+        ("initial #10 stop_it;", "uses stop_it"),
+        ("always @(posedge clk) stop_it(1);", "uses stop_it"),
+        ("always @* x = stop_it(a);", "uses stop_it"),
+        ("initial disable stop_it;", "uses stop_it"),
+        ("case (P) 0: reference_module r(a, b); endcase", "uses reference_module"),
+        ("x = tb[" + "a + " * 300, "uses tb"),
     ],
 )
 def test_cheats_are_found_in_the_text(source: str, found: str) -> None:
@@ -70,6 +86,12 @@ def test_cheats_are_found_in_the_text(source: str, found: str) -> None:
         "`timescale 1ns/1ns\n`define W 3\nmodule top_module(input [`W:0] tbx); wire forced, \\force ; endmodule",
         "(* full_case *) case (x) default: y = $clog2(8); endcase",
         "import p::*; localparam X = 4'hb;",
+        "wire ta = a & ~sel;\nwire tb = b & sel;\nassign out = ta | tb;",
+        "input tb; output reg [3:0] good1; reg stim1, tb;\nalways @(tb or stim1) good1 = {tb, stim1};",
+        "sub good1 (.tb(tb), .x(good1[0])); and stim1 (o, tb, b); sub u (.a, .tb);",
+        "always @(posedge clk) begin : tb if (tb) q <= tb ? 1 : 0; end",
+        "assign y = tb[3:0]; assign z = (tb == 2) && !(tb);",
+        "parameter stop_it = 3; assign y = x > stop_it;",
     ],
 )
 def test_honest_text_is_not_refused(source: str) -> None:

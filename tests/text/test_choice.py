@@ -10,7 +10,8 @@ from transformers import GenerationConfig
 
 from ibft.models import load_stop_ids, load_tokenizer
 from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe
-from ibft.text.choice import choose_template, resolve_prompt
+from ibft.resolution import resolve
+from ibft.text.choice import choose_template
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -47,7 +48,6 @@ def test_an_instruct_model_ends_its_turns_and_a_base_model_with_a_template_does_
         ("llama3", [128001, 128009], "chat"),
         ("llama3", [128001], "plain"),  # as the base's generation_config.json
         ("gemma3", [1, 106], "chat"),
-        ("gemma3", [1], "plain"),
         ("legacy", [2], "plain"),
         ("smollm2", [2], "chat"),
     ],
@@ -78,16 +78,16 @@ def test_auto_goes_by_the_model_and_by_the_first_example(
     model = ModelConfig(name=str(tmp_path))
 
     assert load_stop_ids(model) == {chat_tokenizer.eos_token_id}  # of config.json
-    assert resolve_prompt(recipe_of(tmp_path, [pair, chat])).prompt.template == "plain"
-    assert resolve_prompt(recipe_of(tmp_path, [chat, pair])).prompt.template == "chat"
-    assert resolve_prompt(recipe_of(tmp_path, [])).prompt.template == "plain"
+    assert resolve(recipe_of(tmp_path, [pair, chat])).prompt.template == "plain"
+    assert resolve(recipe_of(tmp_path, [chat, pair])).prompt.template == "chat"
+    assert resolve(recipe_of(tmp_path, [])).prompt.template == "plain"
     GenerationConfig(eos_token_id=[chat_tokenizer.eos_token_id, end]).save_pretrained(tmp_path)
     assert load_stop_ids(model) == {chat_tokenizer.eos_token_id, end}
-    assert resolve_prompt(recipe_of(tmp_path, [pair])).prompt.template == "chat"
+    assert resolve(recipe_of(tmp_path, [pair])).prompt.template == "chat"
 
     functions = recipe_of(tmp_path, [pair])
     functions = msgspec.structs.replace(functions, data=DataConfig(train="functions:stdlib"))
-    assert resolve_prompt(functions).prompt.template == "chat"
+    assert resolve(functions).prompt.template == "chat"
     for template in ("plain", "instruction", "chat"):
         recipe = recipe_of(tmp_path, [chat], template)
-        assert resolve_prompt(recipe) is recipe
+        assert resolve(recipe).prompt == recipe.prompt

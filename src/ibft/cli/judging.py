@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
 
 from ibft.cli.program import main
 from ibft.cli.recipes import open_run
-from ibft.cli.tables import print_diff, print_metrics
+from ibft.cli.tables import print_diff, print_hollow, print_metrics
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,6 +65,14 @@ SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem 
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results.jsonl and metrics.json.")
 @click.option("--k", default="1,5,10", show_default=True, metavar="K,K", help="Which Pass@k to compute.")
 @click.option("--timeout", "timeout_s", type=float, default=3.0, show_default=True, help="CPU seconds a sample.")
+@click.option(
+    "--extract",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="auto: of raw answers (fences, reasoning, prose) judge the program. none: judge every text as it stands.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 if more than half of the samples hold no program.")
 @click.option("--for-evalplus", is_flag=True, help="Also write eval_results.json, which EvalPlus's tools read.")
 @click.option("--no-cache", is_flag=True, help="Judge again what was judged before.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With RECIPE: override one key.")
@@ -77,6 +85,8 @@ def judge_run(
     out: Path | None,
     k: str,
     tasks: tuple[str, ...],
+    extract: Literal["auto", "none"],
+    strict: bool,
     for_evalplus: bool,
     overrides: tuple[str, ...],
     full: bool,
@@ -91,8 +101,10 @@ def judge_run(
         if problems or samples or out or tasks:
             raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
         _refuse_options_of_samples(recipe)
-        with open_run(recipe, overrides, full, overwrite) as folder:
-            judge_arms(folder)
+        with open_run(recipe, overrides, full, overwrite, stages=["judge"]) as folder:
+            is_hollow = judge_arms(folder)
+        if is_hollow and strict:
+            raise SystemExit(1)
         return
     if problems is None or samples is None or out is None:
         raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
@@ -101,9 +113,15 @@ def judge_run(
 
     progress.enable()
     config = _judge_config(**options)
-    metrics = judge_file(problems, samples, out, config, _counts(k), tasks=tasks, for_evalplus=for_evalplus)
+    metrics = judge_file(
+        problems, samples, out, config, _counts(k), tasks=tasks, extract=extract, for_evalplus=for_evalplus
+    )
+    if metrics.hollow:
+        print_hollow(samples.name, metrics.hollow)
     print_metrics(metrics)
     click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
+    if metrics.hollow and strict:
+        raise SystemExit(1)
 
 
 @judge.command()
@@ -127,7 +145,7 @@ def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
 def _refuse_options_of_samples(recipe: Path) -> None:
     """With a recipe, how to judge stands in the recipe: an option that does nothing would mislead."""
     context = click.get_current_context()
-    for name in ("workers", "sandbox", "k", "timeout_s", "no_cache", "for_evalplus"):
+    for name in ("workers", "sandbox", "k", "timeout_s", "no_cache", "for_evalplus", "extract"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UserError(
                 f"--{name.removesuffix('_s').replace('_', '-')} goes with --samples. With a RECIPE, set it in "
@@ -176,9 +194,15 @@ def check(source: str, tasks: tuple[str, ...], **options: Any) -> None:
         raise SystemExit(1)
 
 
-def judge_arms(folder: RunFolder) -> None:
-    """Judge every arm of a run that is not judged yet."""
+def judge_arms(folder: RunFolder) -> bool:
+    """Judge whatever answers of a run are not judged yet, and say which are hollow; return True if an arm's are.
+
+    (A base model that is asked in a format that it does not know may well write no program.)
+    """
     from ibft.judging.stage import judge
 
-    for arm in folder.recipe.arms:
-        judge(folder.recipe, folder, arm)
+    found = {name: judge(folder.recipe, folder, name).hollow for name in folder.asked()}
+    hollow = {arm: of for arm in folder.recipe.arms if (of := found[arm]) is not None}
+    for arm, of in hollow.items():
+        print_hollow(arm, of)
+    return bool(hollow)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
-import re
 from pathlib import Path
 
 import msgspec
 
 from ibft.errors import UserError
 from ibft.rows import Problem, read_rows
+from ibft.text.answers.prompt import before_entry_point
 
-__all__ = ["HumanEvalRow", "before_entry_point", "load_humaneval"]
+__all__ = ["HumanEvalRow", "load_humaneval"]
 
 
 class HumanEvalRow(msgspec.Struct, frozen=True):
@@ -47,34 +46,6 @@ def load_humaneval() -> list[Problem]:
         UserError: the package or its data file is missing, or the file is malformed.
     """
     return [row.to_problem() for row in read_rows(_data_file(), HumanEvalRow)]
-
-
-def before_entry_point(prompt: str, entry_point: str) -> str:
-    """What stands before the entry point's function in a prompt: a program of its own, "" if there is none.
-
-    The prompt may end inside the function. Where what stands before does not compile alone, "" is returned.
-    """
-    before = prompt
-    try:
-        for statement in ast.parse(prompt).body:
-            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)) and statement.name == entry_point:
-                first = min([statement.lineno, *(decorator.lineno for decorator in statement.decorator_list)])
-                before = "".join(prompt.splitlines(keepends=True)[: first - 1])
-                break
-        else:
-            return ""
-    except (SyntaxError, ValueError):
-        definition = re.search(rf"(?m)^(?:async[ \t]+)?def[ \t]+{re.escape(entry_point)}\b", prompt)
-        before = prompt[: definition.start()] if definition else ""
-    return before if before.strip() and _compiles(before) else ""
-
-
-def _compiles(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    return True
 
 
 def _data_file() -> Path:

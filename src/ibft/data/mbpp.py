@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.data.names import bound_names, free_names
 from ibft.errors import UserError
 from ibft.rows import Problem
+from ibft.text.names import bound_names, free_names
 
 __all__ = ["load_mbpp", "mbpp_prompt", "tested_function"]
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ibft.data.names import free_names
 from ibft.rows import Pair
+from ibft.text.names import free_names
 
 __all__ = ["FENCED", "NamedCode", "Offsets", "Role", "Segment", "Use", "parse", "read_names", "texts_of"]
 

@@ -56,6 +56,7 @@ def _load_file(path: Path) -> list[Problem]:
                 canonical_solution=row.canonical_solution,
                 language="verilog",
                 description=description,
+                warnings_fail=True,
             )
         )
     return problems

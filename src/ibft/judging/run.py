@@ -215,6 +215,7 @@ class _Run:
             sandbox=self._settings.level,
             is_weak=outcome.is_weak,
             reached=outcome.reached,
+            is_extracted=sample.raw is not None,
         )
         size_bytes = self._writer.write([_Judged(position, result)])
         self._ledger.add(position, result, size_bytes)

@@ -5,40 +5,51 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from ibft.errors import UserError
-from ibft.rows import Sample, error_reason, open_for_reading
+from ibft.rows import Problem, Sample, error_reason, open_for_reading
+from ibft.text.answers import extract_sample
 
 __all__ = ["SampleFile", "open_samples", "sample_text"]
 
 
 class SampleFile(NamedTuple):
-    """A file of samples that has been looked through: how many it has, and how many of other tasks it leaves out."""
+    """A file of samples that has been looked through: how many it has, and how many of other tasks it leaves out.
+
+    `problems`, by task id, are what raw answers are read for (`ibft.text.answers`); empty where samples are judged as
+    they stand.
+    """
 
     path: Path
     num_samples: int
     num_left_out: int
     chosen: frozenset[str]
+    problems: Mapping[str, Problem] = {}
 
     def read(self) -> Iterator[Sample]:
-        """The samples of the chosen tasks, one at a time, in the file's order.
+        """Yield what is judged: the samples of the chosen tasks, one at a time, in the file's order.
 
-        Samples without an `index` are given one: their count within the task, from 0.
+        Samples without an `index` are given one: their count within the task, from 0. Where the file's text held more
+        than the answer, that text is the sample's `raw`; otherwise `raw` is None, whatever the file says.
         """
         seen: Counter[str] = Counter()
+        for sample in self.stored():
+            index = seen[sample.task_id] if sample.index is None else sample.index
+            seen[sample.task_id] += 1
+            sample = msgspec.structs.replace(sample, index=index, raw=None)
+            yield extract_sample(sample, self.problems[sample.task_id]) if self.problems else sample
+
+    def stored(self) -> Iterator[Sample]:
+        """Yield the same samples as the file has them."""
         for number, line in _lines(self.path):
             sample = _decode(line, f"{self.path}, line {number}")
-            if sample.task_id not in self.chosen:
-                continue
-            if sample.index is None:
-                sample = msgspec.structs.replace(sample, index=seen[sample.task_id])
-            seen[sample.task_id] += 1
-            yield sample
+            if sample.task_id in self.chosen:
+                yield sample
 
 
 def open_samples(path: Path, known: Collection[str], source: str, chosen: Collection[str] | None = None) -> SampleFile:

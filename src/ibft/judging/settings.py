@@ -14,11 +14,11 @@ from ibft.judging.cache import verdict_key
 from ibft.judging.isolation import Level, detect_level
 from ibft.judging.outcome import Reference
 from ibft.judging.python import python_source
-from ibft.judging.samples import sample_text
 from ibft.judging.sandbox import Limits
+from ibft.provenance import usable_cores
 from ibft.recipe import JudgeConfig
 from ibft.rows import Problem, Sample
-from ibft.runs import usable_cores
+from ibft.text import answers
 
 __all__ = ["JudgeSettings", "resolve_settings", "tool_versions"]
 
@@ -55,7 +55,7 @@ class JudgeSettings(NamedTuple):
 
     def sample_key(self, problem: Problem, sample: Sample, reference: Reference) -> str:
         """Under which the outcome of a sample is kept. The limits' own measured part is left out: it varies."""
-        code = python_source(problem, sample) if problem.language == "python" else sample_text(sample)
+        code = _source(problem, sample)
         return verdict_key(
             kind="sample",
             problem=_digest(problem),
@@ -86,6 +86,15 @@ def resolve_settings(config: JudgeConfig) -> JudgeSettings:
     return JudgeSettings(config, level, config.workers or usable_cores())
 
 
+def _source(problem: Problem, sample: Sample) -> str:
+    """The program that is judged: what was extracted, whatever the file's text had besides."""
+    if problem.language == "python":
+        return python_source(problem, sample)
+    from ibft.judging.verilog import verilog_source
+
+    return verilog_source(problem, sample)
+
+
 @functools.cache
 def tool_versions(language: str) -> dict[str, str]:
     """The versions that a verdict may depend on, for `metrics.json` and the cache."""
@@ -102,14 +111,16 @@ def tool_versions(language: str) -> dict[str, str]:
 @functools.lru_cache(maxsize=4096)
 def _digest(problem: Problem) -> str:
     parts = (problem.language, problem.prompt, problem.setup, problem.tests, problem.entry_point)
-    text = "\0".join((*parts, str(problem.canonical_solution), str(problem.inside)))
+    modules = [text for module in problem.modules for text in (module.name, module.source)]
+    flags = (str(problem.canonical_solution), str(problem.inside), str(problem.warnings_fail))
+    text = "\0".join((*parts, *flags, *modules))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @functools.cache
 def _judge_digest() -> str:
-    """The judge's own source: a changed judge never answers with an older one's verdicts."""
+    """The source of the judge and of the extractor: a changed one never answers with an older one's verdicts."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted([*Path(__file__).parent.rglob("*.py"), *Path(answers.__file__).parent.glob("*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()

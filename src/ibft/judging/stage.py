@@ -13,11 +13,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from ibft.data.problems import load_problems, select_problems
+from ibft.digests import file_digest
 from ibft.errors import UserError
 from ibft.judging.cache import VerdictCache, default_cache_path
 from ibft.judging.evalplus_results import to_evalplus_results
@@ -25,15 +26,17 @@ from ibft.judging.outcome import Reference
 from ibft.judging.pool import Pool
 from ibft.judging.references import run_references
 from ibft.judging.run import judge_samples
-from ibft.judging.samples import SampleFile, open_samples
+from ibft.judging.samples import SampleFile, open_samples, sample_text
 from ibft.judging.settings import JudgeSettings, resolve_settings, tool_versions
+from ibft.metrics.hollow import Hollow, find_hollow, is_hollow
 from ibft.metrics.pass_at_k import Count
 from ibft.metrics.summary import Metrics, curves, summarize
 from ibft.recipe import JudgeConfig, Recipe
 from ibft.rows import Problem, Result, pretty_json, read_rows, write_atomically
-from ibft.runs import RunFolder, Stage, StageRecord, file_digest, read_record
+from ibft.runs import RunFolder, Stage, StageRecord, read_record
+from ibft.text.answers import is_chat
 
-__all__ = ["MetricSettings", "check_problems", "judge", "judge_file"]
+__all__ = ["MetricSettings", "check_problems", "judge", "judge_file", "judge_inputs", "load_judged"]
 
 _UNJUDGED = "infrastructure_error"
 
@@ -46,24 +49,51 @@ class MetricSettings(NamedTuple):
     bootstrap_resamples: int
 
 
-def judge(recipe: Recipe, run: RunFolder, arm: str) -> None:
-    """Judge what an arm generated: `generate/<arm>/samples.jsonl` to `judge/<arm>/`.
+def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
+    """Judge what an arm generated: `generate/<arm>/samples.jsonl` to `judge/<arm>/`. Its answers are extracted already.
 
     Raises:
         UserError: the arm has not been generated, or the problems or samples cannot be judged.
     """
     upstream = run.record(f"generate/{arm}")
     source = recipe.problems.source
-    problems = load_problems(source, recipe.problems.limit, recipe.problems.tasks)
-    _require_tests(problems, source)
-    settings = resolve_settings(recipe.judge)
-    stage = run.stage(f"judge/{arm}", {"generate": upstream.identity, **_inputs(problems, settings)})
+    problems, settings = load_judged(recipe)
+    path = run.path / "generate" / arm / "samples.jsonl"
+    stage = run.stage(f"judge/{arm}", judge_inputs(problems, settings, upstream.identity, path))
     metric_settings = MetricSettings(recipe.report.k, recipe.seed, recipe.report.bootstrap_resamples)
     task_ids = [problem.task_id for problem in problems]
-    samples = open_samples(run.path / "generate" / arm / "samples.jsonl", task_ids, source)
+    samples = open_samples(path, task_ids, source)
     # A complete stage is gone through again, too: what the sandbox failed on is tried again, new metrics are added.
     with contextlib.nullcontext(stage.path) if stage.is_complete else stage.work() as folder:
-        _judge_into(folder, problems, source, samples, settings, metric_settings, f"Judging {arm}")
+        return _judge_into(folder, problems, source, samples, settings, metric_settings, f"Judging {arm}")
+
+
+def load_judged(recipe: Recipe) -> tuple[list[Problem], JudgeSettings]:
+    """Return the problems of a recipe, and how they are judged on this machine.
+
+    Raises:
+        UserError: the problems cannot be judged, or no sandbox works here.
+    """
+    source = recipe.problems.source
+    problems = load_problems(source, recipe.problems.limit, recipe.problems.tasks)
+    _require_tests(problems, source)
+    return problems, resolve_settings(recipe.judge)
+
+
+def judge_inputs(
+    problems: Sequence[Problem], settings: JudgeSettings, generate: str | None, samples: Path
+) -> dict[str, Any]:
+    """Return what an arm's verdicts are made from. Neither the number of workers nor the choice of metrics is.
+
+    Args:
+        problems: those that are judged.
+        settings: as resolved on this machine.
+        generate: identity of the stage that made the samples; left out if None.
+        samples: their file; without a digest while it does not exist.
+    """
+    upstream = {} if generate is None else {"generate": generate}
+    digest = file_digest(samples) if samples.exists() else None
+    return {**upstream, "samples": {"name": str(samples), "digest": digest}, **_inputs(problems, settings)}
 
 
 def judge_file(
@@ -74,6 +104,7 @@ def judge_file(
     k: tuple[int, ...] = (1, 5, 10),
     *,
     tasks: Sequence[str] = (),
+    extract: Literal["auto", "none"] = "auto",
     for_evalplus: bool = False,
     seed: int = 0,
     resamples: int = 10_000,
@@ -90,6 +121,7 @@ def judge_file(
         config: workers, limits, sandbox and cache.
         k: the k of Pass@k; Pass@k^(m) is given for every m from 2 to k.
         tasks: task ids or patterns (`HumanEval/1*`); the samples of other tasks are left out. All, if empty.
+        extract: auto judges the program in a raw answer (`ibft.text.answers`), none every text as it stands.
         for_evalplus: also write `out_dir/eval_results.json`, which EvalPlus's tools read.
         seed: of the bootstrap.
         resamples: of the bootstrap.
@@ -105,9 +137,11 @@ def judge_file(
     _require_tests(chosen, problems)
     task_ids = [problem.task_id for problem in loaded]
     samples = open_samples(Path(samples_path), task_ids, problems, [problem.task_id for problem in chosen])
+    if extract == "auto":
+        samples = samples._replace(problems={problem.task_id: problem for problem in chosen})
     settings = resolve_settings(config)
     folder = Path(out_dir)
-    _claim(folder, {"samples": file_digest(samples_path), **_inputs(chosen, settings)}, seed)
+    _claim(folder, {"samples": file_digest(samples_path), "extract": extract, **_inputs(chosen, settings)}, seed)
     metric_settings = MetricSettings(tuple(k), seed, resamples)
     title = f"Judging {Path(samples_path).name}"
     metrics = _judge_into(folder, chosen, problems, samples, settings, metric_settings, title)
@@ -141,7 +175,7 @@ def _require_tests(problems: Sequence[Problem], source: str) -> None:
 
 
 def _inputs(problems: Sequence[Problem], settings: JudgeSettings) -> dict[str, Any]:
-    """What decides the verdicts: neither the number of workers nor the choice of metrics does."""
+    """Return what decides the verdicts on given samples."""
     return {
         "problems": hashlib.sha256(msgspec.json.encode(problems)).hexdigest(),
         "limits": {"timeout_s": settings.config.timeout_s, "memory_mib": settings.config.memory_mib},
@@ -225,12 +259,13 @@ def _metrics(
     statuses: Counter[str] = Counter()
     total: Counter[str] = Counter()
     correct: Counter[str] = Counter()
-    num_weak = 0
+    num_weak = num_extracted = 0
     for result in read_rows(results, Result):
         statuses[result.status] += 1
         total[result.task_id] += 1
         correct[result.task_id] += result.passed
         num_weak += result.is_weak
+        num_extracted += result.is_extracted
     judged = [problem for problem in problems if problem.task_id not in excluded]
     counts = [Count(total[problem.task_id], correct[problem.task_id]) for problem in judged]
     failures = statuses[_UNJUDGED]
@@ -245,6 +280,7 @@ def _metrics(
         seed=metric_settings.seed,
         reason=reason,
     )
+    hollow = _hollow(results, statuses, samples)
     return Metrics(
         num_problems=len(judged),
         num_samples=statuses.total() - statuses["excluded"],
@@ -259,8 +295,27 @@ def _metrics(
         bootstrap_resamples=metric_settings.bootstrap_resamples,
         excluded=dict(excluded),
         num_weak=num_weak,
-        notes=[*_tool_warnings(problems), *_notes(counts, excluded, num_weak, samples)],
+        num_extracted=num_extracted,
+        hollow=hollow,
+        notes=[
+            *([hollow.message] if hollow else []),
+            *_tool_warnings(problems),
+            *_notes(counts, excluded, num_weak, num_extracted, samples),
+        ],
     )
+
+
+def _hollow(results: Path, statuses: Mapping[str, int], samples: SampleFile) -> Hollow | None:
+    if not is_hollow(statuses):
+        return None
+    num_cut = num_marked = 0
+    are_extracted = bool(samples.problems)
+    for sample, result in zip(samples.stored(), read_rows(results, Result), strict=True):
+        are_extracted = are_extracted or sample.raw is not None
+        if result.status in ("no_code", "syntax_error"):
+            num_cut += sample.finish_reason == "length"
+            num_marked += is_chat(sample.raw or sample_text(sample))
+    return find_hollow(statuses, num_cut=num_cut, num_marked=num_marked, are_extracted=are_extracted)
 
 
 def _tool_warnings(problems: Sequence[Problem]) -> list[str]:
@@ -272,7 +327,9 @@ def _tool_warnings(problems: Sequence[Problem]) -> list[str]:
     return [warning.rstrip(".")] if warning else []
 
 
-def _notes(counts: Sequence[Count], excluded: Mapping[str, str], num_weak: int, samples: SampleFile) -> list[str]:
+def _notes(
+    counts: Sequence[Count], excluded: Mapping[str, str], num_weak: int, num_extracted: int, samples: SampleFile
+) -> list[str]:
     notes = []
     if excluded:
         named = ", ".join(list(excluded)[:10]) + (", …" if len(excluded) > 10 else "")
@@ -282,6 +339,11 @@ def _notes(counts: Sequence[Count], excluded: Mapping[str, str], num_weak: int, 
     if num_weak:
         notes.append(
             f"{num_weak} samples were judged with the tests inside the candidate's interpreter, which is weaker"
+        )
+    if num_extracted:
+        notes.append(
+            f"{num_extracted} samples were raw answers, of which the program alone was judged (--extract none judges "
+            "them as they stand)"
         )
     if samples.num_left_out:
         notes.append(f"{samples.num_left_out} samples of other tasks were left out")

@@ -30,7 +30,6 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ibft.judging.extract import extract_design
 from ibft.judging.icarus import Icarus, abnormal_end, first_line, installed_icarus
 from ibft.judging.outcome import Outcome, Reference
 from ibft.judging.sandbox import CommandResult, Limits
@@ -42,12 +41,16 @@ from ibft.judging.verilog_text import (
     instrument,
     stand_in,
 )
-from ibft.rows import Problem, Status
+from ibft.rows import Problem, Sample, Status
+from ibft.text.answers.verilog import extract_design, has_statement, header_of
+from ibft.text.answers.verilog_modules import defined_modules
+from ibft.text.answers.verilog_tokens import clean
 
 __all__ = [
     "CommandSandbox",
     "judge_verilog",
     "run_verilog_reference",
+    "verilog_source",
 ]
 
 _FLAGS = ("-g2012", "-Wall", "-Winfloop", "-Wno-timescale")  # those of VerilogEval v1's own harness
@@ -105,9 +108,20 @@ def run_verilog_reference(
     )
 
 
+def verilog_source(problem: Problem, sample: Sample) -> str:
+    """Return what to compile: a completion behind the prompt's header, a whole module alone; "" if it is not code."""
+    text = clean((sample.completion if sample.completion is not None else sample.solution) or "")
+    modules, body_end = defined_modules(text)
+    if not modules and body_end is None and not has_statement(text):
+        return ""
+    if sample.completion is None or any(one.name == _entry_point(problem) for one in modules):
+        return text
+    return text if modules and body_end is None else header_of(problem.prompt, _entry_point(problem)) + text
+
+
 def judge_verilog(
     problem: Problem,
-    text: str,
+    source: str,
     sandbox: CommandSandbox,
     limits: Limits,
     reference: Reference,
@@ -117,7 +131,7 @@ def judge_verilog(
 
     Args:
         problem: its `tests` are a test bench as VerilogEval's, whose module `tb` instantiates the entry point.
-        text: the completion or solution as it came.
+        source: of `verilog_source`.
         sandbox: where Icarus runs.
         limits: for each command; the limit on files is raised to what compiled designs need.
         reference: of `run_verilog_reference`, with the same version of Icarus.
@@ -127,20 +141,19 @@ def judge_verilog(
         SandboxError: the sandbox itself failed.
     """
     icarus = icarus or installed_icarus()
-    design = extract_design(text, problem.prompt, _entry_point(problem))
-    if design is None:
+    if not source:
         return Outcome(status="no_code", message="there is no Verilog in the answer")
-    if design.rule == "other_modules":
+    if not any(one.name == _entry_point(problem) for one in defined_modules(source)[0]):
         return Outcome(status="syntax_error", message=f"the answer defines no module {_entry_point(problem)}")
-    if cheat := _find_cheat(problem, design.source):
+    if cheat := _find_cheat(problem, source):
         return Outcome(status="cheating_refused", message=cheat)
-    if "`" in design.source and (refused := _check_expanded(problem, design.source, sandbox, limits, icarus)):
+    if "`" in source and (refused := _check_expanded(problem, source, sandbox, limits, icarus)):
         return refused
-    run = _simulate(problem, design.source, sandbox, limits, icarus)
+    run = _simulate(problem, source, sandbox, limits, icarus)
     if run.status == "passed" and (disturbance := _disturbance(run, reference)):
         run = run._replace(status="failed", message=disturbance)
     if run.status == "passed":
-        run = _compile_alone(problem, design.source, sandbox, limits, icarus, run)
+        run = _compile_alone(problem, source, sandbox, limits, icarus, run)
     return run.outcome()
 
 
@@ -181,7 +194,7 @@ def _simulate(problem: Problem, source: str, sandbox: CommandSandbox, limits: Li
     if ended is not None:
         return _Run(*ended, *spent)
     warning = next((text for result in results if (text := first_line(result.stderr))), "")
-    if warning:
+    if warning and problem.warnings_fail:
         return _Run("failed", f"Icarus warns: {warning}", *spent)
     return _verdict(results[-1].stdout.decode("utf-8", "replace"), marker, spent)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 
-from ibft.judging.extract import Token, tokenize
+from ibft.text.answers.verilog_tokens import KEYWORDS, Token, tokenize
 
 __all__ = ["TEST_BENCH_MODULE", "allowed_systems", "find_cheat", "forbidden_names", "instrument", "stand_in"]
 
@@ -23,6 +24,12 @@ _PURE_FUNCTIONS = frozenset(
     )
 )
 _STATEMENT_WORDS = frozenset({"if", "for", "foreach", "case", "casex", "casez", "repeat", "while", "wait"})
+_DEFINING_WORDS = frozenset({"module", "macromodule", "primitive", "interface", "program", "package", "class"})
+_GATES = frozenset({"and", "or", "not", "nand", "nor", "xor", "xnor", "buf"})
+_BEFORE_STATEMENT = frozenset(
+    ("", ";", ")", ":", "begin", "end", "else", "fork", "join", "forever", "do", "initial", "final", "always")
+)
+_LONGEST_INDEX = 200
 _REFUSED_KEYWORDS = frozenset({"force", "release", "bind"})
 _SAMPLING = re.compile(r"always @\(posedge clk, negedge clk\) begin\s+stats1\.clocks\+\+;")
 _ERROR = "stats1.errors++;"
@@ -30,7 +37,9 @@ _REFERENCE_OUTPUTS = re.compile(r"assign\s+tb_match\s*=\s*\(\s*\{([^{}]*)\}\s*==
 
 
 def find_cheat(source: str, allowed_systems: frozenset[str], forbidden_names: frozenset[str]) -> str:
-    """What in a design's text no honest design needs, as the end of a sentence; empty where there is nothing.
+    """Return what in a design's text no honest design needs, as the end of a sentence; "" where there is nothing.
+
+    A name of the test bench is innocent where it can only be the design's own: a wire, a port, an instance.
 
     Args:
         source: the design, with or without its macros expanded.
@@ -39,15 +48,16 @@ def find_cheat(source: str, allowed_systems: frozenset[str], forbidden_names: fr
     """
     if '"""' in source:
         return "has a string in triple quotes, which versions of Icarus read differently"
+    tokens = list(tokenize(source))
     before = ""
-    for token in tokenize(source):
+    for number, token in enumerate(tokens):
         if token.kind == "system" and token.value not in allowed_systems and token.value != "$":
             return f"uses {token.value}"
         if token.kind == "directive" and (token.value == "`include" or "``" in token.value):
             return f"uses {token.value}"
         if token.kind == "name" and token.value in _REFUSED_KEYWORDS:
             return f"uses {token.value}"
-        if token.kind in ("name", "escaped") and token.value in forbidden_names:
+        if token.kind in ("name", "escaped") and token.value in forbidden_names and _reaches_out(tokens, number):
             return f"uses {token.value}, a name of the test bench"
         if token.kind == "string" and before in ("import", "export"):
             return f"uses {before} of foreign functions"
@@ -55,6 +65,39 @@ def find_cheat(source: str, allowed_systems: frozenset[str], forbidden_names: fr
             return "builds the name of a system task"
         before = token.value
     return ""
+
+
+def _reaches_out(tokens: Sequence[Token], number: int) -> bool:
+    """Whether a name stands where it is looked up outside of the module: in a path, a call, an instance's type.
+
+    Variables, nets and ports are looked up in the module itself alone (IEEE 1800-2017, 23.8 and 23.9).
+    """
+    earlier, before = (["", "", *(token.value for token in tokens[max(0, number - 2) : number])])[-2:]
+    after = tokens[number + 1] if number + 1 < len(tokens) else tokens[number]._replace(kind="symbol", value="")
+    if before in _DEFINING_WORDS or before == "disable" or _begins_path(tokens, number + 1):
+        return True
+    if before == ".":
+        return earlier not in ("(", ",")  # `.port(net)` names a port, `a.b` is a path
+    is_label = before == ":" and earlier in ("begin", "fork")
+    if after.kind in ("name", "escaped"):
+        return after.value not in KEYWORDS and not is_label
+    if after.value == "(":
+        is_instance = tokens[number - 1].kind in ("name", "escaped") and before not in KEYWORDS
+        return number == 0 or not (before in _GATES or is_instance)
+    if after.value == ";":
+        return before in _BEFORE_STATEMENT or (number > 0 and tokens[number - 1].kind == "number" and not is_label)
+    return after.value == "#"
+
+
+def _begins_path(tokens: Sequence[Token], number: int) -> bool:
+    """Whether `.` or `::` comes next, behind an index in brackets if there is one."""
+    depth = 0
+    for place in range(number, min(number + _LONGEST_INDEX, len(tokens))):
+        value = tokens[place].value
+        depth += (value == "[") - (value == "]")
+        if depth == 0 and value != "]":
+            return value == "." or (value == ":" and [one.value for one in tokens[place + 1 : place + 2]] == [":"])
+    return depth > 0
 
 
 @functools.lru_cache(maxsize=1024)

@@ -17,6 +17,7 @@ import msgspec
 
 from ibft.data.name_pool import NamePool
 from ibft.data.renaming import rename_identifiers
+from ibft.data.tokens import NOT_UNICODE, is_unicode, reason_to_skip
 from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
 from ibft.memorization.code import MIN_TOKENS, code_of, code_tokens, prompt_text
@@ -25,7 +26,6 @@ from ibft.models import limits_of
 from ibft.recipe import RENAMED_CONTROL, Recipe
 from ibft.rows import Pair, Subset
 from ibft.text.encoding import EncodedExample, codec_of
-from ibft.text.pairs import NOT_UNICODE, is_unicode, reason_to_skip
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ibft import progress
+from ibft.data.named_code import texts_of
 from ibft.data.training import Example
 from ibft.errors import UserError
 from ibft.memorization.blocks import Batch
@@ -20,10 +21,11 @@ from ibft.memorization.preparation import Preparation, Prepared
 from ibft.memorization.scores import Match, example_scores, greedy_match
 from ibft.memorization.token_stats import TokenStats, batches_by_tokens, begin_batch
 from ibft.models import limits_of, load_model, load_tokenizer
+from ibft.provenance import usable_cores
 from ibft.recipe import Recipe
 from ibft.rows import Pair, Score, ShownExample, Subset
-from ibft.runs import num_processes, usable_cores
-from ibft.text.pairs import EmbeddingCheck
+from ibft.runs import num_processes
+from ibft.text.limits import EmbeddingCheck
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -95,7 +97,7 @@ class Scorer:
             if tokenized is None:
                 unscored.append(Score(id=example.pair.id, subset=subset, index=index, reason=reason))
             else:
-                self._embedding.check(example.pair, tokenized.input_ids)
+                self._check(example.pair, tokenized)
                 examples[index] = tokenized
         places = {id(example): index for index, example in examples.items()}
 
@@ -137,6 +139,9 @@ class Scorer:
         )
         halves = [self._begin(batch[:half]), self._begin(batch[half:])]
         return lambda: [stats for values in halves for stats in values()]
+
+    def _check(self, pair: Pair, tokenized: ScanExample) -> None:
+        self._embedding.check(pair.id, "".join(texts_of(pair)), tokenized.input_ids)
 
     def shown(self, subset: Subset, example: Example, score: float) -> ShownExample:
         """One example token by token."""
@@ -209,7 +214,7 @@ class Scorer:
         examples = [self._encoder.encode(pair)[0] for pair in pairs]
         for pair, example in zip(pairs, examples, strict=True):
             if example is not None:
-                self._embedding.check(pair, example.input_ids)
+                self._check(pair, example)
         usable = [example for example in examples if example is not None]
         found: dict[int, _Nll] = {}
         for batch in batches_by_tokens(usable, self.batch_tokens):

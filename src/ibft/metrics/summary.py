@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from ibft.metrics.hollow import Hollow
 from ibft.metrics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
 from ibft.metrics.uncertainty import bootstrap_means
 from ibft.rows import pretty_json
@@ -49,7 +50,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     `curves` has the curve of each k, under its number. `statuses` counts the results by `rows.Status`; `notes` are
     sentences a reader of the figures should see; `k`, `seed` and `bootstrap_resamples` are what the figures were
     computed with. `excluded` names the problems that are left out since their own reference does not pass, with the
-    reason; `num_weak` counts the samples whose tests ran in the candidate's interpreter.
+    reason; `num_weak` counts the samples whose tests ran in the candidate's interpreter, `num_extracted` those whose
+    text held more than the program that was judged. `hollow` says that most samples hold no program.
     """
 
     num_problems: int
@@ -64,6 +66,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap_resamples: int
     excluded: dict[str, str] = {}
     num_weak: int = 0
+    num_extracted: int = 0
+    hollow: Hollow | None = None
     notes: list[str] = []
     curves: dict[str, Curve] = {}
 

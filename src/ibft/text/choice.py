@@ -4,32 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
-from ibft.data.training import is_conversational
 from ibft.errors import UserError
-from ibft.models import load_stop_ids, load_tokenizer
-from ibft.recipe import Recipe
 from ibft.text.templates import ChatTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["choose_template", "resolve_prompt"]
-
-
-def resolve_prompt(recipe: Recipe) -> Recipe:
-    """Return the recipe with what it stands for in the place of `prompt.template: auto`.
-
-    Raises:
-        UserError: the tokenizer or the first training example cannot be loaded.
-    """
-    if recipe.prompt.template != "auto":
-        return recipe
-    template = choose_template(
-        load_tokenizer(recipe.model), load_stop_ids(recipe.model), is_conversation=is_conversational(recipe.data)
-    )
-    return msgspec.structs.replace(recipe, prompt=msgspec.structs.replace(recipe.prompt, template=template))
+__all__ = ["choose_template"]
 
 
 def choose_template(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # With the character before it: Qwen's and Llama-3's words begin with a sign ("-Encod").
 _LAST_RUN = re.compile(r"[^\w\r\n]?(?:\w+|[^\w\s]+|\s+)\Z")
 _MAX_RUN = 64
+_TAIL = 100
+"""A prompt's last characters, with the line they begin in, show which tokens a continuation changes."""
 
 __all__ = ["EncodedExample", "Start", "TextCodec", "codec_of", "common_prefix_length"]
 
@@ -197,9 +199,7 @@ class TextCodec:
         input_ids = self.encode(rendered)
         if not self.vocabulary.is_known:
             return Start(tuple(input_ids), "", rendered.text)
-        probed = [self.encode(rendered.with_text(probe)) for probe in _PROBES]
-        kept = min(common_prefix_length(input_ids, ids) for ids in probed)
-        kept = min(kept, self._before_last_run(rendered, input_ids))
+        kept = min(self._num_unchanged(rendered, input_ids), self._before_last_run(rendered, input_ids))
         first = common_prefix_length(input_ids, self.encode(Rendered("", (), rendered.is_chat))) + 1
         kept = max(kept, min(first, len(input_ids)))
         while any(self.vocabulary.is_barrier(token) for token in input_ids[kept:]):
@@ -209,6 +209,30 @@ class TextCodec:
             kept -= 1
             healed = self.vocabulary.text_of(input_ids[kept:])
         return Start(tuple(input_ids[:kept]), healed, rendered.text)
+
+    def _num_unchanged(self, rendered: Rendered, input_ids: Sequence[int]) -> int:
+        """Return how many of the first tokens no probe changes.
+
+        The probes follow the last lines alone where these have the same tokens by themselves: 5 ms instead of 25 for a
+        prompt of 350 characters.
+        """
+        tail = rendered.behind(rendered.text.rfind("\n", 0, max(0, len(rendered.text) - _TAIL)) + 1)
+        for text, ids in ((tail, self.encode(tail)), (rendered, list(input_ids))):
+            shared = common_prefix_length(ids[::-1], input_ids[::-1])
+            kept = min(common_prefix_length(ids, probed) for probed in self._encode_probes(text))
+            if kept > len(ids) - shared:
+                return len(input_ids) - len(ids) + kept
+        return 0
+
+    def _encode_probes(self, rendered: Rendered) -> list[list[int]]:
+        """Return the tokens of the text with each probe behind it."""
+        probed = [rendered.with_text(probe) for probe in _PROBES]
+        if not rendered.is_chat:
+            encoded = self.tokenizer([text.text for text in probed], split_special_tokens=True)["input_ids"]
+            return [ids[: len(ids) - self._num_trailing] for ids in encoded]
+        if all(map(self._has_only_controls, probed)):
+            return list(self.tokenizer([text.text for text in probed], add_special_tokens=False)["input_ids"])
+        return [self.encode(text) for text in probed]
 
     def _before_last_run(self, rendered: Rendered, input_ids: Sequence[int]) -> int:
         """Return how many tokens precede the last run of letters, signs or white space: a word that may go on.
@@ -223,12 +247,16 @@ class TextCodec:
         return kept
 
     def answer(self, start: Start, token_ids: Sequence[int]) -> str:
-        """Return the text that the model wrote behind the prompt, in the context of the prompt's last tokens.
+        """Return the text that the model wrote behind the prompt, without control tokens.
 
-        (A tokenizer of the SentencePiece family leaves out the first space of what it decodes.)
+        It is put together from the tokens' bytes. (`decode` of the new tokens alone leaves out a first space in the
+        SentencePiece family, and behind other tokens takes characters of the prompt apart where a byte is invalid.)
         """
+        if self.vocabulary.is_known:
+            written = b"".join(filter(None, map(self.vocabulary.bytes_of, token_ids)))
+            return written[len(start.healed.encode()) :].decode(errors="replace")
         before, whole = self._decode(start.input_ids), self._decode([*start.input_ids, *token_ids])
-        return whole[len(before) :][len(start.healed) :]
+        return whole[len(before) :]
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
@@ -280,17 +308,19 @@ class TextCodec:
         return ids[len(anchor) :], behind and [(max(0, a - 1), b - 1) for a, b in behind[len(anchor) :]]
 
     def _call(self, text: str, **arguments: bool) -> tuple[list[int], list[tuple[int, int]] | None]:
-        encoded = self.tokenizer(text, return_offsets_mapping=self.tokenizer.is_fast, **arguments)
-        return list(encoded["input_ids"]), encoded.get("offset_mapping")
+        # As a list of one: in a single text, CodeLlama's tokenizer takes "<FILL_ME>" for a gap to fill.
+        encoded = self.tokenizer([text], return_offsets_mapping=self.tokenizer.is_fast, **arguments)
+        offsets = encoded.get("offset_mapping")
+        return list(encoded["input_ids"][0]), offsets and offsets[0]
 
 
 def codec_of(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> TextCodec:
-    """Return the border that a recipe's `prompt` section asks for; `auto` has been resolved (`text.choice`).
+    """Return the border that a recipe's `prompt` section asks for; `auto` has been resolved.
 
     Raises:
         UserError: see `TextCodec`.
     """
-    assert config.template != "auto", "resolve_prompt comes first"
+    assert config.template != "auto", "a command resolves it first"
     return TextCodec(tokenizer, config.template, has_end=config.end_of_text, chat_variables=config.chat_template_kwargs)
 
 

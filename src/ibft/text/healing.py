@@ -97,7 +97,8 @@ class Vocabulary:
             if is_added:  # stored as its text
                 return name.encode()
             table = _byte_level_table()
-            return bytes(table[letter] for letter in name) if all(letter in table for letter in name) else None
+            # A token with other letters is stored as its text, as the ByteLevel decoder reads it.
+            return bytes(table[letter] for letter in name) if all(letter in table for letter in name) else name.encode()
         if match := _BYTE.fullmatch(name):
             return bytes([int(match.group(1), 16)])
         return name.replace("▁", " ").encode()

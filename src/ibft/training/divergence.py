@@ -10,8 +10,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
-from ibft.text.pairs import TokenizedExample
 from ibft.training.batching import split_batch
 
 __all__ = ["StopAtDivergence"]

@@ -24,13 +24,13 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from ibft.allocator import returning_freed_memory
+from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
 from ibft.models import resolve_device
 from ibft.processes import decide
 from ibft.recipe import Recipe
 from ibft.recipe_objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
 from ibft.runs import is_main_process
-from ibft.text.pairs import TokenizedExample
 from ibft.training.batching import Batching, SortsByLength, choose_batching
 from ibft.training.callbacks import (
     AlarmBell,

@@ -16,8 +16,9 @@ from ibft.judging.icarus import Icarus, find_icarus
 from ibft.judging.isolation import Level
 from ibft.judging.outcome import Outcome, Reference
 from ibft.judging.sandbox import Limits, Sandbox
-from ibft.judging.verilog import judge_verilog, run_verilog_reference
-from ibft.rows import Problem
+from ibft.judging.verilog import judge_verilog, run_verilog_reference, verilog_source
+from ibft.rows import Problem, Sample
+from ibft.text.answers import extract_sample
 
 __all__ = ["DESIGNS", "Desk", "desk"]
 
@@ -70,7 +71,10 @@ class Desk(NamedTuple):
     def judge(self, design: str) -> Outcome:
         """The outcome of one design."""
         text = self.baits.fill_in(design)
-        return judge_verilog(self.problem, text, self.sandbox, _LIMITS, self.reference, self.icarus)
+        sample = extract_sample(Sample(task_id=self.problem.task_id, completion=text), self.problem)
+        return judge_verilog(
+            self.problem, verilog_source(self.problem, sample), self.sandbox, _LIMITS, self.reference, self.icarus
+        )
 
     def attack(self, design: str) -> tuple[Outcome, list[str], list[str], str]:
         """The outcome, the effects, the processes left, and what is wrong with the reference's verdict afterwards."""

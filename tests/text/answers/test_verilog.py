@@ -1,4 +1,4 @@
-"""Each rule of `judging/extract.py` by its number, on the shapes that models write."""
+"""Each rule of `text/answers/verilog.py` by its number, on the shapes that models write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from ibft.judging.extract import Design, clean, extract_design, tokenize
+from ibft.text.answers.verilog import Design, extract_design
+from ibft.text.answers.verilog_tokens import clean, tokenize
 
 HEADER = "module top_module (\n    input a,\n    output b\n);\n"
 PROMPT = "// Invert a. A module ends with endmodule;\n" + HEADER
@@ -58,7 +59,8 @@ def test_2_body_in_a_fence() -> None:
 
 
 def test_3_body_continues_the_header_of_the_prompt() -> None:
-    assert extract(ASSIGN + "endmodule\n") == Design(HEADER + "\n" + ASSIGN + "endmodule\n", "body")
+    header = HEADER + "\n"
+    assert extract(ASSIGN + "endmodule\n") == Design(header + ASSIGN + "endmodule\n", "body", header)
     assert (
         extract(f"{ASSIGN}endmodule\nThis module inverts a;\nendmodule").source == extract(ASSIGN + "endmodule").source
     )
@@ -129,7 +131,7 @@ def test_5_declarations_between_modules_stay(declaration: str) -> None:
 
 
 def test_6_body_without_its_end_is_not_completed() -> None:
-    assert extract(ASSIGN) == Design(HEADER + "\n" + ASSIGN + "\n", "unfinished_body")
+    assert extract(ASSIGN) == Design(HEADER + "\n" + ASSIGN + "\n", "unfinished_body", HEADER + "\n")
     assert extract(f"inverter i (.a(a),\n  .b(b));\n{HELPER}", entry_point="top_module").rule == "other_modules"
     unfinished = extract(HEADER + ASSIGN)
     assert unfinished.rule == "whole_module"

@@ -2,7 +2,7 @@ import builtins
 
 import pytest
 
-from ibft.data.names import bound_names, free_names
+from ibft.text.names import bound_names, free_names
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
-
 from ibft.generation.extract import cut, leaves_function_open, to_sample
+
 from ibft.rows import Problem
 
 PROMPT = 'from typing import List\n\n\ndef f(x):\n    """Double x."""\n'

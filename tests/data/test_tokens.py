@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from ibft.data.tokens import NOT_UNICODE, TokenizedData, encode_pairs
 from ibft.errors import UserError
-from ibft.models import ModelLimits, load_tokenizer
+from ibft.models import load_tokenizer
 from ibft.recipe import ModelConfig, PromptConfig
 from ibft.rows import Message, Pair
 from ibft.text.encoding import codec_of
-from ibft.text.pairs import NOT_UNICODE, EmbeddingCheck, TokenizedData, encode_pairs
+from ibft.text.limits import EmbeddingCheck, ModelLimits
 
 LIMITS = ModelLimits(num_embeddings=1000, num_positions=math.inf)
 PAIR = Pair("one", "def add(a, b):\n", "    return a + b\n")
@@ -106,4 +107,4 @@ def test_tokens_beyond_the_embedding_are_refused_with_their_row(tiny_model_folde
         assert f"data.jsonl, line 2 has the token '{token}' (id {place})" in str(caught.value)
         assert f"embeddings for ids below {num}. Take it out of the row" in str(caught.value)
     assert len(encode("f", num).examples) == 2
-    EmbeddingCheck(tokenizer, num).check(PAIR, [0, num - 1])
+    EmbeddingCheck(tokenizer, num).check("id", "text", [0, num - 1])

@@ -5,20 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from ibft.data.named_code import texts_of
 from ibft.errors import UserError
-from ibft.models import ModelLimits
 from ibft.rows import Pair, is_encodable
 from ibft.text.encoding import TextCodec
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from ibft.text.limits import EmbeddingCheck, ModelLimits
 
 __all__ = [
     "NOT_UNICODE",
-    "EmbeddingCheck",
     "TokenizedData",
     "TokenizedExample",
     "encode_pairs",
@@ -62,44 +57,6 @@ class TokenizedData:
     def num_skipped(self) -> dict[str, int]:
         """How many examples were left out, by reason."""
         return {reason: len(ids) for reason, ids in self.skipped.items()}
-
-
-class EmbeddingCheck:
-    """Finds examples with tokens that the model has no embedding for.
-
-    Args:
-        tokenizer: the model's.
-        num_embeddings: the rows of its embedding.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, num_embeddings: int) -> None:
-        self._tokenizer, self._num_embeddings = tokenizer, num_embeddings
-        added = tokenizer.added_tokens_decoder.items()
-        self._missing = {token.content: place for place, token in added if place >= num_embeddings}
-        self._is_needed = len(tokenizer) > num_embeddings
-
-    def check(self, pair: Pair, input_ids: Sequence[int]) -> None:
-        """Check one example.
-
-        A control token that the model lacks is refused as text, too: whoever wrote it meant the token, and another
-        program would make it of this text.
-
-        Raises:
-            UserError: the example has such a token; names both.
-        """
-        if not self._is_needed:
-            return
-        text = "".join(texts_of(pair))
-        found = {place: content for content, place in self._missing.items() if content in text}
-        beyond = [token for token in input_ids if token >= self._num_embeddings]
-        found |= {token: self._tokenizer.convert_ids_to_tokens(token) for token in beyond}
-        if found:
-            token, content = min(found.items())
-            raise UserError(
-                f"data: the example {pair.id} has the token {content!r} (id {token}), and the model has embeddings for "
-                f"ids below {self._num_embeddings}. Take it out of the row, or give a model and tokenizer that belong "
-                "together (`model.resize_token_embeddings(len(tokenizer))` adds rows)."
-            )
 
 
 def is_unicode(pair: Pair) -> bool:
@@ -148,7 +105,7 @@ def encode_pairs(pairs: Iterable[Pair], codec: TextCodec, max_tokens: int, limit
         if reason := reason_to_skip(pair, encoded.completion[0], len(encoded.input_ids), max_tokens):
             skipped.setdefault(reason, []).append(pair.id)
         else:
-            check.check(pair, encoded.input_ids)
+            check.check(pair.id, "".join(texts_of(pair)), encoded.input_ids)
             examples.append(TokenizedExample(pair.id, encoded.input_ids, encoded.border, place))
     if not examples:
         reasons = Counter({reason: len(ids) for reason, ids in skipped.items()}).most_common()

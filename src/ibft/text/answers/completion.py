@@ -1,0 +1,45 @@
+"""Where text that continues a prompt ends. Rules 10 to 12 of the package's docstring, which also end generation."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+from ibft.text.answers.prompt import leaves_function_open
+
+__all__ = ["cut", "until_stop"]
+
+_TOP_LEVEL_LINE = re.compile(r"^[^\s\)\]\}]", re.MULTILINE)
+_EXAMPLE_OF_USE = re.compile(r"^(?:```|if __name__|print\(|assert )", re.MULTILINE)
+_TRIPLE_QUOTE = re.compile(r'"""|\'\'\'')
+
+
+def until_stop(text: str, stop: Sequence[str]) -> str:
+    """Return the text before the first of the recipe's stop strings."""
+    ends = [index for string in stop if (index := text.find(string)) >= 0]
+    return text[: min(ends, default=len(text))]
+
+
+def cut(text: str, prompt: str, language: str, stop: Sequence[str] = ()) -> str:
+    """Return the part of a raw continuation that answers the prompt."""
+    text = until_stop(text, stop)
+    if language != "python":
+        return text
+    pattern = _TOP_LEVEL_LINE if leaves_function_open(prompt) else _EXAMPLE_OF_USE
+    return text[: next(_outside_strings(pattern, text), len(text))]
+
+
+def _outside_strings(pattern: re.Pattern[str], text: str) -> Iterator[int]:
+    """Yield where the pattern matches and no triple-quoted string is open."""
+    quotes = itertools.chain(_TRIPLE_QUOTE.finditer(text), itertools.repeat(None))
+    quote, following = "", next(quotes)
+    for match in pattern.finditer(text):
+        while following is not None and following.end() <= match.start():
+            if not quote:
+                quote = following.group()
+            elif following.group() == quote:
+                quote = ""
+            following = next(quotes)
+        if not quote:
+            yield match.start()

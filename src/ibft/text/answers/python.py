@@ -1,0 +1,256 @@
+"""Which Python program an answer holds. Rules 4 to 9 of the package's docstring."""
+
+from __future__ import annotations
+
+import ast
+import html
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ibft.text.answers.blocks import OTHER_LANGUAGES, Block, split_blocks
+from ibft.text.answers.completion import cut
+from ibft.text.answers.loose import find_code, indented_blocks
+from ibft.text.answers.prompt import Asked
+from ibft.text.answers.syntax import (
+    Statement,
+    compiles,
+    defines,
+    names_in,
+    parse,
+    statements,
+    without_examples,
+)
+
+__all__ = ["Program", "continues", "find_program"]
+
+_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39);")
+_TRANSCRIPT = re.compile(r"\s*>>> ")
+_MAX_READ = 40
+"""An answer has a few blocks; a text of thousands is hostile, and only its last ones are read."""
+
+
+class Program(NamedTuple):
+    """What an answer holds: a `completion` of the prompt or a `solution`, a program of its own; the other is None.
+
+    `is_whole` says that it compiles and defines what the problem asks for.
+    """
+
+    completion: str | None
+    solution: str | None
+    is_whole: bool
+
+
+def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program:
+    """Find the program in the text of an answer.
+
+    Args:
+        text: what `turn.plain_texts` gives.
+        asked: what it has to be.
+        is_strict: leave code that breaks off unfinished alone, unless there is prose or a fence: it is not an answer
+            in a chat, but a program that does not compile.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    if defines(text, asked.names):
+        return _solution(text, asked)
+    split = split_blocks(text, lambda code: _is_answer(code, asked), _parses)
+    blocks = _in_order(split.blocks[-_MAX_READ:])
+    codes = [code for block in blocks for code in [_readable(block, asked)] if code is not None]
+    is_strict = is_strict and not split.blocks and not find_code(split.loose).num_prose
+    for code in reversed(codes):
+        if defines(code, asked.names):
+            return _solution(_with_helpers(code, [one for one in codes if one is not code], asked), asked)
+    for code in _loose_programs(split.loose, asked) if not is_strict else ():
+        return _solution(_with_helpers(code, codes, asked), asked)
+    for code in [*reversed([block.code for block in blocks]), *_indented(split.loose), split.loose]:
+        if (method := _as_method(code, asked)) is not None:
+            return Program(None, method, True)
+        if not is_strict and (body := _as_body(code, asked)) is not None:
+            return Program(body, None, True)
+    return Program(None, _fragment(blocks, split.loose, asked), False)
+
+
+def continues(body: str, asked: Asked) -> bool:
+    """Decide whether text continues the prompt to a program that compiles and has more in it than the prompt has."""
+    tree = parse(asked.prompt + body)
+    if tree is None or not compiles(asked.prompt + body):
+        return False
+    before = parse(asked.prompt)
+    return before is None or _size(tree) > _size(before)
+
+
+def _size(tree: ast.Module) -> int:
+    """The number of statements that do something: a docstring does not."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    return sum(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in nodes)
+
+
+def _is_answer(code: str, asked: Asked) -> bool:
+    is_body = not code[:1].strip() and continues(cut(code, asked.prompt, "python"), asked)
+    return is_body or defines(code, asked.names)
+
+
+def _parses(code: str) -> bool:
+    return parse(textwrap.dedent(code)) is not None
+
+
+def _in_order(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks as they come, those in other languages and transcripts first: they count where no other block does."""
+    return sorted(blocks, key=lambda block: block.language not in OTHER_LANGUAGES and not _TRANSCRIPT.match(block.code))
+
+
+def _readable(block: Block, asked: Asked) -> str | None:
+    """The block's code in the first form that parses; None where none does."""
+    code = block.code
+    if _TRANSCRIPT.match(code):
+        return _without_prompts(code)
+    for form in _forms(code):
+        if parse(form) is not None:
+            return form
+    if not block.is_closed or any(name in code for name in asked.names):
+        found = find_code(textwrap.dedent(code))
+        if found.code.strip() and not found.is_broken and not (found.is_cut and block.is_closed):
+            return found.code
+    return None
+
+
+def _forms(code: str) -> Iterator[str]:
+    yield code
+    yield textwrap.dedent(code)
+    if _ENTITY.search(code):
+        yield html.unescape(code)
+    if "\xa0" in code:
+        yield textwrap.dedent(code.replace("\xa0", " "))
+
+
+def _without_prompts(code: str) -> str | None:
+    """The input of an interpreter's transcript."""
+    lines = [match[1] or "" for line in code.split("\n") if (match := re.match(r"\s*(?:>>>|\.\.\.)(?: (.*)|$)", line))]
+    source = "\n".join(lines) + "\n"
+    return source if parse(source) is not None else None
+
+
+def _solution(code: str, asked: Asked) -> Program:
+    code = without_examples(code, asked.names)
+    return Program(None, _with_preamble(code, asked), True)
+
+
+def _with_preamble(code: str, asked: Asked) -> str:
+    """Put the prompt's imports and helpers in front, unless the program has all of them itself."""
+    needed, _ = names_in(asked.preamble)
+    bound, _ = names_in(code)
+    if (needed <= bound and "import *" not in asked.preamble) or code.startswith(asked.preamble):
+        return code
+    future = re.match(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:from __future__ import [^\n]*\n)+", code)
+    if future and "__future__" not in asked.preamble:
+        return future.group() + asked.preamble + code[future.end() :]
+    return asked.preamble + code
+
+
+def _with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
+    """Put in front what other blocks define and the program needs, statement by statement, the nearest definition."""
+    bound, needed = names_in(code)
+    known = bound | names_in(asked.preamble)[0]
+    pool = [one for other in others for one in statements(other, asked.names) if not one.is_example]
+    chosen: set[int] = set()
+    waiting = list(needed - bound)
+    while waiting:
+        name = waiting.pop()
+        number = next((n for n in reversed(range(len(pool))) if name in pool[n].binds), None)
+        if number is None or name in asked.names:
+            continue
+        if number not in chosen:
+            chosen.add(number)
+            waiting += pool[number].uses - bound
+    chosen |= set(_builders(pool, chosen, known))
+    if not chosen:
+        return code
+    helpers = "".join(pool[number].text for number in sorted(chosen))
+    together = f"{helpers.strip()}\n\n\n{code}"
+    future = [line for line in together.split("\n") if line.startswith("from __future__ import")]
+    if future:
+        rest = [line for line in together.split("\n") if line not in future]
+        together = "\n".join([*dict.fromkeys(future), *rest])
+    return together if defines(together, asked.names) else code
+
+
+def _builders(pool: Sequence[Statement], chosen: Iterable[int], known: frozenset[str]) -> Iterator[int]:
+    """The statements that fill a value that was chosen, such as a table, and need nothing that was not."""
+    values = {name for number in chosen if not pool[number].is_definition for name in pool[number].binds}
+    names = known | {name for number in chosen for name in pool[number].binds}
+    for number, one in enumerate(pool):
+        if not one.is_definition and one.uses & values and one.uses - one.binds <= names and not one.binds & values:
+            yield number
+
+
+def _loose_programs(text: str, asked: Asked) -> Iterator[str]:
+    """Programs that no fence marks off: at the left margin, or indented as Markdown's code blocks are."""
+    if not any(name in text for name in asked.names):
+        return
+    for candidate in (text, *indented_blocks(text, asked.names)):
+        found = find_code(candidate)
+        if not found.is_broken and defines(found.code, asked.names):
+            yield found.code
+
+
+def _indented(text: str) -> list[str]:
+    """The runs of indented lines in a text, the last first: bodies that no fence marks off."""
+    runs: list[list[str]] = [[]]
+    for line in text.split("\n"):
+        if line[:1].strip():
+            runs.append([])
+        else:
+            runs[-1].append(line)
+    return ["\n".join(run) + "\n" for run in reversed(runs) if any(map(str.strip, run))][:_MAX_READ]
+
+
+def _as_body(code: str, asked: Asked) -> str | None:
+    """The code as what continues the prompt's open function, at the indentation that it needs."""
+    if not asked.is_open:
+        return None
+    code = code.strip("\n")
+    margin = _margin(asked.prompt)
+    dedented = textwrap.dedent(code)
+    forms = [code] if code[:1].isspace() else []
+    if re.search(r"(?m)^(?:return|yield)\b", dedented) or (code[:1].isspace() and "return" in code):
+        forms.append(textwrap.indent(dedented, margin))
+    for form in forms:
+        body = cut(form + "\n", asked.prompt, "python")
+        if body.strip() and continues(body, asked):
+            return body
+    return None
+
+
+def _margin(prompt: str) -> str:
+    """The indentation of the body that the prompt leaves open."""
+    definitions = re.findall(r"(?m)^([ \t]*)(?:async[ \t]+def|def|class)\b", prompt)
+    last = prompt.rstrip().rpartition("\n")[2]
+    inner = str(last[: len(last) - len(last.lstrip())])
+    outer = str(definitions[-1]) if definitions else ""
+    return inner if len(inner) > len(outer) and not last.rstrip().endswith(":") else outer + "    "
+
+
+def _as_method(code: str, asked: Asked) -> str | None:
+    """The method alone, put where the prompt's class has it."""
+    if not asked.method:
+        return None
+    names = frozenset({asked.method})
+    dedented = textwrap.dedent(code)
+    if not defines(dedented, names):
+        return None
+    place = re.search(rf"(?m)^([ \t]+)(?:async[ \t]+)?def[ \t]+{re.escape(asked.method)}\b", asked.prompt)
+    if place is None:
+        return None
+    solution = asked.prompt[: place.start()] + textwrap.indent(without_examples(dedented, names), place[1])
+    return solution if defines(solution, asked.names) else None
+
+
+def _fragment(blocks: Sequence[Block], loose: str, asked: Asked) -> str:
+    """What stands for an answer without a program: code that does not compile, "" where there is only prose."""
+    codes = [block.code for block in blocks if block.language not in OTHER_LANGUAGES]
+    definition = re.compile(rf"(?m)^[ \t]*(?:async +def|def|class) +(?:{'|'.join(map(re.escape, asked.names))})\b")
+    named = [code for code in [loose, *codes] if asked.names and definition.search(code)]
+    if named or codes:
+        return (named or codes)[-1]
+    return loose if definition.search(loose) or find_code(loose).code.strip() else ""

@@ -1,0 +1,199 @@
+"""Python source as the extractor sees it: does it compile, what does it define, which of its statements are needed.
+
+Nothing here raises on hostile text: what Python's own parser gives up on (nesting too deep) counts as not compiling.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ibft.text.names import bound_names, free_names
+
+__all__ = ["Statement", "compiles", "defines", "is_code", "names_in", "parse", "statements", "without_examples"]
+
+_BUILTINS = frozenset(dir(builtins))
+_GIVES_UP = (SyntaxError, ValueError, RecursionError, MemoryError)
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_RUNNERS = frozenset({"print", "main", "test", "tests", "run_tests", "check", "exit", "quit"})
+_RUNNER_METHODS = frozenset({"unittest.main", "doctest.testmod", "pytest.main", "sys.exit"})
+
+
+class Statement(NamedTuple):
+    """Whole lines of a program that hold one top-level statement (or several that share a line).
+
+    `binds` are the names that it gives a value at the top level, `uses` those that it takes from elsewhere.
+    """
+
+    text: str
+    binds: frozenset[str]
+    uses: frozenset[str]
+    is_definition: bool
+    is_example: bool
+
+
+def parse(source: str) -> ast.Module | None:
+    """Return the syntax tree, or None where the source does not parse."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "\d" in generated code is not the user's business
+            return ast.parse(source)
+    except _GIVES_UP:
+        return None
+
+
+def compiles(source: str) -> bool:
+    """Decide whether the whole source compiles: `return` outside a function parses and does not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, "<answer>", "exec", dont_inherit=True)
+    except _GIVES_UP:
+        return False
+    return True
+
+
+def defines(source: str, names: frozenset[str]) -> bool:
+    """Decide whether a program compiles and gives every one of `names` a definition that is more than a stub.
+
+    An import does not define: `from solution import f` stands in examples of use.
+    """
+    if not any(name in source for name in names) or not compiles(source):
+        return False
+    tree = parse(source)
+    return tree is not None and names <= {name for node in _top_level(tree.body) for name in _defined_by(node)}
+
+
+def names_in(source: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names that a program binds at its top level, and those it takes from outside (no builtins)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return frozenset(bound_names(source)), frozenset(free_names(source)) - _BUILTINS
+    except _GIVES_UP:
+        return frozenset(), frozenset()
+
+
+def is_code(source: str) -> bool:
+    """Decide whether a piece of text that may be prose is Python: `Done` and `Note: this` parse as well."""
+    tree = parse(source)
+    return tree is not None and bool(tree.body) and not any(map(_may_be_prose, tree.body))
+
+
+def statements(source: str, targets: frozenset[str]) -> list[Statement]:
+    """Split a program that parses at its top-level statements; comments go with the statement that follows.
+
+    Args:
+        source: the program.
+        targets: the names that the problem asks for, a call of which is an example of use.
+    """
+    tree = parse(source)
+    if tree is None:
+        return []
+    lines = source.splitlines(keepends=True) if "\f" not in source else source.split("\n")
+    found, start = [], 0
+    for nodes in _by_lines(tree.body):
+        end = max(node.end_lineno or node.lineno for node in nodes)
+        text = "".join(lines[start:end])
+        code = "\n".join(ast.unparse(node) for node in nodes)
+        bound, free = names_in(code)
+        found.append(
+            Statement(
+                text,
+                bound,
+                free,
+                all(isinstance(node, (*_DEFINITIONS, ast.Import, ast.ImportFrom)) for node in nodes),
+                all(_is_example(node, targets) for node in nodes),
+            )
+        )
+        start = end
+    return found
+
+
+def without_examples(source: str, targets: frozenset[str]) -> str:
+    """Remove the top-level statements that only show or test: `print(...)`, `assert`, `if __name__ == "__main__"`."""
+    tree = parse(source)
+    if tree is None or not any(_is_example(node, targets) for node in tree.body):
+        return source
+    lines = source.split("\n")
+    for nodes in _by_lines(tree.body):
+        if all(_is_example(node, targets) for node in nodes):
+            for number in range(nodes[0].lineno - 1, max(node.end_lineno or node.lineno for node in nodes)):
+                lines[number] = "\f"
+    kept = "\n".join(line for line in lines if line != "\f").rstrip()
+    return kept + "\n" if compiles(kept) else source
+
+
+def _by_lines(body: Sequence[ast.stmt]) -> Iterator[list[ast.stmt]]:
+    """The statements, those together that share a line."""
+    group: list[ast.stmt] = []
+    for node in body:
+        if group and node.lineno > (group[-1].end_lineno or 0):
+            yield group
+            group = []
+        group.append(node)
+    if group:
+        yield group
+
+
+def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run in the module's namespace, those inside `if`, `try`, `with` and loops included."""
+    waiting = list(reversed(body))
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, (ast.If, ast.Try, ast.With, ast.For, ast.While)):
+            for field in ("body", "orelse", "finalbody"):
+                waiting += getattr(node, field, [])
+            for handler in getattr(node, "handlers", []):
+                waiting += handler.body
+
+
+def _defined_by(node: ast.stmt) -> list[str]:
+    if isinstance(node, _DEFINITIONS):
+        return [] if _is_stub(node) else [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    if isinstance(node, ast.AnnAssign) and node.value is None:
+        return []
+    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+def _is_stub(node: ast.stmt) -> bool:
+    """Whether a definition has nothing to run: a signature that an explanation repeats."""
+    body: list[ast.stmt] = getattr(node, "body", [])
+    return all(
+        (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)) or isinstance(item, ast.Pass)
+        for item in body
+    ) or (isinstance(node, ast.ClassDef) and all(isinstance(item, _DEFINITIONS) and _is_stub(item) for item in body))
+
+
+def _may_be_prose(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Expr):
+        value = node.value.value if isinstance(node.value, ast.Await) else node.value
+        return not isinstance(value, ast.Call) and not _is_docstring(value)
+    if isinstance(node, ast.AnnAssign):
+        return node.value is None
+    return isinstance(node, ast.Return)
+
+
+def _is_docstring(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_example(node: ast.stmt, targets: frozenset[str]) -> bool:
+    """Whether a top-level statement only shows or tests what the program defines."""
+    if isinstance(node, ast.Assert):
+        return True
+    if isinstance(node, ast.If):
+        return any(isinstance(item, ast.Name) and item.id == "__name__" for item in ast.walk(node.test))
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        called = node.value.func
+        name = called.id if isinstance(called, ast.Name) else ""
+        path = ast.unparse(called) if isinstance(called, ast.Attribute) else ""
+        return name in _RUNNERS | targets or name.startswith("test_") or path in _RUNNER_METHODS
+    if isinstance(node, (ast.For, ast.While, ast.With)):
+        return all(_is_example(item, targets) for item in node.body) and not getattr(node, "orelse", [])
+    return False
