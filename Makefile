@@ -4,15 +4,18 @@ BIN := .venv/bin
 ARGS ?=
 UNSEEN := openai-agents a2a-sdk verifiers pydantic-evals
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test test-all check format clean
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: .venv/.installed  ## scan, fine-tune, sample, judge and compare a real model (ARGS=--full: all 164 problems)
 	$(BIN)/ibft run recipes/demo.yaml $(ARGS)
 
 # The two workers share the cores: one thread each for PyTorch, or they fight.
-test: .venv/.installed  ## run all tests
+test: .venv/.installed  ## run the tests, but for the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
+test-all: .venv/.installed  ## run all tests: kills, soaks, fuzz and long simulations too
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: .venv/.installed  ## lint, types, import layers

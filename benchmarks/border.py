@@ -58,7 +58,7 @@ def answer(model: str, out: Path, template: Any, options: argparse.Namespace) ->
         model=ModelConfig(name=model, dtype=options.dtype, device="cpu"),
         prompt=PromptConfig(template=template),
         problems=ProblemsConfig(source="humaneval", limit=options.limit),
-        generate=GenerateConfig(num_samples=1, temperature=0, max_new_tokens=192, batch_size=41),
+        generate=GenerateConfig(num_samples=1, temperature=0, max_new_tokens=192, batch_size=41, elicit=()),
     )
     with RunFolder(recipe).open() as run:
         generate(recipe, run, "base")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,19 @@ TEXT = [
     "class Stack:\n    def push(self, x): self.items.append(x)\n",
     "module top_module(input a, output b); assign b = ~a; endmodule\n",
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="I/N", help="Run the I-th of N parts of the collected tests (from 1).")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one part of the tests: CI runs another part of the slow ones for each commit."""
+    if part := config.getoption("--part"):
+        number, _, count = part.partition("/")
+        kept = [item for item in items if zlib.crc32(item.nodeid.encode()) % int(count) == int(number) - 1]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

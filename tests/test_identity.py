@@ -203,6 +203,16 @@ def test_samples_and_problems_that_were_edited(run: Path) -> None:
     assert "(problems: problems.jsonl -> problems.jsonl (limit 1))" in said
 
 
+def test_judging_and_exporting_do_not_look_at_what_they_do_not_read(run: Path) -> None:
+    edit_weights(Path("model"))
+    edit(Path("data.jsonl"), lambda text: text.replace("return", "yield"))
+    done("judge", "r.yaml")
+    done("export", "r.yaml", "--arm", "ft", "--out", "shipped")
+    said = refused("export", "r.yaml", "--arm", "ft", "--out", "merged", "--merge")
+    assert "the content of model has changed" in said
+    assert "model.name: model -> other" in refused("judge", "r.yaml", "--set", "model.name=other")
+
+
 def test_other_tests_are_judged_again_and_nothing_is_sampled_again(run: Path) -> None:
     write_rows(Path("problems.jsonl"), [row | {"tests": f"assert f{n}(2) == {n}"} for n, row in enumerate(problems(2))])
     done("generate", "r.yaml")

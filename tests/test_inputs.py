@@ -49,6 +49,14 @@ def test_a_part_is_compared_at_every_level() -> None:
     assert difference(old, {"a": {"b": 2}}, is_part=True) == "a.b: 1 -> 2"
 
 
+def test_names_can_be_trusted() -> None:
+    old = {"m": source("x", "1", t=1)}
+    assert difference(old, {"m": source("x", "2", t=1)}, trusts_names=True) is None
+    assert difference(old, {"m": source("y", "1", t=1)}, trusts_names=True) is None
+    assert difference(old, {"m": source("y", "2", t=1)}, trusts_names=True) == "m.name: x -> y"
+    assert difference(old, {"m": source("x", "2", t=2)}, trusts_names=True) == "m.t: 1 -> 2"
+
+
 def test_the_identity_follows_contents_and_settings_alone() -> None:
     before = identity_of({"m": source("x", "1", t=[1]), "s": 0})
     assert identity_of({"s": 0, "m": source("y", "1", t=[1])}) == before

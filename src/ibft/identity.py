@@ -6,9 +6,9 @@ model      counts: content of the folder, commit of the hub repository or versio
 data       counts: content of the file or folder, commit of the hub data set, the functions themselves.
 arm        counts: the training's inputs, and the content of the weights. Does not: the model card.
 scan       counts: all of its section but `batch_tokens` (speed) and `max_trained_examples` (of the rescan).
-generate   counts: what the model is asked, and all of its section but `batch_size` (speed) and `server` (address, key,
-           names, concurrency, retries). A server's answers come from weights that are not seen here: of the model
-           only its source counts, which has the tokenizer.
+generate   counts: what the model is asked, and all of its section but `batch_size` (speed), `elicit` (samples of their
+           own) and `server` (address, key, names, concurrency, retries). A server's answers come from weights that are
+           not seen here: of the model only its source counts, which has the tokenizer.
 judge      counts: problems, samples, limits, sandbox (`ibft.judging.stage`). Does not: `workers`, `cache`.
 
 Nothing here loads PyTorch.
@@ -208,7 +208,7 @@ def generate_inputs(
     """
     is_served = recipe.generate.backend == "server"
     sampling = msgspec.to_builtins(recipe.generate)
-    for name in ("batch_size", "server"):
+    for name in ("batch_size", "elicit", "server"):
         del sampling[name]
     return {
         FORMAT: _FORMATS["generate"],

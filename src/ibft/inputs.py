@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -47,48 +47,56 @@ def has_other_format(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return FORMAT in new and old.get(FORMAT) != new[FORMAT]
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any], *, is_part: bool = False) -> str | None:
+def difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, is_part: bool = False, trusts_names: bool = False
+) -> str | None:
     """Return the first difference in words, such as `model.dtype: float32 -> bfloat16`; None if there is none.
 
     Args:
         old: plain inputs of a result that exists.
         new: plain inputs of the result that is asked for.
         is_part: compare only the keys that `new` has, at every level.
+        trusts_names: take sources of one name for the same, whatever is behind it here.
     """
-    return _first(old, new, "", is_part)
+    return _first(old, new, "", _How(is_part, trusts_names))
 
 
-def _first(old: Any, new: Any, path: str, is_part: bool) -> str | None:
+class _How(NamedTuple):
+    is_part: bool
+    trusts_names: bool
+
+
+def _first(old: Any, new: Any, path: str, how: _How) -> str | None:
     if isinstance(new, Mapping) and _DIGEST in new:
         if old is _MISSING:  # recorded by a version that did not look at this source
             return None
         if isinstance(old, str):
             old = {"name": old}
         if isinstance(old, Mapping):
-            return _of_sources(old, new, path, is_part)
+            return _of_sources(old, new, path, how)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*new, *(() if is_part else (key for key in old if key not in new))]:
+        for key in [*new, *(() if how.is_part else (key for key in old if key not in new))]:
             inner = f"{path}.{key}" if path else key
-            if found := _first(old.get(key, _MISSING), new.get(key), inner, is_part):
+            if found := _first(old.get(key, _MISSING), new.get(key), inner, how):
                 return found
         return None
     before = None if old is _MISSING else old
     return None if before == new else f"{path}: {_shown(before)} -> {_shown(new)}"
 
 
-def _of_sources(old: Mapping[str, Any], new: Mapping[str, Any], path: str, is_part: bool) -> str | None:
+def _of_sources(old: Mapping[str, Any], new: Mapping[str, Any], path: str, how: _How) -> str | None:
     settings = {key for key in new if key not in (*_NAMES, _DIGEST)}
     digests = old.get(_DIGEST), new[_DIGEST]
     if None in digests or digests[0] != digests[1]:
         for key in (key for key in _NAMES if key in new and old.get(key) != new[key]):
             where = path if key == "name" and not settings else f"{path}.{key}"
             return f"{where}: {_shown(old.get(key))} -> {_shown(new[key])}"
-        if None not in digests:
+        if None not in digests and not how.trusts_names:
             return f"the content of {new['name']} has changed"
     before, after = (
         {key: value for key, value in source.items() if key not in (*_NAMES, _DIGEST)} for source in (old, new)
     )
-    return _first(before, after, path, is_part)
+    return _first(before, after, path, how)
 
 
 def _shown(value: Any) -> str:

@@ -23,9 +23,11 @@ from ibft.recipe_objectives import Count, Fraction, FTObjective, IBObjective, No
 
 __all__ = [
     "BASE_ARM",
+    "FORMATS",
     "PACKAGE",
     "RENAMED_CONTROL",
     "DataConfig",
+    "Format",
     "GenerateConfig",
     "JudgeConfig",
     "LoraConfig",
@@ -252,11 +254,20 @@ class ServerConfig(Section, frozen=True):
     timeout_s: Positive = 600.0
 
 
+Format = Literal["plain", "instruction", "chat", "chat_begun", "examples"]
+"""The formats in which a model can be asked (`generation.formats`)."""
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
 class GenerateConfig(Section, frozen=True):
     """How answers are sampled. `temperature: 0` is greedy decoding.
 
     `max_new_tokens` counts the tokens behind the prompt; an answer is also cut where prompt and answer together are as
     long as the model's context.
+
+    `elicit`: the formats in which the base model is asked besides, one greedy sample per problem each, so that a gain
+    over it is not one of format; those that do not apply to the model are left out. Each arm is asked in its own format
+    in the same way. An empty list leaves all of that out.
     """
 
     num_samples: Count = 20
@@ -265,6 +276,7 @@ class GenerateConfig(Section, frozen=True):
     max_new_tokens: Count = 512
     batch_size: Count = 32
     stop: tuple[str, ...] = ()
+    elicit: tuple[Format, ...] = FORMATS
     backend: Literal["local", "server"] = "local"
     server: ServerConfig = ServerConfig()
 
@@ -342,6 +354,20 @@ class Recipe(Section, frozen=True):
     def arms(self) -> tuple[str, ...]:
         """The arms in the order of the report: the base model, then one for each objective."""
         return (BASE_ARM, *(objective.arm for objective in self.objective))
+
+    def formats_of(self, arm: str) -> tuple[Format, ...]:
+        """Return the formats in which an arm is asked greedily: the base in all of `generate.elicit`, where they apply
+        to the model, any other arm in its own, which `prompt.template` is. None where `generate.elicit` is empty.
+        """
+        own: Format = self.prompt.template
+        if not self.generate.elicit:
+            return ()
+        return tuple(dict.fromkeys((own, *self.generate.elicit))) if arm == BASE_ARM else (own,)
+
+    def asked_name(self, arm: str, form: Format) -> str:
+        """Return the name of an arm's greedy answers in a format; its own are its samples where these are greedy."""
+        is_sample = form == self.prompt.template and self.generate.temperature == 0
+        return arm if is_sample else f"{arm}@{form}"
 
 
 def load_recipe(

@@ -174,6 +174,17 @@ class RunFolder:
                     "stage again."
                 )
 
+    def asked(self) -> list[str]:
+        """Return whose answers there are to judge: each arm, and behind it `arm@format` for those that it was asked in.
+
+        Arms without answers are in it, too; formats without are not.
+        """
+        names: list[str] = []
+        for arm in self.recipe.arms:
+            forms = (self.recipe.asked_name(arm, form) for form in self.recipe.formats_of(arm))
+            names += [arm, *(name for name in forms if name != arm and read_record(self.path / "generate" / name))]
+        return names
+
     def record(self, name: str) -> StageRecord:
         """What a completed stage says of itself.
 
@@ -188,14 +199,19 @@ class RunFolder:
             )
         return record
 
-    def record_made_from(self, name: str, inputs: Mapping[str, Any]) -> StageRecord:
+    def record_made_from(self, name: str, inputs: Mapping[str, Any], *, trusts_names: bool = False) -> StageRecord:
         """What a completed stage says of itself, if it was made from `inputs`, which may be a part of all.
+
+        Args:
+            name: the stage.
+            inputs: what it must have been made from.
+            trusts_names: do not look at contents: what the names stand for is not used here, and may be missing.
 
         Raises:
             UserError: the stage has not been completed in this run folder, or was made from other inputs.
         """
         record = self.record(name)
-        if words := _mismatch(self.path / name, record, plain(inputs), is_part=True):
+        if words := _mismatch(self.path / name, record, plain(inputs), is_part=True, trusts_names=trusts_names):
             verb = name.split("/")[0]
             raise UserError(
                 f"{words}. Give the recipe that it was made from, {_dtype_remedy(words)}or make it again with "
@@ -288,11 +304,13 @@ def _work_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def _mismatch(folder: Path, record: StageRecord, inputs: Mapping[str, Any], *, is_part: bool = False) -> str | None:
+def _mismatch(
+    folder: Path, record: StageRecord, inputs: Mapping[str, Any], *, is_part: bool = False, trusts_names: bool = False
+) -> str | None:
     """Return how a result does not fit the inputs, as the beginning of a sentence; None if it does."""
     if has_other_format(record.inputs, inputs):
         return f"{folder} was made by another version of ibft, which does not give the same results"
-    found = difference(record.inputs, inputs, is_part=is_part)
+    found = difference(record.inputs, inputs, is_part=is_part, trusts_names=trusts_names)
     return None if found is None else f"{folder} was made from a different recipe ({found})"
 
 

@@ -133,5 +133,7 @@ class _Plan:
         record = self._run.record(name)
         if record.inputs.get(FORMAT) is not None:  # samples of an older version are samples, too
             inputs = generate_inputs(self._recipe, self._problems, train=None, weights=None)
-            self._run.record_made_from(name, {key: inputs[key] for key in inputs if key not in (FORMAT, "train")})
+            self._run.record_made_from(name, {"model": inputs["model"]}, trusts_names=True)  # it is not read here
+            rest = {key: inputs[key] for key in inputs if key not in (FORMAT, "train", "model")}
+            self._run.record_made_from(name, rest)
         return record.identity

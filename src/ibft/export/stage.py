@@ -51,7 +51,7 @@ def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool =
         )
     inputs = train_inputs(recipe, objective, must_exist=False)
     del inputs[FORMAT]  # the weights of an older version are weights
-    record = run.record_made_from(f"train/{arm}", inputs)
+    record = run.record_made_from(f"train/{arm}", inputs, trusts_names=not merge)
     trained, source = run.path / "train" / arm, weights_folder(recipe, run, arm)
     versions: Mapping[str, str] = record.provenance.get("versions", {})
     weights: Weights = "merged" if merge else "adapter" if recipe.train.lora else "model"

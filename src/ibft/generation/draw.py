@@ -8,35 +8,20 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ibft import progress
 from ibft.errors import UserError
+from ibft.generation.ask import Ask
 from ibft.generation.local import Generated, Request, Sampling, generate_batches, sample_seed
 from ibft.generation.sent import to_send, whole_prompt
 from ibft.generation.server import Answer, Question, Server
 from ibft.models import context_length
 from ibft.recipe import GenerateConfig
-from ibft.rows import Problem, Sample
-from ibft.text.answers import Form, extract, has_ended
+from ibft.rows import Sample
+from ibft.text.answers import extract, has_ended
 from ibft.text.encoding import Start, TextCodec
-from ibft.text.templates import Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Ask", "LocalSource", "ServerSource", "Source", "Wanted", "draw"]
-
-
-class Ask(NamedTuple):
-    """A problem as the model is asked.
-
-    problem: what its answer solves.
-    rendered: the text before what the model writes.
-    form: how its answer is read.
-    begun: what of the answer is in `rendered` already.
-    """
-
-    problem: Problem
-    rendered: Rendered
-    form: Form
-    begun: str = ""
+__all__ = ["LocalSource", "ServerSource", "Source", "Wanted", "draw"]
 
 
 class Wanted(NamedTuple):

@@ -1,65 +1,126 @@
 """The generate stage: n answers to each problem, from one arm.
 
-generate/<arm>/samples.jsonl     in the benchmark's order, then by index
+generate/<arm>/samples.jsonl            in the benchmark's order, then by index
+generate/<arm>@<format>/samples.jsonl   one greedy answer per problem in one of the formats (`formats`)
 """
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from ibft import progress
 from ibft.data.problems import load_problems
+from ibft.data.training import stream_examples
 from ibft.errors import UserError
-from ibft.generation.draw import Ask, LocalSource, ServerSource, Source, Wanted, draw
+from ibft.generation.ask import Ask
+from ibft.generation.draw import LocalSource, ServerSource, Source, Wanted, draw
+from ibft.generation.formats import applicable_formats, ask, draw_examples
 from ibft.identity import generate_inputs, weights_identity
 from ibft.models import load_arm, load_tokenizer, weights_folder
-from ibft.recipe import BASE_ARM, Recipe
+from ibft.recipe import BASE_ARM, Format, GenerateConfig, Recipe
 from ibft.resolution import resolve
-from ibft.rows import Problem, RowWriter, Sample, read_rows, write_rows
-from ibft.runs import RunFolder
+from ibft.rows import Pair, Problem, RowWriter, Sample, read_rows, write_rows
+from ibft.runs import RunFolder, Stage
 from ibft.text.answers import Form
 from ibft.text.encoding import TextCodec, codec_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["asks_of", "codec_for", "generate", "source_of"]
+
+_NUM_DRAWN_FROM = 1000
+"""Of so many training examples at most, the first, those are drawn that stand before a prompt."""
+
+
+class _Asking(NamedTuple):
+    """One way of asking an arm: the stage folder of its answers, what they are made from, and how they are drawn."""
+
+    name: str
+    inputs: dict[str, Any]
+    config: GenerateConfig
+    codec: TextCodec
+    asks: Callable[[], list[Ask]]
 
 
 def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
-    """Sample one arm's answers; an interrupted run's samples are kept and only the missing ones are drawn.
+    """Sample one arm's answers, and its greedy ones in the formats of `generate.elicit`; nothing is drawn twice.
+
+    An interrupted run's samples are kept and only the missing ones are drawn.
 
     Raises:
         UserError: model, adapter, problems or server are not to be had; says which.
     """
+    recipe = resolve(recipe)
     problems = load_problems(recipe.problems.source, recipe.problems.limit, recipe.problems.tasks)
+    load = functools.cache(functools.partial(load_arm, recipe, run, arm))
+    for asking in _askings(recipe, run, arm, problems):
+        stage = run.stage(f"generate/{asking.name}", asking.inputs)
+        if not stage.is_complete:
+            source = functools.partial(source_of, asking.config, arm, asking.codec, load)
+            _fill(stage, asking, source, recipe.seed)
+
+
+def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Problem]) -> Iterator[_Asking]:
+    """Yield the arm's samples first, then its greedy answers in each format that applies."""
     upstream = weights = None
     if arm != BASE_ARM:
         upstream = run.record(f"train/{arm}").identity
         weights = weights_identity(weights_folder(recipe, run, arm))
-    recipe = resolve(recipe)
-    stage = run.stage(f"generate/{arm}", generate_inputs(recipe, problems, upstream, weights))
-    if stage.is_complete:
-        return
+    codec = codec_for(recipe)
+    inputs = generate_inputs(recipe, problems, upstream, weights)
+    yield _Asking(arm, inputs, recipe.generate, codec, lambda: asks_of(recipe, codec, problems))
+    greedy = msgspec.structs.replace(recipe.generate, num_samples=1, temperature=0.0)
+    inputs = generate_inputs(msgspec.structs.replace(recipe, generate=greedy), problems, upstream, weights)
+    forms = recipe.formats_of(arm)
+    examples = _examples(recipe) if "examples" in forms else []
+    has_chat = bool(codec.tokenizer.chat_template)
+    for form in applicable_formats(has_chat, examples):
+        name = recipe.asked_name(arm, form)
+        if form not in forms or name == arm:
+            continue
+        shown = examples if form == "examples" else []
+        template = "chat" if form in ("chat", "chat_begun") else "plain"
+        other = codec_of(msgspec.structs.replace(recipe.prompt, template=template), codec.tokenizer)
+
+        def asks(form: Format = form, codec: TextCodec = other, shown: Sequence[Pair] = tuple(shown)) -> list[Ask]:
+            return [ask(problem, form, codec.chat, shown) for problem in problems]
+
+        yield _Asking(name, {**inputs, "format": form, "examples": shown}, greedy, other, asks)
+
+
+def _examples(recipe: Recipe) -> list[Pair]:
+    """Draw the examples that stand before a prompt; none where the training data is not to be had here."""
+    try:
+        pairs = [found.pair for found in stream_examples(recipe.data.train, recipe.data.split, _NUM_DRAWN_FROM)]
+    except UserError:
+        return []
+    return draw_examples(pairs, recipe.seed)
+
+
+def _fill(stage: Stage, asking: _Asking, source: Callable[[], Source], seed: int) -> None:
+    """Draw what is missing of a stage's samples, and put them in order."""
+    config = asking.config
     with stage.work() as folder:
         path = folder / "samples.jsonl"
-        done = _drawn(path)
-        total = len(problems) * recipe.generate.num_samples
-        wanted = [
-            Wanted(problem.task_id, index)
-            for problem in problems
-            for index in range(recipe.generate.num_samples)
-            if (problem.task_id, index) not in done
-        ]
+        done, asks = _drawn(path), asking.asks()
+        keys = [(one.problem.task_id, index) for one in asks for index in range(config.num_samples)]
+        wanted = [Wanted(*key) for key in keys if key not in done]
         if wanted:
-            codec = codec_for(recipe)
-            asks, source = asks_of(recipe, codec, problems), source_of(recipe, run, arm, codec)
-            with RowWriter(path) as writer, progress.task(f"Sampling {arm}", total, total - len(wanted)) as task:
+            title = f"Sampling {asking.name.replace('@', ' as ')}"
+            with RowWriter(path) as writer, progress.task(title, len(keys), len(keys) - len(wanted)) as task:
                 start, num_tokens = time.monotonic(), 0
-                for samples in draw(source, asks, wanted, recipe.generate, recipe.seed):
+                for samples in draw(source(), asks, wanted, config, seed):
                     writer.write(samples)
                     num_tokens += sum(sample.num_tokens or 0 for sample in samples)
                     task.advance(len(samples), note=f"{num_tokens / (time.monotonic() - start):.0f} tokens/s")
-        order = {problem.task_id: place for place, problem in enumerate(problems)}
+        order = {one.problem.task_id: place for place, one in enumerate(asks)}
         samples = list(read_rows(path, Sample))
         samples.sort(key=lambda row: (order[row.task_id], row.index or 0))
         write_rows(path, samples)
@@ -90,12 +151,10 @@ def asks_of(recipe: Recipe, codec: TextCodec, problems: Sequence[Problem]) -> li
     return [Ask(problem, codec.render(problem.prompt, problem.task_id), form) for problem in problems]
 
 
-def source_of(recipe: Recipe, run: RunFolder, arm: str, codec: TextCodec) -> Source:
-    """Return where an arm's answers come from: its weights, loaded here, or a server.
+def source_of(config: GenerateConfig, arm: str, codec: TextCodec, load: Callable[[], PreTrainedModel]) -> Source:
+    """Return where an arm's answers come from: its weights, loaded by `load`, or a server.
 
     Raises:
         UserError: the weights cannot be loaded, or the recipe does not say how the server calls the arm.
     """
-    if recipe.generate.backend == "server":
-        return ServerSource(codec, recipe.generate, arm)
-    return LocalSource(load_arm(recipe, run, arm), codec, recipe.generate)
+    return ServerSource(codec, config, arm) if config.backend == "server" else LocalSource(load(), codec, config)

@@ -111,7 +111,9 @@ def tool_versions(language: str) -> dict[str, str]:
 @functools.lru_cache(maxsize=4096)
 def _digest(problem: Problem) -> str:
     parts = (problem.language, problem.prompt, problem.setup, problem.tests, problem.entry_point)
-    text = "\0".join((*parts, str(problem.canonical_solution), str(problem.inside), str(problem.warnings_fail)))
+    modules = [text for module in problem.modules for text in (module.name, module.source)]
+    flags = (str(problem.canonical_solution), str(problem.inside), str(problem.warnings_fail))
+    text = "\0".join((*parts, *flags, *modules))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
