@@ -104,7 +104,9 @@ def _best(text: str, wanted: Asked, *, is_strict: bool) -> Program:
         programs.append(find_program(plain, wanted, is_strict=is_strict))
         if programs[-1].is_whole:
             return programs[-1]
-    return programs[0]
+    fragment = programs[0].solution
+    # A fragment is read until nothing more comes off, so that reading it once more changes nothing.
+    return programs[0] if not fragment or fragment == text else _best(fragment, wanted, is_strict=is_strict)
 
 
 def _continuation(text: str, wanted: Asked) -> str:
@@ -114,6 +116,8 @@ def _continuation(text: str, wanted: Asked) -> str:
 
 
 def _is_whole(body: str, wanted: Asked) -> bool:
+    if not wanted.is_open and not any(name in body for name in wanted.names):
+        return False  # looked at first: it is cheap
     return continues(body, wanted) and defines(wanted.prompt + body, wanted.names)
 
 

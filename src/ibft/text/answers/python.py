@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import html
 import re
 import textwrap
@@ -11,13 +10,14 @@ from typing import NamedTuple
 
 from ibft.text.answers.blocks import OTHER_LANGUAGES, Block, split_blocks
 from ibft.text.answers.completion import cut
-from ibft.text.answers.loose import find_code, indented_blocks
+from ibft.text.answers.loose import find_code, indented_blocks, looks_like_code
 from ibft.text.answers.prompt import Asked
 from ibft.text.answers.syntax import (
     Statement,
     compiles,
     defines,
     names_in,
+    num_statements,
     parse,
     statements,
     without_examples,
@@ -63,7 +63,7 @@ def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program
             return _solution(_with_helpers(code, [one for one in codes if one is not code], asked), asked)
     for code in _loose_programs(split.loose, asked) if not is_strict else ():
         return _solution(_with_helpers(code, codes, asked), asked)
-    for code in [*reversed([block.code for block in blocks]), *_indented(split.loose), split.loose]:
+    for code in [*reversed([block.code for block in blocks]), *_indented(split.loose)]:
         if (method := _as_method(code, asked)) is not None:
             return Program(None, method, True)
         if not is_strict and (body := _as_body(code, asked)) is not None:
@@ -73,17 +73,9 @@ def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program
 
 def continues(body: str, asked: Asked) -> bool:
     """Decide whether text continues the prompt to a program that compiles and has more in it than the prompt has."""
-    tree = parse(asked.prompt + body)
-    if tree is None or not compiles(asked.prompt + body):
+    if not body.strip() or not compiles(asked.prompt + body):
         return False
-    before = parse(asked.prompt)
-    return before is None or _size(tree) > _size(before)
-
-
-def _size(tree: ast.Module) -> int:
-    """The number of statements that do something: a docstring does not."""
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
-    return sum(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in nodes)
+    return parse(asked.prompt) is None or num_statements(asked.prompt + body) > num_statements(asked.prompt)
 
 
 def _is_answer(code: str, asked: Asked) -> bool:
@@ -195,12 +187,14 @@ def _loose_programs(text: str, asked: Asked) -> Iterator[str]:
 
 
 def _indented(text: str) -> list[str]:
-    """The runs of indented lines in a text, the last first: bodies that no fence marks off."""
+    """The runs of indented lines in a text that belong to no statement, the last first: bodies without a fence."""
     runs: list[list[str]] = [[]]
+    is_owned = False
     for line in text.split("\n"):
         if line[:1].strip():
+            is_owned = looks_like_code(line)
             runs.append([])
-        else:
+        elif not is_owned:
             runs[-1].append(line)
     return ["\n".join(run) + "\n" for run in reversed(runs) if any(map(str.strip, run))][:_MAX_READ]
 

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ibft.text.names import bound_names, free_names
 
-__all__ = ["Statement", "compiles", "defines", "is_code", "names_in", "parse", "statements", "without_examples"]
+__all__ = [
+    "Statement",
+    "compiles",
+    "defines",
+    "is_code",
+    "names_in",
+    "num_statements",
+    "parse",
+    "statements",
+    "without_examples",
+]
 
 _BUILTINS = frozenset(dir(builtins))
 _GIVES_UP = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -35,8 +46,9 @@ class Statement(NamedTuple):
     is_example: bool
 
 
+@functools.lru_cache(maxsize=64)  # one answer's texts, each of which is asked about several times
 def parse(source: str) -> ast.Module | None:
-    """Return the syntax tree, or None where the source does not parse."""
+    """Return the syntax tree (not to be changed), or None where the source does not parse."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "\d" in generated code is not the user's business
@@ -45,15 +57,18 @@ def parse(source: str) -> ast.Module | None:
         return None
 
 
+@functools.lru_cache(maxsize=64)
 def compiles(source: str) -> bool:
     """Decide whether the whole source compiles: `return` outside a function parses and does not."""
+    tree = parse(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(source, "<answer>", "exec", dont_inherit=True)
+            if tree is not None:
+                compile(tree, "<answer>", "exec", dont_inherit=True)
     except _GIVES_UP:
         return False
-    return True
+    return tree is not None
 
 
 def defines(source: str, names: frozenset[str]) -> bool:
@@ -75,6 +90,20 @@ def names_in(source: str) -> tuple[frozenset[str], frozenset[str]]:
             return frozenset(bound_names(source)), frozenset(free_names(source)) - _BUILTINS
     except _GIVES_UP:
         return frozenset(), frozenset()
+
+
+def num_statements(source: str) -> int:
+    """Return the number of statements that do something, at any depth: a docstring does not."""
+    tree = parse(source)
+    waiting: list[ast.AST] = [tree] if tree is not None else []
+    number = 0
+    while waiting:
+        node = waiting.pop()
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, field, [])
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        number += isinstance(node, ast.stmt) and not is_text
+    return number
 
 
 def is_code(source: str) -> bool:
