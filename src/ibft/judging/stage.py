@@ -52,10 +52,13 @@ class MetricSettings(NamedTuple):
 def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
     """Judge what an arm generated: `generate/<arm>/samples.jsonl` to `judge/<arm>/`. Its answers are extracted already.
 
+    `arm` may also be one of `RunFolder.asked`.
+
     Raises:
         UserError: the arm has not been generated, or the problems or samples cannot be judged.
     """
     upstream = run.record(f"generate/{arm}")
+    recipe = msgspec.structs.replace(recipe, problems=recipe.problems_of(arm))
     source = recipe.problems.source
     problems, settings = load_judged(recipe)
     path = run.path / "generate" / arm / "samples.jsonl"
