@@ -2,7 +2,7 @@
 
     nice -n 5 python benchmarks/rule.py [--scale 1] [--out benchmarks/results/rule.json]
 
-Writes every cell as JSON and prints the table of docs/method.md, "When does A beat B". About 8 minutes on one core. The
+Writes every cell as JSON and prints the figures of docs/statistics.md. About 8 minutes on one core. The
 populations are those of tests/comparison/rule_cells.py.
 """
 

@@ -23,8 +23,8 @@ Clopper and Pearson's bound, so arms that agree on all of 20 problems are not ca
 
 **Several pairs** are corrected after Holm (`family.py`); an interval is at the level at which its pair was decided.
 
-What no rule can do is see what no problem shows: docs/method.md, "When does A beat B", has the limit and the simulated
-errors (`benchmarks/rule.py`).
+What no rule can do is see what no problem shows: docs/statistics.md has the limit and the simulated errors
+(`benchmarks/rule.py`).
 """
 
 from ibft.comparison.family import Decision, beats_every, compare_all, holm

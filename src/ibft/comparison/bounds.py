@@ -2,7 +2,7 @@
 
 With weights from a uniform Dirichlet distribution over the values and one value at the lower end of what is possible,
 the alpha quantile of the weighted mean is a lower bound of the population's mean (Gaffke 2005; Learned-Miller and
-Thomas, arXiv 1905.06208, who prove some cases and found no counterexample). Of 0s and 1s it is Clopper and Pearson's.
+Thomas, arXiv 1905.06208, who conjecture that it always holds). Of 0s and 1s it is Clopper and Pearson's, which does.
 Weights that are independent exponentials do as well, since only the sign of a sum is asked for.
 """
 

@@ -35,7 +35,7 @@ __all__ = [
 
 
 FEW_PROBLEMS = 20
-"""Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/method.md)."""
+"""Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/statistics.md)."""
 MAX_COLUMNS = 5
 """Tables with more arms than that have a row for each, not a column."""
 
