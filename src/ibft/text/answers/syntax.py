@@ -194,7 +194,9 @@ def _is_stub(node: ast.stmt) -> bool:
     """Whether a definition has nothing to run: a signature that an explanation repeats."""
     body: list[ast.stmt] = getattr(node, "body", [])
     return all(
-        (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)) or isinstance(item, ast.Pass)
+        (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+        or isinstance(item, ast.Pass)
+        or (isinstance(item, ast.Raise) and "NotImplementedError" in ast.unparse(item))
         for item in body
     ) or (isinstance(node, ast.ClassDef) and all(isinstance(item, _DEFINITIONS) and _is_stub(item) for item in body))
 
