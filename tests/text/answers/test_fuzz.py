@@ -32,36 +32,17 @@ VERILOG = Problem(
     language="verilog",
 )
 PIECES = [
-    *("```", "```python\n", "````markdown\n", "~~~", "```\n", "'''", '"""', "`", "'", '"', "\\", "#", "\n", " ", "\t"),
+    *("```", "```python\n", "````markdown\n", "~~~", "```\n", "'''", '"""', "`", "'", '"', "\\", "#", "\n", " "),
     *("<think>\n", "</think>", "<|im_end|>", "<s>", "<|channel|>final<|message|>", "[PYTHON]", "<code>", "</code>"),
-    *(
-        "analysis",
-        "assistantfinal",
-        "### Instruction:\n",
-        ">>> ",
-        "> ",
-        "- ",
-        "1. ",
-        "In [1]: ",
-        "&lt;",
-        "\xa0",
-        "\r\n",
-    ),
-    *(
-        "def f(x):\n",
-        "    return math.sqrt(x)\n",
-        "class f:\n",
-        "@f\n",
-        "f = ",
-        "import math\n",
-        "print(f(4))\n",
-        "if f:\n",
-    ),
+    *("analysis", "assistantfinal", "### Instruction:\n", ">>> ", "> ", "- ", "1. ", "In [1]: ", "&lt;", "\xa0"),
+    *("def f(x):\n", "    return math.sqrt(x)\n", "class f:\n", "@f\n", "f = ", "import math\n", "print(f(4))\n"),
+    *("if f:\n", "\r\n", "``` x ```", "def f(x):\n```", "```python\ndef f(x): 1\n```\n", "x = '''\n```\n", "\t"),
     *("else:\n", "assert ", "(", ")", "[", "{", ",", ":", "=", "_\n", "é\n", "\ud800", "\x00", "words of prose here. "),
     *("module top_module (", "endmodule\n", "assign b = a;\n", "`define X\n", "input a b c;\n", "/*", "//"),
+    *("x + ", "not ", "a.", "f(x)", "[x ", "f = 1 if f else ", "lambda: "),
 ]
 ANSWERS = [
-    "<think>\nA draft:\n```python\ndef f(x):\n    return x\n```\n</think>\n```python\ndef f(x):\n    return x ** 0.5\n```\n",
+    "<think>\n```python\ndef f(x):\n    return x\n```\n</think>\n```python\ndef f(x):\n    return x ** 0.5\n```\n",
     "Here:\n\ndef f(x):\n    return math.sqrt(x)\n\nDone.\n```python\nprint(f(4))\n```<|im_end|>\n",
     'Sure: ```python\ndef f(x):\n    """Root.\n\n    ```\n    f(4)\n    ```\n    """\n    return g(x)\n```\n',
     "```python\ndef g(x):\n    return x ** 0.5\n```\n1. then\n   ```python\n   f = g\n   ```\n",
@@ -97,16 +78,14 @@ def test_nothing_raises_and_answers_stay_as_they_are(problem: Problem) -> None:
     assert num_whole > 100 or problem is VERILOG
 
 
-@pytest.mark.parametrize(
-    "piece", [*PIECES, "``` x ```", "def f(x):\n```", "```python\ndef f(x): 1\n```\n", "x = '''\n```\n"]
-)
+@pytest.mark.parametrize("piece", PIECES)
 def test_long_text_takes_linear_time(piece: str) -> None:
-    """Limits are ten times what is measured: all but five pieces need less than 0.2 s, the slowest 0.9 s."""
-    for problem in (PYTHON, VERILOG):
-        for text in (piece * (100_000 // len(piece)), (piece + "\n") * (50_000 // len(piece))):
-            start = time.process_time()
-            extract(text, problem, form="chat")
-            assert time.process_time() - start < 10
+    """100,000 characters take 0.01 to 0.5 s of CPU time, up to 1.3 s where each line is a statement of its own."""
+    for problem, end in ((PYTHON, ""), (PROGRAM, "\n"), (VERILOG, "")):
+        text = (piece + end) * (30_000 // len(piece + end))
+        start = time.process_time()
+        extract(text, problem, form="chat")
+        assert time.process_time() - start < 3  # quadratic searches took 17 s and more
 
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
