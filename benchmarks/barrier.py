@@ -10,7 +10,7 @@ of a seed see the same batches.
 
 Processes take the jobs (an arm of a seed: train, then sample) in the order that matters, and begin none after
 --seconds; so what is there at the end is complete for the first seeds. Table: means over seeds of Pass@1, Pass@5 and
-Pass@5^(3), and the paired difference to `ft` with its 95% interval (bootstrap over problems, of the seeds' mean).
+Pass@5^(3), and the paired difference to `ft` with its 95% interval (ibft.comparison, of the seeds' mean).
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from facts import facts
 from halves import MODEL, audit_cells, ibft, read_audit, write_halves, write_recipe
 from ibft.cli.recipes import quiet_libraries
+from ibft.comparison import interval, p_value
 from ibft.export.stage import export
 from ibft.generation.stage import generate
 from ibft.memorization.stage import scan
 from ibft.metrics.pass_at_k import Count, pass_at_k_m_of_each
-from ibft.metrics.uncertainty import bootstrap_means, paired_difference
+from ibft.metrics.uncertainty import bootstrap_means
 from ibft.recipe import BASE_ARM, Recipe, load_recipe
 from ibft.rows import Result, read_rows
 from ibft.runs import RunFolder
@@ -224,13 +227,15 @@ def _summary(seeds: dict[int, Tallies], ft: dict[int, Tallies]) -> dict[str, Any
     for name, (k, m) in METRICS.items():
         ours, theirs = ({seed: _rates(of_one, k, m) for seed, of_one in of.items()} for of in (seeds, ft))
         shared = sorted(ours.keys() & theirs.keys())
-        versus = paired_difference(*(_mean([of[seed] for seed in shared]) for of in (ours, theirs)))
+        means = [_mean([of[seed] for seed in shared]) for of in (ours, theirs)]
+        differences_P = np.array(means[0]) - np.array(means[1])
+        low, high = interval(differences_P, p_value(differences_P))
         mean_P = _mean(list(ours.values()))
         metrics[name] = {
             "mean": statistics.fmean(mean_P),
             "ci95": list(bootstrap_means([mean_P])[0]),
             "seeds": {seed: statistics.fmean(rates_P) for seed, rates_P in ours.items()},
-            "minus_ft": {"value": versus.value, "ci95": list(versus.interval), "seeds": shared},
+            "minus_ft": {"value": float(differences_P.mean()), "ci95": [low, high], "seeds": shared},
         }
     return {"seeds": sorted(seeds), "metrics": metrics}
 

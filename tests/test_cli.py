@@ -57,6 +57,48 @@ def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(tmp_path: Path) 
     assert "exists already" in again.output
 
 
+def test_init_makes_a_world_that_its_own_recipe_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ("--set", "num_train=80", "--set", "num_test=5", "--set", "num_dev=3")
+    assert ibft("init", "--world", "chains", *small).exit_code == 0
+    recipe = load_recipe("chains/recipe.yaml")
+    assert len(Path(recipe.data.train).read_text().splitlines()) == 80
+    checked = ibft("problems", "check", recipe.problems.source)
+    assert "5 of 5 problems can be judged, 0 of them inside" in checked.output
+    again = ibft("init", "--world", "chains", *small)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+    assert ibft("init", "--world", "chains", "other.yaml", *small).exit_code == 0
+    assert load_recipe("other.yaml").data.train == "other/train.jsonl"
+    assert (tmp_path / "other" / "train.jsonl").read_bytes() == (tmp_path / "chains" / "train.jsonl").read_bytes()
+
+
+def test_init_leaves_what_is_there_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "dev.jsonl").write_text("mine")
+    assert ibft("init", "--world", "chains", tmp_path, "--set", "num_train=80").exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["dev.jsonl"]
+    assert (tmp_path / "dev.jsonl").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--set", "seed=1"), "Add --world chains"),
+        (("--world", "chains", "--set", "depth=3"), "KEY is one of seed"),
+        (("--world", "chains", "--set", "seed"), "expected KEY=VALUE"),
+        (("--world", "chains", "--set", "num_train=0"), "--set num_train=0: Expected `int` >= 1"),
+        (("--world", "chains", "--set", "num_phrasings=many"), "num_phrasings=many: Expected `int`"),
+        (("--world", "chains", "--set", "min_depth=5"), "min_depth is 5 and max_depth 4"),
+        (("--world", "lines"), "'lines' is not 'chains'"),
+    ],
+)
+def test_settings_of_a_world_are_checked(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    result = ibft("init", tmp_path / "new", *arguments)
+    assert result.exit_code == 2
+    assert expected in result.output
+    assert not (tmp_path / "new").exists()
+
+
 def test_doctor_names_what_is_there() -> None:
     output = ibft("doctor").output
     for what in ("Python", "torch", "GPU", "bwrap", "iverilog"):

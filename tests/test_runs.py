@@ -3,11 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ibft.errors import UserError
 from ibft.recipe import Recipe, load_recipe
-from ibft.runs import RunFolder, file_digest
+from ibft.runs import RunFolder
 
 
 @pytest.fixture
@@ -71,14 +72,60 @@ def test_two_commands_cannot_work_in_one_folder(recipe: Recipe) -> None:
     assert afterwards.returncode == 0, afterwards.stderr
 
 
+def tree(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_command_that_is_refused_changes_nothing(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no"), RunFolder(recipe).open():
+        raise UserError("no")
+    assert list(tmp_path.iterdir()) == []
+    with RunFolder(recipe).open() as run, run.stage("scan", {"k": 20}).work():
+        pass
+    before = tree(tmp_path)
+    other = msgspec.structs.replace(recipe, seed=1)
+    for overwrite in (False, True):
+        run = RunFolder(other, overwrite=overwrite)
+        with pytest.raises(UserError), run.open(), run.stage("scan", {"k": 10}).work():
+            raise UserError("no")
+        assert tree(tmp_path) == before
+
+
+def test_a_command_that_fails_after_it_has_made_something_is_recorded(recipe: Recipe) -> None:
+    with RunFolder(recipe).open():
+        pass
+    other = msgspec.structs.replace(recipe, seed=1)
+    with pytest.raises(UserError), RunFolder(other).open() as run, run.stage("train/ft", {}).work() as folder:  # noqa: PT012
+        (folder / "checkpoint").write_text("1")
+        raise UserError("out of memory")
+    assert load_recipe(run.path / "recipe.yaml").seed == 1
+    assert (run.path / "train/ft.partial/checkpoint").exists()
+
+
+def test_an_old_result_is_replaced_when_the_new_one_is_complete(recipe: Recipe) -> None:
+    with RunFolder(recipe).stage("scan", {"k": 20}).work() as folder:
+        (folder / "old").write_text("1")
+    run = RunFolder(recipe, overwrite=True)
+    with pytest.raises(KeyboardInterrupt), run.stage("scan", {"k": 10}).work():
+        raise KeyboardInterrupt
+    assert (run.path / "scan/old").exists()
+    with run.stage("scan", {"k": 10}).work():
+        pass
+    assert [path.name for path in run.path.iterdir()] == ["scan"]
+    assert [path.name for path in (run.path / "scan").iterdir()] == ["stage.json"]
+
+
+def test_a_recorded_identity_outlives_what_was_unknown_then(recipe: Recipe) -> None:
+    """A hub repository's commit may be known only after its first download."""
+    run = RunFolder(recipe)
+    unknown = {"model": {"name": "owner/name", "digest": None}}
+    with run.stage("scan", unknown).work():
+        pass
+    again = run.stage("scan", {"model": {"name": "owner/name", "digest": "commit 1"}})
+    assert again.is_complete
+    assert again.identity == run.record("scan").identity
+
+
 def test_an_unwritable_folder_is_one_sentence() -> None:
     with pytest.raises(UserError, match="output"), RunFolder(Recipe(name="a", output="/proc/none")).open():
         pass
-
-
-def test_the_digest_follows_the_content(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    path.write_text("1")
-    before = file_digest(path)
-    path.write_text("2")
-    assert file_digest(path) != before

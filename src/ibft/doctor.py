@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ibft.runs import usable_cores
+from ibft.provenance import usable_cores
 
 __all__ = ["Check", "check_machine"]
 

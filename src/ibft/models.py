@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 import os
 import shutil
 import tempfile
@@ -13,26 +14,31 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ibft import progress
+from ibft.digests import cache_folder
 from ibft.errors import UserError
-from ibft.recipe import BASE_ARM, ModelConfig, Recipe
-from ibft.runs import RunFolder, cache_folder
+from ibft.recipe import BASE_ARM, PACKAGE, ModelConfig, Recipe
+from ibft.runs import RunFolder
+from ibft.text.limits import ModelLimits
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
+    "context_length",
     "has_gpu",
+    "limits_of",
     "load_arm",
     "load_config",
     "load_model",
+    "load_stop_ids",
     "load_tokenizer",
     "resolve_device",
     "resolve_dtype",
     "resolve_model_path",
+    "uses_gpu",
+    "weights_folder",
 ]
-
-PACKAGE = "package:"
 
 
 def has_gpu() -> bool:
@@ -42,6 +48,11 @@ def has_gpu() -> bool:
     except ImportError:
         return False
     return torch.cuda.is_available()
+
+
+def uses_gpu(config: ModelConfig) -> bool:
+    """Return True if `model.device` means a GPU on this machine."""
+    return config.device.startswith("cuda") or (config.device == "auto" and has_gpu())
 
 
 def resolve_device(config: ModelConfig) -> torch.device:
@@ -93,10 +104,9 @@ def resolve_model_path(config: ModelConfig) -> str:
     if config.name.startswith(PACKAGE):
         return str(_dequantized(config.name.removeprefix(PACKAGE)))
     looks_like_path = config.name.startswith((".", "/", "~")) or config.name.count("/") > 1
-    folder = Path(config.name).expanduser()
-    if looks_like_path and not folder.is_dir():
+    if looks_like_path and config.folder is None:
         raise UserError(f"model.name: {config.name} is not a folder. Give a hub id, a folder, or {PACKAGE}NAME.")
-    return str(folder) if folder.is_dir() else config.name
+    return str(config.folder or config.name)
 
 
 def _dequantized(package: str) -> Path:
@@ -194,6 +204,11 @@ def load_model(config: ModelConfig, *, dtype: torch.dtype | None = None, place: 
         return (model.to(device) if place and config.quantization == "none" else model).eval()
 
 
+def weights_folder(recipe: Recipe, run: RunFolder, arm: str) -> Path:
+    """Return where a trained arm's weights are: its adapter, or the whole model."""
+    return run.path / "train" / arm / ("model" if recipe.train.lora is None else "adapter")
+
+
 def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
     """The base model; with an arm's adapter merged into its weights (faster, same function); or the whole trained one.
 
@@ -204,12 +219,12 @@ def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
     """
     if arm == BASE_ARM:
         return load_model(recipe.model)
-    folder = run.path / "train" / arm
+    folder = weights_folder(recipe, run, arm)
     if recipe.train.lora is None:
-        return load_model(msgspec.structs.replace(recipe.model, name=str(folder / "model"), revision=None))
+        return load_model(msgspec.structs.replace(recipe.model, name=str(folder), revision=None))
     from peft import PeftModel
 
-    model, adapter = load_model(recipe.model), folder / "adapter"
+    model, adapter = load_model(recipe.model), folder
     try:
         adapted = PeftModel.from_pretrained(model, str(adapter))
         return (adapted.merge_and_unload() if recipe.model.quantization == "none" else adapted).eval()
@@ -270,6 +285,37 @@ def load_config(config: ModelConfig) -> PretrainedConfig:
     from transformers import AutoConfig
 
     return _from_pretrained(AutoConfig, config).get_text_config()
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Return how many tokens a model can read; None if its configuration sets no limit.
+
+    Where positions are scaled (`rope_parameters`), it is the scaled length, if that is longer.
+    """
+    config = config.get_text_config()
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if positions is None or not rope.get("original_max_position_embeddings"):
+        return positions
+    return max(positions, int(rope["original_max_position_embeddings"] * (rope.get("factor") or 1)))
+
+
+def limits_of(config: PretrainedConfig) -> ModelLimits:
+    """Return the limits that a model's configuration names."""
+    positions = context_length(config)
+    return ModelLimits(config.get_text_config().vocab_size, math.inf if positions is None else positions)
+
+
+def load_stop_ids(config: ModelConfig) -> frozenset[int]:
+    """Return the tokens that end the model's own generation; no weights are read."""
+    from transformers import GenerationConfig
+
+    try:
+        generation = GenerationConfig.from_pretrained(resolve_model_path(config), revision=config.revision)
+    except OSError:  # not every model has one
+        generation = GenerationConfig.from_model_config(load_config(config))
+    ids = generation.eos_token_id
+    return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
 
 
 def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:

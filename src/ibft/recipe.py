@@ -23,8 +23,12 @@ from ibft.recipe_objectives import Count, Fraction, FTObjective, IBObjective, No
 
 __all__ = [
     "BASE_ARM",
+    "FORGETTING",
+    "FORMATS",
+    "PACKAGE",
     "RENAMED_CONTROL",
     "DataConfig",
+    "Format",
     "GenerateConfig",
     "JudgeConfig",
     "LoraConfig",
@@ -45,6 +49,13 @@ RENAMED_CONTROL = "renamed"
 
 BASE_ARM = "base"
 """The arm that is not trained: the base model itself."""
+
+PACKAGE = "package:"
+"""Before the name of an installed Python package that holds a GGUF file."""
+
+
+FORGETTING = "@forgetting"
+"""Behind an arm's name: its answers to the second benchmark."""
 
 
 class ModelConfig(Section, frozen=True):
@@ -67,17 +78,26 @@ class ModelConfig(Section, frozen=True):
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     trust_remote_code: bool = False
 
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that `name` stands for; None for a package or a hub id."""
+        path = Path(self.name).expanduser()
+        return path if not self.name.startswith(PACKAGE) and path.is_dir() else None
+
 
 class PromptConfig(Section, frozen=True):
     """The template that training, scan and generation share.
 
     `plain` uses the prompt as it is. `instruction` appends a newline (the reference code's template).
-    `chat` applies the tokenizer's chat template. Every completion ends with the tokenizer's end token,
-    unless `end_of_text` is false (the reference code never adds one).
+    `chat` applies the tokenizer's chat template. `auto` is `chat` for conversations and for instruct models that ship a
+    template, else `plain`; a run's `recipe.yaml` has which of them. Every completion ends with the template's end of
+    turn (`chat`) or the tokenizer's end token, unless `end_of_text` is false (the reference code never adds one).
+    `chat_template_kwargs` are passed to the chat template (`{enable_thinking: false}`).
     """
 
-    template: Literal["plain", "instruction", "chat"] = "plain"
+    template: Literal["auto", "plain", "instruction", "chat"] = "auto"
     end_of_text: bool = True
+    chat_template_kwargs: dict[str, Any] = {}
 
 
 class DataConfig(Section, frozen=True):
@@ -225,20 +245,36 @@ class ServerConfig(Section, frozen=True):
     """An OpenAI-compatible completions endpoint (vLLM, SGLang, `transformers serve`).
 
     `models` maps an arm to the name under which the server serves it; an arm that is missing there is
-    asked for as `model`. The key is read from the environment variable `api_key_env`.
+    asked for as `model`. The key is read from the environment variable `api_key_env`. `prompt` is sent as `tokens` or
+    as `text`; `auto` asks the server once whether it takes tokens (vLLM and SGLang do), which keep the border between
+    prompt and answer exactly.
     """
 
     url: str = "http://127.0.0.1:8000/v1"
     model: str = ""
     models: dict[str, str] = {}
+    prompt: Literal["auto", "text", "tokens"] = "auto"
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: Count = 16
     max_retries: Annotated[int, Meta(ge=0)] = 5
     timeout_s: Positive = 600.0
 
 
+Format = Literal["plain", "instruction", "chat", "chat_begun", "examples"]
+"""The formats in which a model can be asked (`generation.formats`)."""
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
 class GenerateConfig(Section, frozen=True):
-    """How answers are sampled. `temperature: 0` is greedy decoding."""
+    """How answers are sampled. `temperature: 0` is greedy decoding.
+
+    `max_new_tokens` counts the tokens behind the prompt; an answer is also cut where prompt and answer together are as
+    long as the model's context.
+
+    `elicit`: the formats in which the base model is asked besides, one greedy sample per problem each, so that a gain
+    over it is not one of format; those that do not apply to the model are left out. Each arm is asked in its own format
+    in the same way. An empty list leaves all of that out.
+    """
 
     num_samples: Count = 20
     temperature: NonNegative = 0.2
@@ -246,6 +282,7 @@ class GenerateConfig(Section, frozen=True):
     max_new_tokens: Count = 512
     batch_size: Count = 32
     stop: tuple[str, ...] = ()
+    elicit: tuple[Format, ...] = FORMATS
     backend: Literal["local", "server"] = "local"
     server: ServerConfig = ServerConfig()
 
@@ -277,7 +314,9 @@ class Recipe(Section, frozen=True):
 
     `objective` is a word (`ft`), a mapping (`{name: ib, alpha: 0.1}`) or a list of these; each is an arm,
     trained on the same data in the same order with the same seed, beside the untrained base model.
-    `gpu` holds overrides (same keys as the recipe) that apply where a GPU is used.
+    `forgetting` is a second benchmark, of what fine-tuning may have cost elsewhere: one greedy answer per problem.
+    `gpu` holds overrides (same keys as the recipe) that apply to a run whose first command uses a GPU, and to that run
+    on any machine from then on.
     """
 
     name: str
@@ -290,6 +329,7 @@ class Recipe(Section, frozen=True):
     objective: tuple[Objective, ...] = (FTObjective(), IBObjective())
     train: TrainConfig = TrainConfig()
     problems: ProblemsConfig = ProblemsConfig()
+    forgetting: ProblemsConfig | None = None
     generate: GenerateConfig = GenerateConfig()
     judge: JudgeConfig = JudgeConfig()
     report: ReportConfig = ReportConfig()
@@ -302,6 +342,11 @@ class Recipe(Section, frozen=True):
             raise UserError(
                 f"train.lora is null and model.quantization {self.model.quantization}: quantized weights cannot be "
                 "trained. Set model.quantization to none, or give train.lora a rank"
+            )
+        if fixed := next((key for key in ("name", "output") if key in self.gpu), None):
+            raise UserError(
+                f"gpu.{fixed} is {self.gpu[fixed]!r}: a run has one place, on machines with and without a GPU. "
+                f"Remove it, or pass --set {fixed}={self.gpu[fixed]}"
             )
         names = self.arms
         for name in names:
@@ -317,6 +362,29 @@ class Recipe(Section, frozen=True):
     def arms(self) -> tuple[str, ...]:
         """The arms in the order of the report: the base model, then one for each objective."""
         return (BASE_ARM, *(objective.arm for objective in self.objective))
+
+    def problems_of(self, name: str) -> ProblemsConfig:
+        """Return the benchmark of the answers in the folder `name` of `generate/` and `judge/`."""
+        return self.forgetting if self.forgetting and name.endswith(FORGETTING) else self.problems
+
+    def formats_of(self, arm: str) -> tuple[Format, ...]:
+        """Return the formats in which an arm is asked greedily: the base in all of `generate.elicit`, where they apply
+        to the model, any other arm in its own, which `prompt.template` is. None where `generate.elicit` is empty.
+
+        Raises:
+            UserError: `prompt.template` is `auto`, which only the model tells (`ibft.resolution`).
+        """
+        if not self.generate.elicit:
+            return ()
+        if self.prompt.template == "auto":
+            raise UserError("prompt.template is auto: give the run's recipe.yaml, which has what it stands for.")
+        own: Format = self.prompt.template
+        return tuple(dict.fromkeys((own, *self.generate.elicit))) if arm == BASE_ARM else (own,)
+
+    def asked_name(self, arm: str, form: Format) -> str:
+        """Return the name of an arm's greedy answers in a format; its own are its samples where these are greedy."""
+        is_sample = form == self.prompt.template and self.generate.temperature == 0
+        return arm if is_sample else f"{arm}@{form}"
 
 
 def load_recipe(

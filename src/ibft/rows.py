@@ -21,6 +21,7 @@ from ibft.errors import UserError
 
 __all__ = [
     "Message",
+    "Module",
     "Pair",
     "Problem",
     "Result",
@@ -62,6 +63,13 @@ class Pair(msgspec.Struct, frozen=True):
     completion: str
 
 
+class Module(msgspec.Struct, frozen=True):
+    """A Python module of the benchmark's own: the name by which programs import it, and its source."""
+
+    name: str
+    source: str
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One benchmark problem, in the project's own format (docs/problems.md).
 
@@ -69,8 +77,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reference continuation, where there is one.
 
     In Python, `setup` is a program of the benchmark's own (imports, helpers, expected values) that runs once before
-    the tests, out of the candidate's reach. `inside` says where the tests run: True, in the candidate's interpreter,
-    which is weaker since the candidate could see them; False, outside of it; None, wherever the reference passes.
+    the tests, out of the candidate's reach. `modules` are modules, such as an in-house library, that the candidate can
+    import; the model sees of them what the prompt shows. `inside` says where the tests run: True, in the candidate's
+    interpreter, which is weaker since the candidate could see them; False, outside of it; None, wherever the reference
+    passes.
 
     In Verilog, `warnings_fail`: a design that Icarus warns about has failed, as in VerilogEval 1's own harness.
     """
@@ -83,6 +93,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     language: Literal["python", "verilog"] = "python"
     description: str = ""
     setup: str = ""
+    modules: tuple[Module, ...] = ()
     inside: bool | None = None
     warnings_fail: bool = False
 

@@ -31,6 +31,18 @@ def test_tests_in_humanevals_form_are_called(tmp_path: Path) -> None:
         ({"tests": "assert ("}, "tests of t/0 are not valid Python"),
         ({"tests": "\0"}, "tests of t/0 are not valid Python"),
         ({"tests": "assert f()", "setup": "x ="}, "setup of t/0 are not valid Python"),
+        (
+            {"tests": "assert f()", "modules": [{"name": "shelf", "source": "x ="}]},
+            "modules of t/0 are not valid Python",
+        ),
+        ({"tests": "assert f()", "modules": [{"name": "in-house", "source": ""}]}, "'in-house', which is not a name"),
+        (
+            {"tests": "assert f()", "modules": [{"name": "json", "source": ""}]},
+            "'json', which is not a name, or one",
+        ),
+        ({"tests": "assert f()", "modules": [{"name": "a", "source": ""}] * 2}, "module 'a' twice"),
+        ({"tests": "assert f()", "modules": [{"name": "shelf"}]}, r"line 1: .*source.*modules"),
+        ({"tests": "x", "language": "verilog", "modules": [{"name": "a", "source": ""}]}, "for Python problems"),
         ({"tests": "assert f()", "entry_point": "g"}, "never use its entry_point 'g'"),
         ({"tests": "assert f()", "entry_point": "f()"}, "no Python name"),
         ({"tests": "assert f()", "entry_point": "class"}, "no Python name"),

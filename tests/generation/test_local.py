@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 import torch
 
-from ibft.generation.local import Generated, Request, generate_batches, sample_seed
-from ibft.models import load_model
+from ibft.generation.local import Generated, Request, Sampling, generate_batches, sample_seed
+from ibft.models import load_model, load_tokenizer
 from ibft.recipe import ModelConfig
+from ibft.text.healing import Vocabulary
 
 PROMPTS = [tuple(range(5, 5 + length)) for length in (3, 9, 4, 12)]
 
@@ -16,27 +17,34 @@ def model(tiny_model_folder: Path) -> Any:
     return load_model(ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"))
 
 
+@pytest.fixture(scope="module")
+def vocabulary(tiny_model_folder: Path) -> Vocabulary:
+    return Vocabulary(load_tokenizer(ModelConfig(name=str(tiny_model_folder))))
+
+
 def never(key: tuple[str, int], token_ids: list[int]) -> bool:
     return False
 
 
 def run(
-    model: Any, num_samples: int = 1, prompts: Any = PROMPTS, seed: int = 0, **options: Any
+    model: Any,
+    num_samples: int = 1,
+    prompts: Any = PROMPTS,
+    seed: int = 0,
+    healed: bytes = b"",
+    vocabulary: Any = None,
+    batch_size: int = 8,
+    has_ended: Any = never,
+    **options: Any,
 ) -> dict[tuple[str, int], Generated]:
     requests = [
-        Request((str(row), index), prompt, sample_seed(seed, str(row), index))
+        Request((str(row), index), prompt, sample_seed(seed, str(row), index), healed)
         for row, prompt in enumerate(prompts)
         for index in range(num_samples)
     ]
-    defaults: dict[str, Any] = {
-        "batch_size": 8,
-        "max_new_tokens": 12,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "end_ids": frozenset(),
-        "has_ended": never,
-    }
-    batches = generate_batches(model, requests, **{**defaults, **options})
+    defaults: dict[str, Any] = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 1.0, "end_ids": frozenset()}
+    sampling = Sampling(**{**defaults, **options})
+    batches = generate_batches(model, requests, sampling, vocabulary, batch_size=batch_size, has_ended=has_ended)
     return {answer.key: answer for batch in batches for answer in batch}
 
 
@@ -112,3 +120,58 @@ def test_a_gpu_that_is_too_small_gets_smaller_batches(model: Any, monkeypatch: p
 
     monkeypatch.setattr(model, "forward", small)
     assert run(model, 2) == expected
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_an_answer_begins_with_what_was_taken_off_its_prompt(
+    model: Any, vocabulary: Vocabulary, temperature: float
+) -> None:
+    healed = b"return a +\n"
+    for answer in run(model, 3, healed=healed, vocabulary=vocabulary, temperature=temperature).values():
+        written = [vocabulary.bytes_of(token) or b"" for token in answer.token_ids]
+        assert b"".join(written).startswith(healed)
+        ends = [sum(map(len, written[: place + 1])) for place in range(len(written))]
+        assert answer.num_tokens == sum(end > len(healed) for end in ends) == 12
+
+
+def test_a_healed_row_takes_the_likeliest_token_that_agrees(model: Any, vocabulary: Vocabulary) -> None:
+    """By a loop without batches or cache."""
+    prompt, rest = list(PROMPTS[1]), b"item in it"
+    expected: list[int] = []
+    for _ in range(20):
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + expected])).logits[0, -1]
+        texts = [vocabulary.bytes_of(token) or b"" for token in range(len(logits))]
+        agree = torch.tensor([bool(text) and (text.startswith(rest) or rest.startswith(text)) for text in texts])
+        expected.append(int((logits.masked_fill(~agree, -torch.inf) if rest else logits).argmax()))
+        rest = rest[len(texts[expected[-1]]) :]
+    answer = run(model, healed=b"item in it", vocabulary=vocabulary, temperature=0)["1", 0]
+    assert answer.token_ids == expected[: len(answer.token_ids)]
+    assert len(answer.token_ids) > 12  # those that only repeat the prompt do not count
+
+
+def test_no_end_token_is_taken_before_the_prompt_is_written_again(model: Any, vocabulary: Vocabulary) -> None:
+    healed = b"\n"
+    newline = next(token for token in range(320) if vocabulary.bytes_of(token) == healed)
+    answers = run(model, 2, healed=healed, vocabulary=vocabulary, end_ids=frozenset({newline}))
+    assert all(answer.token_ids[0] != newline and answer.num_tokens > 0 for answer in answers.values())
+
+
+def test_rows_with_and_without_healing_share_a_batch(model: Any, vocabulary: Vocabulary) -> None:
+    plain = Request(("plain", 0), PROMPTS[0], 1)
+    healed = Request(("healed", 0), PROMPTS[0], 1, b"return")
+    sampling = Sampling(12, 1.0, 1.0, frozenset())
+
+    def drawn(*requests: Request) -> dict[str, list[int]]:
+        batches = generate_batches(model, requests, sampling, vocabulary, batch_size=8, has_ended=never)
+        return {answer.key[0]: answer.token_ids for batch in batches for answer in batch}
+
+    assert drawn(plain, healed) == {**drawn(plain), **drawn(healed)}
+
+
+def test_prompt_and_answer_end_with_the_context(model: Any) -> None:
+    answers = run(model, max_length=15)
+    for row, prompt in enumerate(PROMPTS):
+        answer = answers[str(row), 0]
+        assert len(prompt) + len(answer.token_ids) == min(15, len(prompt) + 12)
+        assert answer.finish_reason == "length"

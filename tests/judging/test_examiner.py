@@ -3,6 +3,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ibft.judging import examiner as examiner_module
@@ -11,7 +12,7 @@ from ibft.judging.isolation import detect_level
 from ibft.judging.outcome import Outcome, Reference
 from ibft.judging.pool import Pool
 from ibft.judging.sandbox import Limits
-from ibft.rows import Problem, Sample
+from ibft.rows import Module, Problem, Sample
 
 LIMITS = Limits(cpu_s=1, wall_s=2, memory_mib=512)
 PROBLEM = Problem(
@@ -43,6 +44,14 @@ def test_problems_with_one_id_and_other_tests_are_told_apart(examiner: Examiner)
     assert [examiner.examine(job(problem=problem)).status for problem in (PROBLEM, other, PROBLEM)] == [
         "passed", "failed", "passed",
     ]  # fmt: skip
+
+
+def test_a_module_of_the_problem_may_need_numpy(examiner: Examiner) -> None:
+    shelf = Module("shelf", "import numpy\n\ndef twice(x): return int(numpy.multiply(x, 2))\n")
+    problem = msgspec.structs.replace(PROBLEM, modules=(shelf,), canonical_solution="from shelf import twice as f\n")
+    limits = Limits(cpu_s=5, wall_s=10, memory_mib=2048)
+    assert examiner.examine(job(None, problem, limits)).status == "passed"
+    assert examiner.examine(job("import shelf\nf = shelf.twice\n", problem, limits)).status == "passed"
 
 
 def test_a_dead_process_is_replaced_and_the_job_done_again(examiner: Examiner) -> None:

@@ -13,7 +13,7 @@ from ibft.judging.isolation import detect_level
 from ibft.judging.outcome import Outcome
 from ibft.judging.python import imports_numpy, judge_python, prepare, python_source, run_python_reference
 from ibft.judging.sandbox import Limits, Sandbox
-from ibft.rows import Problem, Sample
+from ibft.rows import Module, Problem, Sample
 
 LIMITS = Limits(cpu_s=2, wall_s=10, memory_mib=512)
 Judge = Callable[..., Outcome]
@@ -44,8 +44,9 @@ def judge(sandbox: Sandbox) -> Judge:
         limits: Limits = LIMITS,
         inside: bool = False,
         entry_point: str = "f",
+        modules: tuple[Module, ...] = (),
     ) -> Outcome:
-        problem = Problem(task_id="t", prompt="", tests=tests, setup=setup, entry_point=entry_point)
+        problem = Problem(task_id="t", prompt="", tests=tests, setup=setup, entry_point=entry_point, modules=modules)
         return judge_python(prepare(problem), source, sandbox, limits, inside=inside)
 
     return run
@@ -100,6 +101,36 @@ def test_what_does_not_compile_is_a_syntax_error(judge: Judge, source: str) -> N
 def test_program_too_large_for_the_channel_is_no_failure_of_the_sandbox(judge: Judge) -> None:
     outcome = judge("#" * codec.MAX_ANSWER_BYTES + "\ndef f(x): return 4\n", "assert f(2) == 4\n")
     assert (outcome.status, outcome.message) == ("syntax_error", "syntax error: the program is larger than 4 MiB")
+
+
+SHELF = Module("shelf", "from math import floor\n\ndef half(x):\n    return floor(x / 2)\n")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from shelf import *\ndef f(x): return half(x)\n",
+        "from __future__ import annotations\nimport shelf\ndef f(x: No): return shelf.half(x)\n",
+        "def f(x):\n    from shelf import half as h\n    return h(x)\n",
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_program_can_import_the_modules_of_its_problem(judge: Judge, source: str, inside: bool) -> None:
+    outcome = judge(source, "assert f(5) == 2\n", modules=(SHELF,), inside=inside)
+    assert (outcome.status, outcome.is_weak) == ("passed", inside)
+    wrong = judge(source, "assert f(5) == 3\n", modules=(SHELF,), inside=inside)
+    assert wrong.status == "failed"
+
+
+def test_modules_are_there_to_be_imported_and_for_one_problem_alone(judge: Judge) -> None:
+    assert "NameError: name 'half'" in judge("def f(x): return half(x)\n", "f(5)\n", modules=(SHELF,)).message
+    assert "No module named 'shelf'" in judge("from shelf import *\ndef f(x): pass\n", "f(5)\n").message
+
+
+def test_modules_can_use_each_other_in_their_order(judge: Judge) -> None:
+    quarter = Module("quarter", "from shelf import half\n\ndef quarter(x):\n    return half(half(x))\n")
+    source = "from quarter import quarter as f\n"
+    assert judge(source, "assert f(9) == 2\n", modules=(SHELF, quarter)).status == "passed"
 
 
 @pytest.mark.parametrize("source", ["while True: pass\n", "def f(x):\n    while True: pass\n"])

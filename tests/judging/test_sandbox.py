@@ -40,7 +40,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 def start(sandbox: Sandbox, source: str, limits: Limits = LIMITS, name: str = "") -> PythonProcess:
     """A process that loads a program, of which it will say what one name stands for."""
     process = sandbox.run_python(limits)
-    process.send(["load", source, [name]])
+    process.send(["load", source, [name], []])
     assert process.receive() == SET_UP
     return process
 

@@ -4,7 +4,7 @@ import pytest
 from ibft.judging.outcome import Reference
 from ibft.judging.settings import JudgeSettings
 from ibft.recipe import JudgeConfig
-from ibft.rows import Problem, Sample
+from ibft.rows import Module, Problem, Sample
 
 PROBLEM = Problem(task_id="t", prompt="def f(x):\n", tests="assert f(2) == 4\n", entry_point="f")
 REFERENCE = Reference(status="passed", message="", cpu_time_s=0.01)
@@ -35,6 +35,8 @@ def test_a_verdict_is_known_again_by_whatever_decides_it_and_nothing_else() -> N
         SETTINGS.sample_key(PROBLEM, Sample(task_id="t", completion="    return 5\n"), REFERENCE),
         SETTINGS.sample_key(msgspec.structs.replace(PROBLEM, tests="assert f(3)\n"), SAMPLE, REFERENCE),
         SETTINGS.sample_key(msgspec.structs.replace(PROBLEM, setup="import math\n"), SAMPLE, REFERENCE),
+        SETTINGS.sample_key(msgspec.structs.replace(PROBLEM, modules=(Module("a", ""),)), SAMPLE, REFERENCE),
+        SETTINGS.sample_key(msgspec.structs.replace(PROBLEM, modules=(Module("a", "b = 1\n"),)), SAMPLE, REFERENCE),
         SETTINGS.sample_key(PROBLEM, SAMPLE, msgspec.structs.replace(REFERENCE, is_weak=True)),
         SETTINGS._replace(level="none").sample_key(PROBLEM, SAMPLE, REFERENCE),
         SETTINGS._replace(config=JudgeConfig(timeout_s=4)).sample_key(PROBLEM, SAMPLE, REFERENCE),

@@ -10,7 +10,6 @@ from ibft.metrics.uncertainty import (
     bootstrap_means,
     delong_interval,
     effective_size,
-    paired_difference,
     wilson_interval,
 )
 
@@ -69,24 +68,7 @@ def test_no_problems_is_undefined() -> None:
     assert all(math.isnan(end) for end in bootstrap_means([[]])[0])
 
 
-def test_pairing_is_tighter_than_the_arms_own_intervals() -> None:
-    rng = np.random.default_rng(2)
-    difficulty = rng.uniform(0, 0.9, size=100)
-    better = difficulty + rng.uniform(0.02, 0.08, size=100)
-    difference = paired_difference(better, difficulty, num_resamples=2_000)
-    assert difference.value == pytest.approx(float(np.mean(better - difficulty)))
-    assert 0 < difference.interval.low < difference.value < difference.interval.high < 0.08
-    [own] = bootstrap_means([difficulty], num_resamples=2_000)
-    assert difference.interval.high - difference.interval.low < (own.high - own.low) / 5
-
-
-def test_equal_arms_differ_by_exactly_zero() -> None:
-    assert paired_difference([0.0, 0.5, 1.0], [0.0, 0.5, 1.0], num_resamples=100) == (0.0, (0.0, 0.0))
-
-
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="2 and 1 problems"):
-        paired_difference([0, 1], [0])
     with pytest.raises(ValueError, match="num_resamples is 0"):
         bootstrap_means([[0, 1]], num_resamples=0)
     with pytest.raises(ValueError, match="same problems"):

@@ -15,7 +15,7 @@ import pytest
 from ibft.metrics.alarms import find_alarms
 from ibft.metrics.pass_at_k import Count
 from ibft.metrics.summary import Metrics, summarize
-from ibft.recipe import GenerateConfig, ProblemsConfig, Recipe, ReportConfig
+from ibft.recipe import FORMATS, GenerateConfig, ProblemsConfig, PromptConfig, Recipe, ReportConfig
 from ibft.recipe_objectives import (
     ASFTObjective,
     DFTObjective,
@@ -61,7 +61,7 @@ def make_scan(tmp_path: Path) -> MakeRun:
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run with every stage: `ft` and `ib` tie, both beat `base`; Pass@10 is undefined."""
-    tallies = {"base": [0] * 12, "ft": [5, 0] * 6, "ib": [5, 0] * 6}
+    tallies = {"base": [0] * 12, "ft": [5, 5, 5, 0] * 3, "ib": [5, 5, 5, 0] * 3}
     return write_run(tmp_path_factory.mktemp("full"), tallies, k=(1, 5, 10), with_training=True, with_scan=True)
 
 
@@ -102,8 +102,12 @@ def write_run(
     with_training: bool = False,
     with_scan: bool = False,
     objectives: tuple[Objective, ...] = (FTObjective(), IBObjective()),
+    asked: Tallies | None = None,
 ) -> RunFolder:
-    """Write the stages `generate` and `judge`, and if asked `scan` and `train`, as the real stages do."""
+    """Write the stages `generate` and `judge`, and if asked `scan` and `train`, as the real stages do.
+
+    `asked` has the greedy answers by name (`base@chat`); without it no format is elicited.
+    """
     output.mkdir(parents=True, exist_ok=True)
     num_problems = max(len(tally) for tally in tallies.values())
     source = output / "problems.jsonl"
@@ -119,12 +123,15 @@ def write_run(
         output=str(output),
         objective=objectives,
         problems=ProblemsConfig(source=str(source)),
-        generate=GenerateConfig(num_samples=num_samples),
+        prompt=PromptConfig(template="plain"),
+        generate=GenerateConfig(num_samples=num_samples, elicit=FORMATS if asked else ()),
         report=ReportConfig(k=k, bootstrap_resamples=1000, max_shown_samples=6),
     )
     run = RunFolder(recipe)
     for arm, tally in tallies.items():
         _write_judged(run, arm, tally, num_samples, completion)
+    for name, tally in (asked or {}).items():
+        _write_judged(run, name, tally, 1, completion)
     if with_training:
         for objective in objectives:
             _write_training(run, objective)

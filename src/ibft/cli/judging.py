@@ -101,7 +101,7 @@ def judge_run(
         if problems or samples or out or tasks:
             raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
         _refuse_options_of_samples(recipe)
-        with open_run(recipe, overrides, full, overwrite) as folder:
+        with open_run(recipe, overrides, full, overwrite, stages=["judge"]) as folder:
             is_hollow = judge_arms(folder)
         if is_hollow and strict:
             raise SystemExit(1)
@@ -195,11 +195,14 @@ def check(source: str, tasks: tuple[str, ...], **options: Any) -> None:
 
 
 def judge_arms(folder: RunFolder) -> bool:
-    """Judge every arm of a run that is not judged yet, and say which are hollow; return whether any is."""
+    """Judge whatever answers of a run are not judged yet, and say which are hollow; return True if an arm's are.
+
+    (A base model that is asked in a format that it does not know may well write no program.)
+    """
     from ibft.judging.stage import judge
 
-    found = {arm: judge(folder.recipe, folder, arm).hollow for arm in folder.recipe.arms}
-    for arm, hollow in found.items():
-        if hollow:
-            print_hollow(arm, hollow)
-    return any(found.values())
+    found = {name: judge(folder.recipe, folder, name).hollow for name in folder.asked()}
+    hollow = {arm: of for arm in folder.recipe.arms if (of := found[arm]) is not None}
+    for arm, of in hollow.items():
+        print_hollow(arm, of)
+    return bool(hollow)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from ibft.errors import UserError
 
@@ -19,6 +20,9 @@ __all__ = ["open_run", "quiet_libraries", "recipe_command"]
 
 _SHARED = ("scan", "train", "rescan")
 """The verbs whose work several processes share."""
+
+_LOADING = frozenset({"scan", "train", "rescan", "generate"})
+"""The stages that load the model, or its tokenizer at least."""
 
 
 def recipe_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -33,16 +37,24 @@ def recipe_command(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+@contextlib.contextmanager
 def open_run(
-    recipe: Path, overrides: tuple[str, ...], full: bool, overwrite: bool
-) -> AbstractContextManager[RunFolder]:
+    recipe: Path, overrides: tuple[str, ...], full: bool, overwrite: bool, *, stages: Sequence[str] = ()
+) -> Iterator[RunFolder]:
     """The run folder of a recipe, locked, with the options of `recipe_command`; turns the progress bars on.
 
+    Args:
+        recipe: the file.
+        overrides: of `--set`.
+        full: of `--full`.
+        overwrite: of `--overwrite`.
+        stages: those that the command runs, in their order. What they would be refused for is found out here.
+
     Raises:
-        UserError: the recipe cannot be read, or a verb that does not share its work was started in several processes.
+        UserError: the recipe cannot be read, a verb that does not share its work was started in several processes,
+            or a stage would be refused.
     """
     from ibft import progress
-    from ibft.recipe import load_recipe
     from ibft.runs import RunFolder, is_main_process, num_processes
 
     if num_processes() > 1 and (verb := click.get_current_context().info_name) not in _SHARED:
@@ -52,17 +64,96 @@ def open_run(
         )
     if is_main_process():
         progress.enable()
-    resolved = load_recipe(recipe, overrides, full=full)
-    # Only a recipe with a gpu: section has to ask, and asking loads PyTorch.
-    if resolved.gpu and _gpu_is_used(resolved):
-        resolved = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
-    return RunFolder(resolved, overwrite=overwrite).open()
+    resolved, gpu_overrides = _load(recipe, overrides, full, stages)
+    run = RunFolder(resolved, overwrite=overwrite, gpu_overrides=gpu_overrides)
+
+    is_locked_before = (run.path / ".lock").exists()
+    if not is_locked_before:  # a refused command makes neither folder nor lock
+        _check(run, stages)
+    with run.open():
+        if is_locked_before:  # nobody else changes now what is looked at
+            _check(run, stages)
+        yield run
 
 
-def _gpu_is_used(recipe: Recipe) -> bool:
-    from ibft.models import has_gpu
+def _check(run: RunFolder, stages: Sequence[str]) -> None:
+    from ibft.runs import is_main_process
 
-    return recipe.model.device.startswith("cuda") or (recipe.model.device == "auto" and has_gpu())
+    if not stages and not run.path.exists():
+        raise UserError(f"{run.path} does not exist yet. Run `ibft run RECIPE` first.")
+    if stages and is_main_process():
+        from ibft.cli.plan import check
+
+        check(run, stages)
+
+
+def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence[str]) -> tuple[Recipe, bool | None]:
+    """The recipe as it holds for its run on this machine, and whether its `gpu:` section does (None if it has none)."""
+    from ibft.recipe import load_recipe
+    from ibft.resolution import as_recorded, resolve
+
+    loaded, gpu_overrides = load_recipe(recipe, overrides, full=full), None
+    recorded = _recorded(loaded)
+    loads = _LOADING.intersection(stages)
+    if loaded.gpu:
+        with_gpu = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
+        gpu_overrides = _has_gpu_overrides(loaded, with_gpu, recorded, asks_machine=bool(loads))
+        loaded = with_gpu if gpu_overrides else loaded
+    computes = loads and (loads != {"generate"} or loaded.generate.backend == "local")
+    if recorded is not None and not computes:
+        loaded = as_recorded(loaded, recorded)
+    if loads:
+        quiet_libraries()
+        resolved = resolve(loaded)
+        _show_template(resolved.prompt.template, is_chosen=loaded.prompt.template == "auto")
+        loaded = resolved
+    return loaded, gpu_overrides
+
+
+def _show_template(template: str, *, is_chosen: bool) -> None:
+    from ibft.runs import is_main_process
+
+    if is_main_process():
+        click.echo(f"Prompt template: {template}{' (prompt.template: auto)' if is_chosen else ''}", err=True)
+
+
+def _recorded(recipe: Recipe) -> Recipe | None:
+    """What the run folder has for its recipe; None where there is none that this version reads."""
+    from ibft.recipe import load_recipe
+
+    try:
+        return load_recipe(Path(recipe.output) / recipe.name / "recipe.yaml")
+    except UserError:
+        return None
+
+
+def _has_gpu_overrides(plain: Recipe, with_gpu: Recipe, recorded: Recipe | None, *, asks_machine: bool) -> bool:
+    """Whether the `gpu:` section holds for the run: as decided when it was made, else as this machine has it.
+
+    A run of an older version has no record of it: its recipe.yaml then tells, where it has all of the section's values
+    or none of them.
+    """
+    from ibft.models import uses_gpu
+    from ibft.runs import read_run_record
+
+    record = read_run_record(Path(plain.output) / plain.name)
+    if record is not None:
+        return record.gpu_overrides
+    if recorded is not None:
+        before, after, found = (_leaves(msgspec.to_builtins(recipe)) for recipe in (plain, with_gpu, recorded))
+        changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+        for leaves, answer in ((after, True), (before, False)):
+            if changed and all(found.get(path) == leaves.get(path) for path in changed):
+                return answer
+    # Asking loads PyTorch.
+    return asks_machine and uses_gpu(plain.model)
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """The values of nested mappings, each by its path."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {name: leaf for key, inner in value.items() for name, leaf in _leaves(inner, f"{path}.{key}").items()}
 
 
 def quiet_libraries() -> None:

@@ -22,8 +22,7 @@ __all__ = ["warn_of_alarms"]
 @click.option("--strict", is_flag=True, help="Exit with 1 if more than half of an arm's samples hold no program.")
 def run(strict: bool, **options: Any) -> None:
     """Run every stage of RECIPE that is not complete yet, then report."""
-    with open_run(**options) as folder:
-        _check(folder)
+    with open_run(**options, stages=["scan", "train", "rescan", "generate", "judge"]) as folder:
         _scan(folder)
         _train(folder)
         _rescan(folder)
@@ -42,7 +41,7 @@ def scan(**options: Any) -> None:
     Ends with a verdict on the memorization barrier, here and in report/audit.html of the run folder. That needs a
     control set: `data.control` in the recipe, code that the model cannot have seen.
     """
-    with open_run(**options) as folder:
+    with open_run(**options, stages=["scan"]) as folder:
         _scan(folder)
         _audit(folder)
 
@@ -51,7 +50,7 @@ def scan(**options: Any) -> None:
 @recipe_command
 def rescan(**options: Any) -> None:
     """Measure the scanned training data again under every trained arm."""
-    with open_run(**options) as folder:
+    with open_run(**options, stages=["rescan"]) as folder:
         _rescan(folder)
         _audit(folder)
 
@@ -60,8 +59,7 @@ def rescan(**options: Any) -> None:
 @recipe_command
 def train(**options: Any) -> None:
     """Fine-tune the base model, once for each objective of the recipe."""
-    with open_run(**options) as folder:
-        _check(folder)
+    with open_run(**options, stages=["train"]) as folder:
         _train(folder)
         warn_of_alarms(folder)
 
@@ -70,7 +68,7 @@ def train(**options: Any) -> None:
 @recipe_command
 def generate(**options: Any) -> None:
     """Sample answers to the benchmark's problems from every arm."""
-    with open_run(**options) as folder:
+    with open_run(**options, stages=["generate"]) as folder:
         _generate(folder)
 
 
@@ -80,13 +78,6 @@ def report(**options: Any) -> None:
     """Compare the judged arms on one HTML page."""
     with open_run(**options) as folder:
         _report(folder)
-
-
-def _check(folder: RunFolder) -> None:
-    from ibft.training.stage import check_objectives
-
-    quiet_libraries()
-    check_objectives(folder.recipe)
 
 
 def _scan(folder: RunFolder) -> None:

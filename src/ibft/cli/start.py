@@ -1,29 +1,97 @@
-"""The verbs for the start: a recipe to edit, and what the machine has."""
+"""The verbs for the start: a recipe to edit, a world to try things on, and what the machine has."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ibft.cli.program import main
 from ibft.errors import UserError
 
+if TYPE_CHECKING:
+    from ibft.worlds.chains import ChainsConfig
+
 __all__ = ["doctor", "init"]
+
+_RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path), default=Path("recipe.yaml"))
-def init(path: Path) -> None:
-    """Write a commented starter recipe to PATH (default: recipe.yaml)."""
-    if path.exists():
-        raise UserError(f"{path} exists already. Name another file, or remove it first.")
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--world", type=click.Choice(["chains"]), help="Also make a generated world of tasks (docs/worlds.md).")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --world: one of its settings.")
+def init(path: Path | None, world: str | None, settings: tuple[str, ...]) -> None:
+    """Write a commented starter recipe to PATH (default: recipe.yaml).
+
+    With --world, PATH is a folder (default: the world's name) for data, problems and a recipe that trains and judges on
+    them; or the recipe, and the rest goes into a folder of the same name beside it.
+    """
+    if world is not None:
+        _init_world(path or Path(world), settings)
+        return
+    if settings:
+        raise UserError(f"--set {settings[0]}: these are settings of a world. Add --world chains, or edit the recipe.")
     from importlib.resources import files
 
-    from ibft.rows import write_atomically
-
-    write_atomically(path, files("ibft").joinpath("starter.yaml").read_bytes())
+    path = path or Path("recipe.yaml")
+    _write_new({path: files("ibft").joinpath("starter.yaml").read_bytes()})
     click.echo(f"Wrote {path}. Edit its data: and problems: sections, then `ibft run {path}`.")
+
+
+def _init_world(path: Path, settings: tuple[str, ...]) -> None:
+    from ibft.worlds.files import world_files, world_recipe
+
+    is_recipe = path.suffix in _RECIPE_SUFFIXES
+    folder, recipe = (path.with_suffix(""), path) if is_recipe else (path, path / "recipe.yaml")
+    contents = {folder / name: content for name, content in world_files(_world_settings(settings)).items()}
+    _write_new({**contents, recipe: world_recipe(folder)})
+    click.echo(f"Wrote {len(contents)} files to {folder}, and {recipe}. Then: `ibft run {recipe}`.")
+
+
+def _world_settings(settings: tuple[str, ...]) -> ChainsConfig:
+    """Return the world's settings with `KEY=VALUE` changes.
+
+    Raises:
+        UserError: an unknown key, or a value out of range.
+    """
+    import msgspec
+
+    from ibft.worlds.chains import ChainsConfig
+
+    known = ChainsConfig.__struct_fields__
+    changes = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or key.strip() not in known:
+            raise UserError(f"--set {setting}: expected KEY=VALUE, where KEY is one of {', '.join(known)}.")
+        changes[key.strip()] = value.strip()
+    try:
+        return msgspec.convert(changes, ChainsConfig, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        key = where.rstrip("`")
+        raise UserError(f"--set {key}={changes[key]}: {what}." if key else f"--set: {what}.") from None
+
+
+def _write_new(contents: dict[Path, bytes]) -> None:
+    """Write files, and none of them where one exists already.
+
+    Raises:
+        UserError: one exists, or cannot be written.
+    """
+    from ibft.rows import error_reason, write_atomically
+
+    existing = [path for path in contents if path.exists()]
+    if existing:
+        raise UserError(f"{existing[0]} exists already. Name another place, or remove it first.")
+    for path, content in contents.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path.parent}: cannot be made ({error_reason(error)}). Name another place.") from None
+        write_atomically(path, content)
 
 
 @main.command()

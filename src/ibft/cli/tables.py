@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.console import Console
+
     from ibft.judging.diff import Diff
     from ibft.metrics.hollow import Hollow
     from ibft.metrics.summary import Metrics
     from ibft.report.compare import Comparison
+    from ibft.report.elicitation import Elicitation
     from ibft.report.scan import ScanSummary
 
 __all__ = ["print_audit", "print_comparison", "print_diff", "print_hollow", "print_metrics"]
@@ -54,6 +57,7 @@ def print_comparison(comparison: Comparison) -> None:
     from rich.table import Table
 
     from ibft.report.compare import MAX_COLUMNS, comparison_rows
+    from ibft.report.verdict import costs
 
     console, table = Console(), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows, names = comparison_rows(comparison), [arm.name for arm in comparison.arms]
@@ -71,12 +75,33 @@ def print_comparison(comparison: Comparison) -> None:
     for label, cells in zip(labels, texts, strict=True):
         table.add_row(label, *cells)
     console.print(table)
+    if comparison.elicitation is not None:
+        _print_asked(console, comparison.elicitation)
     if shared:
         said = [f"{row.label}: {row.cells[0].text} {row.cells[0].detail}".strip() for row in shared]
         console.print(f"All arms alike: {'; '.join(said)}.", highlight=False)
-    for line in (comparison.headline, comparison.verdict, comparison.advice, *comparison.notes):
+    cost = costs(comparison.forgetting) if comparison.forgetting else ""
+    for line in (comparison.headline, comparison.verdict, cost, comparison.advice, *comparison.notes):
         if line:
             console.print(f"\n{line}", highlight=False)
+
+
+def _print_asked(console: Console, elicitation: Elicitation) -> None:
+    """What the base solves in each format, and each arm in its own."""
+    from rich.table import Table
+
+    from ibft.report.compare import asked_rows
+
+    rows, table = asked_rows(elicitation), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("asked greedily", no_wrap=True)
+    for row in rows:
+        table.add_column(row.label)
+    for place, one in enumerate(elicitation.asked):
+        cells = (row.cells[place] for row in rows)
+        name = f"{one.arm}, {one.format.replace('_', ' ')}"
+        table.add_row(name, *(f"{cell.text} [dim]{cell.detail}[/dim]" for cell in cells))
+    console.print()
+    console.print(table)
 
 
 def print_hollow(name: str, hollow: Hollow) -> None:
@@ -120,7 +145,7 @@ def print_diff(found: Diff) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for title in ("metric", "A", "B", "B - A", "95% interval", "better in A : B", "p"):
+    for title in ("metric", "A", "B", "B - A", "95% interval", "better in A : B", "p", "told apart?"):
         table.add_column(title, justify="left" if title == "metric" else "right")
     for metric in found.metrics:
         if metric.a is None or metric.b is None or metric.difference is None or metric.ci95 is None:
@@ -134,10 +159,14 @@ def print_diff(found: Diff) -> None:
             f"{100 * metric.ci95[0]:+.1f} to {100 * metric.ci95[1]:+.1f}",
             f"{metric.num_a_better} : {metric.num_b_better}",
             f"{metric.p_value:.3g}",
+            "yes" if metric.is_separated else "no",
         )
     console = Console()
     console.print(table)
-    console.print(f"{found.num_problems} problems. p: exact sign test (McNemar's, with one sample a problem).")
+    console.print(f"{found.num_problems} problems. p: exact sign-flip test (McNemar's, with one sample per problem).")
+    detectable = found.metrics[0].minimum_detectable
+    if detectable is not None:
+        console.print(f"Such data tell {100 * detectable:.1f} points of {found.metrics[0].name} apart in 4 of 5 runs.")
     for word, changed in (("improved", found.improved), ("worsened", found.worsened)):
         if changed:
             shown = ", ".join(

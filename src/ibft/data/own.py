@@ -45,8 +45,8 @@ def load_own(path: Path) -> list[Problem]:
 
 
 def _verilog(problem: Problem) -> Problem:
-    if problem.setup or problem.inside is not None:
-        raise ValueError(f"{problem.task_id} has setup or inside, which are for Python problems. Remove them.")
+    if problem.setup or problem.modules or problem.inside is not None:
+        raise ValueError(f"{problem.task_id} has setup, modules or inside, which are for Python problems. Remove them.")
     name = problem.entry_point or "top_module"
     if not _VERILOG_NAME.fullmatch(name):
         raise ValueError(
@@ -63,7 +63,10 @@ def _python(problem: Problem) -> Problem:
             f"{problem.task_id} has the entry_point {name!r}, which is no Python name. Give the name of the function "
             "to write alone, such as 'add'."
         )
-    for field, source in (("setup", problem.setup), ("tests", problem.tests)):
+    for module in problem.modules:
+        _require_module_name(problem, module.name)
+    modules = (("modules", module.source) for module in problem.modules)
+    for field, source in (("setup", problem.setup), ("tests", problem.tests), *modules):
         try:
             ast.parse(source)
         except (SyntaxError, ValueError) as error:
@@ -75,6 +78,21 @@ def _python(problem: Problem) -> Problem:
     problem = _with_helpers_of_prompt(problem)
     _forbid_borrowed_modules(problem)
     return problem
+
+
+def _require_module_name(problem: Problem, name: str) -> None:
+    """Refuse a module that could not be imported, or that would take the place of another.
+
+    Raises:
+        ValueError: it is not a name, the standard library has it, or the problem has it twice.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name) or name in sys.stdlib_module_names:
+        raise ValueError(
+            f"{problem.task_id} has the module {name!r}, which is not a name, or one of Python's own. Give it a name "
+            "that a program can import and that is not taken, such as 'shelf'."
+        )
+    if sum(module.name == name for module in problem.modules) > 1:
+        raise ValueError(f"{problem.task_id} has the module {name!r} twice. Give each module its own name.")
 
 
 def _with_check_called(problem: Problem) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,12 +14,21 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ibft.data.functions import function_pairs
+from ibft.digests import file_digest, folder_digest
 from ibft.errors import UserError
 from ibft.recipe import DataConfig
 from ibft.rows import Message, Pair, error_reason, is_encodable, open_for_reading
-from ibft.runs import file_digest
 
-__all__ = ["FILE_SUFFIXES", "Example", "data_digest", "load_training_pairs", "stream_examples", "to_pair"]
+__all__ = [
+    "FILE_SUFFIXES",
+    "Example",
+    "data_digest",
+    "hub_name",
+    "is_conversational",
+    "load_training_pairs",
+    "stream_examples",
+    "to_pair",
+]
 
 FUNCTIONS = "functions:"
 FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
@@ -42,10 +52,20 @@ def load_training_pairs(data: DataConfig) -> list[Pair]:
     return [example.pair for example in stream_examples(data.train, data.split, data.max_examples)]
 
 
-def data_digest(source: str) -> str:
-    """What identifies the data behind a source: a hash of a file's content; of the pairs for installed code.
+def is_conversational(data: DataConfig) -> bool:
+    """Return whether the first training example is a conversation; installed code is none.
 
-    A hub data set is known by its name and split alone: pin a revision (`owner/name@revision`) to be exact.
+    Raises:
+        UserError: as `load_training_pairs`.
+    """
+    if data.train.startswith(FUNCTIONS):
+        return False
+    first = next(stream_examples(data.train, data.split, data.max_examples), None)
+    return first is not None and not isinstance(first.pair.prompt, str)
+
+
+def data_digest(source: str) -> str | None:
+    """Return a hash of the content of a file or folder, or of the pairs of installed code; None for a hub data set.
 
     Raises:
         UserError: the source is a file that does not exist, or of a form that is not read.
@@ -54,7 +74,21 @@ def data_digest(source: str) -> str:
         pairs = function_pairs(source.removeprefix(FUNCTIONS))
         return hashlib.sha256(msgspec.json.encode(pairs)).hexdigest()
     path = _file_of(source)
-    return source if path is None else file_digest(path)
+    if path is not None:
+        return file_digest(path)
+    folder = Path(hub_name(source)[0])
+    return folder_digest(folder, _is_data) if folder.is_dir() else None
+
+
+def _is_data(path: Path) -> bool:
+    """Return False for the files that `datasets` keeps beside a saved data set for what it computes from it."""
+    return not re.fullmatch(r"cache-.*\.arrow|tmp.*|.*\.lock", path.name)
+
+
+def hub_name(source: str) -> tuple[str, str | None]:
+    """Return name and revision of a hub data set, `owner/name@revision`, or of a local folder in its place."""
+    name, _, revision = source.partition("@")
+    return name, revision or None
 
 
 def _file_of(source: str) -> Path | None:
@@ -150,9 +184,9 @@ def _rows_of_hub(source: str, split: str, is_streamed: bool) -> Iterator[tuple[s
     is_part = "[" in split  # train[:1%], which cannot be streamed
     from datasets import load_dataset
 
-    name, _, revision = source.partition("@")
+    name, revision = hub_name(source)
     try:
-        dataset = load_dataset(name, split=split, revision=revision or None, streaming=is_streamed and not is_part)
+        dataset = load_dataset(name, split=split, revision=revision, streaming=is_streamed and not is_part)
         yield from _numbered(f"{source}, row", dataset)
     except Exception as error:  # the hub client raises many kinds, none of which a user needs to tell apart
         raise UserError(

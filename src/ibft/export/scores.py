@@ -8,6 +8,8 @@ from typing import TypeVar
 import msgspec
 
 from ibft.errors import UserError
+from ibft.identity import weights_identity
+from ibft.inputs import difference, plain
 from ibft.metrics.summary import Metrics
 from ibft.model_card import Scores
 from ibft.recipe import BASE_ARM
@@ -18,8 +20,13 @@ __all__ = ["read_scores"]
 _T = TypeVar("_T")
 
 
-def read_scores(run: RunFolder, arm: str) -> Scores | str:
+def read_scores(run: RunFolder, arm: str, weights: Path) -> Scores | str:
     """The scores of the base model and of `arm` in `report/report.json`, or a sentence why there are none.
+
+    Args:
+        run: the run folder.
+        arm: the trained arm.
+        weights: the folder of its weights.
 
     Raises:
         UserError: a file is damaged.
@@ -33,7 +40,7 @@ def read_scores(run: RunFolder, arm: str) -> Scores | str:
         return "Not measured: the report of the run that made this model does not have it."
     benchmark = ""
     for one in shown:
-        if not _is_current(run, one.name):
+        if not _is_current(run, one.name, weights):
             return "Not measured: the report of the run that made this model is of another training."
         judged = _decode(run.path / "judge" / one.name / "metrics.json", Metrics)
         same = [name for name in found.metric_names if name in judged.metrics]
@@ -46,7 +53,7 @@ def read_scores(run: RunFolder, arm: str) -> Scores | str:
     return msgspec.structs.replace(found, arms=shown, benchmark=benchmark, notes=notes)
 
 
-def _is_current(run: RunFolder, arm: str) -> bool:
+def _is_current(run: RunFolder, arm: str, weights: Path) -> bool:
     """Whether what was judged was sampled from the weights that are in the run folder."""
     judged, sampled = (read_record(run.path / stage / arm) for stage in ("judge", "generate"))
     if judged is None or sampled is None or judged.inputs.get("generate") != sampled.identity:
@@ -54,7 +61,8 @@ def _is_current(run: RunFolder, arm: str) -> bool:
     if arm == BASE_ARM:
         return True
     trained = read_record(run.path / "train" / arm)
-    return trained is not None and sampled.inputs.get("train") == trained.identity
+    made_from = plain({"train": trained and trained.identity, "weights": weights_identity(weights)})
+    return trained is not None and difference(sampled.inputs, made_from, is_part=True) is None
 
 
 def _decode(path: Path, kind: type[_T]) -> _T:

@@ -13,8 +13,10 @@ from ibft import progress
 from ibft.errors import UserError
 from ibft.export.folder import copy_files, new_folder
 from ibft.export.scores import read_scores
+from ibft.identity import train_inputs
+from ibft.inputs import FORMAT
 from ibft.model_card import Scores, Weights, hub_names, model_card, read_training_facts
-from ibft.models import load_model, load_tokenizer
+from ibft.models import load_model, load_tokenizer, weights_folder
 from ibft.recipe import BASE_ARM, Recipe
 from ibft.recipe_objectives import Objective
 from ibft.rows import write_atomically
@@ -47,30 +49,22 @@ def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool =
             f"--merge: the adapter was trained on weights in {recipe.model.quantization}; merged into them it would be "
             "rounded anew, to another function. Leave --merge out, and load the adapter on the quantized base model."
         )
-    record = run.record_made_from(
-        f"train/{arm}",
-        {
-            "model": recipe.model,
-            "prompt": recipe.prompt,
-            "data": {key: getattr(recipe.data, key) for key in ("train", "split", "max_tokens", "max_examples")},
-            "train": recipe.train,
-            "objective": objective,
-            "seed": recipe.seed,
-        },
-    )
-    trained, kind = run.path / "train" / arm, "adapter" if recipe.train.lora else "model"
+    inputs = train_inputs(recipe, objective, must_exist=False)
+    del inputs[FORMAT]  # the weights of an older version are weights
+    record = run.record_made_from(f"train/{arm}", inputs, trusts_names=not merge)
+    trained, source = run.path / "train" / arm, weights_folder(recipe, run, arm)
     versions: Mapping[str, str] = record.provenance.get("versions", {})
     weights: Weights = "merged" if merge else "adapter" if recipe.train.lora else "model"
-    scores = read_scores(run, arm)
+    scores = read_scores(run, arm, source)
     facts = read_training_facts(trained / "summary.json")
     card = model_card(recipe, objective, facts, versions, hub_names(recipe), weights=weights, scores=scores)
-    if not (trained / kind).is_dir():
-        raise UserError(f"{trained / kind} does not exist. Train the arm again with --overwrite.")
+    if not source.is_dir():
+        raise UserError(f"{source} does not exist. Train the arm again with --overwrite.")
     with new_folder(out) as folder:
         if merge:
-            _merge(recipe, trained / kind, folder)
+            _merge(recipe, source, folder)
         else:
-            copy_files(trained / kind, folder)
+            copy_files(source, folder)
         write_atomically(folder / "README.md", card)
     return scores
 

@@ -3,10 +3,14 @@
 `model.generate` computes finished rows until the slowest ends and reads a prompt once for each of its samples;
 on a CPU that is most of the time. The loop here reads each distinct prompt once, copies its cache for its
 samples, and drops rows from the batch as they end.
+
+A prompt whose last characters were taken off (token healing, `ibft.text.healing`) is held to them first: until they
+are written again, a row chooses among the tokens that agree with them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +20,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import Cache, PreTrainedModel
 
-__all__ = ["Generated", "Request", "generate_batches", "sample_seed"]
+    from ibft.text.healing import Vocabulary
+
+__all__ = ["Generated", "Request", "Sampling", "generate_batches", "sample_seed"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,20 +33,51 @@ _COMPACT_BELOW = 0.8
 
 
 class Request(NamedTuple):
-    """One sample to draw: what it is (for the caller), the prompt's tokens, and the seed of its randomness."""
+    """One sample to draw.
+
+    key: what it is, for the caller.
+    prompt_ids: the tokens it starts from.
+    seed: of its randomness.
+    healed: the prompt's last bytes, which are not in `prompt_ids`; the model writes them again, and nothing else.
+    """
 
     key: tuple[str, int]
     prompt_ids: tuple[int, ...]
     seed: int
+    healed: bytes = b""
 
 
 class Generated(NamedTuple):
-    """One answer: its tokens without the end token, why it ended, and how many tokens were generated."""
+    """One answer.
+
+    key: the request's.
+    token_ids: what was generated behind `prompt_ids`, without the end token.
+    finish_reason: `stop`, or `length` where a limit cut the answer.
+    num_tokens: the tokens behind the prompt, the end token included; those that only repeat its end do not count.
+    """
 
     key: tuple[str, int]
     token_ids: list[int]
     finish_reason: str
     num_tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn.
+
+    max_new_tokens: cut an answer after this many tokens behind the prompt (`finish_reason` is then `length`).
+    temperature: 0 is greedy decoding.
+    top_p: keep the most likely tokens up to this cumulative probability.
+    end_ids: tokens that end an answer.
+    max_length: tokens that prompt and answer may have together; None is no limit.
+    """
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    end_ids: frozenset[int]
+    max_length: int | None = None
 
 
 def sample_seed(seed: int, task_id: str, index: int) -> int:
@@ -52,12 +89,10 @@ def sample_seed(seed: int, task_id: str, index: int) -> int:
 def generate_batches(
     model: PreTrainedModel,
     requests: Sequence[Request],
+    sampling: Sampling,
+    vocabulary: Vocabulary,
     *,
     batch_size: int,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    end_ids: frozenset[int],
     has_ended: Callable[[tuple[str, int], list[int]], bool],
 ) -> Iterator[list[Generated]]:
     """Answer the requests batch by batch, shortest prompts first.
@@ -70,11 +105,9 @@ def generate_batches(
     Args:
         model: in evaluation mode.
         requests: what to draw; those with the same prompt share its computation within a batch.
+        sampling: how.
+        vocabulary: the tokens' bytes, for requests with `healed` bytes.
         batch_size: samples computed at once; halved where the GPU's memory does not suffice.
-        max_new_tokens: cut an answer after so many tokens (`finish_reason` is then `length`).
-        temperature: 0 is greedy decoding.
-        top_p: keep the most likely tokens up to this cumulative probability.
-        end_ids: tokens that end an answer.
         has_ended: told the tokens so far now and then, whether the answer is complete already.
     """
     import torch
@@ -84,7 +117,7 @@ def generate_batches(
         batch, rest = pending[:batch_size], pending[batch_size:]
         try:
             with torch.inference_mode():
-                answers = _Batch(model, batch, temperature, top_p, end_ids, has_ended).run(max_new_tokens)
+                answers = _Batch(model, batch, sampling, vocabulary, has_ended).run()
         except torch.OutOfMemoryError:
             if batch_size == 1:
                 raise
@@ -103,44 +136,48 @@ class _Batch:
         self,
         model: PreTrainedModel,
         requests: Sequence[Request],
-        temperature: float,
-        top_p: float,
-        end_ids: frozenset[int],
+        sampling: Sampling,
+        vocabulary: Vocabulary,
         has_ended: Callable[[tuple[str, int], list[int]], bool],
     ) -> None:
         import torch
 
-        self.model, self.temperature, self.top_p = model, temperature, top_p
-        self.end_ids, self.has_ended = end_ids, has_ended
+        self.model, self.sampling = model, sampling
+        self.vocabulary, self.has_ended = vocabulary, has_ended
         self.requests = list(requests)
         self.generators = [torch.Generator().manual_seed(request.seed) for request in self.requests]
         self.tokens: list[list[int]] = [[] for _ in self.requests]
+        self.num_new = [0] * len(self.requests)
+        self.to_heal = [request.healed for request in self.requests]  # what is left to be written of each prompt
+        self.allowed: dict[bytes, torch.Tensor] = {}
         self.reasons: list[str | None] = [None] * len(self.requests)
         self.rows = list(range(len(self.requests)))  # which request each row of the batch belongs to
 
-    def run(self, max_new_tokens: int) -> list[Generated]:
+    def run(self) -> list[Generated]:
         import torch
 
         logits_BV = self._read_prompts()
-        for step in range(1, max_new_tokens + 1):
+        while True:
+            self._hold_to_prompts(logits_BV)
             chosen = self._choose(logits_BV)
-            self._record(chosen, step)
+            self._record(chosen)
             if all(self.reasons):
                 break
             running = [place for place, row in enumerate(self.rows) if self.reasons[row] is None]
             if len(running) < _COMPACT_BELOW * len(self.rows):
                 self._keep(running)
                 chosen = [chosen[place] for place in running]
-            if step < max_new_tokens:
-                logits_BV = self._forward(torch.tensor(chosen, device=self.model.device)[:, None])
+            logits_BV = self._forward(torch.tensor(chosen, device=self.model.device)[:, None])
         return [
             Generated(
                 request.key,
-                [token for token in tokens if token not in self.end_ids],
+                [token for token in tokens if token not in self.sampling.end_ids],
                 reason or "length",
-                len(tokens),
+                num_new,
             )
-            for request, tokens, reason in zip(self.requests, self.tokens, self.reasons, strict=True)
+            for request, tokens, reason, num_new in zip(
+                self.requests, self.tokens, self.reasons, self.num_new, strict=True
+            )
         ]
 
     def _read_prompts(self) -> torch.Tensor:
@@ -182,16 +219,41 @@ class _Batch:
         ).logits
         return logits_BTV[:, -1]
 
+    def _hold_to_prompts(self, logits_BV: torch.Tensor) -> None:
+        """Rule out, in place, every token that does not go on with what a row has to write again of its prompt."""
+        places_of: dict[bytes, list[int]] = {}
+        for place, row in enumerate(self.rows):
+            if self.to_heal[row]:
+                places_of.setdefault(self.to_heal[row], []).append(place)
+        for rest, places in places_of.items():
+            if rest not in self.allowed:
+                self.allowed[rest] = self._allowed(rest, logits_BV)
+            rows_HV = logits_BV[places]
+            held_HV = rows_HV.new_full(rows_HV.shape, float("-inf"))
+            held_HV[:, self.allowed[rest]] = rows_HV[:, self.allowed[rest]]
+            logits_BV[places] = held_HV
+
+    def _allowed(self, rest: bytes, logits_BV: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        tokens = [
+            token
+            for token in self.vocabulary.allowed(rest)
+            if token < logits_BV.shape[1] and token not in self.sampling.end_ids
+        ]
+        assert tokens, f"no token writes {rest!r}"
+        return torch.tensor(tokens, device=logits_BV.device)
+
     def _choose(self, logits_BV: torch.Tensor) -> list[int]:
         import torch
 
-        if self.temperature == 0:
+        if self.sampling.temperature == 0:
             return list(logits_BV.argmax(dim=-1).tolist())
-        probs_BV = torch.softmax(logits_BV.double() / self.temperature, dim=-1)
-        if self.top_p < 1:
+        probs_BV = torch.softmax(logits_BV.double() / self.sampling.temperature, dim=-1)
+        if self.sampling.top_p < 1:
             ordered_BV, order_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
             # Keep a token if what is more likely than it has not reached top_p: the most likely one always stays.
-            ordered_BV = ordered_BV * (ordered_BV.cumsum(dim=-1) - ordered_BV < self.top_p)
+            ordered_BV = ordered_BV * (ordered_BV.cumsum(dim=-1) - ordered_BV < self.sampling.top_p)
             probs_BV = torch.zeros_like(probs_BV).scatter(1, order_BV, ordered_BV)
         uniform = [float(torch.rand(1, generator=self.generators[row], dtype=torch.float64)) for row in self.rows]
         cumulative_BV = probs_BV.cumsum(dim=-1)
@@ -199,14 +261,30 @@ class _Batch:
         chosen_B1 = torch.searchsorted(cumulative_BV, threshold_B1 * cumulative_BV[:, -1:], right=True)
         return list(chosen_B1.clamp(max=probs_BV.shape[1] - 1).squeeze(1).tolist())
 
-    def _record(self, chosen: Sequence[int], step: int) -> None:
+    def _record(self, chosen: Sequence[int]) -> None:
         for row, token in zip(self.rows, chosen, strict=True):
             if self.reasons[row] is not None:
                 continue
             self.tokens[row].append(token)
-            looks = step % _TOKENS_BETWEEN_CHECKS == 0
-            if token in self.end_ids or (looks and self.has_ended(self.requests[row].key, self.tokens[row])):
+            self.num_new[row] += self._reaches_behind_prompt(row, token)
+            looks = len(self.tokens[row]) % _TOKENS_BETWEEN_CHECKS == 0
+            if token in self.sampling.end_ids or (looks and self.has_ended(self.requests[row].key, self.tokens[row])):
                 self.reasons[row] = "stop"
+            elif self._is_full(row):
+                self.reasons[row] = "length"
+
+    def _reaches_behind_prompt(self, row: int, token: int) -> bool:
+        """Take what a token writes off what is left of the prompt; return whether it writes more than that."""
+        rest = self.to_heal[row]
+        if not rest:
+            return True
+        length = len(self.vocabulary.bytes_of(token) or b"")
+        self.to_heal[row] = rest[length:]
+        return length > len(rest)
+
+    def _is_full(self, row: int) -> bool:
+        length, limit = len(self.requests[row].prompt_ids) + len(self.tokens[row]), self.sampling.max_length
+        return self.num_new[row] >= self.sampling.max_new_tokens or (limit is not None and length >= limit)
 
     def _keep(self, places: Sequence[int]) -> None:
         import torch

@@ -1,78 +1,133 @@
 """The generate stage: n answers to each problem, from one arm.
 
-generate/<arm>/samples.jsonl     in the benchmark's order, then by index
+generate/<arm>/samples.jsonl            in the benchmark's order, then by index
+generate/<arm>@<format>/samples.jsonl   one greedy answer per problem in one of the formats (`formats`)
+generate/<arm>@forgetting/              one greedy answer per problem of the second benchmark
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from ibft import progress
 from ibft.data.problems import load_problems
-from ibft.data.prompts import render_prompt
-from ibft.data.tokenize import tokenize_prompt
-from ibft.generation.local import Generated, Request, generate_batches, sample_seed
-from ibft.generation.server import Answer, Question, ask_server
-from ibft.models import load_arm, load_tokenizer
-from ibft.recipe import BASE_ARM, Recipe
-from ibft.rows import Problem, RowWriter, Sample, read_rows, write_rows
-from ibft.runs import RunFolder
-from ibft.text.answers import Form, extract, has_ended
+from ibft.data.training import stream_examples
+from ibft.errors import UserError
+from ibft.generation.ask import Ask
+from ibft.generation.draw import LocalSource, ServerSource, Source, Wanted, draw
+from ibft.generation.formats import applicable_formats, ask, draw_examples
+from ibft.identity import generate_inputs, weights_identity
+from ibft.models import load_arm, load_tokenizer, weights_folder
+from ibft.recipe import BASE_ARM, FORGETTING, Format, GenerateConfig, Recipe
+from ibft.resolution import resolve
+from ibft.rows import Pair, Problem, RowWriter, Sample, read_rows, write_rows
+from ibft.runs import RunFolder, Stage
+from ibft.text.answers import Form
+from ibft.text.encoding import TextCodec, codec_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
-__all__ = ["generate"]
+__all__ = ["asks_of", "codec_for", "generate", "source_of"]
+
+_NUM_DRAWN_FROM = 1000
+"""Of so many training examples at most, the first, those are drawn that stand before a prompt."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Wanted:
-    """One sample still to be drawn."""
+class _Asking(NamedTuple):
+    """One way of asking an arm: the stage folder of its answers, what they are made from, and how they are drawn."""
 
-    problem: Problem
-    index: int
+    name: str
+    inputs: dict[str, Any]
+    config: GenerateConfig
+    codec: TextCodec
+    asks: Callable[[], list[Ask]]
 
 
 def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
-    """Sample one arm's answers; an interrupted run's samples are kept and only the missing ones are drawn.
+    """Sample one arm's answers, and its greedy ones in the formats of `generate.elicit`; nothing is drawn twice.
+
+    An interrupted run's samples are kept and only the missing ones are drawn.
 
     Raises:
         UserError: model, adapter, problems or server are not to be had; says which.
     """
+    recipe = resolve(recipe)
     problems = load_problems(recipe.problems.source, recipe.problems.limit, recipe.problems.tasks)
-    asked = [{"task_id": problem.task_id, "prompt": problem.prompt} for problem in problems]
-    sampling = msgspec.to_builtins(recipe.generate)
-    sampling.pop("batch_size")  # decides the speed alone
-    inputs = {"model": recipe.model, "prompt": recipe.prompt, "problems": asked, "generate": sampling}
-    upstream = None if arm == BASE_ARM else run.record(f"train/{arm}").identity
-    stage = run.stage(f"generate/{arm}", {**inputs, "seed": recipe.seed, "train": upstream})
-    if stage.is_complete:
-        return
+    load = functools.cache(functools.partial(load_arm, recipe, run, arm))
+    for asking in _askings(recipe, run, arm, problems):
+        stage = run.stage(f"generate/{asking.name}", asking.inputs)
+        if not stage.is_complete:
+            source = functools.partial(source_of, asking.config, arm, asking.codec, load)
+            _fill(stage, asking, source, recipe.seed)
+
+
+def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Problem]) -> Iterator[_Asking]:
+    """Yield the arm's samples first, then its greedy answers: to the second benchmark, and in each format."""
+    upstream = weights = None
+    if arm != BASE_ARM:
+        upstream = run.record(f"train/{arm}").identity
+        weights = weights_identity(weights_folder(recipe, run, arm))
+    codec = codec_for(recipe)
+    inputs = generate_inputs(recipe, problems, upstream, weights)
+    yield _Asking(arm, inputs, recipe.generate, codec, lambda: asks_of(recipe, codec, problems))
+    greedy = msgspec.structs.replace(recipe.generate, num_samples=1, temperature=0.0)
+    if recipe.forgetting is not None:
+        config = recipe.forgetting
+        others = load_problems(config.source, config.limit, config.tasks)
+        of_others = msgspec.structs.replace(recipe, generate=greedy, problems=config)
+        inputs = generate_inputs(of_others, others, upstream, weights)
+        yield _Asking(arm + FORGETTING, inputs, greedy, codec, lambda: asks_of(recipe, codec, others))
+    inputs = generate_inputs(msgspec.structs.replace(recipe, generate=greedy), problems, upstream, weights)
+    forms = recipe.formats_of(arm)
+    examples = _examples(recipe) if "examples" in forms else []
+    has_chat = bool(codec.tokenizer.chat_template)
+    for form in applicable_formats(has_chat, examples):
+        name = recipe.asked_name(arm, form)
+        if form not in forms or name == arm:
+            continue
+        shown = examples if form == "examples" else []
+        template = "chat" if form in ("chat", "chat_begun") else "plain"
+        other = codec_of(msgspec.structs.replace(recipe.prompt, template=template), codec.tokenizer)
+
+        def asks(form: Format = form, codec: TextCodec = other, shown: Sequence[Pair] = tuple(shown)) -> list[Ask]:
+            return [ask(problem, form, codec.chat, shown) for problem in problems]
+
+        yield _Asking(name, {**inputs, "format": form, "examples": shown}, greedy, other, asks)
+
+
+def _examples(recipe: Recipe) -> list[Pair]:
+    """Draw the examples that stand before a prompt; none where the training data is not to be had here."""
+    try:
+        pairs = [found.pair for found in stream_examples(recipe.data.train, recipe.data.split, _NUM_DRAWN_FROM)]
+    except UserError:
+        return []
+    return draw_examples(pairs, recipe.seed)
+
+
+def _fill(stage: Stage, asking: _Asking, source: Callable[[], Source], seed: int) -> None:
+    """Draw what is missing of a stage's samples, and put them in order."""
+    config = asking.config
     with stage.work() as folder:
         path = folder / "samples.jsonl"
-        done = _drawn(path)
-        total = len(problems) * recipe.generate.num_samples
-        wanted = [
-            _Wanted(problem, index)
-            for problem in problems
-            for index in range(recipe.generate.num_samples)
-            if (problem.task_id, index) not in done
-        ]
+        done, asks = _drawn(path), asking.asks()
+        keys = [(one.problem.task_id, index) for one in asks for index in range(config.num_samples)]
+        wanted = [Wanted(*key) for key in keys if key not in done]
         if wanted:
-            draw = _from_server if recipe.generate.backend == "server" else _from_model
-            with RowWriter(path) as writer, progress.task(f"Sampling {arm}", total, total - len(wanted)) as task:
+            title = f"Sampling {asking.name.replace('@', ' as ')}"
+            with RowWriter(path) as writer, progress.task(title, len(keys), len(keys) - len(wanted)) as task:
                 start, num_tokens = time.monotonic(), 0
-                for samples in draw(recipe, run, arm, wanted):
+                for samples in draw(source(), asks, wanted, config, seed):
                     writer.write(samples)
                     num_tokens += sum(sample.num_tokens or 0 for sample in samples)
                     task.advance(len(samples), note=f"{num_tokens / (time.monotonic() - start):.0f} tokens/s")
-        order = {problem.task_id: place for place, problem in enumerate(problems)}
+        order = {one.problem.task_id: place for place, one in enumerate(asks)}
         samples = list(read_rows(path, Sample))
         samples.sort(key=lambda row: (order[row.task_id], row.index or 0))
         write_rows(path, samples)
@@ -82,104 +137,31 @@ def _drawn(path: Path) -> set[tuple[str, int | None]]:
     return {(row.task_id, row.index) for row in read_rows(path, Sample)} if path.exists() else set()
 
 
-def _from_model(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Wanted]) -> Iterator[list[Sample]]:
-    config, tokenizer = recipe.generate, load_tokenizer(recipe.model)
-    model = load_arm(recipe, run, arm)
-    problems = {item.problem.task_id: item.problem for item in wanted}
-    prompt_ids = {
-        task_id: tuple(tokenize_prompt(problem.prompt, tokenizer, recipe.prompt))
-        for task_id, problem in problems.items()
-    }
-    greedy = config.temperature == 0
-    asked = _first_of_each(wanted) if greedy else wanted
-    requests = [
-        Request((task_id, item.index), prompt_ids[task_id], sample_seed(recipe.seed, task_id, item.index))
-        for item in asked
-        for task_id in [item.problem.task_id]
-    ]
+def codec_for(recipe: Recipe) -> TextCodec:
+    """Return the border between text and tokens of the recipe's model and template.
 
-    def is_complete(key: tuple[str, int], token_ids: list[int]) -> bool:
-        return has_ended(_text(tokenizer, token_ids), problems[key[0]], form=_form(recipe), stop=config.stop)
-
-    def sample(answer: Generated, index: int) -> Sample:
-        text = _text(tokenizer, answer.token_ids)
-        return _sample(recipe, problems[answer.key[0]], text, index, answer.finish_reason, answer.num_tokens)
-
-    indices: dict[str, list[int]] = {}
-    for item in wanted:
-        indices.setdefault(item.problem.task_id, []).append(item.index)
-    for batch in generate_batches(
-        model,
-        requests,
-        batch_size=config.batch_size,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        end_ids=_end_ids(model, tokenizer),
-        has_ended=is_complete,
-    ):
-        # Greedy answers of one problem are all the same: one is drawn and stands for each.
-        yield [
-            sample(answer, index)
-            for answer in batch
-            for index in (indices[answer.key[0]] if greedy else [answer.key[1]])
-        ]
+    Raises:
+        UserError: its tokenizer cannot be loaded, or has no chat template or end token, which the recipe needs.
+    """
+    try:
+        tokenizer = load_tokenizer(recipe.model)
+    except UserError as error:
+        if recipe.generate.backend == "server":
+            raise UserError(f"generate.backend is server, and prompts are cut into tokens here: {error}") from None
+        raise
+    return codec_of(recipe.prompt, tokenizer)
 
 
-def _form(recipe: Recipe) -> Form:
-    return "chat" if recipe.prompt.template == "chat" else "completion"
+def asks_of(recipe: Recipe, codec: TextCodec, problems: Sequence[Problem]) -> list[Ask]:
+    """Return the problems as the recipe's template asks them."""
+    form: Form = "chat" if recipe.prompt.template == "chat" else "completion"
+    return [Ask(problem, codec.render(problem.prompt, problem.task_id), form) for problem in problems]
 
 
-def _sample(
-    recipe: Recipe, problem: Problem, text: str, index: int, finish_reason: str, num_tokens: int | None
-) -> Sample:
-    """The answer that a model's text holds, with the text itself where that is not the same."""
-    answer = extract(text, problem, form=_form(recipe), stop=recipe.generate.stop)
-    if answer.completion is not None and len(answer.completion) < len(text):
-        finish_reason = "stop"  # complete before the limit: what came after is not part of it
-    return Sample(
-        task_id=problem.task_id,
-        completion=answer.completion,
-        solution=answer.solution,
-        index=index,
-        finish_reason=finish_reason,
-        num_tokens=num_tokens,
-        raw=text if answer.text != text else None,
-    )
+def source_of(config: GenerateConfig, arm: str, codec: TextCodec, load: Callable[[], PreTrainedModel]) -> Source:
+    """Return where an arm's answers come from: its weights, loaded by `load`, or a server.
 
-
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    ids = model.generation_config.eos_token_id if model.generation_config else None
-    listed = ids if isinstance(ids, list) else [ids]
-    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, token_ids: list[int]) -> str:
-    return str(tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def _first_of_each(wanted: Iterable[_Wanted]) -> list[_Wanted]:
-    return list({item.problem.task_id: item for item in reversed(list(wanted))}.values())[::-1]
-
-
-def _from_server(recipe: Recipe, run: RunFolder, arm: str, wanted: Sequence[_Wanted]) -> Iterator[list[Sample]]:
-    """Ask a server, which is told the arm by the name it serves it under; no weights are loaded here."""
-    # Only the chat template has to be known here: the other templates are the same text for every model.
-    tokenizer = load_tokenizer(recipe.model) if recipe.prompt.template == "chat" else None
-    problems = {item.problem.task_id: item.problem for item in wanted}
-    prompts = {
-        task_id: render_prompt(problem.prompt, recipe.prompt.template, tokenizer)
-        for task_id, problem in problems.items()
-    }
-    questions = [
-        Question((task_id, item.index), prompts[task_id], sample_seed(recipe.seed, task_id, item.index))
-        for item in wanted
-        for task_id in [item.problem.task_id]
-    ]
-
-    def sample(answer: Answer) -> Sample:
-        task_id, index = answer.key
-        return _sample(recipe, problems[task_id], answer.text, index, answer.finish_reason, answer.num_tokens)
-
-    for answers in ask_server(questions, recipe.generate, arm):
-        yield [sample(answer) for answer in answers]
+    Raises:
+        UserError: the weights cannot be loaded, or the recipe does not say how the server calls the arm.
+    """
+    return ServerSource(codec, config, arm) if config.backend == "server" else LocalSource(load(), codec, config)

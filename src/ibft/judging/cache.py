@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from ibft.runs import cache_folder
+from ibft.digests import cache_folder
 
 if TYPE_CHECKING:
     import sqlite3

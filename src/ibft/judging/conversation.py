@@ -5,12 +5,13 @@ from __future__ import annotations
 import builtins
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from ibft.judging.inside.candidate import SET_UP
 from ibft.judging.inside.codec import ChannelClosed, CodecError, decode, encode
 from ibft.judging.sandbox import PythonProcess
+from ibft.rows import Module
 
 __all__ = ["Conversation", "Lost", "NoProgram", "Remote"]
 
@@ -32,14 +33,16 @@ class Conversation:
         self.is_forged = False
         self.is_set_up = False
 
-    def load(self, source: str, names: list[str]) -> dict[str, Any]:
-        """Hand the program over; what it defines of the names. Raises what the program raised.
+    def load(self, source: str, names: list[str], modules: Sequence[Module] = ()) -> dict[str, Any]:
+        """Hand over the program and the modules that it can import; return what it defines of the names.
+
+        Raises what the program, or a module, raised.
 
         Raises:
             NoProgram: it does not compile, or is too large.
         """
         try:
-            self._send(["load", source, names])
+            self._send(["load", source, names, [[module.name, module.source] for module in modules]])
         except CodecError as error:
             raise NoProgram(f"the program is {error}") from None
         self.is_set_up = self._receive() == SET_UP

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from ibft.comparison import Scores, Undefined, compare_pair
 from ibft.errors import UserError
 from ibft.judging.evalplus_results import read_evalplus_results
-from ibft.metrics.paired import paired_test
 from ibft.metrics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
-from ibft.metrics.uncertainty import bootstrap_means
 from ibft.rows import error_reason, open_for_reading
 
 __all__ = ["Changed", "Diff", "MetricDiff", "diff_results"]
@@ -29,8 +28,10 @@ __all__ = ["Changed", "Diff", "MetricDiff", "diff_results"]
 class MetricDiff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One metric over the problems that both files have; all figures None where undefined, and `reason` says why.
 
-    `difference` is `b - a`, with its 95% interval from a paired bootstrap over problems. `p_value` is of the exact sign
-    test on the numbers of problems where either is better: McNemar's exact test with one sample a problem.
+    `difference` is `b - a`; `ci95`, `p_value` and `is_separated` are of the rule in `ibft.comparison`, by which p is at
+    most 0.05 exactly where the interval leaves out 0. With one sample per problem p is that of McNemar's exact test.
+    Each metric is decided by itself: they are views of the same samples. `minimum_detectable` is the difference that
+    such data tell apart in 4 of 5 runs; None where too few problems are there.
     """
 
     name: str
@@ -41,6 +42,8 @@ class MetricDiff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     num_a_better: int | None = None
     num_b_better: int | None = None
     p_value: float | None = None
+    is_separated: bool | None = None
+    minimum_detectable: float | None = None
     reason: str | None = None
 
 
@@ -70,8 +73,6 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     worsened: list[Changed]
     left_out: dict[str, str]
     notes: list[str]
-    seed: int
-    bootstrap_resamples: int
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -96,9 +97,6 @@ def diff_results(
     path_a: str | os.PathLike[str],
     path_b: str | os.PathLike[str],
     k: Sequence[int] = (1,),
-    *,
-    seed: int = 0,
-    num_resamples: int = 10_000,
 ) -> Diff:
     """Compare two files of results over the problems that both have.
 
@@ -106,8 +104,6 @@ def diff_results(
         path_a: the results to compare with.
         path_b: the results whose change is asked for; differences are B - A.
         k: the k of Pass@k and Pass@k^(m).
-        seed: of the bootstrap.
-        num_resamples: of the bootstrap.
 
     Raises:
         UserError: a file cannot be read or holds no results, the sandbox failed on some of them, or no problem is in
@@ -132,18 +128,16 @@ def diff_results(
         a=str(path_a),
         b=str(path_b),
         num_problems=len(shared),
-        metrics=_metrics(counts_a, counts_b, k, seed, num_resamples),
+        metrics=_metrics(shared, counts_a, counts_b, k),
         improved=sorted((one for one in changed if _change(one) > 0), key=_change, reverse=True),
         worsened=sorted((one for one in changed if _change(one) < 0), key=_change),
         left_out=left_out,
         notes=_notes(a, b, counts_a, counts_b),
-        seed=seed,
-        bootstrap_resamples=num_resamples,
     )
 
 
 def _metrics(
-    counts_a: Sequence[Count], counts_b: Sequence[Count], k: Sequence[int], seed: int, num_resamples: int
+    shared: Sequence[str], counts_a: Sequence[Count], counts_b: Sequence[Count], k: Sequence[int]
 ) -> list[MetricDiff]:
     metrics: list[MetricDiff] = []
     for size in sorted(set(k)):
@@ -151,25 +145,31 @@ def _metrics(
         if reason := "; ".join(f"{side} {why}" for side, why in undefined if why):
             metrics += [MetricDiff(name=metric_name(size, m), reason=reason) for m in range(1, size + 1)]
             continue
-        pairs = list(zip(curve_of_each(counts_a, size), curve_of_each(counts_b, size), strict=True))
-        differences = [[y - x for x, y in zip(*pair, strict=True)] for pair in pairs]
-        intervals = bootstrap_means(differences, num_resamples=num_resamples, seed=seed)
-        for m, (values, interval) in enumerate(zip(pairs, intervals, strict=True), start=1):
-            test = paired_test(*values)
-            mean_a, mean_b, difference = (_mean(of_each) for of_each in (*values, differences[m - 1]))
-            metrics.append(
-                MetricDiff(
-                    name=metric_name(size, m),
-                    a=mean_a,
-                    b=mean_b,
-                    difference=difference,
-                    ci95=(interval.low, interval.high),
-                    num_a_better=test.num_a_better,
-                    num_b_better=test.num_b_better,
-                    p_value=test.p_value,
-                )
-            )
+        curves = zip(curve_of_each(counts_a, size), curve_of_each(counts_b, size), strict=True)
+        for m, values in enumerate(curves, start=1):
+            metrics.append(_metric(metric_name(size, m), shared, *values))
     return metrics
+
+
+def _metric(name: str, shared: Sequence[str], a: Sequence[float], b: Sequence[float]) -> MetricDiff:
+    scores_a, scores_b = (Scores.of_values(dict(zip(shared, side, strict=True))) for side in (a, b))
+    found = compare_pair("b", scores_b, "a", scores_a)
+    if isinstance(found, Undefined):
+        return MetricDiff(name=name, reason=found.reason)
+    low, high = found.interval
+    is_b = found.better == "b"
+    return MetricDiff(
+        name=name,
+        a=_mean(a),
+        b=_mean(b),
+        difference=found.value if is_b else -found.value,
+        ci95=(low, high) if is_b else (-high, -low),
+        num_a_better=found.num_lost if is_b else found.num_won,
+        num_b_better=found.num_won if is_b else found.num_lost,
+        p_value=found.p_value,
+        is_separated=found.is_separated,
+        minimum_detectable=found.precision.minimum_detectable,
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -228,10 +228,10 @@ class _Workplace:
             return _unfinished(job, "failed", str(prepared))
         if job.sample is None:
             source = f"{problem.prompt}{problem.canonical_solution}"
-            return run_python_reference(problem, prepared, self._python(source), job.limits)
+            return run_python_reference(problem, prepared, self._python(problem, source), job.limits)
         source = python_source(problem, job.sample)
         inside = job.reference is not None and job.reference.is_weak
-        return judge_python(prepared, source, self._python(source), job.limits, inside=inside)
+        return judge_python(prepared, source, self._python(problem, source), job.limits, inside=inside)
 
     def _do_verilog(self, job: Job) -> Outcome | Reference:
         from ibft.judging.verilog import judge_verilog, run_verilog_reference, verilog_source
@@ -243,8 +243,8 @@ class _Workplace:
         source = verilog_source(job.problem, job.sample)
         return judge_verilog(job.problem, source, sandbox, job.limits, job.reference)
 
-    def _python(self, source: str) -> Sandbox:
-        if imports_numpy(source):
+    def _python(self, problem: Problem, source: str) -> Sandbox:
+        if any(map(imports_numpy, (source, *(module.source for module in problem.modules)))):
             codec.know_numpy()
             return self._sandbox("numpy")
         return self._sandbox("python")

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 from ibft.judging.conversation import Conversation, Lost, NoProgram
 from ibft.judging.outcome import Outcome, Reference
 from ibft.judging.sandbox import End, Limits, Sandbox
-from ibft.rows import Problem, Sample, Status
+from ibft.rows import Module, Problem, Sample, Status
 from ibft.text.names import free_names
 
 __all__ = ["Prepared", "imports_numpy", "judge_python", "prepare", "python_source", "run_python_reference"]
@@ -39,6 +39,7 @@ class Prepared(NamedTuple):
     code: types.CodeType
     namespace: dict[str, Any]
     names: frozenset[str]
+    modules: tuple[Module, ...]
 
 
 def prepare(problem: Problem) -> Prepared:
@@ -53,7 +54,7 @@ def prepare(problem: Problem) -> Prepared:
     names = free_names(problem.tests) - namespace.keys() - vars(builtins).keys()
     if problem.entry_point:
         names |= {problem.entry_point}  # which may be called like a builtin: Mbpp/126 defines `sum`
-    return Prepared(problem.setup, problem.tests, code, namespace, frozenset(names))
+    return Prepared(problem.setup, problem.tests, code, namespace, frozenset(names), problem.modules)
 
 
 def python_source(problem: Problem, sample: Sample) -> str:
@@ -122,7 +123,7 @@ def _hold(
 ) -> Verdict:
     """The whole conversation, to the verdict that the tests alone suggest."""
     try:
-        found = conversation.load(source, [] if inside else sorted(prepared.names))
+        found = conversation.load(source, [] if inside else sorted(prepared.names), prepared.modules)
         if inside:
             conversation.run_inside(f"{prepared.setup}\n{prepared.tests}")
         else:

@@ -15,9 +15,9 @@ from ibft.judging.isolation import Level, detect_level
 from ibft.judging.outcome import Reference
 from ibft.judging.python import python_source
 from ibft.judging.sandbox import Limits
+from ibft.provenance import usable_cores
 from ibft.recipe import JudgeConfig
 from ibft.rows import Problem, Sample
-from ibft.runs import usable_cores
 from ibft.text import answers
 
 __all__ = ["JudgeSettings", "resolve_settings", "tool_versions"]
@@ -111,7 +111,9 @@ def tool_versions(language: str) -> dict[str, str]:
 @functools.lru_cache(maxsize=4096)
 def _digest(problem: Problem) -> str:
     parts = (problem.language, problem.prompt, problem.setup, problem.tests, problem.entry_point)
-    text = "\0".join((*parts, str(problem.canonical_solution), str(problem.inside), str(problem.warnings_fail)))
+    modules = [text for module in problem.modules for text in (module.name, module.source)]
+    flags = (str(problem.canonical_solution), str(problem.inside), str(problem.warnings_fail))
+    text = "\0".join((*parts, *flags, *modules))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from ibft.data.problems import load_problems, select_problems
+from ibft.digests import file_digest
 from ibft.errors import UserError
 from ibft.judging.cache import VerdictCache, default_cache_path
 from ibft.judging.evalplus_results import to_evalplus_results
@@ -32,10 +33,10 @@ from ibft.metrics.pass_at_k import Count
 from ibft.metrics.summary import Metrics, curves, summarize
 from ibft.recipe import JudgeConfig, Recipe
 from ibft.rows import Problem, Result, pretty_json, read_rows, write_atomically
-from ibft.runs import RunFolder, Stage, StageRecord, file_digest, read_record
+from ibft.runs import RunFolder, Stage, StageRecord, read_record
 from ibft.text.answers import is_chat
 
-__all__ = ["MetricSettings", "check_problems", "judge", "judge_file"]
+__all__ = ["MetricSettings", "check_problems", "judge", "judge_file", "judge_inputs", "load_judged"]
 
 _UNJUDGED = "infrastructure_error"
 
@@ -51,21 +52,51 @@ class MetricSettings(NamedTuple):
 def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
     """Judge what an arm generated: `generate/<arm>/samples.jsonl` to `judge/<arm>/`. Its answers are extracted already.
 
+    `arm` may also be one of `RunFolder.asked`.
+
     Raises:
         UserError: the arm has not been generated, or the problems or samples cannot be judged.
     """
     upstream = run.record(f"generate/{arm}")
+    recipe = msgspec.structs.replace(recipe, problems=recipe.problems_of(arm))
     source = recipe.problems.source
-    problems = load_problems(source, recipe.problems.limit, recipe.problems.tasks)
-    _require_tests(problems, source)
-    settings = resolve_settings(recipe.judge)
-    stage = run.stage(f"judge/{arm}", {"generate": upstream.identity, **_inputs(problems, settings)})
+    problems, settings = load_judged(recipe)
+    path = run.path / "generate" / arm / "samples.jsonl"
+    stage = run.stage(f"judge/{arm}", judge_inputs(problems, settings, upstream.identity, path))
     metric_settings = MetricSettings(recipe.report.k, recipe.seed, recipe.report.bootstrap_resamples)
     task_ids = [problem.task_id for problem in problems]
-    samples = open_samples(run.path / "generate" / arm / "samples.jsonl", task_ids, source)
+    samples = open_samples(path, task_ids, source)
     # A complete stage is gone through again, too: what the sandbox failed on is tried again, new metrics are added.
     with contextlib.nullcontext(stage.path) if stage.is_complete else stage.work() as folder:
         return _judge_into(folder, problems, source, samples, settings, metric_settings, f"Judging {arm}")
+
+
+def load_judged(recipe: Recipe) -> tuple[list[Problem], JudgeSettings]:
+    """Return the problems of a recipe, and how they are judged on this machine.
+
+    Raises:
+        UserError: the problems cannot be judged, or no sandbox works here.
+    """
+    source = recipe.problems.source
+    problems = load_problems(source, recipe.problems.limit, recipe.problems.tasks)
+    _require_tests(problems, source)
+    return problems, resolve_settings(recipe.judge)
+
+
+def judge_inputs(
+    problems: Sequence[Problem], settings: JudgeSettings, generate: str | None, samples: Path
+) -> dict[str, Any]:
+    """Return what an arm's verdicts are made from. Neither the number of workers nor the choice of metrics is.
+
+    Args:
+        problems: those that are judged.
+        settings: as resolved on this machine.
+        generate: identity of the stage that made the samples; left out if None.
+        samples: their file; without a digest while it does not exist.
+    """
+    upstream = {} if generate is None else {"generate": generate}
+    digest = file_digest(samples) if samples.exists() else None
+    return {**upstream, "samples": {"name": str(samples), "digest": digest}, **_inputs(problems, settings)}
 
 
 def judge_file(
@@ -147,7 +178,7 @@ def _require_tests(problems: Sequence[Problem], source: str) -> None:
 
 
 def _inputs(problems: Sequence[Problem], settings: JudgeSettings) -> dict[str, Any]:
-    """What decides the verdicts: neither the number of workers nor the choice of metrics does."""
+    """Return what decides the verdicts on given samples."""
     return {
         "problems": hashlib.sha256(msgspec.json.encode(problems)).hexdigest(),
         "limits": {"timeout_s": settings.config.timeout_s, "memory_mib": settings.config.memory_mib},

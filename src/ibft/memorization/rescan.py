@@ -13,13 +13,15 @@ import msgspec
 import numpy as np
 
 from ibft.data.training import Example
+from ibft.identity import rescan_inputs, scan_inputs, weights_identity
 from ibft.memorization.densities import write_densities
 from ibft.memorization.examples import Source, within_context
 from ibft.memorization.findings import ScanSummary
-from ibft.memorization.stage import make_table, scan_inputs
-from ibft.models import load_arm, load_config, load_tokenizer
+from ibft.memorization.stage import make_table
+from ibft.models import load_arm, load_config, load_tokenizer, weights_folder
 from ibft.processes import decide, join
 from ibft.recipe import Recipe
+from ibft.resolution import resolve
 from ibft.rows import pretty_json, write_atomically
 from ibft.runs import RunFolder, Stage, is_main_process
 from ibft.score_table import read_scores
@@ -63,6 +65,7 @@ def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
     if not recipe.scan.max_trained_examples:
         return
     join(recipe.model)
+    recipe = resolve(recipe)
     stage, is_complete = decide(lambda: _open(recipe, run, arm))
     if not is_complete:
         with stage.work() as folder:
@@ -71,12 +74,9 @@ def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
 
 
 def _open(recipe: Recipe, run: RunFolder, arm: str) -> tuple[Stage, bool]:
-    inputs = {
-        "scan": run.record_made_from("scan", scan_inputs(recipe)).identity,
-        "train": run.record(f"train/{arm}").identity,
-        "max_trained_examples": recipe.scan.max_trained_examples,
-    }
-    stage = run.stage(f"rescan/{arm}", inputs)
+    scanned, trained = run.record_made_from("scan", scan_inputs(recipe)), run.record(f"train/{arm}")
+    weights = weights_identity(weights_folder(recipe, run, arm))
+    stage = run.stage(f"rescan/{arm}", rescan_inputs(recipe, scanned.identity, trained.identity, weights))
     return stage, stage.is_complete
 
 

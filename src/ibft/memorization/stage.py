@@ -17,22 +17,22 @@ import heapq
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING, Protocol
 
 from ibft import progress
 from ibft.allocator import keeping_freed_memory, returning_freed_memory
-from ibft.data.training import Example, data_digest
+from ibft.data.training import Example
 from ibft.errors import UserError
+from ibft.identity import scan_inputs
 from ibft.memorization.blocks import merged_blocks, score_blocks
 from ibft.memorization.densities import write_densities
-from ibft.memorization.examples import Source, naming, text_of, within_context
+from ibft.memorization.examples import Source, text_of, within_context
 from ibft.memorization.findings import summarize
 from ibft.memorization.score_columns import read_columns, read_places, read_reasons
 from ibft.models import load_config, load_model, load_tokenizer, resolve_model_path
 from ibft.processes import decide, join
 from ibft.recipe import RENAMED_CONTROL, Recipe
+from ibft.resolution import resolve
 from ibft.rows import Subset, pretty_json, write_atomically, write_rows
 from ibft.runs import RunFolder, Stage, is_main_process, num_processes, process_index
 from ibft.score_table import SCORES_FILE, read_scores, write_scores
@@ -43,10 +43,8 @@ if TYPE_CHECKING:
 
     from ibft.memorization.scorer import Scorer
 
-__all__ = ["make_table", "scan", "scan_inputs"]
+__all__ = ["make_table", "scan"]
 
-_FORMAT = 2
-"""Of the table: 1 had fingerprints of short code without its prompt."""
 _COLUMN_PART = 2**17
 """Bytes: columns of some thousand examples and more are larger, and each goes back once it has been used."""
 
@@ -60,6 +58,7 @@ def scan(recipe: Recipe, run: RunFolder) -> None:
         UserError: model or data cannot be loaded, or no training example can be scored.
     """
     join(recipe.model)
+    recipe = resolve(recipe)
     stage, is_complete = decide(lambda: _open(recipe, run))
     if not is_complete:
         with stage.work() as folder:
@@ -71,30 +70,6 @@ def scan(recipe: Recipe, run: RunFolder) -> None:
 def _open(recipe: Recipe, run: RunFolder) -> tuple[Stage, bool]:
     stage = run.stage("scan", scan_inputs(recipe))
     return stage, stage.is_complete
-
-
-def scan_inputs(recipe: Recipe) -> dict[str, Any]:
-    """What a scan is made from."""
-    data = recipe.data
-    sources: dict[Subset, str] = {"train": data.train}
-    if data.control not in (None, RENAMED_CONTROL):
-        sources["control"] = data.control
-    digests = []
-    for subset, source in sources.items():
-        with naming(subset):
-            digests.append(data_digest(source))
-    scan = msgspec.to_builtins(recipe.scan)
-    for name in ("max_trained_examples", "batch_tokens"):  # of the rescan; of the speed
-        scan.pop(name)
-    return {
-        "format": _FORMAT,
-        "model": recipe.model,
-        "prompt": recipe.prompt,
-        "data": data,
-        "data_digests": digests,
-        "scan": scan,
-        "seed": recipe.seed,
-    }
 
 
 def _make(recipe: Recipe, folder: Path) -> None:

@@ -29,7 +29,6 @@ __all__ = [
     "bootstrap_means",
     "delong_interval",
     "effective_size",
-    "paired_difference",
     "wilson_interval",
 ]
 
@@ -46,7 +45,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of (a - b) over the same problems, with its 95% interval; positive where `a` is better."""
+    """How much larger the AUROC of one score is than that of another, with its 95% interval."""
 
     value: float
     interval: Interval
@@ -78,24 +77,6 @@ def bootstrap_means(
     means_RM = _resampled_means(values_PM, num_resamples, seed)
     low_M, high_M = np.percentile(means_RM, [2.5, 97.5], axis=0)
     return [Interval(float(low), float(high)) for low, high in zip(low_M, high_M, strict=True)]
-
-
-def paired_difference(
-    a: Sequence[float], b: Sequence[float], *, num_resamples: int = 10_000, seed: int = 0
-) -> Difference:
-    """How much better arm `a` is than arm `b` on the same problems, in the same order.
-
-    Resampling whole problems keeps each problem's pair together, so difficulty that both arms share cancels.
-    NaN where either arm has an undefined problem.
-
-    Raises:
-        ValueError: the arms differ in length, or num_resamples < 1.
-    """
-    if len(a) != len(b):
-        raise ValueError(f"the arms have {len(a)} and {len(b)} problems: pair them on the same problems first")
-    differences = [left - right for left, right in zip(a, b, strict=True)]
-    [interval] = bootstrap_means([differences], num_resamples=num_resamples, seed=seed)
-    return Difference(math.fsum(differences) / len(differences) if differences else math.nan, interval)
 
 
 def auroc_interval(

@@ -1,9 +1,4 @@
-"""The judged arms of a run, and the paired differences between them.
-
-Two arms count as told apart where the 95% interval of their paired Pass@1 difference (bootstrap over problems)
-excludes zero *and* at least 6 problems differ. With fewer, no paired two-sided test can reach 5% (2 / 2^5 = 6.25%),
-while a bootstrap of so few problems gives intervals that are too narrow. Several comparisons are not corrected for.
-"""
+"""The judged arms of a run."""
 
 from __future__ import annotations
 
@@ -14,20 +9,21 @@ from typing import NamedTuple
 import msgspec
 
 from ibft.errors import UserError
-from ibft.metrics.pass_at_k import Count, metric_name, pass_at_k
+from ibft.metrics.format_shares import FormatShares, ProblemTally, format_shares
+from ibft.metrics.pass_at_k import Count, metric_name
 from ibft.metrics.summary import Metric, Metrics, summarize
-from ibft.metrics.uncertainty import paired_difference
 from ibft.recipe import Recipe
 from ibft.rows import Result, Sample, read_rows
 from ibft.runs import RunFolder
 
-__all__ = ["MIN_DIFFERING_PROBLEMS", "Arm", "Difference", "JudgedArm", "difference", "read_arm"]
+__all__ = ["Arm", "JudgedArm", "read_arm"]
 
-MIN_DIFFERING_PROBLEMS = 6
+_UNJUDGED = ("excluded", "infrastructure_error")
+_NO_PROGRAM = ("no_code", "syntax_error")
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
-    """One judged arm. `truncated_share` (0 to 1) counts samples cut at the token limit; None where not recorded."""
+    """One judged arm; `shares` tell its format from its ability."""
 
     name: str
     num_problems: int
@@ -35,24 +31,8 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Metric]
     statuses: dict[str, int]
     sandbox: str
-    truncated_share: float | None
+    shares: FormatShares
     notes: list[str]
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Pass@1 of `better` minus that of `other` on the same problems, as a fraction, with its 95% interval.
-
-    `better` has the higher Pass@1 (or comes first in the recipe); `is_separated` says whether that is more than
-    chance, by the rule at the head of this module.
-    """
-
-    better: str
-    other: str
-    value: float
-    ci95: tuple[float, float]
-    num_problems: int
-    num_differing: int
-    is_separated: bool
 
 
 class JudgedArm(NamedTuple):
@@ -97,46 +77,29 @@ def read_arm(recipe: Recipe, run: RunFolder, name: str, ks: Sequence[int]) -> Ju
         metrics=metrics,
         statuses=known.statuses,
         sandbox=known.sandbox,
-        truncated_share=_truncated_share(run, name),
+        shares=_shares(recipe, run, name, results),
         notes=known.notes,
     )
     return JudgedArm(arm, counts)
 
 
-def _truncated_share(run: RunFolder, name: str) -> float | None:
+def _shares(recipe: Recipe, run: RunFolder, name: str, results: Sequence[Result]) -> FormatShares:
+    """Return how many of the judged samples are programs, pass and were cut."""
     path = run.path / "generate" / name / "samples.jsonl"
-    if not path.exists():
-        return None
-    reasons = [sample.finish_reason for sample in read_rows(path, Sample)]
-    if not reasons or None in reasons:
-        return None
-    return reasons.count("length") / len(reasons)
-
-
-def difference(a: JudgedArm, b: JudgedArm, recipe: Recipe) -> Difference:
-    """The paired difference of two arms whose Pass@1 is defined, over the problems that both were judged on.
-
-    Raises:
-        UserError: they share no problem.
-    """
-    if (b.arm.metrics["pass@1"].value or 0) > (a.arm.metrics["pass@1"].value or 0):
-        a, b = b, a
-    shared = [task_id for task_id in a.counts if task_id in b.counts]
-    if not shared:
-        raise UserError(
-            f"{a.arm.name} and {b.arm.name} share no judged problem. "
-            "Judge both on one benchmark: run `ibft judge RECIPE`."
+    samples = list(read_rows(path, Sample)) if path.exists() else []
+    cuts = Counter(sample.task_id for sample in samples if sample.finish_reason == "length")
+    is_recorded = bool(samples) and all(sample.finish_reason is not None for sample in samples)
+    by_problem: dict[str, list[Result]] = {}
+    for result in results:
+        if result.status not in _UNJUDGED:
+            by_problem.setdefault(result.task_id, []).append(result)
+    tallies = [
+        ProblemTally(
+            len(of_problem),
+            sum(result.status not in _NO_PROGRAM and bool(result.completion.strip()) for result in of_problem),
+            sum(result.passed for result in of_problem),
+            cuts[task_id] if is_recorded else None,
         )
-    values_a = [pass_at_k(*a.counts[task_id], 1) for task_id in shared]
-    values_b = [pass_at_k(*b.counts[task_id], 1) for task_id in shared]
-    found = paired_difference(values_a, values_b, num_resamples=recipe.report.bootstrap_resamples, seed=recipe.seed)
-    num_differing = sum(left != right for left, right in zip(values_a, values_b, strict=True))
-    return Difference(
-        better=a.arm.name,
-        other=b.arm.name,
-        value=found.value,
-        ci95=(found.interval.low, found.interval.high),
-        num_problems=len(shared),
-        num_differing=num_differing,
-        is_separated=found.interval.low > 0 and num_differing >= MIN_DIFFERING_PROBLEMS,
-    )
+        for task_id, of_problem in by_problem.items()
+    ]
+    return format_shares(tallies, num_resamples=recipe.report.bootstrap_resamples, seed=recipe.seed)

@@ -155,6 +155,32 @@ def metric_charts(comparison: Comparison, styles: Mapping[str, int]) -> list[Cha
     return charts
 
 
+def format_chart(comparison: Comparison) -> Chart | None:
+    """Draw how often an answer is a program, passes if it is one, and passes; None where nothing is defined.
+
+    A band for each format in which an arm was asked, or for each arm where none was asked in several.
+    """
+    if comparison.elicitation is not None:
+        figures = {
+            f"{one.arm}, {one.format.replace('_', ' ')}": (one.pass_at_1, one.shares)
+            for one in comparison.elicitation.asked
+        }
+        caption = "Greedy answers, one per problem, to each way of asking."
+    else:
+        figures = {arm.name: (arm.metrics["pass@1"], arm.shares) for arm in comparison.arms}
+        caption = "The samples of each arm."
+    rows: dict[str, dict[str, Dot]] = {}
+    for name, (pass_at_1, shares) in figures.items():
+        measures = {"a program": shares.program, "passes if a program": shares.passes_if_program, "passes": pass_at_1}
+        dots = {measure: dot for measure, metric in measures.items() if (dot := _dot(metric)) is not None}
+        rows |= {name: dots} if dots else {}
+    if not rows:
+        return None
+    styles = {"a program": 0, "passes if a program": 1, "passes": 2}
+    caption += " The first two multiply to the third; 95% bootstrap intervals over problems."
+    return Chart("formats", draw_intervals(rows, "% of answers", styles=styles), caption)
+
+
 def training_charts(
     trained: Sequence[TrainedArm], styles: Mapping[str, int], plain_arms: Collection[str]
 ) -> TrainingCharts:

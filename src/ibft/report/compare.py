@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import msgspec
 
+from ibft.comparison import Difference, Scores, compare_all
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm, alarm_note
+from ibft.metrics.format_shares import FormatShares
 from ibft.metrics.pass_at_k import metric_name
 from ibft.metrics.summary import Metric
 from ibft.recipe import Recipe
-from ibft.report.arms import Arm, Difference, JudgedArm, difference, read_arm
+from ibft.report.arms import Arm, JudgedArm, read_arm
+from ibft.report.elicitation import Elicitation, read_elicitation
 from ibft.report.evidence import read_alarms
+from ibft.report.forgetting import Forgetting, read_forgetting
 from ibft.report.verdict import decide, samples_a_problem
 from ibft.runs import RunFolder
 
-__all__ = ["MAX_COLUMNS", "Cell", "Comparison", "Row", "compare", "comparison_rows"]
+__all__ = [
+    "FEW_PROBLEMS",
+    "MAX_COLUMNS",
+    "Cell",
+    "Comparison",
+    "Row",
+    "_share_rows",
+    "asked_rows",
+    "compare",
+    "comparison_rows",
+]
 
 
+FEW_PROBLEMS = 20
+"""Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/statistics.md)."""
 MAX_COLUMNS = 5
 """Tables with more arms than that have a row for each, not a column."""
-_MANY_ARMS = 4
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What the report says, for programs: `report.json`.
 
     `headline` is the decision in a few words, `verdict` its evidence in a sentence, `advice` what would separate
-    arms that the data do not ("" where nothing has to be said). `candidates` are the arms that no other is shown to
-    beat; one name means a clear winner, none that nothing could be compared. `alarms` are of the training, for the
+    arms that the data do not ("" where nothing has to be said). `candidates` are the arms that the best one is not
+    shown to beat, itself included; one name means a clear winner, none that nothing could be compared. `differences`
+    has every pair, decided together by the rule of `ibft.comparison`; `elicitation` what the base solves in other
+    formats (None where it was not asked), without which no gain over it counts; `forgetting` what training cost on a
+    second benchmark (None without one). `alarms` are of the training, for the
     arms that have any.
     """
 
@@ -41,6 +58,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     candidates: list[str]
     arms: list[Arm]
     differences: list[Difference]
+    elicitation: Elicitation | None
+    forgetting: Forgetting | None
     alarms: dict[str, list[Alarm]]
     notes: list[str]
     k: list[int]
@@ -79,8 +98,9 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
     if not judged:
         raise UserError(f"{run.path} has no judged arm yet. Run `ibft judge RECIPE` first, or `ibft run RECIPE`.")
     comparable = [one for one in judged if one.arm.metrics["pass@1"].value is not None]
-    differences = [difference(a, b, recipe) for a, b in combinations(comparable, 2)]
-    verdict = decide([one.arm for one in judged], differences, recipe)
+    differences = _differences(comparable)
+    elicitation = read_elicitation(recipe, run)
+    verdict = decide([one.arm for one in judged], differences, recipe, elicitation)
     alarms = read_alarms(recipe, run)
     return Comparison(
         headline=verdict.headline,
@@ -89,6 +109,8 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
         candidates=verdict.candidates,
         arms=[one.arm for one in judged],
         differences=differences,
+        elicitation=elicitation,
+        forgetting=read_forgetting(recipe, run),
         alarms=alarms,
         notes=[
             *_notes(recipe, judged, differences),
@@ -113,9 +135,32 @@ def comparison_rows(comparison: Comparison) -> list[Row]:
         *rows,
         Row("Problems", [Cell(str(arm.num_problems)) for arm in arms]),
         Row("Samples a problem", [Cell(samples_a_problem(arm)) for arm in arms]),
-        Row("Cut at the token limit", [_truncated_cell(arm) for arm in arms]),
+        *_share_rows([arm.shares for arm in arms]),
         Row("Temperature", [Cell(f"{comparison.temperature:g}") for _ in arms]),
     ]
+
+
+def _share_rows(shares: Sequence[FormatShares]) -> list[Row]:
+    """Return the rows that tell format from ability, a cell for each of `shares`."""
+    return [
+        Row("Answer is a program", [_metric_cell(one.program) for one in shares]),
+        Row("Passes if a program", [_metric_cell(one.passes_if_program) for one in shares]),
+        Row("Cut at the token limit", [_metric_cell(one.cut) for one in shares]),
+    ]
+
+
+def asked_rows(elicitation: Elicitation) -> list[Row]:
+    """Return the table of greedy answers: a row for each measure, a cell for each of `elicitation.asked`."""
+    asked = elicitation.asked
+    return [Row("Pass@1", [_metric_cell(one.pass_at_1) for one in asked]), *_share_rows([one.shares for one in asked])]
+
+
+def _differences(judged: Sequence[JudgedArm]) -> list[Difference]:
+    """Compare every pair of arms whose Pass@1 is defined, in the order of the recipe."""
+    compared = compare_all({one.arm.name: Scores.of_counts(one.counts) for one in judged})
+    for pair in compared.undefined:
+        raise UserError(f"{pair.reason}. Judge both on one benchmark: run `ibft judge RECIPE`.")
+    return compared.differences
 
 
 def _notes(recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Difference]) -> list[str]:
@@ -126,10 +171,12 @@ def _notes(recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Di
     sizes = {one.arm.num_problems for one in judged}
     if len(sizes) > 1 or any(one.num_problems < min(sizes) for one in differences):
         notes.append("The arms were not judged on the same problems; differences count the shared ones only.")
-    if len(judged) > _MANY_ARMS:
+    if any(one.is_separated and one.num_problems < FEW_PROBLEMS for one in differences) and any(
+        count.num_samples > 1 for one in judged for count in one.counts.values()
+    ):
         notes.append(
-            f"{len(judged)} arms are compared without a correction for their number: the highest of so many is partly "
-            "luck. Judge the best two or three again, on other problems, before you rely on it."
+            f"Fewer than {FEW_PROBLEMS} problems: what separates the arms here may turn on problems of a kind that so "
+            "few do not contain."
         )
     return notes
 
@@ -139,9 +186,3 @@ def _metric_cell(metric: Metric) -> Cell:
         return Cell("undefined", metric.reason or "no reason recorded")
     detail = "" if metric.ci95 is None else f"{100 * metric.ci95[0]:.1f}–{100 * metric.ci95[1]:.1f}"
     return Cell(f"{100 * metric.value:.1f}%", detail)
-
-
-def _truncated_cell(arm: Arm) -> Cell:
-    if arm.truncated_share is None:
-        return Cell("unknown", "not recorded by the generator")
-    return Cell(f"{100 * arm.truncated_share:.1f}%")

@@ -237,6 +237,10 @@ def _drift(record: StageRecord, recipe: Recipe) -> str | None:
 
 
 def _changes(before: Any, after: Any, path: str = "") -> Iterable[tuple[str, Any, Any]]:
+    if after == "auto":  # what it stood for is in the record
+        return
+    if isinstance(before, dict) and "digest" in before and isinstance(after, str):
+        before = before["name"]
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [key for key in before if key in after]:
             yield from _changes(before[key], after[key], f"{path}.{key}" if path else key)

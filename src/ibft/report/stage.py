@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from ibft import progress
 from ibft.charts import MARKER_GLYPHS
+from ibft.comparison import Difference
 from ibft.recipe import Recipe, dump_recipe
 from ibft.recipe_objectives import FTObjective, NEFTuneObjective
-from ibft.report.arms import Difference
 from ibft.report.audit import audit
-from ibft.report.charts import metric_charts, training_charts
-from ibft.report.compare import MAX_COLUMNS, Cell, Comparison, Row, compare, comparison_rows
+from ibft.report.charts import format_chart, metric_charts, training_charts
+from ibft.report.compare import MAX_COLUMNS, Cell, Comparison, Row, asked_rows, compare, comparison_rows
 from ibft.report.evidence import (
     TrainedArm,
     TrainingSummary,
@@ -33,7 +33,7 @@ from ibft.report.evidence import (
 from ibft.report.page import Page, duration, render_template, write_page
 from ibft.report.scan import read_scan
 from ibft.report.scan_charts import density_chart
-from ibft.report.verdict import best_arm, points
+from ibft.report.verdict import best_arm, costs, format_name, points
 from ibft.rows import pretty_json, write_atomically
 from ibft.runs import RunFolder
 
@@ -68,10 +68,11 @@ def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> Page:
     trained = read_training(recipe, run)
     scan = read_scan(recipe, run)
     of_metrics = metric_charts(comparison, styles)
+    of_formats = format_chart(comparison)
     of_training = training_charts(trained, styles, _plain_arms(recipe))
     html = render_template(
         "template.html",
-        {"duration": duration, "label": _metric_html, "points": points},
+        {"costs": costs, "duration": duration, "format_name": format_name, "label": _metric_html, "points": points},
         recipe=recipe,
         recipe_yaml=dump_recipe(recipe),
         comparison=comparison,
@@ -81,6 +82,8 @@ def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> Page:
         num_styles=len(MARKER_GLYPHS),
         pairs=_pairs(comparison),
         metric_charts=of_metrics,
+        asked_rows=asked_rows(comparison.elicitation) if comparison.elicitation else [],
+        asked_chart=of_formats,
         max_columns=MAX_COLUMNS,
         trained=trained,
         training_rows=_training_rows(trained),
@@ -91,7 +94,10 @@ def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> Page:
         left_out=left_out(recipe, trained, scan),
         making=read_making(recipe, run),
     )
-    return Page(html, [*of_metrics, *of_training.losses, *of_training.gauges, *of_training.more_gauges])
+    return Page(
+        html,
+        [*of_metrics, *filter(None, [of_formats]), *of_training.losses, *of_training.gauges, *of_training.more_gauges],
+    )
 
 
 def _pairs(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:

@@ -1,1 +1,1 @@
-"""The borders between text and tokens, and between raw text and answers."""
+"""The one border between text and tokens: templates, tokens and masks, decoding, and what of a text is the answer."""

@@ -15,19 +15,23 @@ from pathlib import Path
 import msgspec
 
 from ibft import progress
-from ibft.data.tokenize import TokenizedExample, tokenize_pairs
-from ibft.data.training import data_digest, load_training_pairs
+from ibft.data.tokens import TokenizedExample, encode_pairs
+from ibft.data.training import load_training_pairs
 from ibft.errors import UserError
+from ibft.identity import is_adaptive, train_inputs
 from ibft.metrics.alarms import Alarm
 from ibft.model_card import TrainingFacts, Weights, hub_names, model_card
-from ibft.models import load_config, load_tokenizer, resolve_model_path
+from ibft.models import limits_of, load_config, load_tokenizer, resolve_model_path
 from ibft.objectives.adaptive import compression_weights
 from ibft.processes import decide, join
+from ibft.provenance import provenance
 from ibft.recipe import Recipe
 from ibft.recipe_objectives import NEEDS_BASE, IBObjective, Objective
+from ibft.resolution import resolve
 from ibft.rows import TrainingLog, pretty_json, read_rows, write_atomically
-from ibft.runs import RunFolder, Stage, is_main_process, num_processes, provenance, read_record
+from ibft.runs import RunFolder, Stage, is_main_process, num_processes, read_record
 from ibft.score_table import SCORES_FILE, read_batches
+from ibft.text.encoding import codec_of
 from ibft.training.alarms import arm_alarms
 
 __all__ = ["TrainingSummary", "check_objectives", "train"]
@@ -89,6 +93,7 @@ def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
             or memory or disk is full. What was trained so far stays in the work folder.
     """
     join(recipe.model)
+    recipe = resolve(recipe)
     stage, is_complete = decide(lambda: _open(recipe, run, objective))
     if not is_complete:
         _make(recipe, run, stage, objective)
@@ -101,9 +106,14 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
     with stage.work() as folder:
         decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
         tokenizer = load_tokenizer(recipe.model)
-        tokenized = tokenize_pairs(load_training_pairs(recipe.data), tokenizer, recipe.prompt, recipe.data.max_tokens)
+        tokenized = encode_pairs(
+            load_training_pairs(recipe.data),
+            codec_of(recipe.prompt, tokenizer),
+            recipe.data.max_tokens,
+            limits_of(load_config(recipe.model)),
+        )
         weights = None
-        if _is_adaptive(objective):
+        if is_adaptive(objective):
             weights = compression_weights(_scores(recipe, run, tokenized.examples))
         with progress.task("Loading TRL", total=None):
             from ibft.training.fit import fit
@@ -155,30 +165,7 @@ def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, 
 
 
 def _open(recipe: Recipe, run: RunFolder, objective: Objective) -> tuple[Stage, bool]:
-    """The arm's stage, and whether it is complete. The main process's business: it may delete an older result."""
-    data = recipe.data
-    scan = {"scan": run.record("scan").identity} if _is_adaptive(objective) else {}
-    stage = run.stage(
-        f"train/{objective.arm}",
-        {
-            **scan,
-            "model": recipe.model,
-            "prompt": recipe.prompt,
-            # Not the whole section: another control set does not change what is trained.
-            "data": {
-                "train": data.train,
-                "split": data.split,
-                "max_tokens": data.max_tokens,
-                "max_examples": data.max_examples,
-            },
-            "data_digest": data_digest(data.train),
-            "train": recipe.train,
-            "objective": objective,
-            "seed": recipe.seed,
-        },
-    )
+    """The arm's stage, and whether it is complete. The main process's business."""
+    scan = run.record("scan").identity if is_adaptive(objective) else None
+    stage = run.stage(f"train/{objective.arm}", train_inputs(recipe, objective, scan))
     return stage, stage.is_complete
-
-
-def _is_adaptive(objective: Objective) -> bool:
-    return isinstance(objective, IBObjective) and objective.adaptive

@@ -55,8 +55,11 @@ class _NoProgram(Exception):
     """The candidate does not compile."""
 
 
-def _load(source: str, names: list[str]) -> dict[str, Any]:
-    """Run the program; what it has for those of the names that it defines."""
+def _load(source: str, names: list[str], modules: list[list[str]]) -> dict[str, Any]:
+    """Run the modules, then the program, which can import them; return what it has for those of the names."""
+    for name, text in modules:
+        module = sys.modules[name] = types.ModuleType(name)
+        exec(compile(text, f"<{name}>", "exec", dont_inherit=True), module.__dict__)
     try:
         code = compile(source, "<candidate>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, OverflowError) as error:  # the last two: very deep nesting

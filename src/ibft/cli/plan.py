@@ -1,0 +1,139 @@
+"""What the verbs of a command would be refused for, found out before the first of them begins.
+
+Each stage asks for itself, too: a run folder is also used without the command line. But a command of several stages
+must not work for an hour on the first, only to be refused in the third.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ibft.identity import (
+    generate_inputs,
+    is_adaptive,
+    rescan_inputs,
+    scan_inputs,
+    train_inputs,
+    weights_identity,
+)
+from ibft.inputs import FORMAT
+from ibft.models import load_config, weights_folder
+from ibft.recipe import BASE_ARM
+
+if TYPE_CHECKING:
+    from ibft.rows import Problem
+    from ibft.runs import RunFolder, Stage
+
+__all__ = ["check"]
+
+
+def check(run: RunFolder, verbs: Sequence[str]) -> None:
+    """Compare what the folder holds, and what the stages need, with the recipe; write nothing.
+
+    Args:
+        run: the run folder, which may not exist yet.
+        verbs: the stages that will run, in their order.
+
+    Raises:
+        UserError: a stage was made from another recipe or other content, an earlier stage is missing, or data,
+            problems, model or sandbox cannot be had.
+    """
+    plan = _Plan(run)
+    for verb in verbs:
+        getattr(plan, verb)()
+    plan.check_models()
+
+
+class _Plan:
+    """The stages of a command by name: a later one is made from earlier ones, which may not be there yet."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run, self._recipe = run, run.recipe
+        self._stages: dict[str, Stage] = {}
+
+    def scan(self) -> None:
+        self._add("scan", scan_inputs(self._recipe))
+
+    def train(self) -> None:
+        from ibft.training.stage import check_objectives
+
+        check_objectives(self._recipe)
+        for objective in self._recipe.objective:
+            scan = self._scan_identity() if is_adaptive(objective) else None
+            self._add(f"train/{objective.arm}", train_inputs(self._recipe, objective, scan))
+
+    def rescan(self) -> None:
+        for objective in self._recipe.objective if self._recipe.scan.max_trained_examples else ():
+            arm, scan = objective.arm, self._scan_identity()
+            self._add(f"rescan/{arm}", rescan_inputs(self._recipe, scan, self._train_identity(arm), self._weights(arm)))
+
+    def generate(self) -> None:
+        for arm in self._recipe.arms:
+            train, weights = (None, None) if arm == BASE_ARM else (self._train_identity(arm), self._weights(arm))
+            self._add(f"generate/{arm}", generate_inputs(self._recipe, self._problems, train, weights))
+            if self._recipe.generate.backend == "server" and not self._stages[f"generate/{arm}"].is_complete:
+                from ibft.generation.server import served_name
+
+                served_name(self._recipe.generate.server, arm)
+
+    def judge(self) -> None:
+        from ibft.judging.settings import tool_versions
+        from ibft.judging.stage import judge_inputs, load_judged
+
+        problems, settings = load_judged(self._recipe)
+        for arm in self._recipe.arms:
+            samples = self._run.path / "generate" / arm / "samples.jsonl"
+            inputs = judge_inputs(problems, settings, self._generate_identity(arm), samples)
+            self._run.check(f"judge/{arm}", inputs, is_part=True)
+            if not (self._run.path / "judge" / arm).exists():
+                tool_versions(problems[0].language)
+
+    def check_models(self) -> None:
+        """Look for the models that unfinished stages load on this machine."""
+        unfinished = {name.partition("/")[0] for name, stage in self._stages.items() if not stage.is_complete}
+        if self._recipe.generate.backend == "server":
+            unfinished.discard("generate")
+        if unfinished:
+            load_config(self._recipe.model)
+        if "scan" in unfinished and self._recipe.scan.reference is not None:
+            load_config(self._recipe.scan.reference)
+
+    def _add(self, name: str, inputs: dict[str, Any]) -> None:
+        self._stages[name] = self._run.stage(name, inputs)
+
+    @functools.cached_property
+    def _problems(self) -> list[Problem]:
+        from ibft.data.problems import load_problems
+
+        config = self._recipe.problems
+        return load_problems(config.source, config.limit, config.tasks)
+
+    def _weights(self, arm: str) -> dict[str, Any]:
+        return weights_identity(weights_folder(self._recipe, self._run, arm))
+
+    def _scan_identity(self) -> str:
+        if planned := self._stages.get("scan"):
+            return planned.identity
+        return self._run.record_made_from("scan", scan_inputs(self._recipe)).identity
+
+    def _train_identity(self, arm: str) -> str:
+        if planned := self._stages.get(f"train/{arm}"):
+            return planned.identity
+        [objective] = (objective for objective in self._recipe.objective if objective.arm == arm)
+        inputs = train_inputs(self._recipe, objective, must_exist=False)
+        return self._run.record_made_from(f"train/{arm}", inputs).identity
+
+    def _generate_identity(self, arm: str) -> str | None:
+        """Return None where the samples are still to be drawn: their identity depends on weights to come."""
+        name = f"generate/{arm}"
+        if planned := self._stages.get(name):
+            return planned.identity if planned.is_complete else None
+        record = self._run.record(name)
+        if record.inputs.get(FORMAT) is not None:  # samples of an older version are samples, too
+            inputs = generate_inputs(self._recipe, self._problems, train=None, weights=None)
+            self._run.record_made_from(name, {"model": inputs["model"]}, trusts_names=True)  # it is not read here
+            rest = {key: inputs[key] for key in inputs if key not in (FORMAT, "train", "model")}
+            self._run.record_made_from(name, rest)
+        return record.identity

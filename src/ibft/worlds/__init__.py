@@ -1,0 +1,1 @@
+"""Generated data and problems whose truth is known: for demos, experiments and tests."""

@@ -1,0 +1,83 @@
+"""A world as files in the project's ordinary formats: data, problems, the library's source, and a recipe that runs.
+
+train.jsonl, dev.jsonl, test.jsonl       prompt, completion, id, tags (depth and operations), and the chain as the truth
+problems.jsonl, dev_problems.jsonl       test and dev as problems whose tests execute (docs/problems.md)
+<library>.py                             what the library's functions do, for people: models never see it
+world.json                               the settings, from which all of this is made
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from ibft.rows import Module, Problem, pretty_json
+from ibft.worlds.chains import ChainsConfig, Example, World, describe, make_world
+from ibft.worlds.probes import run, telling_inputs
+
+__all__ = ["Row", "to_problem", "to_row", "world_files", "world_recipe"]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One example as a row of data. `chain` is what the completion computes, such as `evens | add 3`."""
+
+    id: str
+    prompt: str
+    completion: str
+    tags: tuple[str, ...]
+    chain: str
+
+
+def to_row(example: Example, world: World) -> Row:
+    """Return an example as a row of data, tagged with its depth and its operations."""
+    tags = (f"depth-{len(example.chain)}", *dict.fromkeys(step.key for step in example.chain))
+    return Row(example.id, world.prompt(example), world.completion(example), tags, describe(example.chain))
+
+
+def to_problem(example: Example, world: World) -> Problem:
+    """Return an example as a problem: its tests assert on the inputs that tell its chain from every neighbor."""
+    inputs = telling_inputs(example.chain)
+    return Problem(
+        task_id=example.id,
+        prompt=world.prompt(example),
+        tests="".join(f"assert {example.name}({xs}) == {run(example.chain, xs)}\n" for xs in inputs),
+        entry_point=example.name,
+        canonical_solution=world.completion(example),
+        description=example.docstring,
+        modules=(Module(world.library.name, world.library.source),),
+    )
+
+
+def world_files(config: ChainsConfig) -> dict[str, bytes]:
+    """Return the files of a world, by name, without a recipe; the same settings give the same bytes.
+
+    Raises:
+        UserError: see `make_world`.
+    """
+    world = make_world(config)
+    data = {"train": world.train, "dev": world.dev, "test": world.test}
+    problems = {"dev_problems": world.dev, "problems": world.test}
+    return {
+        "world.json": pretty_json({"world": "chains", **msgspec.to_builtins(config)}),
+        f"{world.library.name}.py": world.library.source.encode(),
+        **{f"{name}.jsonl": _lines(to_row(item, world) for item in listed) for name, listed in data.items()},
+        **{f"{name}.jsonl": _lines(to_problem(item, world) for item in listed) for name, listed in problems.items()},
+    }
+
+
+def world_recipe(folder: Path) -> bytes:
+    """Return a recipe, as YAML, that trains and judges on the world in a folder."""
+    text = files("ibft.worlds").joinpath("chains.yaml").read_text(encoding="utf-8")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).lstrip("._-") or "chains"
+    for file in ("train.jsonl", "dev.jsonl", "problems.jsonl"):
+        text = text.replace(f"FOLDER/{file}", json.dumps(str(folder / file), ensure_ascii=False))
+    return text.replace("NAME", name).encode()
+
+
+def _lines(rows: Iterable[msgspec.Struct]) -> bytes:
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)

@@ -1,0 +1,167 @@
+"""The in-house library of a world of chains: operations on lists of numbers under invented names.
+
+A name is two invented syllables drawn by a seed, so no model can know or guess what a function does: it has to be
+learned from the world's training data.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+__all__ = ["NUMBER_WORDS", "OPERATIONS", "Chain", "Library", "Operation", "Step", "apply", "make_library"]
+
+_CONSONANTS, _VOWELS = "fgklmnptvz", "aiou"
+"""So few that no keyword, builtin or module of the standard library is two syllables of these (tested)."""
+
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+class Operation(NamedTuple):
+    """One function of the library.
+
+    Attributes:
+        key: its name in tags and in the record of the truth; never shown to a model.
+        expression: what it returns, of the list `xs` and, where it takes one, the number `n`.
+        phrasings: what it does in English; `{n}` stands for the number as a word.
+        numbers: the values of `n` that chains use; empty where it takes none.
+    """
+
+    key: str
+    expression: str
+    phrasings: tuple[str, ...]
+    numbers: tuple[int, ...] = ()
+
+
+OPERATIONS = (
+    Operation(
+        "evens",
+        "[x for x in xs if x % 2 == 0]",
+        ("keep the even numbers", "drop the odd numbers", "leave out whatever is odd", "select the even ones"),
+    ),
+    Operation(
+        "above",
+        "[x for x in xs if x > n]",
+        ("keep those above {n}", "drop everything up to {n}", "keep only what exceeds {n}", "select those over {n}"),
+        (1, 2, 3, 4, 5, 6, 7, 8, 9),
+    ),
+    Operation(
+        "add",
+        "[x + n for x in xs]",
+        ("add {n} to each", "increase each by {n}", "raise every number by {n}", "put {n} on top of each"),
+        (1, 2, 3, 4, 5, 6, 7, 8, 9),
+    ),
+    Operation(
+        "multiply",
+        "[x * n for x in xs]",
+        ("multiply each by {n}", "scale every number by {n}", "make each {n} times as large", "take each {n} times"),
+        (2, 3, 4, 5),
+    ),
+    Operation(
+        "negate",
+        "[-x for x in xs]",
+        ("negate each", "flip the sign of each", "change every sign", "multiply each by minus one"),
+    ),
+    Operation(
+        "square",
+        "[x * x for x in xs]",
+        ("square each", "multiply each by itself", "raise every number to the power two", "replace each by its square"),
+    ),
+    Operation(
+        "totals",
+        "[sum(xs[: i + 1]) for i in range(len(xs))]",
+        ("take running totals", "replace each by the sum so far", "sum up along the list", "accumulate the numbers"),
+    ),
+    Operation(
+        "first",
+        "xs[:n]",
+        ("take the first {n}", "keep only the first {n}", "cut off all but the first {n}", "stop after {n} of them"),
+        (2, 3, 4, 5),
+    ),
+    Operation(
+        "skip",
+        "xs[n:]",
+        ("skip the first {n}", "drop the first {n}", "leave out the first {n}", "remove {n} from the front"),
+        (2, 3, 4),
+    ),
+    Operation(
+        "reverse",
+        "xs[::-1]",
+        ("reverse the order", "turn the list around", "read it backwards", "go from back to front"),
+    ),
+    Operation(
+        "sort",
+        "sorted(xs)",
+        ("sort them", "put them in ascending order", "order them by size", "arrange from small to large"),
+    ),
+    Operation(
+        "unique",
+        "list(dict.fromkeys(xs))",
+        ("remove duplicates", "keep one of each", "drop repeated values", "make all of them distinct"),
+    ),
+)
+
+
+class Step(NamedTuple):
+    """One operation of a chain, by its key, with its number where it takes one."""
+
+    key: str
+    number: int | None = None
+
+
+Chain = tuple[Step, ...]
+"""Operations, applied from left to right."""
+
+
+class Library(NamedTuple):
+    """The library as a module: its `name`, its `source`, and the invented name of each operation, by key."""
+
+    name: str
+    source: str
+    names: dict[str, str]
+
+    def call(self, step: Step) -> str:
+        """Return the Python expression that applies a step to `xs`."""
+        return f"{self.names[step.key]}(xs{'' if step.number is None else f', {step.number}'})"
+
+
+def make_library(seed: int) -> Library:
+    """Name the operations, and the module, by a seed.
+
+    The order of the functions in the source is drawn, too, so that it says nothing of which is which.
+    """
+    rng = random.Random(f"library {seed}")
+    invented: list[str] = []
+    while len(invented) < len(OPERATIONS) + 1:
+        name = _syllable(rng) + _syllable(rng)
+        if name not in invented:
+            invented.append(name)
+    module, *rest = invented
+    names = {operation.key: name for operation, name in zip(OPERATIONS, rest, strict=True)}
+    functions = sorted(_definition(operation, names[operation.key]) for operation in OPERATIONS)
+    return Library(module, "\n\n".join(functions), names)
+
+
+def _syllable(rng: random.Random) -> str:
+    return rng.choice(_CONSONANTS) + rng.choice(_VOWELS) + rng.choice(_CONSONANTS)
+
+
+def _definition(operation: Operation, name: str) -> str:
+    parameters = "xs, n" if operation.numbers else "xs"
+    return f"def {name}({parameters}):\n    return {operation.expression}\n"
+
+
+@functools.cache
+def _functions() -> dict[str, Callable[..., list[int]]]:
+    namespace: dict[str, Callable[..., list[int]]] = {}
+    for operation in OPERATIONS:
+        exec(_definition(operation, operation.key), namespace)  # our own text: the same as the library's source
+    return namespace
+
+
+def apply(step: Step, xs: list[int]) -> list[int]:
+    """Return what a step makes of a list, by the very text that the library consists of."""
+    function = _functions()[step.key]
+    return function(xs) if step.number is None else function(xs, step.number)

@@ -1,0 +1,95 @@
+"""What a chain computes, seen on a fixed pool of lists; and which few of these tell it from every neighbor.
+
+A neighbor of a chain is the chain with one operation left out, replaced by any other (or by itself with another
+number), or exchanged with another one. Tests on the inputs chosen here pass a neighbor only if it computes the same on
+the whole pool.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import random
+from collections.abc import Iterator
+
+from ibft.worlds.library import OPERATIONS, Chain, Step, apply
+
+__all__ = ["behavior", "is_sound", "neighbors", "run", "telling_inputs"]
+
+_MIN_INPUTS = 4
+
+_NUM_LISTS = 60
+"""Enough that no neighbor passes the tests and differs on other lists (tests/worlds/test_probes.py)."""
+
+
+def run(chain: Chain, xs: list[int]) -> list[int]:
+    """Return what a chain makes of a list."""
+    for step in chain:
+        xs = apply(step, xs)
+    return xs
+
+
+def behavior(chain: Chain) -> str:
+    """Return a digest of what a chain computes on the pool: equal digests are taken for equal programs."""
+    return hashlib.sha256(repr([run(chain, xs) for xs in _pool()]).encode()).hexdigest()
+
+
+def is_sound(chain: Chain) -> bool:
+    """Decide whether a chain is worth a task.
+
+    It is where it leaves something of at least half of the pool, and where every operation matters: the chain without
+    it computes something else on the pool.
+    """
+    results = [run(chain, xs) for xs in _pool()]
+    if 2 * sum(map(bool, results)) < len(results):
+        return False
+    return all(results != [run(shorter, xs) for xs in _pool()] for shorter in _without_one(chain))
+
+
+def neighbors(chain: Chain) -> Iterator[Chain]:
+    """Yield every chain that differs by one operation left out, replaced or exchanged."""
+    yield from _without_one(chain)
+    for i, old in enumerate(chain):
+        yield from ((*chain[:i], new, *chain[i + 1 :]) for new in _all_steps() if new != old)
+        for j in range(i):
+            yield (*chain[:j], old, *chain[j + 1 : i], chain[j], *chain[i + 1 :])
+
+
+def telling_inputs(chain: Chain) -> list[list[int]]:
+    """Return the empty list and at least four lists of the pool on which the chain differs from its neighbors.
+
+    Chosen greedily: each list tells the chain from the most neighbors that no earlier one told it from.
+    """
+    pool = _pool()
+    wanted = [run(chain, xs) for xs in pool]
+    told = [
+        {place for place, xs in enumerate(pool) if run(neighbor, xs) != wanted[place]} for neighbor in neighbors(chain)
+    ]
+    left = [places for places in told if places]
+    chosen: list[int] = []
+    while left or len(chosen) < _MIN_INPUTS:
+        free = [place for place in range(1, len(pool)) if place not in chosen]
+        best = max(free, key=lambda place: sum(place in places for places in left))
+        chosen.append(best)
+        left = [places for places in left if best not in places]
+    return [pool[0], *(pool[place] for place in chosen)]
+
+
+def _without_one(chain: Chain) -> Iterator[Chain]:
+    return (chain[:i] + chain[i + 1 :] for i in range(len(chain)))
+
+
+@functools.cache
+def _all_steps() -> tuple[Step, ...]:
+    return tuple(Step(operation.key, n) for operation in OPERATIONS for n in operation.numbers or (None,))
+
+
+@functools.cache
+def _pool() -> tuple[list[int], ...]:
+    """Return the empty list, then lists of 4 to 16 numbers; the narrower their range, the more of them repeat."""
+    rng = random.Random("probes")
+    lists: list[list[int]] = [[]]
+    for number in range(_NUM_LISTS):
+        size, bound = rng.randrange(4, 17), (3, 9, 30)[number % 3]
+        lists.append([rng.randrange(-bound, bound + 1) for _ in range(size)])
+    return tuple(lists)
