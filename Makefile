@@ -9,8 +9,12 @@ TOKENIZERS := tests/text/tokenizers
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-demo: .venv/.installed  ## scan, fine-tune, sample, judge and compare a real model (ARGS=--full: all 164 problems)
+demo: .venv/.installed runs/demo-world/world.json  ## scan a real model, teach it a library that it cannot know, judge what it learned and lost
+	$(BIN)/ibft scan recipes/demo-scan.yaml
 	$(BIN)/ibft run recipes/demo.yaml $(ARGS)
+
+runs/demo-world/world.json: | .venv/.installed
+	$(BIN)/ibft init --world chains runs/demo-world
 
 # The two workers share the cores: one thread each for PyTorch, or they fight.
 test: .venv/.installed $(TOKENIZERS)/node_modules/.installed  ## run the tests, but for the slow ones

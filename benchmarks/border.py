@@ -29,10 +29,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--formats", nargs="+", default=list(REFERENCE))
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
     for name in arguments.formats:
-        run = answer(arguments.model, arguments.out, name, arguments.limit)
+        run = answer(arguments.model, arguments.out, name, arguments)
         reference = arguments.out / "reference" / REFERENCE[name]
         ours, theirs = passed(run / "judge" / "base" / "results.jsonl"), passed(reference / "results.jsonl")
         texts = {row.task_id: row.raw or row.completion or "" for row in read_rows(samples(run), Sample)}
@@ -50,14 +51,14 @@ def main() -> None:
         (arguments.out / "border.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def answer(model: str, out: Path, template: Any, limit: int | None) -> Path:
+def answer(model: str, out: Path, template: Any, options: argparse.Namespace) -> Path:
     recipe = Recipe(
         name=template,
         output=str(out / "runs"),
-        model=ModelConfig(name=model, dtype="float32", device="cpu"),
+        model=ModelConfig(name=model, dtype=options.dtype, device="cpu"),
         prompt=PromptConfig(template=template),
-        problems=ProblemsConfig(source="humaneval", limit=limit),
-        generate=GenerateConfig(num_samples=1, temperature=0, max_new_tokens=192, batch_size=41),
+        problems=ProblemsConfig(source="humaneval", limit=options.limit),
+        generate=GenerateConfig(num_samples=1, temperature=0, max_new_tokens=192, batch_size=41, elicit=()),
     )
     with RunFolder(recipe).open() as run:
         generate(recipe, run, "base")

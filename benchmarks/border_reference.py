@@ -37,10 +37,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--formats", nargs="+", default=["plain", "chat"])
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype)).eval()
     problems = list(read_problems().values())[: arguments.limit]
     for name in arguments.formats:
         path = arguments.out / f"{name}.jsonl"

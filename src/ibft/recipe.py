@@ -23,6 +23,7 @@ from ibft.recipe_objectives import Count, Fraction, FTObjective, IBObjective, No
 
 __all__ = [
     "BASE_ARM",
+    "FORGETTING",
     "FORMATS",
     "PACKAGE",
     "RENAMED_CONTROL",
@@ -51,6 +52,10 @@ BASE_ARM = "base"
 
 PACKAGE = "package:"
 """Before the name of an installed Python package that holds a GGUF file."""
+
+
+FORGETTING = "@forgetting"
+"""Behind an arm's name: its answers to the second benchmark."""
 
 
 class ModelConfig(Section, frozen=True):
@@ -309,6 +314,7 @@ class Recipe(Section, frozen=True):
 
     `objective` is a word (`ft`), a mapping (`{name: ib, alpha: 0.1}`) or a list of these; each is an arm,
     trained on the same data in the same order with the same seed, beside the untrained base model.
+    `forgetting` is a second benchmark, of what fine-tuning may have cost elsewhere: one greedy answer per problem.
     `gpu` holds overrides (same keys as the recipe) that apply to a run whose first command uses a GPU, and to that run
     on any machine from then on.
     """
@@ -323,6 +329,7 @@ class Recipe(Section, frozen=True):
     objective: tuple[Objective, ...] = (FTObjective(), IBObjective())
     train: TrainConfig = TrainConfig()
     problems: ProblemsConfig = ProblemsConfig()
+    forgetting: ProblemsConfig | None = None
     generate: GenerateConfig = GenerateConfig()
     judge: JudgeConfig = JudgeConfig()
     report: ReportConfig = ReportConfig()
@@ -355,6 +362,10 @@ class Recipe(Section, frozen=True):
     def arms(self) -> tuple[str, ...]:
         """The arms in the order of the report: the base model, then one for each objective."""
         return (BASE_ARM, *(objective.arm for objective in self.objective))
+
+    def problems_of(self, name: str) -> ProblemsConfig:
+        """Return the benchmark of the answers in the folder `name` of `generate/` and `judge/`."""
+        return self.forgetting if self.forgetting and name.endswith(FORGETTING) else self.problems
 
     def formats_of(self, arm: str) -> tuple[Format, ...]:
         """Return the formats in which an arm is asked greedily: the base in all of `generate.elicit`, where they apply

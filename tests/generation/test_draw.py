@@ -103,6 +103,13 @@ def test_a_prompt_that_fills_the_context_is_refused(model: Any, codec: TextCodec
     assert "\n" not in str(caught.value)
 
 
+def test_an_empty_prompt_is_refused(model: Any, codec: TextCodec) -> None:
+    if codec.tokenizer.bos_token is not None:
+        pytest.skip("the start token is a prompt")
+    with pytest.raises(UserError, match="the prompt of nothing is empty"):
+        written(model, codec, {"nothing": ""})
+
+
 def test_an_answer_ends_with_the_context(model: Any, codec: TextCodec) -> None:
     context = model.config.max_position_embeddings
     text = "def f(x):\n"

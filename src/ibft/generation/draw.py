@@ -141,8 +141,10 @@ class LocalSource:
         """Refuse a prompt that the model cannot read.
 
         Raises:
-            UserError: it fills the context, or has a token without a row in the embedding.
+            UserError: it is empty, fills the context, or has a token without a row in the embedding.
         """
+        if not input_ids:
+            raise UserError(f"problems: the prompt of {task_id} is empty. Give it a text, or leave the problem out.")
         if limit is not None and len(input_ids) >= limit:
             raise UserError(
                 f"problems: the prompt of {task_id} has {len(input_ids)} tokens, the model's context holds {limit}: "
