@@ -222,9 +222,14 @@ def generate_inputs(
     }
 
 
+def _decides_extraction(problem: Problem) -> tuple[str, ...]:
+    """Return what tells the program in an answer: the name to define, or else the tests that use one."""
+    return (problem.entry_point,) if problem.entry_point else ("", problem.setup, problem.tests)
+
+
 def _problems_identity(config: ProblemsConfig, problems: Sequence[Problem]) -> dict[str, Any]:
     """Return a digest of what is asked, under a name that has all the words of the recipe that chose it."""
-    asked = [(problem.task_id, problem.prompt, problem.language, problem.entry_point) for problem in problems]
+    asked = [(problem.task_id, problem.prompt, problem.language, *_decides_extraction(problem)) for problem in problems]
     chosen = [f"tasks {', '.join(config.tasks)}"] * bool(config.tasks)
     if config.limit is not None:
         chosen.append(f"limit {config.limit}")

@@ -363,6 +363,13 @@ class Recipe(Section, frozen=True):
         """The arms in the order of the report: the base model, then one for each objective."""
         return (BASE_ARM, *(objective.arm for objective in self.objective))
 
+    @property
+    def greedy(self) -> Recipe:
+        """The recipe with one greedy answer per problem."""
+        return msgspec.structs.replace(
+            self, generate=msgspec.structs.replace(self.generate, num_samples=1, temperature=0.0)
+        )
+
     def problems_of(self, name: str) -> ProblemsConfig:
         """Return the benchmark of the answers in the folder `name` of `generate/` and `judge/`."""
         return self.forgetting if self.forgetting and name.endswith(FORGETTING) else self.problems
