@@ -15,7 +15,7 @@ from ibft.rows import Pair
 
 PAIRS = [
     Pair("joined", "def scale(total):\n", "    if total < 0:\n        return 0\n    return total * 2\n"),
-    Pair("apart", "def name():", '\n    return "é"  # </s> <eos> <|im_end|>\n'),
+    Pair("apart", "def name():", '\n    return "é </s> <|im_end|>"  # <eos>\n'),
     Pair("inside", "class Stack:\n    def pu", "sh(self, x):\n        self.items.append(x)\n"),
 ]
 
