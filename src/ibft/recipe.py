@@ -23,6 +23,7 @@ from ibft.recipe_objectives import Count, Fraction, FTObjective, IBObjective, No
 
 __all__ = [
     "BASE_ARM",
+    "FORGETTING",
     "FORMATS",
     "PACKAGE",
     "RENAMED_CONTROL",
@@ -51,6 +52,10 @@ BASE_ARM = "base"
 
 PACKAGE = "package:"
 """Before the name of an installed Python package that holds a GGUF file."""
+
+
+FORGETTING = "@forgetting"
+"""Behind an arm's name: its answers to the second benchmark."""
 
 
 class ModelConfig(Section, frozen=True):
@@ -84,12 +89,13 @@ class PromptConfig(Section, frozen=True):
     """The template that training, scan and generation share.
 
     `plain` uses the prompt as it is. `instruction` appends a newline (the reference code's template).
-    `chat` applies the tokenizer's chat template. Every completion ends with the tokenizer's end token,
-    unless `end_of_text` is false (the reference code never adds one). `chat_template_kwargs` are passed to the chat
-    template (`{enable_thinking: false}`).
+    `chat` applies the tokenizer's chat template. `auto` is `chat` for conversations and for instruct models that ship a
+    template, else `plain`; a run's `recipe.yaml` has which of them. Every completion ends with the template's end of
+    turn (`chat`) or the tokenizer's end token, unless `end_of_text` is false (the reference code never adds one).
+    `chat_template_kwargs` are passed to the chat template (`{enable_thinking: false}`).
     """
 
-    template: Literal["plain", "instruction", "chat"] = "plain"
+    template: Literal["auto", "plain", "instruction", "chat"] = "auto"
     end_of_text: bool = True
     chat_template_kwargs: dict[str, Any] = {}
 
@@ -308,6 +314,7 @@ class Recipe(Section, frozen=True):
 
     `objective` is a word (`ft`), a mapping (`{name: ib, alpha: 0.1}`) or a list of these; each is an arm,
     trained on the same data in the same order with the same seed, beside the untrained base model.
+    `forgetting` is a second benchmark, of what fine-tuning may have cost elsewhere: one greedy answer per problem.
     `gpu` holds overrides (same keys as the recipe) that apply to a run whose first command uses a GPU, and to that run
     on any machine from then on.
     """
@@ -322,6 +329,7 @@ class Recipe(Section, frozen=True):
     objective: tuple[Objective, ...] = (FTObjective(), IBObjective())
     train: TrainConfig = TrainConfig()
     problems: ProblemsConfig = ProblemsConfig()
+    forgetting: ProblemsConfig | None = None
     generate: GenerateConfig = GenerateConfig()
     judge: JudgeConfig = JudgeConfig()
     report: ReportConfig = ReportConfig()
@@ -355,13 +363,22 @@ class Recipe(Section, frozen=True):
         """The arms in the order of the report: the base model, then one for each objective."""
         return (BASE_ARM, *(objective.arm for objective in self.objective))
 
+    def problems_of(self, name: str) -> ProblemsConfig:
+        """Return the benchmark of the answers in the folder `name` of `generate/` and `judge/`."""
+        return self.forgetting if self.forgetting and name.endswith(FORGETTING) else self.problems
+
     def formats_of(self, arm: str) -> tuple[Format, ...]:
         """Return the formats in which an arm is asked greedily: the base in all of `generate.elicit`, where they apply
         to the model, any other arm in its own, which `prompt.template` is. None where `generate.elicit` is empty.
+
+        Raises:
+            UserError: `prompt.template` is `auto`, which only the model tells (`ibft.resolution`).
         """
-        own: Format = self.prompt.template
         if not self.generate.elicit:
             return ()
+        if self.prompt.template == "auto":
+            raise UserError("prompt.template is auto: give the run's recipe.yaml, which has what it stands for.")
+        own: Format = self.prompt.template
         return tuple(dict.fromkeys((own, *self.generate.elicit))) if arm == BASE_ARM else (own,)
 
     def asked_name(self, arm: str, form: Format) -> str:

@@ -32,7 +32,7 @@ import msgspec
 from ibft.errors import UserError
 from ibft.inputs import difference, has_other_format, identity_of, plain
 from ibft.provenance import provenance
-from ibft.recipe import Recipe, dump_recipe
+from ibft.recipe import FORGETTING, Recipe, dump_recipe
 from ibft.rows import pretty_json, write_atomically
 
 __all__ = [
@@ -175,14 +175,14 @@ class RunFolder:
                 )
 
     def asked(self) -> list[str]:
-        """Return whose answers there are to judge: each arm, and behind it `arm@format` for those that it was asked in.
-
-        Arms without answers are in it, too; formats without are not.
+        """Return whose answers there are to judge: each arm, then what it was asked besides (`arm@format`,
+        `arm@forgetting`) as far as that has been answered.
         """
         names: list[str] = []
         for arm in self.recipe.arms:
-            forms = (self.recipe.asked_name(arm, form) for form in self.recipe.formats_of(arm))
-            names += [arm, *(name for name in forms if name != arm and read_record(self.path / "generate" / name))]
+            others = [self.recipe.asked_name(arm, form) for form in self.recipe.formats_of(arm)]
+            others += [arm + FORGETTING] if self.recipe.forgetting else []
+            names += [arm, *(name for name in others if name != arm and read_record(self.path / "generate" / name))]
         return names
 
     def record(self, name: str) -> StageRecord:

@@ -12,6 +12,7 @@ from ibft.generation.stage import generate
 from ibft.judging.stage import judge
 from ibft.recipe import DataConfig, GenerateConfig, JudgeConfig, ModelConfig, ProblemsConfig, PromptConfig, Recipe
 from ibft.report.elicitation import read_elicitation
+from ibft.report.forgetting import read_forgetting
 from ibft.rows import Pair, Problem, Sample, read_rows, write_rows
 from ibft.runs import RunFolder, read_record
 
@@ -110,3 +111,23 @@ def test_an_empty_list_asks_nothing_more(recipe: Recipe) -> None:
     generate(none, run, "base")
     assert folders(recipe) == ["base"]
     assert run.asked() == ["base", "ft", "ib"]
+
+
+def test_what_was_forgotten_is_asked_on_the_second_benchmark(recipe: Recipe) -> None:
+    second = Path(recipe.output) / "second.jsonl"
+    write_rows(second, [Problem(task_id="s/0", prompt="def h():\n", tests="assert h() == 1", entry_point="h")])
+    both = msgspec.structs.replace(
+        recipe,
+        forgetting=ProblemsConfig(source=str(second)),
+        generate=msgspec.structs.replace(recipe.generate, elicit=()),
+    )
+    run = RunFolder(both)
+
+    generate(both, run, "base")
+
+    assert folders(recipe) == ["base", "base@forgetting"]
+    assert run.asked()[:2] == ["base", "base@forgetting"]
+    assert judge(both, run, "base@forgetting").num_problems == 1
+    found = read_forgetting(both, run)
+    assert found is not None
+    assert (found.num_problems, list(found.pass_at_1), found.differences) == (1, ["base"], [])

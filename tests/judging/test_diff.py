@@ -28,22 +28,44 @@ B = {"t/7": "1", "t/6": "1", "t/5": "0", "t/4": "1", "t/3": "1", "t/2": "1", "t/
 
 
 def test_one_sample_a_problem(tmp_path: Path) -> None:
-    diff = diff_results(write(tmp_path / "a.jsonl", A), write(tmp_path / "b.jsonl", B), num_resamples=2_000)
+    diff = diff_results(write(tmp_path / "a.jsonl", A), write(tmp_path / "b.jsonl", B))
     [metric] = diff.metrics
     assert (metric.name, metric.a, metric.b, metric.difference) == ("pass@1", 3 / 8, 7 / 8, 0.5)
     assert (metric.num_a_better, metric.num_b_better) == (1, 5)
     assert metric.p_value == 2 * (1 + 6) / 2**6  # McNemar: 1 against 5 of 6 fair coins
+    assert metric.is_separated is False
     assert [one.task_id for one in diff.worsened] == ["t/5"]
     assert {one.task_id for one in diff.improved} == {"t/2", "t/3", "t/4", "t/6", "t/7"}
     assert (diff.left_out, diff.notes, diff.num_problems) == ({}, [], 8)
 
 
-def test_the_interval_is_that_of_plain_paired_resampling(tmp_path: Path) -> None:
-    diff = diff_results(write(tmp_path / "a.jsonl", A), write(tmp_path / "b.jsonl", B), num_resamples=20_000)
-    changes = [int(B[task_id]) - int(A[task_id]) for task_id in A]
+def test_seven_better_and_one_worse_of_eighty_is_not_separated(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.jsonl", {f"t/{i}": "1" if i == 7 else "0" for i in range(80)})
+    b = write(tmp_path / "b.jsonl", {f"t/{i}": "1" if i < 7 else "0" for i in range(80)})
+    [metric] = diff_results(a, b).metrics
+    assert (metric.difference, metric.p_value, metric.is_separated) == (pytest.approx(6 / 80), 0.0703125, False)
+    assert metric.ci95 is not None
+    assert metric.ci95[0] < 0 < metric.ci95[1]
+
+
+def test_interval_test_and_verdict_are_one_rule(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    means = [rng.choice(changes, size=len(changes)).mean() for _ in range(20_000)]
-    assert diff.metrics[0].ci95 == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
+    for shift in (0.0, 0.1, 0.2, 0.3):
+        rates = rng.uniform(0, 0.7, 30)
+        paths = []
+        for name, of_arm in (("a", rates), ("b", rates + shift)):
+            marks = rng.random((30, 6)) < of_arm[:, None]
+            paths.append(
+                write(
+                    tmp_path / f"{name}.jsonl",
+                    {f"t/{i}": "".join(map(str, row.astype(int))) for i, row in enumerate(marks)},
+                )
+            )
+        for metric in diff_results(*paths, [1, 3]).metrics:
+            assert metric.ci95 is not None
+            assert metric.p_value is not None
+            is_outside = not metric.ci95[0] <= 0 <= metric.ci95[1]
+            assert (metric.p_value <= 0.05) == metric.is_separated == is_outside
 
 
 def test_swapping_the_files_turns_every_sign(tmp_path: Path) -> None:
@@ -52,7 +74,9 @@ def test_swapping_the_files_turns_every_sign(tmp_path: Path) -> None:
     assert (forth.difference, forth.p_value) == (-(back.difference or 0), back.p_value)
     assert diff_results(a, b).improved[0].task_id in {one.task_id for one in diff_results(b, a).worsened}
     [same] = diff_results(a, a).metrics
-    assert (same.difference, same.ci95, same.p_value) == (0.0, (0.0, 0.0), 1.0)
+    assert (same.difference, same.p_value, same.is_separated) == (0.0, 1.0, False)
+    # That 8 problems agree does not say that all do: Clopper and Pearson's bound of 0 in 8.
+    assert same.ci95 == pytest.approx((-0.3694, 0.3694), abs=1e-4)
 
 
 def test_several_samples_give_the_whole_curve(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def make_scan(tmp_path: Path) -> MakeRun:
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run with every stage: `ft` and `ib` tie, both beat `base`; Pass@10 is undefined."""
-    tallies = {"base": [0] * 12, "ft": [5, 0] * 6, "ib": [5, 0] * 6}
+    tallies = {"base": [0] * 12, "ft": [5, 5, 5, 0] * 3, "ib": [5, 5, 5, 0] * 3}
     return write_run(tmp_path_factory.mktemp("full"), tallies, k=(1, 5, 10), with_training=True, with_scan=True)
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import msgspec
-import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from ibft.errors import UserError
 from ibft.metrics.summary import Metric, Metrics
@@ -40,10 +41,11 @@ def test_a_clear_winner_is_named_with_the_size_of_its_lead(make_run: MakeRun) ->
     assert comparison.advice == ""
     [difference] = comparison.differences
     assert (difference.better, difference.other, difference.value) == ("ft", "base", 0.5)
-    # Independent reference: the mean of 40 fair draws is binomial.
-    draws = np.random.default_rng(1).binomial(40, 0.5, 100_000) / 40
-    assert difference.ci95 == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.026)
-    low, high = (f"{100 * end:+.1f}" for end in difference.ci95)
+    # Every problem that differs is won outright: the upper end is Clopper and Pearson's of 20 in 40.
+    assert difference.interval[1] == pytest.approx(binomtest(20, 40).proportion_ci().high, abs=1e-6)
+    assert 0.2 < difference.interval[0] < 0.4
+    assert (difference.p_value, difference.confidence) == (2 / 2**20, 0.95)
+    low, high = (f"{100 * end:+.1f}" for end in difference.interval)
     assert comparison.verdict == (
         "On 40 problems × 5 samples (temperature 0.2), "
         f"ft beats base on Pass@1 by +50.0 points (95% CI {low} to {high})."
@@ -63,9 +65,44 @@ def test_arms_that_the_data_do_not_separate_are_not_ranked(make_run: MakeRun) ->
     assert "ft and base cannot be told apart (difference +2.5 points, 95% CI −" in comparison.verdict
     assert "more" not in comparison.headline
     [difference] = comparison.differences
-    needed = 40 * ((difference.value - difference.ci95[0]) / difference.value) ** 2
-    [stated] = [int(word.replace(",", "")) for word in comparison.advice.split() if word.replace(",", "").isdigit()]
-    assert needed <= stated <= 1.1 * needed + 1
+    detectable = difference.precision.minimum_detectable
+    assert detectable is not None
+    needed = 40 * (detectable / difference.value) ** 2
+    [stated] = re.findall(r"about ([\d,]+) problems", comparison.advice)
+    assert needed <= int(stated.replace(",", "")) <= 1.1 * needed + 1
+    assert comparison.advice.startswith(f"From {100 * detectable:.1f} points on, these data would tell ft from base")
+    # All samples of a problem agree, so the noise is between problems.
+    assert "no number of samples of these problems does it" in comparison.advice
+    assert comparison.advice.endswith("Twice the problems narrow the interval by 29%, twice the samples by 0%.")
+
+
+def test_seven_better_and_one_worse_of_eighty_is_not_shipped(make_run: MakeRun) -> None:
+    tallies = {"base": [0] * 7 + [1] + [1] * 20 + [0] * 52, "ft": [1] * 7 + [0] + [1] * 20 + [0] * 52}
+    run = make_run(tallies, num_samples=1)
+    comparison = compare_run(run)
+    assert comparison.headline == "These data do not separate the arms."
+    [difference] = comparison.differences
+    assert (difference.p_adjusted, difference.is_separated) == (0.0703125, False)
+    assert difference.interval[0] < 0
+    assert "Ship" not in comparison.verdict + comparison.advice
+    assert "two samples of each problem would show" in comparison.advice
+    greedy = compare_run(run, generate=GenerateConfig(num_samples=1, temperature=0))
+    assert greedy.advice.endswith("greedy answers do not vary, so more samples change nothing.")
+
+
+def test_where_samples_disagree_more_of_them_help(make_run: MakeRun) -> None:
+    comparison = compare_run(make_run({"base": [1, 3, 2, 2] * 10, "ft": [3, 2, 1, 3] * 10}))
+    assert comparison.headline == "These data do not separate the arms."
+    # The differences vary less than samples of equal problems would, so all of the noise is theirs.
+    assert re.search(r"about \d+ problems, or about \d+ samples of each of these\.", comparison.advice)
+    assert comparison.advice.endswith("Twice the problems narrow the interval by 29%, twice the samples by 29%.")
+
+
+def test_an_arm_that_does_not_beat_the_loser_is_not_shipped_beside_the_winner(make_run: MakeRun) -> None:
+    tallies = {"base": [0] * 40, "ft": [5] * 9 + [0] * 31, "ib": [5] * 5 + [0] * 35}
+    comparison = compare_run(make_run(tallies))
+    assert comparison.headline == "No clear winner: ft beats base, but not ib."
+    assert comparison.candidates == ["ft", "ib"]
 
 
 def test_two_arms_may_beat_the_third_together(make_run: MakeRun) -> None:
@@ -90,7 +127,10 @@ def test_many_beaten_arms_are_summed_up(make_run: MakeRun) -> None:
         "ft beats base, dft, asft, eaft, gem and stm on Pass@1 by +25.0 to +50.0 points."
     )
     assert len(comparison.differences) == 21
-    assert any(note.startswith("7 arms are compared without a correction") for note in comparison.notes)
+    for one in comparison.differences:
+        low, high = one.interval
+        assert one.is_separated == (one.p_adjusted <= 0.05) == (not low <= 0 <= high)
+        assert 0.95 < one.confidence <= 1 - 0.05 / 21 + 1e-9
 
 
 def test_many_arms_that_are_not_separated_are_summed_up(make_run: MakeRun) -> None:
@@ -100,12 +140,18 @@ def test_many_arms_that_are_not_separated_are_summed_up(make_run: MakeRun) -> No
     assert comparison.verdict.endswith(
         "ft cannot be told apart from base, dft, asft, eaft, gem or stm (differences of +2.5 to +3.0 points)."
     )
-    assert comparison.advice.count("to tell ft from gem") == 1
+    assert comparison.advice.count("tell ft from gem") == 1
     assert "The other 5 differences are no larger and take no fewer." in comparison.advice
 
 
-def test_few_arms_get_no_warning_of_their_number(make_run: MakeRun) -> None:
-    assert compare_run(make_run({"base": [0] * 8, "ft": [1] * 8})).notes == ["Not judged yet: ib."]
+def test_what_so_few_problems_separate_is_told_with_care(make_run: MakeRun) -> None:
+    notes = compare_run(make_run({"base": [0] * 8, "ft": [1] * 8})).notes
+    assert notes[0] == "Not judged yet: ib."
+    assert notes[1].startswith("Fewer than 20 problems")
+
+
+def test_enough_problems_get_no_warning(make_run: MakeRun) -> None:
+    assert compare_run(make_run({"base": [0] * 20, "ft": [1] * 20})).notes == ["Not judged yet: ib."]
 
 
 def test_alarms_of_the_training_are_in_the_comparison(make_run: MakeRun) -> None:
@@ -117,25 +163,23 @@ def test_alarms_of_the_training_are_in_the_comparison(make_run: MakeRun) -> None
 
 
 @pytest.mark.parametrize(("num_differing", "is_separated"), [(1, False), (5, False), (6, True)])
-def test_few_differing_problems_decide_nothing_whatever_the_interval(
-    make_run: MakeRun, num_differing: int, is_separated: bool
-) -> None:
-    # Every problem of this tiny benchmark differs, so the bootstrap's interval has no width at all.
+def test_few_differing_problems_decide_nothing(make_run: MakeRun, num_differing: int, is_separated: bool) -> None:
     tallies = {"base": [0] * num_differing, "ft": [5] * num_differing}
     comparison = compare_run(make_run(tallies))
     [difference] = comparison.differences
-    assert difference.ci95 == (1.0, 1.0)
+    assert difference.interval[1] == 1.0
+    assert (difference.interval[0] > 0) is is_separated
     assert difference.is_separated is is_separated
     assert (comparison.headline == "Ship ft.") is is_separated
     if not is_separated:
-        assert f"but too few problems differ: {num_differing})" in comparison.verdict
         assert "judge more problems" in comparison.advice
 
 
 def test_equal_arms_get_no_number_of_problems(make_run: MakeRun) -> None:
     comparison = compare_run(make_run({"base": [5, 0] * 5, "ft": [5, 0] * 5}))
-    assert "Too few problems tell base from ft at all (0 of 10; at least 6 have to)" in comparison.advice
-    assert "difference +0.0 points, 95% CI +0.0 to +0.0" in comparison.verdict
+    assert "Too few problems tell base from ft at all (0 of 10 differ; at least 6 have to)" in comparison.advice
+    high = 100 * (1 - 0.025**0.1)  # Clopper and Pearson's bound of 0 in 10
+    assert f"difference +0.0 points, 95% CI −{high:.1f} to +{high:.1f}" in comparison.verdict
 
 
 def test_no_arm_solves_anything(make_run: MakeRun) -> None:

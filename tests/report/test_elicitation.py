@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from ibft.recipe import Recipe
+from ibft.recipe import ProblemsConfig, Recipe
 from ibft.report.compare import Comparison, compare, comparison_rows
 from ibft.report.elicitation import read_elicitation
 from ibft.report.stage import render
+from ibft.report.verdict import costs
 from ibft.runs import RunFolder
 
 from .conftest import write_run
@@ -107,3 +109,19 @@ def test_greedy_samples_are_the_answers_in_the_arms_own_format(tmp_path: Path) -
 def test_nothing_was_elicited(tmp_path: Path) -> None:
     run = write_run(tmp_path, {"base": half(2), "ft": half(20)}, 1, k=(1,))
     assert read_elicitation(run.recipe, run) is None
+
+
+def test_what_training_cost_elsewhere_is_said_beside_the_verdict(tmp_path: Path) -> None:
+    asked = {"base@forgetting": half(20), "ft@forgetting": half(8), "ib@forgetting": half(19)}
+    run = write_run(tmp_path, {"base": half(2), "ft": half(20)}, 1, k=(1,), asked=asked)
+    recipe = msgspec.structs.replace(run.recipe, forgetting=ProblemsConfig(source="humaneval"))
+
+    comparison = compare(recipe, RunFolder(recipe))
+
+    assert comparison.forgetting is not None
+    sentence = costs(comparison.forgetting)
+    assert sentence.startswith(
+        "Elsewhere, on 40 problems of humaneval (greedy), base solves 50.0%: ft loses 30.0 points"
+    )
+    assert "ib loses 2.5 points" in sentence
+    assert sentence.endswith("which is not told from none.")

@@ -211,7 +211,7 @@ def test_many_arms_have_a_row_each_and_their_pairs_are_sorted(nine_page: str, ni
     assert len(pairs) == 9
     assert len(set.intersection(*map(set, pairs))) == 1
     assert len(re.findall(r'<th scope="row">[\w-]+ − [\w-]+</th>', others)) == 36
-    assert "10 arms are compared without a correction" in nine_page
+    assert "corrected for 45 pairs after Holm" in nine_page
 
 
 def test_a_reason_that_many_arms_share_is_said_once(make_run: MakeRun, nine_run: RunFolder) -> None:

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from ibft.cli import main
 from ibft.data.problems import load_problems
 from ibft.data.training import stream_examples
 from ibft.judging.inside import lockdown
@@ -92,3 +94,18 @@ def test_the_recipe_runs_on_the_folder_whatever_its_name(folder: Path, tmp_path:
     assert Path(str(recipe.data.control)).exists()
     assert recipe.name.startswith("my-chains")
     assert yaml.safe_load(world_recipe(Path("a: b/#c")))["data"]["train"] == "a: b/#c/train.jsonl"
+
+
+@pytest.mark.slow
+def test_the_recipe_runs_from_scan_to_report(
+    folder: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_bytes(world_recipe(folder))
+    # What a tiny model of bytes needs: more tokens for the same text, and no skill.
+    changes = (f"model.name={tiny_model_folder}", "data.max_tokens=500", "train.max_steps=2", "problems.limit=2")
+    arguments = [argument for change in changes for argument in ("--set", change)]
+    result = CliRunner().invoke(main, ["run", "recipe.yaml", *arguments])
+    assert result.exit_code == 0, result.output
+    [report] = Path("runs").glob("my-chains*/report/report.json")
+    assert report.with_name("audit.html").exists()

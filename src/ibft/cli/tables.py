@@ -57,6 +57,7 @@ def print_comparison(comparison: Comparison) -> None:
     from rich.table import Table
 
     from ibft.report.compare import MAX_COLUMNS, comparison_rows
+    from ibft.report.verdict import costs
 
     console, table = Console(), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows, names = comparison_rows(comparison), [arm.name for arm in comparison.arms]
@@ -79,7 +80,8 @@ def print_comparison(comparison: Comparison) -> None:
     if shared:
         said = [f"{row.label}: {row.cells[0].text} {row.cells[0].detail}".strip() for row in shared]
         console.print(f"All arms alike: {'; '.join(said)}.", highlight=False)
-    for line in (comparison.headline, comparison.verdict, comparison.advice, *comparison.notes):
+    cost = costs(comparison.forgetting) if comparison.forgetting else ""
+    for line in (comparison.headline, comparison.verdict, cost, comparison.advice, *comparison.notes):
         if line:
             console.print(f"\n{line}", highlight=False)
 

@@ -17,14 +17,14 @@ seen is 0 or less, with random weights (uniform Dirichlet). On the unseen proble
 Where all differences are of one size, as with one sample per problem, the guard *is* the sign-flip test.
 
 **The interval** inverts the guard, and reaches to 0 unless both tests reject: so it holds 0 exactly where p > 0.05. The
-end that lies beyond the estimate, seen from 0, and both ends where nothing is separated, have on the unseen problem the
-largest difference seen, or 1 where fewer than 6 problems differ: with one sample per problem that is
+end that lies beyond the estimate, seen from 0, and both ends where nothing is separated, have on the unseen problem a
+quarter more than the largest difference seen, or 1 where fewer than 6 problems differ. Of differences 0 and 1 that is
 Clopper and Pearson's bound, so arms that agree on all of 20 problems are not called equal.
 
 **Several pairs** are corrected after Holm (`family.py`); an interval is at the level at which its pair was decided.
 
-What no rule can do is see what no problem shows: docs/method.md, "When does A beat B", has the limit and the simulated
-errors (`benchmarks/rule.py`).
+What no rule can do is see what no problem shows: docs/statistics.md has the limit and the simulated errors
+(`benchmarks/rule.py`).
 """
 
 from ibft.comparison.family import Decision, beats_every, compare_all, holm

@@ -2,7 +2,7 @@
 
 With weights from a uniform Dirichlet distribution over the values and one value at the lower end of what is possible,
 the alpha quantile of the weighted mean is a lower bound of the population's mean (Gaffke 2005; Learned-Miller and
-Thomas, arXiv 1905.06208, who prove some cases and found no counterexample). Of 0s and 1s it is Clopper and Pearson's.
+Thomas, arXiv 1905.06208, who conjecture that it always holds). Of 0s and 1s it is Clopper and Pearson's, which does.
 Weights that are independent exponentials do as well, since only the sign of a sum is asked for.
 """
 
@@ -13,16 +13,14 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["chance_not_positive", "mean_below"]
 
 _NODES = 80
 _REACH = 8.0
-_PLACES = (np.arange(_NODES) + 0.5) * (_REACH / _NODES)
 _NEWTON_STEPS = 10
 _MAX_ROUNDS = 60
 _NORMAL = NormalDist()
@@ -35,6 +33,8 @@ def chance_not_positive(values: NDArray[np.float64], unseen: float) -> float:
     where it falls like a normal density: accurate to eight digits also where the chance is tiny (tests compare it
     with binomial and beta tails).
     """
+    import numpy as np
+
     return _chance(*np.unique(np.append(values, unseen), return_counts=True))
 
 
@@ -48,12 +48,15 @@ def _chance(points: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
 
 def _lower_tail(points: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
     """Return P(sum <= 0), where the sum's mean is not negative and some points are."""
+    import numpy as np
+
     saddle = _saddle(points, counts)
+    places = (np.arange(_NODES) + 0.5) * (_REACH / _NODES)
     # Dense at the saddle, thin far out, where few values make the integrand fall slowly.
     width = _width(points, counts, saddle)
-    nodes = saddle + 1j * width * np.sinh(_PLACES)
+    nodes = saddle + 1j * width * np.sinh(places)
     logs = -counts @ np.log(1 - points[:, None] * nodes)
-    total = (np.exp(logs) / -nodes).real @ np.cosh(_PLACES)
+    total = (np.exp(logs) / -nodes).real @ np.cosh(places)
     return min(1.0, max(0.0, float(total) * width * (_REACH / _NODES) / math.pi))
 
 
@@ -90,6 +93,8 @@ def mean_below(
         low: where the search begins; returned where the chance is reached there already.
         high: where it ends.
     """
+    import numpy as np
+
     points, counts = np.unique(values, return_counts=True)
     counts = np.append(counts, 1)
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from ibft.comparison.precision import Precision, measure_precision
 from ibft.comparison.rule import ALPHA, interval, p_value
 from ibft.metrics.pass_at_k import Count, pass_at_k
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Difference", "Gain", "Prepared", "Scores", "Undefined", "compare_pair", "prepare"]
@@ -141,6 +141,8 @@ class Prepared:
 
 def prepare(name_a: str, a: Scores, name_b: str, b: Scores) -> Prepared | Undefined:
     """Pair two arms on the problems that both have, in the order of `a`."""
+    import numpy as np
+
     shared = [task_id for task_id in a.values if task_id in b.values]
     if not shared:
         return Undefined(a=name_a, b=name_b, reason=f"{name_a} and {name_b} share no judged problem")

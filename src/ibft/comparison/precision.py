@@ -13,11 +13,11 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from ibft.comparison.rule import MIN_DIFFERING, typical_size
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["POWER", "Precision", "measure_precision", "needed_problems", "needed_samples"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ibft.comparison.bounds import chance_not_positive, mean_below
 from ibft.comparison.signs import sign_flip_p
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["ALPHA", "MIN_DIFFERING", "interval", "p_value", "typical_size"]
@@ -18,6 +17,8 @@ __all__ = ["ALPHA", "MIN_DIFFERING", "interval", "p_value", "typical_size"]
 ALPHA = 0.05
 MIN_DIFFERING = 6
 """With fewer problems that differ, no two-sided paired test reaches 5% (2 / 2^5 = 6.25%)."""
+_BEYOND_SEEN = 1.25
+"""At 1 the simulated cell with the least coverage has 93.5%, at 1.25 it has 95.1%; the others rise by up to a point."""
 
 
 def p_value(differences: NDArray[np.float64]) -> float:
@@ -26,6 +27,8 @@ def p_value(differences: NDArray[np.float64]) -> float:
     Args:
         differences: shape (P,), from -1 to 1, one for each problem, none of them NaN.
     """
+    import numpy as np
+
     exact = sign_flip_p(differences)
     sizes = np.abs(differences[differences != 0])
     # Of differences of one size, which one sample per problem gives, the guard is the same test.
@@ -45,9 +48,13 @@ def interval(differences: NDArray[np.float64], p: float, alpha: float = ALPHA) -
         p: their `p_value`.
         alpha: two-sided error, such as 0.05.
     """
+    import numpy as np
+
     winning = _winning(differences)
     mean = math.fsum(winning) / len(winning)
-    worst = float(np.abs(winning).max()) if np.count_nonzero(winning) >= MIN_DIFFERING else 1.0
+    worst = 1.0
+    if np.count_nonzero(winning) >= MIN_DIFFERING:
+        worst = min(1.0, _BEYOND_SEEN * float(np.abs(winning).max()))
     high = -_far_end(-winning, worst, alpha / 2)
     if p <= alpha:
         loss = _unseen_loss(winning)
@@ -60,6 +67,8 @@ def interval(differences: NDArray[np.float64], p: float, alpha: float = ALPHA) -
 
 def typical_size(differences: NDArray[np.float64]) -> float:
     """Return c1 of the package's docstring, between the smallest and the largest difference; 1.0 where none differs."""
+    import numpy as np
+
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     if not len(sizes):
         return 1.0

@@ -6,9 +6,8 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["sign_flip_p"]
@@ -29,6 +28,8 @@ def sign_flip_p(differences: NDArray[np.float64]) -> float:
     Args:
         differences: shape (P,), winner minus loser of each problem or the reverse, none of them NaN.
     """
+    import numpy as np
+
     steps = _on_grid(differences if math.fsum(differences) >= 0 else -differences)
     sizes = np.abs(steps[steps != 0])
     lost = int(-steps[steps < 0].sum())
@@ -47,6 +48,8 @@ def sign_flip_p(differences: NDArray[np.float64]) -> float:
 
 def _on_grid(differences: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the differences in whole steps, of their common denominator where it is small enough."""
+    import numpy as np
+
     span = float(np.abs(differences).sum())
     denominator = 1
     for value in np.unique(np.abs(differences)):

@@ -2,6 +2,7 @@
 
 generate/<arm>/samples.jsonl            in the benchmark's order, then by index
 generate/<arm>@<format>/samples.jsonl   one greedy answer per problem in one of the formats (`formats`)
+generate/<arm>@forgetting/              one greedy answer per problem of the second benchmark
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ibft.generation.draw import LocalSource, ServerSource, Source, Wanted, draw
 from ibft.generation.formats import applicable_formats, ask, draw_examples
 from ibft.identity import generate_inputs, weights_identity
 from ibft.models import load_arm, load_tokenizer, weights_folder
-from ibft.recipe import BASE_ARM, Format, GenerateConfig, Recipe
+from ibft.recipe import BASE_ARM, FORGETTING, Format, GenerateConfig, Recipe
 from ibft.resolution import resolve
 from ibft.rows import Pair, Problem, RowWriter, Sample, read_rows, write_rows
 from ibft.runs import RunFolder, Stage
@@ -68,7 +69,7 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
 
 
 def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Problem]) -> Iterator[_Asking]:
-    """Yield the arm's samples first, then its greedy answers in each format that applies."""
+    """Yield the arm's samples first, then its greedy answers: to the second benchmark, and in each format."""
     upstream = weights = None
     if arm != BASE_ARM:
         upstream = run.record(f"train/{arm}").identity
@@ -77,6 +78,12 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
     inputs = generate_inputs(recipe, problems, upstream, weights)
     yield _Asking(arm, inputs, recipe.generate, codec, lambda: asks_of(recipe, codec, problems))
     greedy = msgspec.structs.replace(recipe.generate, num_samples=1, temperature=0.0)
+    if recipe.forgetting is not None:
+        config = recipe.forgetting
+        others = load_problems(config.source, config.limit, config.tasks)
+        of_others = msgspec.structs.replace(recipe, generate=greedy, problems=config)
+        inputs = generate_inputs(of_others, others, upstream, weights)
+        yield _Asking(arm + FORGETTING, inputs, greedy, codec, lambda: asks_of(recipe, codec, others))
     inputs = generate_inputs(msgspec.structs.replace(recipe, generate=greedy), problems, upstream, weights)
     forms = recipe.formats_of(arm)
     examples = _examples(recipe) if "examples" in forms else []

@@ -17,6 +17,7 @@ from ibft.recipe import Recipe
 from ibft.report.arms import Arm, JudgedArm, read_arm
 from ibft.report.elicitation import Elicitation, read_elicitation
 from ibft.report.evidence import read_alarms
+from ibft.report.forgetting import Forgetting, read_forgetting
 from ibft.report.verdict import decide, samples_a_problem
 from ibft.runs import RunFolder
 
@@ -34,7 +35,7 @@ __all__ = [
 
 
 FEW_PROBLEMS = 20
-"""Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/method.md)."""
+"""Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/statistics.md)."""
 MAX_COLUMNS = 5
 """Tables with more arms than that have a row for each, not a column."""
 
@@ -46,7 +47,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     arms that the data do not ("" where nothing has to be said). `candidates` are the arms that the best one is not
     shown to beat, itself included; one name means a clear winner, none that nothing could be compared. `differences`
     has every pair, decided together by the rule of `ibft.comparison`; `elicitation` what the base solves in other
-    formats (None where it was not asked), without which no gain over it counts. `alarms` are of the training, for the
+    formats (None where it was not asked), without which no gain over it counts; `forgetting` what training cost on a
+    second benchmark (None without one). `alarms` are of the training, for the
     arms that have any.
     """
 
@@ -57,6 +59,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     arms: list[Arm]
     differences: list[Difference]
     elicitation: Elicitation | None
+    forgetting: Forgetting | None
     alarms: dict[str, list[Alarm]]
     notes: list[str]
     k: list[int]
@@ -107,6 +110,7 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
         arms=[one.arm for one in judged],
         differences=differences,
         elicitation=elicitation,
+        forgetting=read_forgetting(recipe, run),
         alarms=alarms,
         notes=[
             *_notes(recipe, judged, differences),

@@ -33,7 +33,7 @@ from ibft.report.evidence import (
 from ibft.report.page import Page, duration, render_template, write_page
 from ibft.report.scan import read_scan
 from ibft.report.scan_charts import density_chart
-from ibft.report.verdict import best_arm, format_name, points
+from ibft.report.verdict import best_arm, costs, format_name, points
 from ibft.rows import pretty_json, write_atomically
 from ibft.runs import RunFolder
 
@@ -72,7 +72,7 @@ def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> Page:
     of_training = training_charts(trained, styles, _plain_arms(recipe))
     html = render_template(
         "template.html",
-        {"duration": duration, "format_name": format_name, "label": _metric_html, "points": points},
+        {"costs": costs, "duration": duration, "format_name": format_name, "label": _metric_html, "points": points},
         recipe=recipe,
         recipe_yaml=dump_recipe(recipe),
         comparison=comparison,

@@ -10,8 +10,9 @@ from ibft.comparison import MIN_DIFFERING, Difference, Gain, needed_problems, ne
 from ibft.recipe import BASE_ARM, Recipe
 from ibft.report.arms import Arm
 from ibft.report.elicitation import Elicitation, Kind, format_kinds
+from ibft.report.forgetting import Forgetting
 
-__all__ = ["Verdict", "best_arm", "decide", "format_name", "points", "samples_a_problem"]
+__all__ = ["Verdict", "best_arm", "costs", "decide", "format_name", "points", "samples_a_problem"]
 
 _MAX_ESTIMATE = 100_000
 _MAX_LISTED = 3
@@ -122,6 +123,19 @@ def _smallest_gain(gain: Gain, elicitation: Elicitation) -> str:
 def format_name(reference: str) -> str:
     """Return the format of `arm@format` in words."""
     return reference.rpartition("@")[2].replace("_", " ")
+
+
+def costs(forgetting: Forgetting) -> str:
+    """Say in a sentence what training cost on the second benchmark."""
+    base = forgetting.pass_at_1[BASE_ARM].value or 0.0
+    clauses = []
+    for one in forgetting.differences:
+        verb = "gains" if one.other == BASE_ARM else "loses"
+        arm = one.better if one.other == BASE_ARM else one.other
+        shown = "" if one.is_separated else ", which is not told from none"
+        clauses.append(f"{arm} {verb} {points(one).lstrip('+')}{shown}" if one.value else f"{arm} loses nothing")
+    setting = f"Elsewhere, on {forgetting.num_problems} problems of {forgetting.benchmark} (greedy), {BASE_ARM} solves"
+    return f"{setting} {100 * base:.1f}%: {'; '.join(clauses) or 'no other arm was asked'}."
 
 
 def best_arm(arms: Sequence[Arm]) -> Arm:

@@ -26,7 +26,7 @@ _CODE_LINE = re.compile(
     re.VERBOSE,
 )
 _DEFINES = re.compile(r"(?:async[ ]+)?(?:def|class)[ ]+\w+[ ]*[(:\[]|@\w+")
-_WORDS = re.compile(r"[A-Za-z']{2,}[ ,]+[A-Za-z']{2,}|[.:!?*`>]\s*$|^[-*>|<\d]")
+_WORDS = re.compile(r"[A-Za-z]{2,20}[ ,]{1,3}[A-Za-z]{2}|[.:!?*`>][ \t]*$|^[-*>|<\d]")
 _CONTINUES = re.compile(r"(?:elif|else|except|finally)\b.*:|[)\]}]")
 _DEFINITION = re.compile(r"^(?P<indent>[ \t]+)(?:async[ ]+def|def|class)[ ]+(?P<name>\w+)", re.MULTILINE)
 _TRIPLE = re.compile(r'"""|\'\'\'')

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ibft.text.names import bound_names, free_names
 
-__all__ = ["Statement", "compiles", "defines", "is_code", "names_in", "parse", "statements", "without_examples"]
+__all__ = [
+    "Statement",
+    "compiles",
+    "defines",
+    "is_code",
+    "names_in",
+    "num_statements",
+    "parse",
+    "statements",
+    "without_examples",
+]
 
 _BUILTINS = frozenset(dir(builtins))
 _GIVES_UP = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -35,8 +46,9 @@ class Statement(NamedTuple):
     is_example: bool
 
 
+@functools.lru_cache(maxsize=64)  # one answer's texts, each of which is asked about several times
 def parse(source: str) -> ast.Module | None:
-    """Return the syntax tree, or None where the source does not parse."""
+    """Return the syntax tree (not to be changed), or None where the source does not parse."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "\d" in generated code is not the user's business
@@ -45,15 +57,18 @@ def parse(source: str) -> ast.Module | None:
         return None
 
 
+@functools.lru_cache(maxsize=64)
 def compiles(source: str) -> bool:
     """Decide whether the whole source compiles: `return` outside a function parses and does not."""
+    tree = parse(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(source, "<answer>", "exec", dont_inherit=True)
+            if tree is not None:
+                compile(tree, "<answer>", "exec", dont_inherit=True)
     except _GIVES_UP:
         return False
-    return True
+    return tree is not None
 
 
 def defines(source: str, names: frozenset[str]) -> bool:
@@ -77,6 +92,20 @@ def names_in(source: str) -> tuple[frozenset[str], frozenset[str]]:
         return frozenset(), frozenset()
 
 
+def num_statements(source: str) -> int:
+    """Return the number of statements that do something, at any depth: a docstring does not."""
+    tree = parse(source)
+    waiting: list[ast.AST] = [tree] if tree is not None else []
+    number = 0
+    while waiting:
+        node = waiting.pop()
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, field, [])
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        number += isinstance(node, ast.stmt) and not is_text
+    return number
+
+
 def is_code(source: str) -> bool:
     """Decide whether a piece of text that may be prose is Python: `Done` and `Note: this` parse as well."""
     tree = parse(source)
@@ -98,8 +127,7 @@ def statements(source: str, targets: frozenset[str]) -> list[Statement]:
     for nodes in _by_lines(tree.body):
         end = max(node.end_lineno or node.lineno for node in nodes)
         text = "".join(lines[start:end])
-        code = "\n".join(ast.unparse(node) for node in nodes)
-        bound, free = names_in(code)
+        bound, free = names_in(text)
         found.append(
             Statement(
                 text,
@@ -165,7 +193,9 @@ def _is_stub(node: ast.stmt) -> bool:
     """Whether a definition has nothing to run: a signature that an explanation repeats."""
     body: list[ast.stmt] = getattr(node, "body", [])
     return all(
-        (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)) or isinstance(item, ast.Pass)
+        (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+        or isinstance(item, ast.Pass)
+        or (isinstance(item, ast.Raise) and any(getattr(n, "id", "") == "NotImplementedError" for n in ast.walk(item)))
         for item in body
     ) or (isinstance(node, ast.ClassDef) and all(isinstance(item, _DEFINITIONS) and _is_stub(item) for item in body))
 
@@ -192,7 +222,8 @@ def _is_example(node: ast.stmt, targets: frozenset[str]) -> bool:
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         called = node.value.func
         name = called.id if isinstance(called, ast.Name) else ""
-        path = ast.unparse(called) if isinstance(called, ast.Attribute) else ""
+        owner = called.value if isinstance(called, ast.Attribute) else None
+        path = f"{owner.id}.{called.attr}" if isinstance(owner, ast.Name) and isinstance(called, ast.Attribute) else ""
         return name in _RUNNERS | targets or name.startswith("test_") or path in _RUNNER_METHODS
     if isinstance(node, (ast.For, ast.While, ast.With)):
         return all(_is_example(item, targets) for item in node.body) and not getattr(node, "orelse", [])
