@@ -9,7 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from ibft.errors import UserError
-from ibft.generation.draw import Ask, LocalSource, Wanted, Written, draw
+from ibft.generation.ask import Ask
+from ibft.generation.draw import LocalSource, Wanted, Written, draw
 from ibft.models import load_model, load_tokenizer
 from ibft.recipe import GenerateConfig, ModelConfig
 from ibft.rows import Problem
