@@ -376,15 +376,11 @@ class Recipe(Section, frozen=True):
 
     def formats_of(self, arm: str) -> tuple[Format, ...]:
         """Return the formats in which an arm is asked greedily: the base in all of `generate.elicit`, where they apply
-        to the model, any other arm in its own, which `prompt.template` is. None where `generate.elicit` is empty.
-
-        Raises:
-            UserError: `prompt.template` is `auto`, which only the model tells (`ibft.resolution`).
+        to the model, any other arm in its own, which `prompt.template` is. None where `generate.elicit` is empty, and
+        while the template is `auto`: only the model tells (`ibft.resolution`), and nothing has been asked before that.
         """
-        if not self.generate.elicit:
+        if not self.generate.elicit or self.prompt.template == "auto":
             return ()
-        if self.prompt.template == "auto":
-            raise UserError("prompt.template is auto: give the run's recipe.yaml, which has what it stands for.")
         own: Format = self.prompt.template
         return tuple(dict.fromkeys((own, *self.generate.elicit))) if arm == BASE_ARM else (own,)
 
