@@ -194,7 +194,7 @@ def make_recipe(tmp_path: Path, url: str, model_folder: Path, prompts: Any = Non
     rows = [{"task_id": task, "prompt": text, "tests": "", "entry_point": "f"} for task, text in prompts.items()]
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
     server = ServerConfig(url=url, model=str(model_folder), concurrency=1, max_retries=0)
-    options = {"num_samples": 3, "backend": "server", **generate_options}
+    options = {"num_samples": 3, "backend": "server", "elicit": (), **generate_options}
     return Recipe(
         name=f"served-{options['backend']}",
         output=str(tmp_path / "runs"),
@@ -231,6 +231,7 @@ def test_the_stage_goes_on_after_a_crash_and_asks_for_the_missing_samples_only(
 
 
 def test_without_its_tokenizer_a_server_cannot_be_asked(serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
     server = serve(lambda body, number: (200, answer("x")))
     with pytest.raises(
         UserError, match=r"backend is server, and prompts are cut into tokens here.*model\.name"
@@ -274,36 +275,3 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             return
         except OSError:
             time.sleep(0.5)
-
-
-def test_a_sample_keeps_what_the_model_wrote_where_its_answer_is_less(serve: Any, tmp_path: Path) -> None:
-    (tmp_path / "problems.jsonl").write_text(
-        '{"task_id": "t/0", "prompt": "import math\\n\\ndef f(x):\\n", "tests": "assert f(1)", "entry_point": "f"}\n'
-    )
-    texts = [
-        "    return x\n",
-        "    return x\n\nprint(f(1))\n",
-        "```python\ndef f(x):\n    return x\n```\n",
-        "\n\ndef g():\n",
-    ]
-    server = serve(lambda body, number: (200, answer(texts[number - 1])))
-    recipe = Recipe(
-        name="raw",
-        output=str(tmp_path),
-        model=ModelConfig(name="nothing"),
-        problems=ProblemsConfig(source=str(tmp_path / "problems.jsonl")),
-        generate=GenerateConfig(
-            backend="server",
-            num_samples=4,
-            server=ServerConfig(url=server.url, model="m", concurrency=1),
-        ),
-    )
-    run = RunFolder(recipe)
-    generate(recipe, run, "base")
-    rows = list(read_rows(run.path / "generate" / "base" / "samples.jsonl", Sample))
-    assert [(row.completion, row.solution, row.raw) for row in rows] == [
-        ("    return x\n", None, None),
-        ("    return x\n\n", None, texts[1]),
-        (None, "import math\n\ndef f(x):\n    return x\n", texts[2]),
-        ("\n\n", None, texts[3]),
-    ]
