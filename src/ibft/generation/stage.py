@@ -150,13 +150,7 @@ def codec_for(recipe: Recipe) -> TextCodec:
     Raises:
         UserError: its tokenizer cannot be loaded, or has no chat template or end token, which the recipe needs.
     """
-    try:
-        tokenizer = load_tokenizer(recipe.model)
-    except UserError as error:
-        if recipe.generate.backend == "server":
-            raise UserError(f"generate.backend is server, and prompts are cut into tokens here: {error}") from None
-        raise
-    return codec_of(recipe.prompt, tokenizer)
+    return codec_of(recipe.prompt, load_tokenizer(recipe.model))
 
 
 def asks_of(recipe: Recipe, codec: TextCodec, problems: Sequence[Problem]) -> list[Ask]:
