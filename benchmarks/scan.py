@@ -50,11 +50,11 @@ from ibft.allocator import keeping_freed_memory
 from ibft.data.training import Example, stream_examples
 from ibft.memorization import token_stats
 from ibft.memorization.blocks import BLOCK, merged_blocks, score_blocks
-from ibft.memorization.examples import ScanExample, tokenize_example
+from ibft.memorization.examples import Encoder, ScanExample
 from ibft.memorization.scorer import Scorer
 from ibft.models import load_model, load_tokenizer, resolve_device, resolve_dtype
 from ibft.projection import Projection
-from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
+from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
 from train_setup import RANDOM_MODELS
 
 K_PERCENT = (10, 20, 30, 50)
@@ -108,6 +108,7 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     recipe = Recipe(
         name="benchmark",
         model=ModelConfig(dtype="float32"),
+        prompt=PromptConfig(template="plain"),
         data=DataConfig(max_tokens=arguments.max_tokens),
         scan=ScanConfig(k_percent=K_PERCENT, batch_tokens=arguments.batch_tokens),
     )
@@ -280,11 +281,8 @@ def _tokens(tokenizer: Any, example: Example) -> tuple[list[int], int]:
 
 
 def _items(recipe: Recipe, tokenizer: Any, count: int) -> Items:
-    usable = [
-        example
-        for example in stream_examples("functions:stdlib")
-        if tokenize_example(example.pair, tokenizer, recipe)[0] is not None
-    ]
+    encoder = Encoder(recipe, tokenizer)
+    usable = [example for example in stream_examples("functions:stdlib") if encoder.encode(example.pair)[0] is not None]
     return list(enumerate(random.Random(0).sample(usable, min(count, len(usable)))))
 
 
@@ -337,6 +335,7 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
                         "name": f"rows-{count}",
                         "output": str(folder),
                         "model": {"name": str(folder / "model"), "dtype": "float32"},
+                        "prompt": {"template": "plain"},
                         "data": {"train": str(folder / "train.jsonl"), "control": str(folder / "control.jsonl")},
                         "scan": {"prefix_tokens": 4, "suffix_tokens": 4, "batch_tokens": 8192},
                     }

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibft.data.tokenize import TokenizedExample
+from ibft.data.tokens import TokenizedExample
 
 ALPHA, BETA = 0.2, 0.01
 DIMENSIONS = 256

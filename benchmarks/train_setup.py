@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from ibft.bottleneck.tap import decoder_layers
-from ibft.data.tokenize import TokenizedExample
+from ibft.data.tokens import TokenizedExample
 from ibft.models import load_model, load_tokenizer, resolve_device, resolve_dtype
 from ibft.recipe import ModelConfig, Recipe, TrainConfig
 from ibft.recipe_objectives import IBObjective
@@ -127,7 +127,7 @@ def make_examples(settings: Settings, vocab_size: int) -> list[TokenizedExample]
         TokenizedExample(
             id=str(index),
             input_ids=torch.randint(2, vocab_size, (length,), generator=generator).tolist(),
-            prompt_length=length // 2,
+            border=length // 2,
         )
         for index, length in enumerate(lengths)
     ]
@@ -160,7 +160,7 @@ def flop_of_batch(model: nn.Module, examples: list[TokenizedExample]) -> float:
     total = 0.0
     for example in examples:
         num_tokens = len(example.input_ids)
-        num_labelled = num_tokens - example.prompt_length
+        num_labelled = num_tokens - example.border
         total += (4 * num_frozen + 6 * num_lora) * num_tokens
         total += 4 * config.vocab_size * config.hidden_size * num_labelled
         total += 6 * num_tokens**2 * config.hidden_size * config.num_hidden_layers

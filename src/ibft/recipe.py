@@ -89,12 +89,13 @@ class PromptConfig(Section, frozen=True):
     """The template that training, scan and generation share.
 
     `plain` uses the prompt as it is. `instruction` appends a newline (the reference code's template).
-    `chat` applies the tokenizer's chat template. Every completion ends with the tokenizer's end token,
-    unless `end_of_text` is false (the reference code never adds one). `chat_template_kwargs` are passed to the chat
-    template (`{enable_thinking: false}`).
+    `chat` applies the tokenizer's chat template. `auto` is `chat` for conversations and for instruct models that ship a
+    template, else `plain`; a run's `recipe.yaml` has which of them. Every completion ends with the template's end of
+    turn (`chat`) or the tokenizer's end token, unless `end_of_text` is false (the reference code never adds one).
+    `chat_template_kwargs` are passed to the chat template (`{enable_thinking: false}`).
     """
 
-    template: Literal["plain", "instruction", "chat"] = "plain"
+    template: Literal["auto", "plain", "instruction", "chat"] = "auto"
     end_of_text: bool = True
     chat_template_kwargs: dict[str, Any] = {}
 
@@ -369,10 +370,15 @@ class Recipe(Section, frozen=True):
     def formats_of(self, arm: str) -> tuple[Format, ...]:
         """Return the formats in which an arm is asked greedily: the base in all of `generate.elicit`, where they apply
         to the model, any other arm in its own, which `prompt.template` is. None where `generate.elicit` is empty.
+
+        Raises:
+            UserError: `prompt.template` is `auto`, which only the model tells (`ibft.resolution`).
         """
-        own: Format = self.prompt.template
         if not self.generate.elicit:
             return ()
+        if self.prompt.template == "auto":
+            raise UserError("prompt.template is auto: give the run's recipe.yaml, which has what it stands for.")
+        own: Format = self.prompt.template
         return tuple(dict.fromkeys((own, *self.generate.elicit))) if arm == BASE_ARM else (own,)
 
     def asked_name(self, arm: str, form: Format) -> str:

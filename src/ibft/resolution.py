@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from ibft.models import resolve_device, resolve_dtype, uses_gpu
+from ibft.data.training import is_conversational
+from ibft.models import load_stop_ids, load_tokenizer, resolve_device, resolve_dtype, uses_gpu
 from ibft.recipe import ModelConfig, Recipe
 from ibft.runs import num_processes
+from ibft.text.choice import choose_template
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +30,18 @@ def resolve(recipe: Recipe) -> Recipe:
     """Return the recipe with what it stands for on this machine in the place of each `auto` that changes results.
 
     Raises:
-        UserError: the device does not exist here.
+        UserError: the device does not exist here, or `prompt.template: auto` needs a tokenizer or data that cannot be
+            loaded.
     """
-    return _with_models(recipe, _with_dtype(recipe.model), _with_dtype(recipe.scan.reference))
+    return _with_models(_with_template(recipe), _with_dtype(recipe.model), _with_dtype(recipe.scan.reference))
+
+
+def _with_template(recipe: Recipe) -> Recipe:
+    if recipe.prompt.template != "auto":
+        return recipe
+    tokenizer, stop_ids = load_tokenizer(recipe.model), load_stop_ids(recipe.model)
+    template = choose_template(tokenizer, stop_ids, is_conversation=is_conversational(recipe.data))
+    return msgspec.structs.replace(recipe, prompt=msgspec.structs.replace(recipe.prompt, template=template))
 
 
 def _with_dtype(config: Config) -> Config:
@@ -53,6 +64,9 @@ def _device(config: ModelConfig) -> torch.device:
 def as_recorded(recipe: Recipe, recorded: Recipe) -> Recipe:
     """Return the recipe with what `recorded`, the run's own, has in the place of each `auto` that changes results."""
     reference = _with_dtype_of(recipe.scan.reference, recorded.scan.reference)
+    if recipe.prompt.template == "auto":
+        prompt = msgspec.structs.replace(recipe.prompt, template=recorded.prompt.template)
+        recipe = msgspec.structs.replace(recipe, prompt=prompt)
     return _with_models(recipe, _with_dtype_of(recipe.model, recorded.model), reference)
 
 

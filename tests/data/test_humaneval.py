@@ -1,4 +1,3 @@
-import ast
 import builtins
 import importlib.metadata
 import subprocess
@@ -6,7 +5,6 @@ import sys
 
 import pytest
 
-from ibft.data.humaneval import before_entry_point
 from ibft.data.problems import load_problems
 from ibft.errors import UserError
 from ibft.rows import Problem
@@ -49,24 +47,6 @@ def test_the_canonical_solutions_pass_with_setup_and_tests_apart_from_them(probl
         exec(problem.setup, tests)
         tests[problem.entry_point] = candidate[problem.entry_point]
         exec(problem.tests, tests)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "expected"),
-    [
-        ("import math\n\ndef f(x):\n", "import math\n\n"),
-        ("import math\n\n@cache\ndef f(x):\n    '''doc'''\n", "import math\n\n"),
-        ("def f(x):\n    '''doc'''\n", ""),
-        ("x = 1\nasync def f(x):\n", "x = 1\n"),
-        ("x = (\ndef f(x):\n", ""),
-        ("x = 1\n", ""),
-        ("def fg(x):\n    return 1\n\ndef f(x):\n", "def fg(x):\n    return 1\n\n"),
-        ("class A:\n    def f(self): ...\n\ndef f(x):\n    pass\n", "class A:\n    def f(self): ...\n\n"),
-    ],
-)
-def test_what_stands_before_the_entry_point(prompt: str, expected: str) -> None:
-    assert before_entry_point(prompt, "f") == expected
-    ast.parse(expected)
 
 
 def test_it_is_found_without_importing_it() -> None:

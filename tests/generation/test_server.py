@@ -274,3 +274,32 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             return
         except OSError:
             time.sleep(0.5)
+
+
+def test_a_sample_keeps_what_the_model_wrote_where_its_answer_is_less(
+    serve: Any, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    texts = [
+        "    return x\n",
+        "    return x\n\nprint(f(1))\n",
+        "```python\ndef f(x):\n    return x\n```\n",
+        "def g():\n",
+    ]
+    prompts = {"t/0": "import math\n\ndef f(x):\n"}
+
+    def reply(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        prompt = body["prompt"]
+        kept = "" if not isinstance(prompt, str) or prompt.endswith("\n") else "\n"
+        return 200, answer(kept + texts[(number - 1) % 4])
+
+    recipe = make_recipe(tmp_path, serve(reply).url, tiny_model_folder, prompts, num_samples=4, elicit=())
+    rows = [(row.completion, row.solution, row.raw) for row in samples_of(recipe)]
+    assert sorted(rows, key=str) == sorted(
+        [
+            ("    return x\n", None, None),
+            ("    return x\n\n", None, texts[1]),
+            (None, "import math\n\ndef f(x):\n    return x\n", texts[2]),
+            ("", None, texts[3]),
+        ],
+        key=str,
+    )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 import pytest
@@ -402,3 +402,57 @@ def test_problems_without_tests_are_refused(toy: Path) -> None:
         judge_toy(toy)
     with pytest.raises(UserError, match="empty tests"):
         check_problems(str(toy / "problems.jsonl"), CONFIG)
+
+
+CHAT = "<think>\nTwo?\n</think>\n```python\ndef two():\n    return 2\n```\n"
+
+
+def judge_raw(folder: Path, out: str, extract: Literal["auto", "none"] = "auto") -> Metrics:
+    samples = [
+        Sample(task_id="T/1", completion=CHAT),
+        Sample(task_id="T/1", solution=CHAT),
+        Sample(task_id="T/1", completion="    return 2<|im_end|>"),
+        Sample(task_id="T/0", completion="    return 1\n", raw="as the file has it"),
+        Sample(task_id="T/0", completion="    return (\n"),
+    ]
+    write_rows(folder / "samples.jsonl", samples)
+    source = str(folder / "problems.jsonl")
+    return judge_file(source, folder / "samples.jsonl", folder / out, CONFIG, (1,), extract=extract, resamples=200)
+
+
+def test_of_raw_answers_the_program_is_judged_and_it_is_said(toy: Path) -> None:
+    metrics = judge_raw(toy, "out")
+    results = results_in(toy / "out")
+    assert [result.status for result in results] == ["passed"] * 4 + ["syntax_error"]
+    assert [result.is_extracted for result in results] == [True, True, True, False, False]
+    assert [result.completion for result in results[:3]] == ["def two():\n    return 2\n"] * 2 + ["    return 2"]
+    assert metrics.num_extracted == 3
+    assert any(note.startswith("3 samples were raw answers") for note in metrics.notes)
+    assert metrics.hollow is None
+
+
+def test_without_extraction_every_text_is_judged_as_it_stands(toy: Path) -> None:
+    metrics = judge_raw(toy, "out", "none")
+    assert metrics.statuses == {"syntax_error": 4, "passed": 1}
+    assert metrics.num_extracted == 0
+    assert metrics.hollow is not None
+    assert metrics.hollow.num_not_compiling == 4
+    assert "--extract auto" in metrics.hollow.cause
+    assert metrics.notes[0] == metrics.hollow.message
+    assert Metrics.from_json((toy / "out/metrics.json").read_bytes()).hollow == metrics.hollow
+
+
+def test_how_answers_are_read_is_part_of_what_results_were_made_from(toy: Path) -> None:
+    judge_raw(toy, "out")
+    with pytest.raises(UserError, match="other extract"):
+        judge_raw(toy, "out", "none")
+
+
+def test_what_the_cache_knows_of_a_text_is_not_mistaken_for_its_program(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IBFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys.modules[__name__], "CONFIG", JudgeConfig(workers=1, timeout_s=1, memory_mib=512))
+    raw, program = judge_raw(toy, "first", "none").statuses, judge_raw(toy, "second").statuses
+    assert (raw["passed"], program["passed"]) == (1, 4)
+    assert judge_raw(toy, "third", "none").statuses == raw

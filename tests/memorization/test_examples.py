@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import zlib
@@ -12,15 +13,14 @@ import msgspec
 import pytest
 
 from ibft.data.name_pool import NamePool
-from ibft.data.prompts import render_prompt
 from ibft.data.renaming import rename_identifiers
-from ibft.data.tokenize import tokenize_pairs
 from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
-from ibft.memorization.examples import Source, fingerprint, origin, text_of, tokenize_example
+from ibft.memorization.examples import Encoder, Source, fingerprint, origin, text_of
 from ibft.models import load_tokenizer
 from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
 from ibft.rows import Message, Pair
+from ibft.text.encoding import codec_of
 
 CODE = """\
 def total(values, start):
@@ -42,7 +42,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def recipe_of(max_examples: int | None = None, seed: int = 0, **data: Any) -> Recipe:
-    return Recipe(name="scan", data=DataConfig(**data), scan=ScanConfig(max_examples=max_examples), seed=seed)
+    scan, prompt = ScanConfig(max_examples=max_examples), PromptConfig(template="plain")
+    return Recipe(name="scan", data=DataConfig(**data), scan=scan, prompt=prompt, seed=seed)
 
 
 def drawn(recipe: Recipe, tokenizer: Any, subset: Any = "train") -> list[tuple[int, str]]:
@@ -189,14 +190,18 @@ PAIRS = [
 @pytest.mark.parametrize("template", ["plain", "instruction", "chat"])
 @pytest.mark.parametrize("region", ["response", "all"])
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.id)
-def test_prompt_and_response_are_cut_as_one_text(pair: Pair, template: Any, region: Any, tokenizer: Any) -> None:
+def test_the_tokens_are_those_of_training_up_to_the_end_of_the_response(
+    pair: Pair, template: Any, region: Any, tokenizer: Any
+) -> None:
     recipe = Recipe(name="scan", prompt=PromptConfig(template=template), scan=ScanConfig(region=region))
-    example, reason = tokenize_example(pair, tokenizer, recipe)
+    example, reason = Encoder(recipe, tokenizer).encode(pair)
     assert reason is None
     assert example is not None
-    prompt = render_prompt(pair.prompt, template, tokenizer)
+    codec = codec_of(recipe.prompt, tokenizer)
+    prompt = codec.render(pair.prompt).text
     text = prompt + pair.completion
-    assert example.input_ids == tokenizer(text, add_special_tokens=False)["input_ids"]  # without end token
+    assert example.input_ids == codec.example(pair.prompt, pair.completion).input_ids[:-1]
+    assert example.input_ids == tokenizer(text)["input_ids"]
     lengths = [len(tokenizer.decode(example.input_ids[:end])) for end in range(len(example.input_ids) + 1)]
     assert lengths[example.prompt_length - 1] < len(prompt) <= lengths[example.prompt_length]
     assert example.start == (1 if region == "all" else example.prompt_length)
@@ -206,12 +211,26 @@ def test_prompt_and_response_are_cut_as_one_text(pair: Pair, template: Any, regi
     assert example.num_zlib_bytes == len(zlib.compress(scored.encode()))
 
 
+def test_what_a_template_writes_behind_the_response_is_not_scored(tokenizer: Any) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<pad>{{ m.content }}<eos> {% endfor %}{% if add_generation_prompt %}<pad>{% endif %}"
+    )
+    recipe = Recipe(name="scan", prompt=PromptConfig(template="chat"))
+    example, _ = Encoder(recipe, tokenizer).encode(Pair("a", "Write it.", "print(1)\n"))
+    assert example is not None
+    assert tokenizer.decode(example.input_ids) == "<pad>Write it.<eos> <pad>print(1)\n"
+    assert tokenizer.decode(example.input_ids[example.start :]) == "print(1)\n"
+    training = codec_of(recipe.prompt, tokenizer).example("Write it.", "print(1)\n")
+    assert training.input_ids == [*example.input_ids, tokenizer.eos_token_id]
+
+
 def test_a_token_over_the_border_is_the_prompts(tokenizer: Any) -> None:
     """As where the prompt ends in white space, and the response begins with more of it."""
-    apart = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("def f(x):\n", "    return x\n")]
-    together = tokenizer("def f(x):\n    return x\n", add_special_tokens=False)["input_ids"]
+    apart = [tokenizer(text)["input_ids"] for text in ("def f(x):\n", "    return x\n")]
+    together = tokenizer("def f(x):\n    return x\n")["input_ids"]
     assert together != apart[0] + apart[1]  # else this tests nothing
-    example, _ = tokenize_example(Pair("a", "def f(x):\n", "    return x\n"), tokenizer, Recipe(name="scan"))
+    example, _ = Encoder(recipe_of(), tokenizer).encode(Pair("a", "def f(x):\n", "    return x\n"))
     assert example is not None
     assert example.input_ids == together
     assert tokenizer.decode(together[: example.prompt_length]).startswith("def f(x):\n")
@@ -220,18 +239,16 @@ def test_a_token_over_the_border_is_the_prompts(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize("end_of_text", [True, False])
 def test_the_longest_is_as_long_as_in_training(end_of_text: bool, tokenizer: Any) -> None:
-    num = len(tokenizer(f"{PAIRS[0].prompt}{PAIRS[0].completion}", add_special_tokens=False)["input_ids"]) + end_of_text
+    num = len(tokenizer(f"{PAIRS[0].prompt}{PAIRS[0].completion}")["input_ids"]) + end_of_text
     for max_tokens, expected in ((num, None), (num - 1, f"longer than {num - 1} tokens")):
-        recipe = Recipe(
-            name="scan", prompt=PromptConfig(end_of_text=end_of_text), data=DataConfig(max_tokens=max_tokens)
-        )
-        assert tokenize_example(PAIRS[0], tokenizer, recipe)[1] == expected
+        prompt = PromptConfig(template="plain", end_of_text=end_of_text)
+        recipe = Recipe(name="scan", prompt=prompt, data=DataConfig(max_tokens=max_tokens))
+        assert Encoder(recipe, tokenizer).encode(PAIRS[0])[1] == expected
 
 
 def test_the_response_is_read_as_what_continues_the_prompt(tokenizer: Any) -> None:
     """Alone, the body of a function is no Python; behind its header it is, and its layout is forced."""
-    recipe = Recipe(name="scan")
-    example, _ = tokenize_example(PAIRS[0], tokenizer, recipe)
+    example, _ = Encoder(recipe_of(), tokenizer).encode(PAIRS[0])
     assert example is not None
     assert example.forced is not None
     pieces = [tokenizer.decode([token]) for token in example.input_ids[example.start :]]
@@ -240,19 +257,24 @@ def test_the_response_is_read_as_what_continues_the_prompt(tokenizer: Any) -> No
     assert not example.forced[pieces.index("1")]
 
 
-def test_a_tokenizer_that_does_not_tell_places_cuts_apart_and_marks_nothing(tokenizer: Any) -> None:
+def test_of_a_tokenizer_that_does_not_tell_places_the_response_begins_at_the_border(tokenizer: Any) -> None:
     class Slow:
-        is_fast, chat_template, eos_token_id = False, None, 1
+        """The tokenizer without places."""
 
-        def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
-            assert not options.get("return_offsets_mapping")
-            return {"input_ids": tokenizer(text, add_special_tokens=False)["input_ids"]}
+        is_fast = False
 
-    example, _ = tokenize_example(PAIRS[0], Slow(), Recipe(name="scan"))  # type: ignore[arg-type]
-    [training] = tokenize_pairs(PAIRS[:1], tokenizer, PromptConfig(end_of_text=False), 1000).examples
+        def __call__(self, text: Any, **options: Any) -> Any:
+            assert not options.pop("return_offsets_mapping", False)
+            return tokenizer(text, **options)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tokenizer, name)
+
+    example, _ = Encoder(recipe_of(), Slow()).encode(PAIRS[0])  # type: ignore[arg-type]
+    training = codec_of(PromptConfig(template="plain"), tokenizer).example(PAIRS[0].prompt, PAIRS[0].completion)
     assert example is not None
-    assert example.input_ids == training.input_ids
-    assert example.start == example.prompt_length == training.prompt_length
+    assert example.input_ids == training.input_ids[:-1]
+    assert example.start == example.prompt_length == training.border
     assert example.forced is None
 
 
@@ -298,4 +320,4 @@ def test_the_blind_classifier_reads_what_was_scored() -> None:
 
 def test_a_lone_surrogate_is_a_reason_not_a_crash(tokenizer: Any) -> None:
     pair = Pair("id", "def f():\n", "    return '\ud800'\n")
-    assert tokenize_example(pair, tokenizer, recipe_of()) == (None, "text that is not valid Unicode")
+    assert Encoder(recipe_of(), tokenizer).encode(pair) == (None, "text that is not valid Unicode")

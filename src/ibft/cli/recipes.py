@@ -104,8 +104,17 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
         loaded = as_recorded(loaded, recorded)
     if loads:
         quiet_libraries()
-        loaded = resolve(loaded)
+        resolved = resolve(loaded)
+        _show_template(resolved.prompt.template, is_chosen=loaded.prompt.template == "auto")
+        loaded = resolved
     return loaded, gpu_overrides
+
+
+def _show_template(template: str, *, is_chosen: bool) -> None:
+    from ibft.runs import is_main_process
+
+    if is_main_process():
+        click.echo(f"Prompt template: {template}{' (prompt.template: auto)' if is_chosen else ''}", err=True)
 
 
 def _recorded(recipe: Recipe) -> Recipe | None:

@@ -24,6 +24,7 @@ __all__ = [
     "Example",
     "data_digest",
     "hub_name",
+    "is_conversational",
     "load_training_pairs",
     "stream_examples",
     "to_pair",
@@ -49,6 +50,18 @@ def load_training_pairs(data: DataConfig) -> list[Pair]:
         UserError: the source cannot be read, or a row has none of the known shapes; names file and line.
     """
     return [example.pair for example in stream_examples(data.train, data.split, data.max_examples)]
+
+
+def is_conversational(data: DataConfig) -> bool:
+    """Return whether the first training example is a conversation; installed code is none.
+
+    Raises:
+        UserError: as `load_training_pairs`.
+    """
+    if data.train.startswith(FUNCTIONS):
+        return False
+    first = next(stream_examples(data.train, data.split, data.max_examples), None)
+    return first is not None and not isinstance(first.pair.prompt, str)
 
 
 def data_digest(source: str) -> str | None:

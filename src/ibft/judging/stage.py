@@ -314,8 +314,8 @@ def _hollow(results: Path, statuses: Mapping[str, int], samples: SampleFile) -> 
     num_cut = num_marked = 0
     are_extracted = bool(samples.problems)
     for sample, result in zip(samples.stored(), read_rows(results, Result), strict=True):
-        are_extracted = are_extracted or sample.raw is not None
         if result.status in ("no_code", "syntax_error"):
+            are_extracted = are_extracted or sample.raw is not None
             num_cut += sample.finish_reason == "length"
             num_marked += is_chat(sample.raw or sample_text(sample))
     return find_hollow(statuses, num_cut=num_cut, num_marked=num_marked, are_extracted=are_extracted)

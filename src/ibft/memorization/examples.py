@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ibft.data.name_pool import NamePool
-from ibft.data.prompts import render_prompt
 from ibft.data.renaming import rename_identifiers
-from ibft.data.tokenize import NOT_UNICODE, is_unicode, reason_to_skip
+from ibft.data.tokens import NOT_UNICODE, is_unicode, reason_to_skip
 from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
 from ibft.memorization.code import MIN_TOKENS, code_of, code_tokens, prompt_text
 from ibft.memorization.syntax import forced_tokens
+from ibft.models import limits_of
 from ibft.recipe import RENAMED_CONTROL, Recipe
 from ibft.rows import Pair, Subset
+from ibft.text.encoding import EncodedExample, codec_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 __all__ = [
+    "Encoder",
     "ScanExample",
     "Source",
     "fingerprint",
@@ -37,7 +39,6 @@ __all__ = [
     "naming",
     "origin",
     "text_of",
-    "tokenize_example",
     "within_context",
 ]
 
@@ -90,8 +91,9 @@ class Source:
         if limit is None:
             return sum(1 for _ in self._all())
         usable = []
+        encoder = Encoder(recipe, tokenizer)
         for index, example in enumerate(self._all()):
-            reason = tokenize_example(example.pair, tokenizer, recipe, with_mask=False)[1]
+            reason = encoder.encode(example.pair, with_mask=False)[1]
             if reason is None:
                 usable.append(index)
             else:
@@ -144,10 +146,10 @@ def naming(subset: Subset) -> Iterator[None]:
 
 def within_context(recipe: Recipe, config: PretrainedConfig) -> Recipe:
     """The recipe with no more `data.max_tokens` than a model of this configuration can attend to, where it says so."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if positions is None or positions >= recipe.data.max_tokens:
+    positions = limits_of(config).num_positions
+    if positions >= recipe.data.max_tokens:
         return recipe
-    return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, max_tokens=positions))
+    return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, max_tokens=int(positions)))
 
 
 def _after(examples: Iterator[Example], day: datetime.date) -> Iterator[Example]:
@@ -166,54 +168,61 @@ def _after(examples: Iterator[Example], day: datetime.date) -> Iterator[Example]
             yield example
 
 
-def tokenize_example(
-    pair: Pair, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, *, with_mask: bool = True
-) -> tuple[ScanExample | None, str | None]:
-    """The example in tokens, or the reason why it has no scores.
+class Encoder:
+    """Cuts examples into the tokens that training has, and finds out what else a score needs to know of them.
 
-    Prompt and response are cut into tokens as one text, as the model met it if it did. (Training cuts them apart, so
-    that generation can go on from the prompt. The response would then begin with a token that no text has: indentation
-    without the line break before it.) A token that spans the border counts to the prompt. There is no end token, which
-    is the recipe's and not the data's.
+    The response is the tokens that lie wholly in it: one that spans the border with the prompt counts to the prompt.
+    The end token is not scored: it is the recipe's and not the data's.
 
     Args:
-        pair: prompt and response.
-        tokenizer: the model's. One that does not tell where its tokens stand cuts them apart, without masks.
         recipe: prompt, region, `data.max_tokens`.
-        with_mask: find out what syntax forces, and the fingerprint.
+        tokenizer: the model's. Of one that does not tell where its tokens stand, nothing is marked as forced.
     """
-    if not is_unicode(pair):
-        return None, NOT_UNICODE
-    prompt = render_prompt(pair.prompt, recipe.prompt.template, tokenizer, pair.id)
-    ids, offsets, num_prompt = _encode(prompt, pair.completion, tokenizer)
-    num_response = len(ids) - num_prompt
-    reason = reason_to_skip(pair, num_prompt, len(ids) + recipe.prompt.end_of_text, recipe.data.max_tokens)
-    if reason or num_response < 2:
-        return None, reason or "response of one token"
-    is_whole = recipe.scan.region == "all"
-    start = 1 if is_whole else num_prompt  # nothing predicts the very first token
-    forced = None
-    if offsets is not None and with_mask:
-        places = [(begin - len(prompt), end - len(prompt)) for begin, end in offsets[num_prompt:]]
-        forced = forced_tokens(pair.completion, places, context=prompt)
-        if is_whole:
-            forced = forced_tokens(prompt, offsets[:num_prompt])[1:] + forced
-    text = prompt + pair.completion if is_whole else pair.completion
-    size = len(zlib.compress(text.encode()))
-    return ScanExample(ids, start, num_prompt, forced, size, fingerprint(pair) if with_mask else ""), None
 
+    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._codec = codec_of(recipe.prompt, tokenizer)
+        self._max_tokens, self._is_whole = recipe.data.max_tokens, recipe.scan.region == "all"
 
-def _encode(
-    prompt: str, completion: str, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[int], list[tuple[int, int]] | None, int]:
-    """Token ids of the text, the place of each in it (None: not known), and how many are the prompt's."""
-    if not tokenizer.is_fast:
-        parts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, completion)]
-        return [*parts[0], *parts[1]], None, len(parts[0])
-    encoded = tokenizer(prompt + completion, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = encoded["offset_mapping"]
-    num_prompt = next((place for place, (begin, _) in enumerate(offsets) if begin >= len(prompt)), len(offsets))
-    return list(encoded["input_ids"]), offsets, num_prompt
+    def encode(self, pair: Pair, *, with_mask: bool = True) -> tuple[ScanExample | None, str | None]:
+        """Return the example in tokens, or the reason why it has no scores.
+
+        Args:
+            pair: prompt and response.
+            with_mask: find out what syntax forces, and the fingerprint.
+
+        Raises:
+            UserError: the template refuses the prompt; names the example.
+        """
+        if not is_unicode(pair):
+            return None, NOT_UNICODE
+        encoded = self._codec.example(pair.prompt, pair.completion, pair.id)
+        begin, end = encoded.completion
+        first, last = encoded.response.start, encoded.response.stop
+        if reason := reason_to_skip(pair, begin, len(encoded.input_ids), self._max_tokens):
+            return None, reason
+        if last - first < 2:
+            return None, "response of one token"
+        start = 1 if self._is_whole else first  # nothing predicts the very first token
+        text = encoded.text[0 if self._is_whole else begin : end]
+        return ScanExample(
+            encoded.input_ids[:last],
+            start,
+            first,
+            self._forced(encoded) if with_mask else None,
+            len(zlib.compress(text.encode())),
+            fingerprint(pair) if with_mask else "",
+        ), None
+
+    def _forced(self, encoded: EncodedExample) -> list[bool] | None:
+        if encoded.offsets is None:
+            return None
+        begin, end = encoded.completion
+        prompt, completion = encoded.text[:begin], encoded.text[begin:end]
+        places = [(first - begin, last - begin) for first, last in encoded.offsets[encoded.response]]
+        forced = forced_tokens(completion, places, context=prompt)
+        if not self._is_whole:
+            return forced
+        return forced_tokens(prompt, encoded.offsets[: encoded.response.start])[1:] + forced
 
 
 def fingerprint(pair: Pair) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ibft.data.training import Example
 from ibft.errors import UserError
-from ibft.memorization.examples import ScanExample, tokenize_example
+from ibft.memorization.examples import Encoder, ScanExample
 from ibft.models import load_tokenizer
 from ibft.recipe import Recipe
 from ibft.rows import Pair
@@ -29,7 +29,7 @@ _Tokenized = tuple[ScanExample | None, str | None]
 
 
 class Prepared(NamedTuple):
-    """Numbered examples, and what `tokenize_example` says of each; it is waited for when `tokenized` is called."""
+    """Numbered examples, and what an `Encoder` says of each; it is waited for when `tokenized` is called."""
 
     items: Sequence[tuple[int, Example]]
     tokenized: Callable[[], list[_Tokenized]]
@@ -45,7 +45,7 @@ class Preparation:
     """
 
     def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, num_processes: int = 0) -> None:
-        self._recipe, self._tokenizer = recipe, tokenizer
+        self._encoder = Encoder(recipe, tokenizer)
         self._pool: ProcessPoolExecutor | None = None
         if num_processes:
             # Not forked: a process that has used a GPU, or has threads, cannot be.
@@ -56,7 +56,7 @@ class Preparation:
         """Begin with these examples; those begun before come first."""
         pairs = [example.pair for _, example in items]
         if self._pool is None:
-            return Prepared(items, lambda: [tokenize_example(pair, self._tokenizer, self._recipe) for pair in pairs])
+            return Prepared(items, lambda: [self._encoder.encode(pair) for pair in pairs])
         portions = (pairs[start : start + _PORTION] for start in range(0, len(pairs), _PORTION))
         return Prepared(items, functools.partial(_collect, self._pool.map(_tokenize, portions)))
 
@@ -76,13 +76,13 @@ def _collect(portions: Iterator[list[_Tokenized]]) -> list[_Tokenized]:
         ) from None
 
 
-_LOADED: list[tuple[Recipe, PreTrainedTokenizerBase]] = []  # in a process of the pool
+_LOADED: list[Encoder] = []  # in a process of the pool
 
 
 def _load(recipe: Recipe) -> None:
-    _LOADED.append((recipe, load_tokenizer(recipe.model)))
+    _LOADED.append(Encoder(recipe, load_tokenizer(recipe.model)))
 
 
 def _tokenize(pairs: Sequence[Pair]) -> list[_Tokenized]:
-    [(recipe, tokenizer)] = _LOADED
-    return [tokenize_example(pair, tokenizer, recipe) for pair in pairs]
+    [encoder] = _LOADED
+    return [encoder.encode(pair) for pair in pairs]

@@ -12,18 +12,20 @@ import numpy as np
 import torch
 
 from ibft import progress
+from ibft.data.named_code import texts_of
 from ibft.data.training import Example
 from ibft.errors import UserError
 from ibft.memorization.blocks import Batch
-from ibft.memorization.examples import ScanExample, origin, tokenize_example, within_context
+from ibft.memorization.examples import Encoder, ScanExample, origin, within_context
 from ibft.memorization.preparation import Preparation, Prepared
 from ibft.memorization.scores import Match, example_scores, greedy_match
 from ibft.memorization.token_stats import TokenStats, batches_by_tokens, begin_batch
-from ibft.models import load_model, load_tokenizer
+from ibft.models import limits_of, load_model, load_tokenizer
 from ibft.provenance import usable_cores
 from ibft.recipe import Recipe
 from ibft.rows import Pair, Score, ShownExample, Subset
 from ibft.runs import num_processes
+from ibft.text.limits import EmbeddingCheck
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,6 +57,8 @@ class Scorer:
         self._recipe, self._tokenizer = recipe, tokenizer
         # Inside of an adapter that is not merged (over quantized weights): the same model, with the adapter's layers.
         self._model: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
+        self._encoder = Encoder(recipe, tokenizer)
+        self._embedding = EmbeddingCheck(tokenizer, limits_of(self._model.config).num_embeddings)
         self.batch_tokens = recipe.scan.batch_tokens or _batch_tokens(self._model)
         self.is_ahead = _runs_beside(self._model.device)
         # Tokens and masks of an example take one core 1 to 3 ms.
@@ -81,7 +85,11 @@ class Scorer:
         self._preparation.close()
 
     def batches(self, subset: Subset, prepared: Prepared) -> list[Batch]:
-        """What is to be computed, in portions; the first has the examples without scores too."""
+        """Return what is to be computed, in portions; the first has the examples without scores too.
+
+        Raises:
+            UserError: an example has a token that the model has no embedding for.
+        """
         examples: dict[int, ScanExample] = {}
         pairs = dict(prepared.items)
         unscored: list[Score] = []
@@ -89,6 +97,7 @@ class Scorer:
             if tokenized is None:
                 unscored.append(Score(id=example.pair.id, subset=subset, index=index, reason=reason))
             else:
+                self._check(example.pair, tokenized)
                 examples[index] = tokenized
         places = {id(example): index for index, example in examples.items()}
 
@@ -131,9 +140,12 @@ class Scorer:
         halves = [self._begin(batch[:half]), self._begin(batch[half:])]
         return lambda: [stats for values in halves for stats in values()]
 
+    def _check(self, pair: Pair, tokenized: ScanExample) -> None:
+        self._embedding.check(pair.id, "".join(texts_of(pair)), tokenized.input_ids)
+
     def shown(self, subset: Subset, example: Example, score: float) -> ShownExample:
         """One example token by token."""
-        tokenized, _ = tokenize_example(example.pair, self._tokenizer, self._recipe)
+        tokenized, _ = self._encoder.encode(example.pair)
         assert tokenized is not None, "only scored examples are shown"
         (stats,) = self._begin([tokenized])()
         log_probs = stats.log_prob[tokenized.response]
@@ -199,7 +211,10 @@ class Scorer:
 
     def _nlls(self, pairs: Sequence[Pair]) -> list[_Nll | None]:
         """Summed over all scored tokens, and over the free ones; None for a text without a score of its own."""
-        examples = [tokenize_example(pair, self._tokenizer, self._recipe)[0] for pair in pairs]
+        examples = [self._encoder.encode(pair)[0] for pair in pairs]
+        for pair, example in zip(pairs, examples, strict=True):
+            if example is not None:
+                self._check(pair, example)
         usable = [example for example in examples if example is not None]
         found: dict[int, _Nll] = {}
         for batch in batches_by_tokens(usable, self.batch_tokens):

@@ -84,7 +84,7 @@ class Row(NamedTuple):
     @property
     def is_shared(self) -> bool:
         """Whether there is no figure in any cell, for one and the same reason."""
-        return self.cells[0].text in ("undefined", "unknown") and len(set(self.cells)) == 1
+        return self.cells[0].text == "undefined" and len(set(self.cells)) == 1
 
 
 def compare(recipe: Recipe, run: RunFolder) -> Comparison:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # With the character before it: Qwen's and Llama-3's words begin with a sign ("-Encod").
 _LAST_RUN = re.compile(r"[^\w\r\n]?(?:\w+|[^\w\s]+|\s+)\Z")
 _MAX_RUN = 64
+_TAIL = 100
+"""A prompt's last characters, with the line they begin in, show which tokens a continuation changes."""
 
 __all__ = ["EncodedExample", "Start", "TextCodec", "codec_of", "common_prefix_length"]
 
@@ -42,7 +44,7 @@ class EncodedExample:
     response: the tokens that lie in the completion from their first character to their last.
     offsets: (T,) first and last character of each token in `text`; None for a tokenizer that does not know them.
     text: the whole text, control tokens included.
-    start: the character of `text` at which the completion begins.
+    completion: the characters `(start, end)` of `text` that are the completion.
     """
 
     input_ids: list[int]
@@ -50,7 +52,7 @@ class EncodedExample:
     response: slice
     offsets: list[tuple[int, int]] | None
     text: str
-    start: int
+    completion: tuple[int, int]
 
     @property
     def labels(self) -> list[int]:
@@ -142,45 +144,50 @@ class TextCodec:
     def example(
         self, prompt: str | Sequence[Message], completion: str, example_id: str | None = None
     ) -> EncodedExample:
-        """Encode a training example. An end token that the completion has of its own is not doubled.
+        """Encode a training example. It has one end: one that the completion has as text becomes the token.
 
         Raises:
             UserError: the template does not take this prompt; names the example.
         """
         before = self.render(prompt, example_id)
-        completion = self._without_end(completion)
+        text = self._without_end(completion)
         if self.chat is None:
-            whole, start = before.with_text(completion), len(before.text)
+            whole = before.with_text(text)
+            start, end = len(before.text), len(whole.text)
         else:
-            whole, start = self.chat.answered(prompt, completion, example_id)
-        end = min(len(whole.text), start + len(completion))
-        if not self._has_end:
+            whole, (start, end) = self.chat.answered(prompt, text, example_id)
+            before = before.cut(len(before.text) - self.chat.num_opening)
+        has_end = self._has_end or text != completion
+        if not has_end:
             whole = whole.cut(end)
         input_ids, offsets = self._encode(whole)
         border = common_prefix_length(self.encode(before), input_ids)
-        if offsets is None:
-            response = slice(border, len(input_ids))
-        else:
-            inside = [place for place, (first, last) in enumerate(offsets) if first >= start and first < last <= end]
-            response = slice(inside[0], inside[-1] + 1) if inside else slice(len(input_ids), len(input_ids))
-        if self._has_end and input_ids[-1:] != [self._end_of(whole)]:
-            input_ids = [*input_ids, self._end_of(whole)]
+        response = self._response(whole, input_ids, offsets, border, (start, end))
+        if has_end and not any(first >= end for first, _ in whole.controls):
+            input_ids = [*input_ids, self.tokenizer.eos_token_id]
             offsets = None if offsets is None else [*offsets, (len(whole.text), len(whole.text))]
-        return EncodedExample(input_ids, border, response, offsets, whole.text, start)
+        return EncodedExample(input_ids, border, response, offsets, whole.text, (start, end))
 
-    def _end_of(self, whole: Rendered) -> int:
-        """Return the token that ends an answer: the control token at the end of a template's text, or the end token."""
-        if whole.is_chat and whole.controls and whole.controls[-1][1] == len(whole.text):
-            return self._control_ids(whole.text[slice(*whole.controls[-1])])[-1]
-        return int(self.tokenizer.eos_token_id)
+    def _response(
+        self,
+        whole: Rendered,
+        input_ids: Sequence[int],
+        offsets: Sequence[tuple[int, int]] | None,
+        border: int,
+        completion: tuple[int, int],
+    ) -> slice:
+        """Return the tokens in the completion; where places are not known, those from the border on."""
+        start, end = completion
+        if offsets is None:
+            return slice(border, common_prefix_length(self.encode(whole.cut(end)), input_ids))
+        inside = [place for place, (first, last) in enumerate(offsets) if first >= start and first < last <= end]
+        return slice(inside[0], inside[-1] + 1) if inside else slice(len(input_ids), len(input_ids))
 
     def _without_end(self, completion: str) -> str:
-        """Return the completion without the end token that rows of some data sets carry as text."""
-        ends = [self.tokenizer.eos_token, self.chat.end_of_turn.strip() if self.chat else None]
-        text = completion.rstrip()
-        for end in filter(None, ends):
-            if text.endswith(end):
-                return text.removesuffix(end)
+        """Return the completion without the end tokens that rows of some data sets carry as text."""
+        ends = tuple(filter(None, [self.tokenizer.eos_token, self.chat.end_of_turn.strip() if self.chat else None]))
+        while (text := completion.rstrip()).endswith(ends):
+            completion = text.removesuffix(next(end for end in ends if text.endswith(end)))
         return completion
 
     def start(self, prompt: str | Sequence[Message], example_id: str | None = None) -> Start:
@@ -192,9 +199,7 @@ class TextCodec:
         input_ids = self.encode(rendered)
         if not self.vocabulary.is_known:
             return Start(tuple(input_ids), "", rendered.text)
-        probed = [self.encode(rendered.with_text(probe)) for probe in _PROBES]
-        kept = min(common_prefix_length(input_ids, ids) for ids in probed)
-        kept = min(kept, self._before_last_run(rendered, input_ids))
+        kept = min(self._num_unchanged(rendered, input_ids), self._before_last_run(rendered, input_ids))
         first = common_prefix_length(input_ids, self.encode(Rendered("", (), rendered.is_chat))) + 1
         kept = max(kept, min(first, len(input_ids)))
         while any(self.vocabulary.is_barrier(token) for token in input_ids[kept:]):
@@ -204,6 +209,30 @@ class TextCodec:
             kept -= 1
             healed = self.vocabulary.text_of(input_ids[kept:])
         return Start(tuple(input_ids[:kept]), healed, rendered.text)
+
+    def _num_unchanged(self, rendered: Rendered, input_ids: Sequence[int]) -> int:
+        """Return how many of the first tokens no probe changes.
+
+        The probes follow the last lines alone where these have the same tokens by themselves: 5 ms instead of 25 for a
+        prompt of 350 characters.
+        """
+        tail = rendered.behind(rendered.text.rfind("\n", 0, max(0, len(rendered.text) - _TAIL)) + 1)
+        for text, ids in ((tail, self.encode(tail)), (rendered, list(input_ids))):
+            shared = common_prefix_length(ids[::-1], input_ids[::-1])
+            kept = min(common_prefix_length(ids, probed) for probed in self._encode_probes(text))
+            if kept > len(ids) - shared:
+                return len(input_ids) - len(ids) + kept
+        return 0
+
+    def _encode_probes(self, rendered: Rendered) -> list[list[int]]:
+        """Return the tokens of the text with each probe behind it."""
+        probed = [rendered.with_text(probe) for probe in _PROBES]
+        if not rendered.is_chat:
+            encoded = self.tokenizer([text.text for text in probed], split_special_tokens=True)["input_ids"]
+            return [ids[: len(ids) - self._num_trailing] for ids in encoded]
+        if all(map(self._has_only_controls, probed)):
+            return list(self.tokenizer([text.text for text in probed], add_special_tokens=False)["input_ids"])
+        return [self.encode(text) for text in probed]
 
     def _before_last_run(self, rendered: Rendered, input_ids: Sequence[int]) -> int:
         """Return how many tokens precede the last run of letters, signs or white space: a word that may go on.
@@ -279,16 +308,19 @@ class TextCodec:
         return ids[len(anchor) :], behind and [(max(0, a - 1), b - 1) for a, b in behind[len(anchor) :]]
 
     def _call(self, text: str, **arguments: bool) -> tuple[list[int], list[tuple[int, int]] | None]:
-        encoded = self.tokenizer(text, return_offsets_mapping=self.tokenizer.is_fast, **arguments)
-        return list(encoded["input_ids"]), encoded.get("offset_mapping")
+        # As a list of one: in a single text, CodeLlama's tokenizer takes "<FILL_ME>" for a gap to fill.
+        encoded = self.tokenizer([text], return_offsets_mapping=self.tokenizer.is_fast, **arguments)
+        offsets = encoded.get("offset_mapping")
+        return list(encoded["input_ids"][0]), offsets and offsets[0]
 
 
 def codec_of(config: PromptConfig, tokenizer: PreTrainedTokenizerBase) -> TextCodec:
-    """Return the border that a recipe's `prompt` section asks for.
+    """Return the border that a recipe's `prompt` section asks for; `auto` has been resolved.
 
     Raises:
         UserError: see `TextCodec`.
     """
+    assert config.template != "auto", "a command resolves it first"
     return TextCodec(tokenizer, config.template, has_end=config.end_of_text, chat_variables=config.chat_template_kwargs)
 
 

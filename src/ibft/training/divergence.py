@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from ibft.data.tokenize import TokenizedExample
+from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
 from ibft.training.batching import split_batch
 

@@ -24,7 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from ibft.allocator import returning_freed_memory
-from ibft.data.tokenize import TokenizedExample
+from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
 from ibft.models import resolve_device
 from ibft.processes import decide

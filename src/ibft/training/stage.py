@@ -15,13 +15,13 @@ from pathlib import Path
 import msgspec
 
 from ibft import progress
-from ibft.data.tokenize import TokenizedExample, tokenize_pairs
+from ibft.data.tokens import TokenizedExample, encode_pairs
 from ibft.data.training import load_training_pairs
 from ibft.errors import UserError
 from ibft.identity import is_adaptive, train_inputs
 from ibft.metrics.alarms import Alarm
 from ibft.model_card import TrainingFacts, Weights, hub_names, model_card
-from ibft.models import load_config, load_tokenizer, resolve_model_path
+from ibft.models import limits_of, load_config, load_tokenizer, resolve_model_path
 from ibft.objectives.adaptive import compression_weights
 from ibft.processes import decide, join
 from ibft.provenance import provenance
@@ -31,6 +31,7 @@ from ibft.resolution import resolve
 from ibft.rows import TrainingLog, pretty_json, read_rows, write_atomically
 from ibft.runs import RunFolder, Stage, is_main_process, num_processes, read_record
 from ibft.score_table import SCORES_FILE, read_batches
+from ibft.text.encoding import codec_of
 from ibft.training.alarms import arm_alarms
 
 __all__ = ["TrainingSummary", "check_objectives", "train"]
@@ -105,7 +106,12 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
     with stage.work() as folder:
         decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
         tokenizer = load_tokenizer(recipe.model)
-        tokenized = tokenize_pairs(load_training_pairs(recipe.data), tokenizer, recipe.prompt, recipe.data.max_tokens)
+        tokenized = encode_pairs(
+            load_training_pairs(recipe.data),
+            codec_of(recipe.prompt, tokenizer),
+            recipe.data.max_tokens,
+            limits_of(load_config(recipe.model)),
+        )
         weights = None
         if is_adaptive(objective):
             weights = compression_weights(_scores(recipe, run, tokenized.examples))

@@ -1,7 +1,12 @@
+import time
+from typing import Any
+
 import pytest
-from ibft.generation.extract import cut, leaves_function_open, to_sample
 
 from ibft.rows import Problem
+from ibft.text.answers import Answer, extract, has_ended
+from ibft.text.answers.completion import cut
+from ibft.text.answers.prompt import before_entry_point, leaves_function_open
 
 PROMPT = 'from typing import List\n\n\ndef f(x):\n    """Double x."""\n'
 PROBLEM = Problem(task_id="t/0", prompt=PROMPT, tests="", entry_point="f")
@@ -22,6 +27,24 @@ PROBLEM = Problem(task_id="t/0", prompt=PROMPT, tests="", entry_point="f")
 )
 def test_whether_a_function_is_open(prompt: str, is_open: bool) -> None:
     assert leaves_function_open(prompt) is is_open
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("import math\n\ndef f(x):\n", "import math\n\n"),
+        ("import math\n\n@cache\ndef f(x):\n    '''doc'''\n", "import math\n\n"),
+        ("def f(x):\n    '''doc'''\n", ""),
+        ("x = 1\nasync def f(x):\n", "x = 1\n"),
+        ("x = (\ndef f(x):\n", ""),
+        ("x = 1\n", ""),
+        ("import math\n\nclass f:\n    pass\n", "import math\n\n"),
+        ("def fg(x):\n    return 1\n\ndef f(x):\n", "def fg(x):\n    return 1\n\n"),
+        ("class A:\n    def f(self): ...\n\ndef f(x):\n    pass\n", "class A:\n    def f(self): ...\n\n"),
+    ],
+)
+def test_what_stands_before_the_entry_point(prompt: str, expected: str) -> None:
+    assert before_entry_point(prompt, "f") == expected
 
 
 @pytest.mark.parametrize(
@@ -60,20 +83,75 @@ def test_the_recipes_stop_strings_count_in_every_language() -> None:
     assert cut("    return 1 # END\n", PROMPT, "python", ("END",)) == "    return 1 # "
 
 
-def sample(text: str, is_chat: bool, finish_reason: str = "length") -> tuple[str | None, str | None, str | None]:
-    row = to_sample(PROBLEM, text, is_chat=is_chat, index=3, finish_reason=finish_reason, num_tokens=9)
-    assert (row.task_id, row.index, row.num_tokens) == ("t/0", 3, 9)
-    return row.completion, row.solution, row.finish_reason
+def test_a_text_of_many_lines_in_a_string_is_cut_in_time_that_grows_with_its_length() -> None:
+    text = '    s = """\n' + "x\n" * 100_000
+    start = time.process_time()
+    assert cut(text, PROMPT, "python") == text
+    assert time.process_time() - start < 2  # 0.05 s; it took minutes where each line looked for its string anew
 
 
-def test_a_chat_answer_is_its_first_fenced_block_behind_the_prompts_imports() -> None:
-    code = "def f(x):\n    return 2 * x\n"
-    expected = "from typing import List\n\n\n" + code
-    assert sample(f"Sure!\n```python\n{code}```\nIt doubles.", True) == (None, expected, "length")
-    assert sample(f"```\n{code}", True)[1] == expected  # a fence that was cut off
-    assert sample(code, True)[1] == expected
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("    return 2 * x\n", "    return 2 * x\n"),
+        ("    return 2 * x\nprint(f(2))\n", "    return 2 * x\n"),
+        ("    return 2 * x<|endoftext|>import os\n", "    return 2 * x"),
+        ("    return 2 * x\n</s>", "    return 2 * x\n"),
+        ("    return '</s>'\n", "    return '</s>'\n"),
+        ("\n\n\ndef g():\n    pass\n", "\n\n\n"),
+        ("# done\n", ""),
+        ("", ""),
+    ],
+)
+def test_a_continuation_stays_a_completion(text: str, answer: str) -> None:
+    assert extract(text, PROBLEM, form="completion") == Answer(completion=answer)
 
 
-def test_an_answer_that_was_complete_before_the_limit_is_not_called_cut() -> None:
-    assert sample("    return x\nprint(1)", False) == ("    return x\n", None, "stop")
-    assert sample("    return x", False) == ("    return x", None, "length")
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{PROMPT}    return 2 * x\n",
+        "def f(x):\n    return 2 * x\n",
+        "\ndef f(x):\n    return 2 * x\n\nprint(f(1))\n",
+        "```python\ndef f(x):\n    return 2 * x\n```\nIt doubles.",
+        "Sure:\n```python\n    return 2 * x\n```\n",
+    ],
+)
+def test_a_continuation_that_starts_over_is_a_program(text: str) -> None:
+    answer = extract(text, PROBLEM, form="completion")
+    program = PROMPT + answer.completion if answer.completion else answer.solution or ""
+    assert program.startswith("from typing import List\n")
+    namespace: dict[str, Any] = {}
+    exec(program, namespace)
+    assert namespace["f"](3) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "ended"),
+    [
+        ("    return 2", False),
+        ("    return 2 * x\n", False),
+        ("    return 2 * x\n\ndef", True),
+        ("    return 2 * x\n```", True),
+        ("import os\n", True),
+        ("# Test", True),
+        ("de", False),
+        ("def f(", False),
+        ("def f(x):\n    return 2 * x\n", False),
+        ("def f(x):\n    return 2 * x\n\nprint(f(", True),
+        ("def g(x):\n", True),
+        ("```python\ndef f(x):\n    return 2 * x\n", False),
+        ("```python\ndef f(x):\n    return 2 * x\n```\n", True),
+        ("Here is the function", False),
+        ("Here is the function:\n```python\n    return 2 * x\n```", True),
+    ],
+)
+def test_whether_a_continuation_has_ended(text: str, ended: bool) -> None:
+    assert has_ended(text, PROBLEM, form="completion") is ended
+
+
+def test_a_chat_ends_at_stop_strings_alone() -> None:
+    text = "```python\ndef f(x):\n    return 2 * x\n```\nDone. END"
+    assert not has_ended(text, PROBLEM, form="chat")
+    assert has_ended(text, PROBLEM, form="chat", stop=["END"])
+    assert extract("    return 1 # END\n", PROBLEM, form="completion", stop=["END"]).text == "    return 1 # "

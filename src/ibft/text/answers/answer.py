@@ -23,6 +23,8 @@ __all__ = ["Answer", "Form", "extract", "extract_sample", "has_ended"]
 Form = Literal["chat", "completion"]
 """How the model was asked: in a chat, or to continue the problem's prompt."""
 
+_MAX_READINGS = 4
+
 
 class Answer(NamedTuple):
     """An answer as `rows.Sample` has it: a `completion` of the prompt or a `solution`, a whole program.
@@ -98,15 +100,24 @@ def has_ended(text: str, problem: Problem, *, form: Form, stop: Sequence[str] = 
 
 
 def _best(text: str, wanted: Asked, *, is_strict: bool) -> Program:
+    """The program in the text; a fragment is read again until nothing comes off, so that it stays as it is later."""
+    program = _read(text, wanted, is_strict)
+    for _ in range(_MAX_READINGS):
+        fragment = program.solution
+        if program.is_whole or not fragment or fragment == text:
+            break
+        text, program = fragment, _read(fragment, wanted, is_strict)
+    return program
+
+
+def _read(text: str, wanted: Asked, is_strict: bool) -> Program:
     """The program in the first reading of the text that has a whole one, else what the first reading has."""
     programs: list[Program] = []
     for plain in plain_texts(text):
         programs.append(find_program(plain, wanted, is_strict=is_strict))
         if programs[-1].is_whole:
             return programs[-1]
-    fragment = programs[0].solution
-    # A fragment is read until nothing more comes off, so that reading it once more changes nothing.
-    return programs[0] if not fragment or fragment == text else _best(fragment, wanted, is_strict=is_strict)
+    return programs[0]
 
 
 def _continuation(text: str, wanted: Asked) -> str:

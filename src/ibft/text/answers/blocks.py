@@ -44,6 +44,7 @@ class Split(NamedTuple):
 
     blocks: list[Block]
     loose: str
+    is_continued: bool  # the last block is one that the prompt had opened
 
 
 _RUN = re.compile(r"`{3,}|~{3,}")
@@ -53,7 +54,9 @@ _STARTS_CODE = re.compile(
     r"[ \t]*(?:(?:def|class|async|import|from|return|@\w+|module|assign|always|`\w+|lambda|if|for|while)\b|\w+ = )"
 )
 _TAG = re.compile(
-    r"(?:<pre>\s{0,9})?<(?P<name>code|pre|python|verilog)(?:\s[^<>\n]{0,80})?>|\[(?P<word>PYTHON|CODE)\]", re.IGNORECASE
+    r"(?:<pre>\s{0,9})?<(?P<name>code|pre|python|verilog)(?:\s[^<>\n]{0,80})?>|\[(?P<word>PYTHON|CODE)\]"
+    r"|\\begin\{(?P<latex>code|verbatim|lstlisting|minted)\}(?:\{\w{1,20}\}|\[[^\]\n]{0,80}\])?",
+    re.IGNORECASE,
 )
 _ANSWER_TAG = re.compile(r"^[ \t]*</?(?:answer|solution|response|final|final_answer|output)>", re.IGNORECASE)
 _MARKDOWN = frozenset({"markdown", "md", "mdx", "rst"})
@@ -113,17 +116,17 @@ class _Scanner:
                 number = self._in_fence(number, self.opened)
             else:
                 number = self._in_tag(number, self.opened)
-        return Split([*self.blocks, *self.continued], "\n".join(self.loose))
+        return Split([*self.blocks, *self.continued], "\n".join(self.loose), bool(self.continued))
 
     def _outside(self, number: int) -> None:
         line = _ANSWER_TAG.sub("", self.lines[number])
         run = _RUN.search(line)
         tag = _TAG.search(line)
         if tag and not (run and run.start() < tag.start()) and line[tag.end() : tag.end() + 1] not in ('"', "'", "`"):
-            name = tag["name"] or tag["word"]
-            closing = f"[/{name}]" if tag["word"] else f"</{name}>"
-            language = "" if name.lower() in ("code", "pre") or tag["word"] else name.lower()
-            self._open(number, line[: tag.start()], closing.lower(), language, line[tag.end() :])
+            name = (tag["name"] or tag["word"] or tag["latex"]).lower()
+            closing = f"[/{name}]" if tag["word"] else f"</{name}>" if tag["name"] else f"\\end{{{name}}}"
+            language = name if name in ("python", "verilog") else ""
+            self._open(number, line[: tag.start()], closing, language, line[tag.end() :])
         elif run and (not line[: run.start()].strip() or run.group()[0] == "`"):
             self._open_fence(number, line, run)
         else:

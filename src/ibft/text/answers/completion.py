@@ -1,4 +1,4 @@
-"""Where text that continues a prompt ends. Rules 10 to 12 of the package's docstring, which also end generation."""
+"""Where text that continues a prompt ends. Rules 10 and 11 of the package's docstring; they also end generation."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ from ibft.text.answers.syntax import (
 __all__ = ["Program", "continues", "find_program"]
 
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39);")
-_TRANSCRIPT = re.compile(r"\s*>>> ")
+_TRANSCRIPT = re.compile(r"\s*(?:>>> |In \[\d+\]: )")
+_LINE_NUMBER = re.compile(r"(?m)^[ \t]*\d{1,4}(?:[:.|]?[ \t]|[:.|]?$)")
+_LABEL = re.compile(r"\A\s*(?:python3?|py)[ \t]*\n", re.IGNORECASE)
 _MAX_READ = 40
 """An answer has a few blocks; a text of thousands is hostile, and only its last ones are read."""
 
@@ -51,7 +53,7 @@ def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program
         is_strict: leave code that breaks off unfinished alone, unless there is prose or a fence: it is not an answer
             in a chat, but a program that does not compile.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    text = _LABEL.sub("", text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff"))
     if defines(text, asked.names):
         return _solution(text, asked)
     split = split_blocks(text, lambda code: _is_answer(code, asked), _parses)
@@ -59,14 +61,17 @@ def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program
     codes = [code for block in blocks for code in [_readable(block, asked)] if code is not None]
     is_strict = is_strict and not split.blocks and not find_code(split.loose).num_prose
     for code in reversed(codes):
-        if defines(code, asked.names):
-            return _solution(_with_helpers(code, [one for one in codes if one is not code], asked), asked)
+        if any(defines(code, frozenset({name})) for name in asked.names):
+            program = _with_helpers(code, [one for one in codes if one is not code], asked)
+            if defines(program, asked.names):
+                return _solution(program, asked)
     for code in _loose_programs(split.loose, asked) if not is_strict else ():
         return _solution(_with_helpers(code, codes, asked), asked)
-    for code in [*reversed([block.code for block in blocks]), *_indented(split.loose)]:
+    unmarked = [] if is_strict else [find_code(split.loose).code, *_indented(split.loose)]
+    for code in [*reversed([block.code for block in blocks]), *unmarked]:
         if (method := _as_method(code, asked)) is not None:
             return Program(None, method, True)
-        if not is_strict and (body := _as_body(code, asked)) is not None:
+        if (body := _as_body(code, asked)) is not None:
             return Program(body, None, True)
     return Program(None, _fragment(blocks, split.loose, asked), False)
 
@@ -112,14 +117,16 @@ def _forms(code: str) -> Iterator[str]:
     yield textwrap.dedent(code)
     if _ENTITY.search(code):
         yield html.unescape(code)
+    if all(_LINE_NUMBER.match(line) for line in code.split("\n") if line.strip()):
+        yield _LINE_NUMBER.sub("", code)
     if "\xa0" in code:
         yield textwrap.dedent(code.replace("\xa0", " "))
 
 
 def _without_prompts(code: str) -> str | None:
     """The input of an interpreter's transcript."""
-    lines = [match[1] or "" for line in code.split("\n") if (match := re.match(r"\s*(?:>>>|\.\.\.)(?: (.*)|$)", line))]
-    source = "\n".join(lines) + "\n"
+    prompts = re.finditer(r"(?m)^[ \t]*(?:>>>|\.\.\.:?|In \[\d+\]:)(?: ([^\n]*))?$", code)
+    source = "\n".join(line[1] or "" for line in prompts) + "\n"
     return source if parse(source) is not None else None
 
 
@@ -146,13 +153,11 @@ def _with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
     known = bound | names_in(asked.preamble)[0]
     pool = [one for other in others for one in statements(other, asked.names) if not one.is_example]
     chosen: set[int] = set()
-    waiting = list(needed - bound)
+    waiting = list((needed | asked.names) - bound)
     while waiting:
         name = waiting.pop()
         number = next((n for n in reversed(range(len(pool))) if name in pool[n].binds), None)
-        if number is None or name in asked.names:
-            continue
-        if number not in chosen:
+        if number is not None and number not in chosen:
             chosen.add(number)
             waiting += pool[number].uses - bound
     chosen |= set(_builders(pool, chosen, known))

@@ -127,8 +127,7 @@ def statements(source: str, targets: frozenset[str]) -> list[Statement]:
     for nodes in _by_lines(tree.body):
         end = max(node.end_lineno or node.lineno for node in nodes)
         text = "".join(lines[start:end])
-        code = "\n".join(ast.unparse(node) for node in nodes)
-        bound, free = names_in(code)
+        bound, free = names_in(text)
         found.append(
             Statement(
                 text,
@@ -194,7 +193,9 @@ def _is_stub(node: ast.stmt) -> bool:
     """Whether a definition has nothing to run: a signature that an explanation repeats."""
     body: list[ast.stmt] = getattr(node, "body", [])
     return all(
-        (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)) or isinstance(item, ast.Pass)
+        (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+        or isinstance(item, ast.Pass)
+        or (isinstance(item, ast.Raise) and any(getattr(n, "id", "") == "NotImplementedError" for n in ast.walk(item)))
         for item in body
     ) or (isinstance(node, ast.ClassDef) and all(isinstance(item, _DEFINITIONS) and _is_stub(item) for item in body))
 
@@ -221,7 +222,8 @@ def _is_example(node: ast.stmt, targets: frozenset[str]) -> bool:
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         called = node.value.func
         name = called.id if isinstance(called, ast.Name) else ""
-        path = ast.unparse(called) if isinstance(called, ast.Attribute) else ""
+        owner = called.value if isinstance(called, ast.Attribute) else None
+        path = f"{owner.id}.{called.attr}" if isinstance(owner, ast.Name) and isinstance(called, ast.Attribute) else ""
         return name in _RUNNERS | targets or name.startswith("test_") or path in _RUNNER_METHODS
     if isinstance(node, (ast.For, ast.While, ast.With)):
         return all(_is_example(item, targets) for item in node.body) and not getattr(node, "orelse", [])

@@ -19,7 +19,10 @@ _HEAD = re.compile(rf"\A(?:\s*{_CONTROL}(?:[ \t]*(?:assistant|model)\b)?)+\n*")
 _TAIL = re.compile(rf"{_CONTROL}\Z")
 _LONGEST = 48
 _NEAR = 200  # characters on both sides of a token: what keeps a look around it cheap
-_MARK = re.compile(_CONTROL)
+# Alpaca's headings are control tokens that are spelled out.
+_HEADING = r"^###[ ](?:Instruction|Input|Question|Human|User):?[ \t]*$"
+_MARK = re.compile(rf"{_CONTROL}|{_HEADING}", re.MULTILINE)
+_RESPONSE = re.compile(r"\A\s*###[ ](?:Response|Answer|Assistant|Output):[ \t]*\n")
 
 _NAMES = r"(?:think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis|seed:think)"
 _FENCE = r"^[ \t>]*(?P<fence>```|~~~)"
@@ -63,7 +66,7 @@ def plain_texts(text: str) -> Iterator[str]:
 
 def _without_head(text: str) -> str:
     """Remove the header of the assistant's own turn: `<|im_start|>assistant` and a line break."""
-    head = _HEAD.match(text)
+    head = _HEAD.match(text) or _RESPONSE.match(text)
     return text[head.end() :] if head else text
 
 

@@ -103,6 +103,8 @@ def _find(text: str, header: str, entry_point: str) -> Design | None:
     blocks = [_block(block.code) for block in split.blocks if block.language not in OTHER_LANGUAGES][-_MAX_BLOCKS:]
     blocks = blocks or [_block(block.code) for block in split.blocks][-_MAX_BLOCKS:]
     loose = _block(split.loose)
+    if header and split.is_continued and _is_body(blocks[-1]):
+        return _body(blocks, len(blocks) - 1, header, entry_point)
     if header and _begins_with_body(loose, entry_point):
         return _body([*blocks, loose], len(blocks), header, entry_point)
     for group in (blocks, [loose]):

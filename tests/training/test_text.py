@@ -1,0 +1,94 @@
+"""What is trained on: our tokens and mask are those that TRL makes of the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trl.chat_template_utils as trl_templates
+from datasets import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+from ibft import IBConfig, IBTrainer
+from ibft.rows import Message
+from ibft.text.encoding import TextCodec
+
+PAIRS = [
+    {"prompt": "def scale(total):\n", "completion": "    return total * 2\n"},
+    {"prompt": "def name():", "completion": ' return "é"\n'},
+    {"prompt": "class Stack:\n    def push(self, x): ", "completion": "self.items.append(x)"},
+]
+CHATS = [
+    [("user", "Write a function that doubles x."), ("assistant", "def double(x):\n    return 2 * x\n")],
+    [("user", "Hi"), ("assistant", "Hello."), ("user", "Add."), ("assistant", "```python\nprint(1 + 2)\n```")],
+]
+CHATML_WITH_MARKS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
+    "{% else %}{{ m['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture
+def trained_by_trl(tmp_path: Path) -> Callable[..., list[dict[str, list[int]]]]:
+    """`trained_by_trl(tokenizer, rows)`: ids and labels of the rows in a trainer of TRL's."""
+
+    def prepare(tokenizer: Any, rows: list[dict[str, Any]], kind: Any = IBTrainer, **changes: Any) -> list[Any]:
+        shape = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_hidden_layers": 2}
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape))
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        settings = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "bf16": False, "report_to": "none"} | changes
+        arguments = SFTConfig(**settings) if kind is SFTTrainer else IBConfig(**settings, layer=1, bottleneck_dim=4)
+        trainer = kind(model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        return list(trainer.train_dataset)
+
+    return prepare
+
+
+@pytest.mark.parametrize("family", ["legacy", "codellama", "smollm2", "llama3", "deepseek_v3", "qwen3"])
+def test_a_pair_has_the_tokens_border_and_end_that_ibtrainer_gives_it(
+    family: str, real_tokenizer: Any, trained_by_trl: Any
+) -> None:
+    tokenizer = real_tokenizer(family)
+    codec = TextCodec(tokenizer, "plain")
+    for pair, row in zip(PAIRS, trained_by_trl(tokenizer, PAIRS), strict=True):
+        example = codec.example(pair["prompt"], pair["completion"])
+        assert (example.input_ids, example.labels) == (row["input_ids"], row["labels"])
+
+
+@pytest.mark.parametrize(
+    ("family", "template"),
+    [
+        ("smollm2", CHATML_WITH_MARKS),
+        ("qwen3", trl_templates.qwen3_chat_template),
+        ("qwen3", trl_templates.qwen3_training_chat_template),
+        ("qwen3", trl_templates.qwen3_instruct_2507_chat_template),
+        ("qwen3", trl_templates.qwen2_5_chat_template),
+        ("llama3", trl_templates.llama3_chat_template),
+        ("gemma3", trl_templates.gemma_chat_template),
+        ("gemma3", trl_templates.gemma3_chat_template),
+    ],
+)
+def test_in_a_chat_the_last_answer_is_trained_as_trls_own_mask_has_it(
+    family: str, template: str, real_tokenizer: Any, trained_by_trl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = real_tokenizer(family)
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    codec = TextCodec(tokenizer, "chat")
+    rows = [{"messages": [{"role": role, "content": content} for role, content in chat]} for chat in CHATS]
+    theirs = trained_by_trl(tokenizer, rows, SFTTrainer, assistant_only_loss=True)
+    for chat, row in zip(CHATS, theirs, strict=True):
+        turns = [Message(*turn) for turn in chat]
+        example = codec.example(turns[:-1], turns[-1].content)
+        ours = [label for label in example.labels if label != -100]
+        labels = row["labels"]
+        # TRL trains the answers before the last one, too.
+        last = max(place for place, label in enumerate(labels) if label != -100) + 1
+        first = next(place for place in range(last - 1, -1, -1) if place == 0 or labels[place - 1] == -100)
+        assert ours == labels[first:last]
+        assert sum(token in codec.end_ids for token in ours) == 1
