@@ -9,7 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from ibft.errors import UserError
-from ibft.generation.draw import Ask, LocalSource, Wanted, Written, draw
+from ibft.generation.ask import Ask
+from ibft.generation.draw import LocalSource, Wanted, Written, draw
 from ibft.models import load_model, load_tokenizer
 from ibft.recipe import GenerateConfig, ModelConfig
 from ibft.rows import Problem
@@ -173,3 +174,24 @@ def test_what_was_begun_belongs_to_the_answer(codec: TextCodec) -> None:
     [[row]] = draw(Fake("def f(x):\n    return x\n```\nDone."), [ask], [Wanted("a", 0)], GREEDY, 0)
     assert row.solution == "def f(x):\n    return x\n"
     assert row.raw == "```python\ndef f(x):\n    return x\n```\nDone."
+
+
+@pytest.mark.parametrize(
+    ("text", "completion", "solution", "raw"),
+    [
+        ("    return x\n", "    return x\n", None, False),
+        ("    return x\n\nprint(f(1))\n", "    return x\n\n", None, True),
+        (
+            "```python\ndef f(x):\n    return x\n```\n",
+            None,
+            "import math\n\ndef f(x):\n    return x\n",
+            True,
+        ),
+        ("\n\ndef g():\n", "\n\n", None, True),
+    ],
+)
+def test_a_sample_keeps_what_the_model_wrote_where_its_answer_is_less(
+    codec: TextCodec, text: str, completion: str | None, solution: str | None, raw: bool
+) -> None:
+    [[row]] = draw(Fake(text), asks(codec, {"a": "import math\n\ndef f(x):\n"}), [Wanted("a", 0)], GREEDY, 0)
+    assert (row.completion, row.solution, row.raw) == (completion, solution, text if raw else None)

@@ -194,7 +194,7 @@ def make_recipe(tmp_path: Path, url: str, model_folder: Path, prompts: Any = Non
     rows = [{"task_id": task, "prompt": text, "tests": "", "entry_point": "f"} for task, text in prompts.items()]
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
     server = ServerConfig(url=url, model=str(model_folder), concurrency=1, max_retries=0)
-    options = {"num_samples": 3, "backend": "server", **generate_options}
+    options = {"num_samples": 3, "backend": "server", "elicit": (), **generate_options}
     return Recipe(
         name=f"served-{options['backend']}",
         output=str(tmp_path / "runs"),
@@ -231,10 +231,9 @@ def test_the_stage_goes_on_after_a_crash_and_asks_for_the_missing_samples_only(
 
 
 def test_without_its_tokenizer_a_server_cannot_be_asked(serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
     server = serve(lambda body, number: (200, answer("x")))
-    with pytest.raises(
-        UserError, match=r"backend is server, and prompts are cut into tokens here.*model\.name"
-    ) as caught:
+    with pytest.raises(UserError, match=r"^model\.name: .*nothing cannot be loaded") as caught:
         samples_of(make_recipe(tmp_path, server.url, tmp_path / "nothing"))
     assert "\n" not in str(caught.value)
     assert not server.bodies
@@ -274,32 +273,3 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             return
         except OSError:
             time.sleep(0.5)
-
-
-def test_a_sample_keeps_what_the_model_wrote_where_its_answer_is_less(
-    serve: Any, tmp_path: Path, tiny_model_folder: Path
-) -> None:
-    texts = [
-        "    return x\n",
-        "    return x\n\nprint(f(1))\n",
-        "```python\ndef f(x):\n    return x\n```\n",
-        "def g():\n",
-    ]
-    prompts = {"t/0": "import math\n\ndef f(x):\n"}
-
-    def reply(body: dict[str, Any], number: int) -> tuple[int, Any]:
-        prompt = body["prompt"]
-        kept = "" if not isinstance(prompt, str) or prompt.endswith("\n") else "\n"
-        return 200, answer(kept + texts[(number - 1) % 4])
-
-    recipe = make_recipe(tmp_path, serve(reply).url, tiny_model_folder, prompts, num_samples=4, elicit=())
-    rows = [(row.completion, row.solution, row.raw) for row in samples_of(recipe)]
-    assert sorted(rows, key=str) == sorted(
-        [
-            ("    return x\n", None, None),
-            ("    return x\n\n", None, texts[1]),
-            (None, "import math\n\ndef f(x):\n    return x\n", texts[2]),
-            ("", None, texts[3]),
-        ],
-        key=str,
-    )

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ibft.errors import UserError
+from ibft.errors import PromptError, UserError
 from ibft.rows import Message
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class ChatTemplate:
             )
         except TemplateError as error:
             roles = ", ".join(turn.role for turn in turns)
-            raise UserError(
+            raise PromptError(
                 f"prompt.template is chat: the chat template refuses the turns of {_example(example_id)} ({roles}): "
                 f"{error}. Change its turns (a system text can begin the user's turn), or leave it out."
             ) from None
