@@ -7,6 +7,7 @@ agree with its characters: it is a beginning of them, or begins with all of them
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -53,10 +54,8 @@ class Vocabulary:
     @cached_property
     def _barriers(self) -> frozenset[int]:
         added = self._tokenizer.added_tokens_decoder
-        contents = [token.content for token in added.values()]
-        extended = {
-            content for content in contents if any(other.startswith(content) and other != content for other in contents)
-        }
+        contents = sorted({token.content for token in added.values()})
+        extended = {content for content, after in itertools.pairwise(contents) if after.startswith(content)}
         return frozenset(place for place, token in added.items() if token.content not in extended)
 
     def text_of(self, token_ids: Sequence[int]) -> str | None:
