@@ -1,7 +1,7 @@
 """Does the bottleneck help where the base model has memorized the data, and where it has not?
 
     python benchmarks/barrier.py train --folder runs/barrier --workers 9            # on a GPU, some minutes
-    python benchmarks/barrier.py judge --folder runs/barrier --out benchmarks/results/barrier.json
+    python benchmarks/barrier.py judge --folder runs/barrier --out barrier.json
 
 Two base models: SmolLM2-135M-Instruct as it is (`plain`), and after several epochs of plain fine-tuning on one half of
 the standard library's functions (`memorized`, which `ibft scan` says of it beside the other half). From each, every arm

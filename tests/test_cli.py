@@ -204,7 +204,7 @@ def test_a_hollow_arm_is_said_and_fails_where_it_is_asked_to(tmp_path: Path, str
     path = tmp_path / "recipe.yaml"
     path.write_text(
         f"output: {tmp_path / 'runs'}\nobjective: [ft]\nproblems: {{source: {tmp_path / 'problems.jsonl'}}}\n"
-        "report: {k: [1]}\n"
+        "report: {k: [1]}\nprompt: {template: plain}\n"
     )
     run = RunFolder(load_recipe(path))
     for arm, text in (("base", ""), ("ft", "    return 1\n")):

@@ -1,8 +1,8 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
 
 from __future__ import annotations
 
-__all__ = ["UserError"]
+__all__ = ["PromptError", "UserError"]
 
 
 class UserError(ValueError):
@@ -11,3 +11,7 @@ class UserError(ValueError):
     The command line prints the message alone (no traceback) and exits with code 2. Anything else that
     escapes is a defect of ours and keeps its traceback.
     """
+
+
+class PromptError(UserError):
+    """A prompt that the model or its chat template cannot take: another format of it may do."""

@@ -29,7 +29,7 @@ from ibft.data.training import data_digest, hub_name
 from ibft.digests import folder_digest
 from ibft.errors import UserError
 from ibft.inputs import FORMAT
-from ibft.recipe import PACKAGE, RENAMED_CONTROL, ModelConfig, ProblemsConfig, Recipe
+from ibft.recipe import PACKAGE, RENAMED_CONTROL, ModelConfig, ProblemsConfig, PromptConfig, Recipe
 from ibft.recipe_objectives import IBObjective, Objective
 from ibft.rows import Problem
 
@@ -55,6 +55,14 @@ def model_identity(config: ModelConfig) -> dict[str, Any]:
     """Return what identifies a model and the numbers that it computes. `dtype` is left out while it is `auto`."""
     dtype = {} if config.dtype == "auto" else {"dtype": config.dtype}
     return {**_model_source(config), **dtype, "quantization": config.quantization}
+
+
+def _prompt_identity(config: PromptConfig) -> dict[str, Any]:
+    """Return how prompts are written. `template` is left out while it is `auto`."""
+    prompt: dict[str, Any] = msgspec.to_builtins(config)
+    if config.template == "auto":
+        del prompt["template"]
+    return prompt
 
 
 def _model_source(config: ModelConfig) -> dict[str, Any]:
@@ -132,7 +140,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
     return {
         FORMAT: _FORMATS["scan"],
         "model": model_identity(recipe.model),
-        "prompt": recipe.prompt,
+        "prompt": _prompt_identity(recipe.prompt),
         "data": data,
         "scan": scan,
         "seed": recipe.seed,
@@ -171,7 +179,7 @@ def train_inputs(
         FORMAT: _FORMATS["train"],
         **({} if scan is None else {"scan": scan}),
         "model": model_identity(recipe.model) | attention,
-        "prompt": recipe.prompt,
+        "prompt": _prompt_identity(recipe.prompt),
         # Not the whole section: another control set does not change what is trained.
         "data": {
             "train": data_identity(data.train, must_exist=must_exist),
@@ -214,7 +222,7 @@ def generate_inputs(
         FORMAT: _FORMATS["generate"],
         "generate": sampling,
         "model": _model_source(recipe.model) if is_served else model_identity(recipe.model),
-        "prompt": recipe.prompt,
+        "prompt": _prompt_identity(recipe.prompt),
         "problems": _problems_identity(recipe.problems, problems),
         "seed": recipe.seed,
         "train": train,
@@ -222,9 +230,14 @@ def generate_inputs(
     }
 
 
+def _decides_extraction(problem: Problem) -> tuple[str, ...]:
+    """Return what tells the program in an answer: the name to define, or else the tests that use one."""
+    return (problem.entry_point,) if problem.entry_point else ("", problem.setup, problem.tests)
+
+
 def _problems_identity(config: ProblemsConfig, problems: Sequence[Problem]) -> dict[str, Any]:
     """Return a digest of what is asked, under a name that has all the words of the recipe that chose it."""
-    asked = [(problem.task_id, problem.prompt, problem.language, problem.entry_point) for problem in problems]
+    asked = [(problem.task_id, problem.prompt, problem.language, *_decides_extraction(problem)) for problem in problems]
     chosen = [f"tasks {', '.join(config.tasks)}"] * bool(config.tasks)
     if config.limit is not None:
         chosen.append(f"limit {config.limit}")

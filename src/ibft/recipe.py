@@ -363,21 +363,24 @@ class Recipe(Section, frozen=True):
         """The arms in the order of the report: the base model, then one for each objective."""
         return (BASE_ARM, *(objective.arm for objective in self.objective))
 
+    @property
+    def greedy(self) -> Recipe:
+        """The recipe with one greedy answer per problem."""
+        return msgspec.structs.replace(
+            self, generate=msgspec.structs.replace(self.generate, num_samples=1, temperature=0.0)
+        )
+
     def problems_of(self, name: str) -> ProblemsConfig:
         """Return the benchmark of the answers in the folder `name` of `generate/` and `judge/`."""
         return self.forgetting if self.forgetting and name.endswith(FORGETTING) else self.problems
 
     def formats_of(self, arm: str) -> tuple[Format, ...]:
         """Return the formats in which an arm is asked greedily: the base in all of `generate.elicit`, where they apply
-        to the model, any other arm in its own, which `prompt.template` is. None where `generate.elicit` is empty.
-
-        Raises:
-            UserError: `prompt.template` is `auto`, which only the model tells (`ibft.resolution`).
+        to the model, any other arm in its own, which `prompt.template` is. None where `generate.elicit` is empty, and
+        while the template is `auto`: only the model tells (`ibft.resolution`), and nothing has been asked before that.
         """
-        if not self.generate.elicit:
+        if not self.generate.elicit or self.prompt.template == "auto":
             return ()
-        if self.prompt.template == "auto":
-            raise UserError("prompt.template is auto: give the run's recipe.yaml, which has what it stands for.")
         own: Format = self.prompt.template
         return tuple(dict.fromkeys((own, *self.generate.elicit))) if arm == BASE_ARM else (own,)
 

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 from ibft.cli import main
 from ibft.errors import UserError
 from ibft.export.stage import export
-from ibft.recipe import DataConfig, ModelConfig, Recipe, TrainConfig, dump_recipe
+from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, TrainConfig, dump_recipe
 from ibft.recipe_objectives import FTObjective
 from ibft.runs import RunFolder
 from ibft.training.stage import train
@@ -101,6 +101,7 @@ def test_what_the_train_stage_leaves_is_exported(tiny_model_folder: Path, tmp_pa
         name="run",
         output=str(tmp_path / "runs"),
         model=ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"),
+        prompt=PromptConfig(template="plain"),
         data=DataConfig(train=str(tmp_path / "data.jsonl")),
         objective=(FTObjective(),),
         train=TrainConfig(max_steps=1, lora=None),

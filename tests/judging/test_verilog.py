@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from ibft.judging import verilog, verilog_text
@@ -83,6 +84,7 @@ def make_problem(design: str, reference: str, solution: str) -> Problem:
         entry_point=design,
         canonical_solution=solution,
         language="verilog",
+        warnings_fail=reference == "reference_module",  # version 1
     )
 
 
@@ -235,6 +237,21 @@ def test_other_answers(judge: Judge, design: str, status: str, message: str) -> 
     outcome = judge(design)
     assert outcome.status == status
     assert re.search(message, outcome.message)
+
+
+@pytest.mark.verilog
+def test_a_warning_fails_a_design_of_version_1_alone(judge: Judge) -> None:
+    design = module(RIGHT).replace("input clk", "input extra, input clk")
+    assert judge(design).status == "failed"
+    lenient = msgspec.structs.replace(PROBLEM, warnings_fail=False)
+    assert judge(design, problem=lenient).status == "passed"
+
+
+@pytest.mark.verilog
+def test_a_design_may_use_a_name_of_the_test_bench_for_its_own(judge: Judge) -> None:
+    named = RIGHT.replace("reg [3:0] r;", "reg [3:0] good1; wire tb; assign tb = reset;").replace("r = ", "good1 = ")
+    named = named.replace("= r;", "= good1;").replace("r <=", "good1 <=").replace("r + (", "good1 + (")
+    assert judge(module(named.replace("reset ?", "tb ?"))).status == "passed"
 
 
 @pytest.mark.verilog

@@ -20,7 +20,7 @@ from ibft.memorization.blocks import merged_blocks, score_blocks
 from ibft.memorization.preparation import Preparation
 from ibft.memorization.scorer import Scorer
 from ibft.models import load_tokenizer
-from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
+from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
 from ibft.rows import Pair, Score
 
 ITEMS = [
@@ -32,6 +32,7 @@ ITEMS = [
 def recipe(tiny_model_folder: Path) -> Recipe:
     return Recipe(
         name="scan",
+        prompt=PromptConfig(template="plain"),
         model=ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"),
         data=DataConfig(max_tokens=100),
         scan=ScanConfig(batch_tokens=400),

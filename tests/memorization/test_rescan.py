@@ -21,7 +21,7 @@ from ibft.memorization.densities import Densities
 from ibft.memorization.findings import ScanSummary
 from ibft.memorization.rescan import RescanSummary, rescan
 from ibft.memorization.stage import scan
-from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
+from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
 from ibft.runs import RunFolder
 from ibft.score_table import read_scores
 
@@ -63,6 +63,7 @@ def recipe(tiny_model_folder: Path, tmp_path: Path) -> Recipe:
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return Recipe(
         name="run",
+        prompt=PromptConfig(template="plain"),
         output=str(tmp_path / "runs"),
         model=ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"),
         data=DataConfig(train=str(tmp_path / "data.jsonl"), control=str(tmp_path / "control.jsonl")),

@@ -21,7 +21,7 @@ from ibft.memorization import token_stats
 from ibft.memorization.scorer import Scorer
 from ibft.memorization.syntax import forced_tokens
 from ibft.models import load_model, load_tokenizer
-from ibft.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
+from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
 from ibft.rows import Pair, Score
 
 PAIRS = [
@@ -69,6 +69,7 @@ def model(request: pytest.FixtureRequest, tokenizer: Any) -> Any:
 def recipe(tiny_model_folder: Path) -> Recipe:
     return Recipe(
         name="scan",
+        prompt=PromptConfig(template="plain"),
         model=ModelConfig(name=str(tiny_model_folder), dtype="float32", device="cpu"),
         data=DataConfig(max_tokens=300),
         scan=SCAN,

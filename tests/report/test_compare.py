@@ -240,7 +240,7 @@ def test_cut_samples_and_temperature_are_in_the_table(make_run: MakeRun) -> None
     assert rows["Temperature"][1].text == "0.2"
     (run.path / "generate" / "ft" / "samples.jsonl").unlink()
     rows = {row.label: row.cells for row in comparison_rows(compare_run(run))}
-    assert rows["Cut at the token limit"][1].text == "unknown"
+    assert rows["Cut at the token limit"][1] == ("undefined", "not recorded by the generator")
 
 
 def test_greedy_decoding_is_named(make_run: MakeRun) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -56,7 +57,7 @@ def test_the_smallest_gain_is_the_headline(make) -> None:  # type: ignore[no-unt
 
     comparison = comparison_of(run)
 
-    assert comparison.headline == "Ship ft."
+    assert comparison.headline == "Ship ft: it beats base by +42.5 points or more in every format."
     assert (
         "the smallest of ft's gains over base in 3 formats, all asked greedily, is +42.5 points" in comparison.verdict
     )
@@ -82,8 +83,8 @@ def test_without_other_formats_a_base_that_writes_no_program_says_nothing(tmp_pa
     comparison = comparison_of(run)
 
     assert comparison.elicitation is None
-    assert "writes no program there: what it can do is not measured" in comparison.verdict
-    assert "Ship" not in comparison.headline
+    assert "what it can do is not measured" in comparison.verdict
+    assert comparison.headline == "ft is not shown to beat base in every format: these data choose none."
 
 
 def test_shares_stand_in_the_table(make) -> None:  # type: ignore[no-untyped-def]
@@ -124,4 +125,51 @@ def test_what_training_cost_elsewhere_is_said_beside_the_verdict(tmp_path: Path)
         "Elsewhere, on 40 problems of humaneval (greedy), base solves 50.0%: ft loses 30.0 points"
     )
     assert "ib loses 2.5 points" in sentence
-    assert sentence.endswith("which is not told from none.")
+    assert sentence.endswith("where chance is not excluded.")
+
+
+def test_a_format_that_is_not_judged_yet_leaves_the_gain_open(make) -> None:  # type: ignore[no-untyped-def]
+    run = make({"base@plain": half(0), "base@chat": half(1), "ft@plain": half(20)})
+    shutil.rmtree(run.path / "judge" / "base@chat")
+
+    comparison = comparison_of(run)
+
+    assert "Ship" not in comparison.headline
+    assert "but chat is not judged" in comparison.verdict
+    assert any("not judged yet" in note and "base@chat" in note for note in comparison.notes)
+
+
+def test_an_arm_without_greedy_answers_ships_nothing(make) -> None:  # type: ignore[no-untyped-def]
+    run = make({"base@plain": half(0), "base@chat": half(1)})
+
+    comparison = comparison_of(run)
+
+    assert "Ship" not in comparison.headline
+    assert "has no greedy answers in its own format yet" in comparison.verdict
+
+
+def test_a_shown_win_comes_before_a_higher_rate_whose_win_is_doubted(tmp_path: Path) -> None:
+    tallies = {"base": [0] * 40, "ft": [5] * 22 + [0] * 18, "ib": [5] * 20 + [0] * 20}
+    asked = {"base@plain": half(0), "base@chat": half(8), "ft@plain": half(10), "ib@plain": half(20)}
+    run = write_run(tmp_path, tallies, k=(1,), asked=asked)
+
+    comparison = comparison_of(run)
+
+    assert comparison.elicitation is not None
+    assert {arm: of.kind for arm, of in comparison.elicitation.gains.items()}["ib"] == "ability"
+    assert comparison.headline.startswith("No clear winner: ib beats base, but not ft")
+
+
+def test_problems_that_could_not_be_judged_are_in_no_comparison(tmp_path: Path) -> None:
+    run = write_run(tmp_path, {"base": [0] * 40, "ft": [5] * 20 + [0] * 20}, k=(1,))
+    for arm in ("base", "ft"):
+        results = run.path / "judge" / arm / "results.jsonl"
+        rows = [
+            line.replace('"status":"failed"', '"status":"excluded"') if '"demo/39"' in line else line
+            for line in results.read_text().splitlines()
+        ]
+        results.write_text("\n".join(rows) + "\n")
+
+    [difference] = comparison_of(run).differences
+
+    assert difference.num_problems == 39

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import trl.chat_template_utils as trl_templates
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -34,29 +35,30 @@ CHATML_WITH_MARKS = (
 
 
 @pytest.fixture
-def trained_by_trl(tmp_path: Path) -> Callable[..., list[dict[str, list[int]]]]:
-    """`trained_by_trl(tokenizer, rows)`: ids and labels of the rows in a trainer of TRL's."""
+def make_trainer(tmp_path: Path) -> Callable[..., Any]:
+    """`make_trainer(tokenizer, rows)`: a trainer of a tiny model with this tokenizer, by default an IBTrainer."""
 
-    def prepare(tokenizer: Any, rows: list[dict[str, Any]], kind: Any = IBTrainer, **changes: Any) -> list[Any]:
+    def make(tokenizer: Any, rows: list[dict[str, Any]], kind: Any = IBTrainer, alpha: float = 0.1, **more: Any) -> Any:
+        torch.manual_seed(0)
         shape = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_hidden_layers": 2}
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape))
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        settings = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "bf16": False, "report_to": "none"} | changes
-        arguments = SFTConfig(**settings) if kind is SFTTrainer else IBConfig(**settings, layer=1, bottleneck_dim=4)
-        trainer = kind(model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-        return list(trainer.train_dataset)
+        settings = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "bf16": False, "report_to": "none"} | more
+        own = {"alpha": alpha, "layer": 1, "bottleneck_dim": 4}
+        arguments = SFTConfig(**settings) if kind is SFTTrainer else IBConfig(**settings, **own)
+        return kind(model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
 
-    return prepare
+    return make
 
 
 @pytest.mark.parametrize("family", ["legacy", "codellama", "smollm2", "llama3", "deepseek_v3", "qwen3"])
 def test_a_pair_has_the_tokens_border_and_end_that_ibtrainer_gives_it(
-    family: str, real_tokenizer: Any, trained_by_trl: Any
+    family: str, real_tokenizer: Any, make_trainer: Any
 ) -> None:
     tokenizer = real_tokenizer(family)
     codec = TextCodec(tokenizer, "plain")
-    for pair, row in zip(PAIRS, trained_by_trl(tokenizer, PAIRS), strict=True):
+    for pair, row in zip(PAIRS, make_trainer(tokenizer, PAIRS).train_dataset, strict=True):
         example = codec.example(pair["prompt"], pair["completion"])
         assert (example.input_ids, example.labels) == (row["input_ids"], row["labels"])
 
@@ -75,13 +77,13 @@ def test_a_pair_has_the_tokens_border_and_end_that_ibtrainer_gives_it(
     ],
 )
 def test_in_a_chat_the_last_answer_is_trained_as_trls_own_mask_has_it(
-    family: str, template: str, real_tokenizer: Any, trained_by_trl: Any, monkeypatch: pytest.MonkeyPatch
+    family: str, template: str, real_tokenizer: Any, make_trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = real_tokenizer(family)
     monkeypatch.setattr(tokenizer, "chat_template", template)
     codec = TextCodec(tokenizer, "chat")
     rows = [{"messages": [{"role": role, "content": content} for role, content in chat]} for chat in CHATS]
-    theirs = trained_by_trl(tokenizer, rows, SFTTrainer, assistant_only_loss=True)
+    theirs = make_trainer(tokenizer, rows, SFTTrainer, assistant_only_loss=True).train_dataset
     for chat, row in zip(CHATS, theirs, strict=True):
         turns = [Message(*turn) for turn in chat]
         example = codec.example(turns[:-1], turns[-1].content)
@@ -92,3 +94,23 @@ def test_in_a_chat_the_last_answer_is_trained_as_trls_own_mask_has_it(
         first = next(place for place in range(last - 1, -1, -1) if place == 0 or labels[place - 1] == -100)
         assert ours == labels[first:last]
         assert sum(token in codec.end_ids for token in ours) == 1
+
+
+def test_with_alpha_zero_ibtrainer_equals_sfttrainer_bit_for_bit_on_chats(
+    real_tokenizer: Any, make_trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = real_tokenizer("smollm2")
+    monkeypatch.setattr(tokenizer, "chat_template", CHATML_WITH_MARKS)
+    rows = [{"messages": [{"role": role, "content": content} for role, content in chat]} for chat in CHATS] * 4
+    settings = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "save_strategy": "no"}
+    settings |= {"assistant_only_loss": True, "disable_tqdm": True}
+    weights = []
+    for kind, alpha in ((SFTTrainer, 0.0), (IBTrainer, 0.0), (IBTrainer, 0.5)):
+        trainer = make_trainer(tokenizer, rows, kind, alpha, **settings)
+        before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        trainer.train()
+        weights.append({n: v for n, v in trainer.model.state_dict().items() if "ibft" not in n})
+        assert any(not torch.equal(value, before[name]) for name, value in weights[-1].items())
+    plain, zero, half = weights
+    assert all(torch.equal(plain[name], zero[name]) for name in plain)
+    assert not all(torch.equal(plain[name], half[name]) for name in plain)

@@ -10,6 +10,8 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ibft.identity import (
     generate_inputs,
     is_adaptive,
@@ -20,7 +22,7 @@ from ibft.identity import (
 )
 from ibft.inputs import FORMAT
 from ibft.models import load_config, weights_folder
-from ibft.recipe import BASE_ARM
+from ibft.recipe import BASE_ARM, FORGETTING
 
 if TYPE_CHECKING:
     from ibft.rows import Problem
@@ -73,6 +75,9 @@ class _Plan:
         for arm in self._recipe.arms:
             train, weights = (None, None) if arm == BASE_ARM else (self._train_identity(arm), self._weights(arm))
             self._add(f"generate/{arm}", generate_inputs(self._recipe, self._problems, train, weights))
+            if self._recipe.forgetting is not None:
+                second = msgspec.structs.replace(self._recipe.greedy, problems=self._recipe.forgetting)
+                self._add(f"generate/{arm}{FORGETTING}", generate_inputs(second, self._others, train, weights))
             if self._recipe.generate.backend == "server" and not self._stages[f"generate/{arm}"].is_complete:
                 from ibft.generation.server import served_name
 
@@ -109,6 +114,14 @@ class _Plan:
 
         config = self._recipe.problems
         return load_problems(config.source, config.limit, config.tasks)
+
+    @functools.cached_property
+    def _others(self) -> list[Problem]:
+        """The second benchmark's problems."""
+        from ibft.data.problems import load_problems
+
+        config = self._recipe.forgetting
+        return load_problems(config.source, config.limit, config.tasks) if config else []
 
     def _weights(self, arm: str) -> dict[str, Any]:
         return weights_identity(weights_folder(self._recipe, self._run, arm))

@@ -59,6 +59,9 @@ def print_comparison(comparison: Comparison) -> None:
     from ibft.report.compare import MAX_COLUMNS, comparison_rows
     from ibft.report.verdict import costs
 
+    for arm in comparison.arms:
+        if arm.hollow:
+            print_hollow(arm.name, arm.hollow)
     console, table = Console(), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows, names = comparison_rows(comparison), [arm.name for arm in comparison.arms]
     is_wide = len(names) > MAX_COLUMNS

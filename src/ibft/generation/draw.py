@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ibft import progress
-from ibft.errors import UserError
+from ibft.errors import PromptError
 from ibft.generation.ask import Ask
 from ibft.generation.local import Generated, Request, Sampling, generate_batches, sample_seed
 from ibft.generation.sent import to_send, whole_prompt
@@ -86,8 +86,9 @@ def _sample(ask: Ask, written: Written, index: int, stop: Sequence[str]) -> Samp
     """Return the answer that a text holds, with the text itself where that is not the same."""
     text = ask.begun + written.text
     answer = extract(text, ask.problem, form=ask.form, stop=stop)
-    # Complete before the limit: what came after is not part of it.
-    is_complete = answer.completion is not None and len(answer.completion) < len(text)
+    # A continuation that is complete before the limit: what came after is not part of it.
+    is_complete = ask.form == "completion" and answer.completion is not None and text.startswith(answer.completion)
+    is_complete = is_complete and len(answer.completion or "") < len(text)
     return Sample(
         task_id=ask.problem.task_id,
         completion=answer.completion,
@@ -144,9 +145,9 @@ class LocalSource:
             UserError: it is empty, fills the context, or has a token without a row in the embedding.
         """
         if not input_ids:
-            raise UserError(f"problems: the prompt of {task_id} is empty. Give it a text, or leave the problem out.")
+            raise PromptError(f"problems: the prompt of {task_id} is empty. Give it a text, or leave the problem out.")
         if limit is not None and len(input_ids) >= limit:
-            raise UserError(
+            raise PromptError(
                 f"problems: the prompt of {task_id} has {len(input_ids)} tokens, the model's context holds {limit}: "
                 "there is no room for an answer. Shorten the prompt, leave the problem out, or take a model with a "
                 "longer context."
@@ -154,7 +155,7 @@ class LocalSource:
         num_rows = self._model.get_input_embeddings().weight.shape[0]
         if (token := max(input_ids)) >= num_rows:
             name = self._codec.tokenizer.convert_ids_to_tokens(token)
-            raise UserError(
+            raise PromptError(
                 f"problems: the prompt of {task_id} has the token {token} ({name!r}), and the model's embedding has "
                 f"{num_rows} rows. Use the tokenizer that belongs to the model, or save the model with "
                 f"`resize_token_embeddings({len(self._codec.tokenizer)})`."

@@ -18,7 +18,7 @@ import msgspec
 from ibft import progress
 from ibft.data.problems import load_problems
 from ibft.data.training import stream_examples
-from ibft.errors import UserError
+from ibft.errors import PromptError, UserError
 from ibft.generation.ask import Ask
 from ibft.generation.draw import LocalSource, ServerSource, Source, Wanted, draw
 from ibft.generation.formats import applicable_formats, ask, draw_examples
@@ -63,9 +63,15 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
     load = functools.cache(functools.partial(load_arm, recipe, run, arm))
     for asking in _askings(recipe, run, arm, problems):
         stage = run.stage(f"generate/{asking.name}", asking.inputs)
-        if not stage.is_complete:
-            source = functools.partial(source_of, asking.config, arm, asking.codec, load)
+        if stage.is_complete:
+            continue
+        source = functools.partial(source_of, asking.config, arm, asking.codec, load)
+        try:
             _fill(stage, asking, source, recipe.seed)
+        except PromptError as error:  # one format of several: the report names those in which nobody was asked
+            if asking.name == arm or asking.name.endswith(FORGETTING):
+                raise
+            progress.warn("Formats", f"{asking.name.replace('@', ' is not asked as ')}: {error}")
 
 
 def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Problem]) -> Iterator[_Asking]:
@@ -77,38 +83,39 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
     codec = codec_for(recipe)
     inputs = generate_inputs(recipe, problems, upstream, weights)
     yield _Asking(arm, inputs, recipe.generate, codec, lambda: asks_of(recipe, codec, problems))
-    greedy = msgspec.structs.replace(recipe.generate, num_samples=1, temperature=0.0)
+    greedy = recipe.greedy
     if recipe.forgetting is not None:
-        config = recipe.forgetting
-        others = load_problems(config.source, config.limit, config.tasks)
-        of_others = msgspec.structs.replace(recipe, generate=greedy, problems=config)
-        inputs = generate_inputs(of_others, others, upstream, weights)
-        yield _Asking(arm + FORGETTING, inputs, greedy, codec, lambda: asks_of(recipe, codec, others))
-    inputs = generate_inputs(msgspec.structs.replace(recipe, generate=greedy), problems, upstream, weights)
+        second = msgspec.structs.replace(greedy, problems=recipe.forgetting)
+        others = load_problems(second.problems.source, second.problems.limit, second.problems.tasks)
+        inputs = generate_inputs(second, others, upstream, weights)
+        yield _Asking(arm + FORGETTING, inputs, greedy.generate, codec, lambda: asks_of(recipe, codec, others))
+    inputs = generate_inputs(greedy, problems, upstream, weights)
     forms = recipe.formats_of(arm)
     examples = _examples(recipe) if "examples" in forms else []
-    has_chat = bool(codec.tokenizer.chat_template)
-    for form in applicable_formats(has_chat, examples):
+    for form in applicable_formats(bool(codec.tokenizer.chat_template), examples):
         name = recipe.asked_name(arm, form)
         if form not in forms or name == arm:
             continue
-        shown = examples if form == "examples" else []
+        shown = tuple(examples) if form == "examples" else ()
         template = "chat" if form in ("chat", "chat_begun") else "plain"
         other = codec_of(msgspec.structs.replace(recipe.prompt, template=template), codec.tokenizer)
 
-        def asks(form: Format = form, codec: TextCodec = other, shown: Sequence[Pair] = tuple(shown)) -> list[Ask]:
+        def asks(form: Format = form, codec: TextCodec = other, shown: Sequence[Pair] = shown) -> list[Ask]:
             return [ask(problem, form, codec.chat, shown) for problem in problems]
 
-        yield _Asking(name, {**inputs, "format": form, "examples": shown}, greedy, other, asks)
+        yield _Asking(name, {**inputs, "format": form, "examples": shown}, greedy.generate, other, asks)
 
 
 def _examples(recipe: Recipe) -> list[Pair]:
-    """Draw the examples that stand before a prompt; none where the training data is not to be had here."""
+    """Draw the examples that stand before a prompt; none, and it is said, where the training data has none."""
     try:
         pairs = [found.pair for found in stream_examples(recipe.data.train, recipe.data.split, _NUM_DRAWN_FROM)]
-    except UserError:
+    except UserError as error:
+        progress.warn("Formats", f"Nobody is asked with examples: {error}")
         return []
-    return draw_examples(pairs, recipe.seed)
+    if not (drawn := draw_examples(pairs, recipe.seed)):
+        progress.warn("Formats", "Nobody is asked with examples: the first examples of the data are all too long.")
+    return drawn
 
 
 def _fill(stage: Stage, asking: _Asking, source: Callable[[], Source], seed: int) -> None:

@@ -180,7 +180,9 @@ class Encoder:
     """
 
     def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._codec = codec_of(recipe.prompt, tokenizer)
+        # Where there is no end token, none is missed: it is not scored.
+        has_end = recipe.prompt.end_of_text and tokenizer.eos_token_id is not None
+        self._codec = codec_of(msgspec.structs.replace(recipe.prompt, end_of_text=has_end), tokenizer)
         self._max_tokens, self._is_whole = recipe.data.max_tokens, recipe.scan.region == "all"
 
     def encode(self, pair: Pair, *, with_mask: bool = True) -> tuple[ScanExample | None, str | None]:

@@ -10,6 +10,7 @@ import msgspec
 
 from ibft.errors import UserError
 from ibft.metrics.format_shares import FormatShares, ProblemTally, format_shares
+from ibft.metrics.hollow import Hollow
 from ibft.metrics.pass_at_k import Count, metric_name
 from ibft.metrics.summary import Metric, Metrics, summarize
 from ibft.recipe import Recipe
@@ -23,7 +24,7 @@ _NO_PROGRAM = ("no_code", "syntax_error")
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
-    """One judged arm; `shares` tell its format from its ability."""
+    """One judged arm; `shares` tell its format from its ability, `hollow` that most of its samples are not programs."""
 
     name: str
     num_problems: int
@@ -32,6 +33,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     statuses: dict[str, int]
     sandbox: str
     shares: FormatShares
+    hollow: Hollow | None
     notes: list[str]
 
 
@@ -55,7 +57,8 @@ def read_arm(recipe: Recipe, run: RunFolder, name: str, ks: Sequence[int]) -> Ju
         known = Metrics.from_json((folder / "metrics.json").read_bytes())
     except (OSError, msgspec.MsgspecError) as error:
         raise UserError(f"{folder / 'metrics.json'}: {error}. Remove it, then run `ibft judge RECIPE` again.") from None
-    results = list(read_rows(folder / "results.jsonl", Result))
+    # What could not be judged is not a failure: such problems are left out of rates and comparisons alike.
+    results = [row for row in read_rows(folder / "results.jsonl", Result) if row.status not in _UNJUDGED]
     total = Counter(result.task_id for result in results)
     correct = Counter(result.task_id for result in results if result.passed)
     counts = {task_id: Count(number, correct[task_id]) for task_id, number in total.items()}
@@ -78,7 +81,8 @@ def read_arm(recipe: Recipe, run: RunFolder, name: str, ks: Sequence[int]) -> Ju
         statuses=known.statuses,
         sandbox=known.sandbox,
         shares=_shares(recipe, run, name, results),
-        notes=known.notes,
+        hollow=known.hollow,
+        notes=[note for note in known.notes if known.hollow is None or note != known.hollow.message],
     )
     return JudgedArm(arm, counts)
 
@@ -87,12 +91,14 @@ def _shares(recipe: Recipe, run: RunFolder, name: str, results: Sequence[Result]
     """Return how many of the judged samples are programs, pass and were cut."""
     path = run.path / "generate" / name / "samples.jsonl"
     samples = list(read_rows(path, Sample)) if path.exists() else []
-    cuts = Counter(sample.task_id for sample in samples if sample.finish_reason == "length")
+    judged = {(result.task_id, result.index) for result in results}
+    cuts = Counter(
+        row.task_id for row in samples if row.finish_reason == "length" and (row.task_id, row.index or 0) in judged
+    )
     is_recorded = bool(samples) and all(sample.finish_reason is not None for sample in samples)
     by_problem: dict[str, list[Result]] = {}
     for result in results:
-        if result.status not in _UNJUDGED:
-            by_problem.setdefault(result.task_id, []).append(result)
+        by_problem.setdefault(result.task_id, []).append(result)
     tallies = [
         ProblemTally(
             len(of_problem),

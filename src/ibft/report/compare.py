@@ -27,7 +27,6 @@ __all__ = [
     "Cell",
     "Comparison",
     "Row",
-    "_share_rows",
     "asked_rows",
     "compare",
     "comparison_rows",
@@ -84,7 +83,7 @@ class Row(NamedTuple):
     @property
     def is_shared(self) -> bool:
         """Whether there is no figure in any cell, for one and the same reason."""
-        return self.cells[0].text in ("undefined", "unknown") and len(set(self.cells)) == 1
+        return self.cells[0].text == "undefined" and len(set(self.cells)) == 1
 
 
 def compare(recipe: Recipe, run: RunFolder) -> Comparison:
@@ -113,7 +112,7 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
         forgetting=read_forgetting(recipe, run),
         alarms=alarms,
         notes=[
-            *_notes(recipe, judged, differences),
+            *_notes(recipe, judged, differences, elicitation),
             *(alarm_note(arm, alarm) for arm, found in alarms.items() for alarm in found),
         ],
         k=ks,
@@ -163,8 +162,21 @@ def _differences(judged: Sequence[JudgedArm]) -> list[Difference]:
     return compared.differences
 
 
-def _notes(recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Difference]) -> list[str]:
+def _notes(
+    recipe: Recipe,
+    judged: Sequence[JudgedArm],
+    differences: Sequence[Difference],
+    elicitation: Elicitation | None,
+) -> list[str]:
     notes = [f"{one.arm.name}: {note}." for one in judged for note in one.arm.notes]
+    if elicitation is not None and elicitation.missing:
+        notes.append(
+            f"Asked and not judged yet, or not without failures of the sandbox: {', '.join(elicitation.missing)}."
+        )
+    if elicitation is not None and elicitation.not_asked:
+        notes.append(
+            f"Formats that do not apply to base, or in which it cannot be asked: {', '.join(elicitation.not_asked)}."
+        )
     absent = [name for name in recipe.arms if name not in {one.arm.name for one in judged}]
     if absent:
         notes.append(f"Not judged yet: {', '.join(absent)}.")
@@ -179,6 +191,10 @@ def _notes(recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Di
             "few do not contain."
         )
     return notes
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(name.replace("_", " ") for name in names)
 
 
 def _metric_cell(metric: Metric) -> Cell:

@@ -15,7 +15,7 @@ import msgspec
 from ibft.comparison import ALPHA, Gain, Scores, Undefined, beats_every, compare_pair, holm
 from ibft.metrics.format_shares import FormatShares
 from ibft.metrics.summary import Metric
-from ibft.recipe import BASE_ARM, Format, Recipe
+from ibft.recipe import BASE_ARM, FORGETTING, Format, Recipe
 from ibft.report.arms import Arm, JudgedArm, read_arm
 from ibft.runs import RunFolder
 
@@ -46,10 +46,16 @@ class FormatGain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Elicitation(msgspec.Struct, frozen=True, kw_only=True):
-    """`asked` has the base in every format and each arm in its own; `gains` the arms' gains, by arm."""
+    """`asked` has the base in every format and each arm in its own; `gains` the arms' gains, by arm.
+
+    `missing` names the answers that were asked for and have no Pass@1 (not judged yet, or the sandbox failed): as long
+    as there are any of the base, no gain is shown.
+    """
 
     asked: list[AskedArm]
     gains: dict[str, FormatGain]
+    missing: list[str]
+    not_asked: list[str]
 
     @property
     def num_formats(self) -> int:
@@ -70,6 +76,8 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
         if (found := read_arm(recipe, run, recipe.asked_name(arm, form), [1])) is not None
         and found.arm.metrics["pass@1"].value is not None
     }
+    expected = [name for name in run.asked() if name.partition("@")[0] in recipe.arms and not name.endswith(FORGETTING)]
+    missing = [name for name in expected if "@" in name and name not in {recipe.asked_name(*key) for key in judged}]
     if not any(arm == BASE_ARM for arm, _ in judged):
         return None
     asked = [
@@ -84,11 +92,17 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
     ]
     base = {f"{BASE_ARM}@{form}": Scores.of_counts(of.counts) for (arm, form), of in judged.items() if arm == BASE_ARM}
     others = {(arm, form): found for (arm, form), found in judged.items() if arm != BASE_ARM}
-    return Elicitation(asked=asked, gains=_gains(others, base))
+    is_whole = not any(name.startswith(f"{BASE_ARM}@") for name in missing)
+    not_asked = [form for form in recipe.formats_of(BASE_ARM) if recipe.asked_name(BASE_ARM, form) not in expected]
+    return Elicitation(
+        asked=asked, gains=_gains(others, base, is_whole=is_whole), missing=missing, not_asked=[*not_asked]
+    )
 
 
-def _gains(arms: Mapping[tuple[str, Format], JudgedArm], base: dict[str, Scores]) -> dict[str, FormatGain]:
-    """Return each arm's gain, corrected for the number of arms."""
+def _gains(
+    arms: Mapping[tuple[str, Format], JudgedArm], base: dict[str, Scores], *, is_whole: bool
+) -> dict[str, FormatGain]:
+    """Return each arm's gain, corrected for the number of arms; open where a format is missing."""
     scores = {arm: (f"{BASE_ARM}@{form}", Scores.of_counts(judged.counts)) for (arm, form), judged in arms.items()}
     first = {arm: beats_every(arm, own, base) for arm, (_, own) in scores.items()}
     defined = [arm for arm, gain in first.items() if isinstance(gain, Gain)]
@@ -98,7 +112,7 @@ def _gains(arms: Mapping[tuple[str, Format], JudgedArm], base: dict[str, Scores]
         same_format, own = scores[arm]
         gain = beats_every(arm, own, base, decision.alpha)
         assert isinstance(gain, Gain)
-        gains[arm] = FormatGain(kind=_kind(gain, same_format, base), gain=gain)
+        gains[arm] = FormatGain(kind=_kind(gain, same_format, base) if is_whole else "open", gain=gain)
     return gains
 
 
@@ -123,21 +137,19 @@ def _kind(gain: Gain, same_format: str, base: dict[str, Scores]) -> Kind:
 
 
 def format_kinds(arms: Sequence[Arm], elicitation: Elicitation | None) -> dict[str, Kind]:
-    """Return what each arm's gain over the base is, for the arms of which that is known.
+    """Return what each arm's gain over the base is.
 
-    Where the base was not asked in several formats, its samples alone can speak: a gain is one of format where the base
-    writes fewer programs, and those that it writes pass as often as the arm's; it is open where it writes none.
+    Where the base was not asked in several formats, its samples alone speak: a gain is open where the base writes
+    programs less often than the arm, since then nobody knows what it could do.
     """
-    if elicitation is not None:
-        return {arm: found.kind for arm, found in elicitation.gains.items()}
     base = next((arm for arm in arms if arm.name == BASE_ARM), None)
-    others = [arm for arm in arms if arm is not base] if base is not None else []
-    return {arm.name: _kind_from_samples(arm.shares, base.shares) for arm in others if base is not None}
-
-
-def _kind_from_samples(arm: FormatShares, base: FormatShares) -> Kind:
-    if not base.program.value:
-        return "open"
-    is_rarer = base.program.value < (arm.program.value or 0.0)
-    is_as_good = (arm.passes_if_program.value or 0.0) <= (base.passes_if_program.value or 0.0)
-    return "format" if is_rarer and is_as_good else "ability"
+    if base is None:
+        return {}
+    kinds: dict[str, Kind] = {}
+    for arm in arms:
+        if elicitation is not None:
+            kinds[arm.name] = elicitation.gains[arm.name].kind if arm.name in elicitation.gains else "open"
+        else:
+            is_rarer = (base.shares.program.value or 0.0) < (arm.shares.program.value or 0.0)
+            kinds[arm.name] = "open" if is_rarer else "ability"
+    return kinds

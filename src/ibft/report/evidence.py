@@ -185,6 +185,11 @@ def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -
         sentences.append(
             f"Benchmark: only the first {recipe.problems.limit:,} problems of {recipe.problems.source} (problems.limit)"
         )
+    if recipe.forgetting is not None and recipe.forgetting.limit is not None:
+        sentences.append(
+            f"Second benchmark: only the first {recipe.forgetting.limit:,} problems of {recipe.forgetting.source} "
+            "(forgetting.limit)"
+        )
     return sentences
 
 

@@ -51,8 +51,11 @@ def decide(
     kinds = format_kinds(defined, elicitation)
     doubted = [one for one in differences if one.is_separated and _is_doubted(one, kinds)]
     shown = [one for one in differences if one.is_separated and one not in doubted]
-    losers = {one.other for one in shown}
-    best = best_arm([arm for arm in defined if arm.name not in losers] or defined)
+    losers, winners = {one.other for one in shown}, {one.better for one in shown}
+    unbeaten = [arm for arm in defined if arm.name not in losers]
+    # An arm with a win that is shown comes before one whose win is doubted, though it solve less.
+    of_doubt = {one.better for one in doubted} - winners
+    best = best_arm([arm for arm in unbeaten if arm.name not in of_doubt or not winners] or unbeaten or defined)
     beaten = [one for one in shown if one.better == best.name]
     unclear = [one for one in differences if not one.is_separated and best.name in (one.better, one.other)]
     candidates = [arm.name for arm in defined if arm.name not in {one.other for one in beaten}]
@@ -65,11 +68,15 @@ def decide(
         )
     clauses = _evidence(best.name, beaten, unclear)
     clauses += [_doubt(one, kinds[one.better], elicitation) for one in doubted if one.better == best.name]
-    if any(one.other == BASE_ARM for one in beaten) and elicitation is not None:
-        clauses.append(_smallest_gain(elicitation.gains[best.name].gain, elicitation))
+    gain = None
+    if elicitation is not None and best.name in elicitation.gains and any(one.other == BASE_ARM for one in beaten):
+        gain = elicitation.gains[best.name].gain
+        clauses.append(_smallest_gain(gain, elicitation))
     sentence = f"{_setting(best, recipe)}, {'; '.join(clauses)}.{lacking}"
     of_best = next((kinds[one.better] for one in doubted if one.better == best.name), None)
     headline = _headline(best.name, candidates, beaten, shown, of_best)
+    if gain is not None and headline == f"Ship {best.name}.":
+        headline = f"Ship {best.name}: it beats {BASE_ARM} by {_signed(gain.value)} points or more in every format."
     return Verdict(headline, sentence, _advice(unclear, defined, recipe), candidates)
 
 
@@ -104,13 +111,17 @@ def _headline(
 def _doubt(one: Difference, kind: Kind, elicitation: Elicitation | None) -> str:
     """Say why a gain over the base in the format of the training does not count."""
     same = f"{one.better} beats {BASE_ARM} by {points(one)} where both are asked alike"
-    if elicitation is None and kind == "open":
-        return f"{same}, but {BASE_ARM} writes no program there: what it can do is not measured (generate.elicit asks)"
     if elicitation is None:
-        return f"{same}, since {BASE_ARM} writes fewer programs: those that it writes pass as often"
+        return (
+            f"{same}, but {BASE_ARM} writes fewer programs there: what it can do is not measured (generate.elicit asks)"
+        )
+    if one.better not in elicitation.gains:
+        return f"{same}, but has no greedy answers in its own format yet"
     gain = elicitation.gains[one.better].gain
     left = f"{points(gain)} is left of it where {BASE_ARM} is asked as {format_name(gain.reference)}, both greedily"
-    return f"{same}, but only {left}" if kind == "format" else f"{same}, but {left}, which is not told from none"
+    if missing := [name for name in elicitation.missing if name.startswith(f"{BASE_ARM}@")]:
+        return f"{same}, and {left}, but {_listed([format_name(name) for name in missing], 'and')} is not judged"
+    return f"{same}, but only {left}" if kind == "format" else f"{same}, but {left}, where chance is not excluded"
 
 
 def _smallest_gain(gain: Gain, elicitation: Elicitation) -> str:
@@ -132,7 +143,7 @@ def costs(forgetting: Forgetting) -> str:
     for one in forgetting.differences:
         verb = "gains" if one.other == BASE_ARM else "loses"
         arm = one.better if one.other == BASE_ARM else one.other
-        shown = "" if one.is_separated else ", which is not told from none"
+        shown = "" if one.is_separated else ", where chance is not excluded"
         clauses.append(f"{arm} {verb} {points(one).lstrip('+')}{shown}" if one.value else f"{arm} loses nothing")
     setting = f"Elsewhere, on {forgetting.num_problems} problems of {forgetting.benchmark} (greedy), {BASE_ARM} solves"
     return f"{setting} {100 * base:.1f}%: {'; '.join(clauses) or 'no other arm was asked'}."

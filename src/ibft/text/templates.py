@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ibft.errors import UserError
+from ibft.errors import PromptError, UserError
 from ibft.rows import Message
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def render_plain(prompt: str | Sequence[Message], template: str, example_id: str
         if len(prompt) != 1:
             raise UserError(
                 f"prompt.template is {template}: it takes one user turn, and {_example(example_id)} has {len(prompt)} "
-                "turns before its answer. Use prompt.template: chat."
+                "turns before its answer. Use prompt.template: chat, for which the model needs a chat template."
             )
         prompt = prompt[0].content
     return Rendered(prompt + "\n" if template == "instruction" else prompt)
@@ -197,9 +197,9 @@ class ChatTemplate:
             )
         except TemplateError as error:
             roles = ", ".join(turn.role for turn in turns)
-            raise UserError(
+            raise PromptError(
                 f"prompt.template is chat: the chat template refuses the turns of {_example(example_id)} ({roles}): "
-                f"{error}. Change the roles of this row, or use prompt.template: plain."
+                f"{error}. Change its turns (a system text can begin the user's turn), or leave it out."
             ) from None
         return _revealed(str(text), self._control, hidden)
 

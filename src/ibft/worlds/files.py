@@ -63,10 +63,11 @@ def world_files(config: ChainsConfig) -> dict[str, bytes]:
     data = {"train": world.train, "dev": world.dev, "test": world.test}
     problems = {"dev_problems": world.dev, "problems": world.test}
     return {
-        "world.json": pretty_json({"world": "chains", **msgspec.to_builtins(config)}),
         f"{world.library.name}.py": world.library.source.encode(),
         **{f"{name}.jsonl": _lines(to_row(item, world) for item in listed) for name, listed in data.items()},
         **{f"{name}.jsonl": _lines(to_problem(item, world) for item in listed) for name, listed in problems.items()},
+        # The last one: where it is, all are.
+        "world.json": pretty_json({"world": "chains", **msgspec.to_builtins(config)}),
     }
 
 
@@ -74,9 +75,10 @@ def world_recipe(folder: Path) -> bytes:
     """Return a recipe, as YAML, that trains and judges on the world in a folder."""
     text = files("ibft.worlds").joinpath("chains.yaml").read_text(encoding="utf-8")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).lstrip("._-") or "chains"
+    text = text.replace("NAME", json.dumps(name))
     for file in ("train.jsonl", "dev.jsonl", "problems.jsonl"):
         text = text.replace(f"FOLDER/{file}", json.dumps(str(folder / file), ensure_ascii=False))
-    return text.replace("NAME", name).encode()
+    return text.encode()
 
 
 def _lines(rows: Iterable[msgspec.Struct]) -> bytes:

@@ -220,8 +220,8 @@ def test_arbitrary_text_never_raises_and_always_ends() -> None:
 
 @pytest.mark.parametrize("piece", [*PIECES, "module m;", "assign ", "a b (", "package ", "function f;", "typedef {"])
 def test_long_text_takes_linear_time(piece: str) -> None:
-    count = 200_000 // len(piece)
+    count = 50_000 // len(piece)
     start = time.process_time()
     extract_design(";" + (piece + "\n") * count + ";", PROMPT)
     extract_design((piece + " ") * count, PROMPT)
-    assert time.process_time() - start < 20  # tens of milliseconds; quadratic searches take minutes
+    assert time.process_time() - start < 5  # 0.3 s at most; quadratic searches take minutes
