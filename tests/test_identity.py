@@ -50,7 +50,10 @@ def pairs(count: int) -> list[dict[str, Any]]:
 
 
 def problems(count: int) -> list[dict[str, Any]]:
-    return [{"task_id": f"t/{n}", "prompt": f"def f{n}(x):\n", "tests": f"assert f{n}(1) == {n}"} for n in range(count)]
+    return [
+        {"task_id": f"t/{n}", "prompt": f"def f{n}(x):\n", "tests": f"assert f{n}(1) == {n}", "entry_point": f"f{n}"}
+        for n in range(count)
+    ]
 
 
 def write_place(folder: Path, model: Path) -> None:
