@@ -490,6 +490,7 @@ def as_before(run: Path) -> None:
         path.write_text(json.dumps(record))
 
 
+@pytest.mark.slow
 def test_runs_of_an_older_version_are_judged_and_reported_and_not_continued(run: Path) -> None:
     as_before(run)
     for verb in ("judge", "report"):

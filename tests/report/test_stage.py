@@ -279,6 +279,7 @@ def test_a_summary_with_missing_keys_and_logs_without_known_metrics_are_tolerate
     assert "no metric that is drawn here" in read(run)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_page_in_any_process(make_run: MakeRun) -> None:
     run = make_run(TALLIES, with_training=True, with_scan=True)
     path = run.path / "recipe.yaml"

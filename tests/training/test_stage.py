@@ -90,6 +90,7 @@ def test_writes_a_plain_adapter_a_log_and_a_summary(recipe: Recipe, objective: O
     assert summary["peak_memory_mib"] > 50
 
 
+@pytest.mark.slow
 def test_adapter_loads_without_this_package(recipe: Recipe) -> None:
     folder = run_stage(recipe, IB)
     program = (
@@ -305,6 +306,7 @@ def test_an_adaptive_arm_needs_a_scan(recipe: Recipe) -> None:
         run_stage(recipe, ADAPTIVE)
 
 
+@pytest.mark.slow
 def test_an_adaptive_arm_is_trained_to_its_end(recipe: Recipe) -> None:
     with RunFolder(recipe).open() as run:
         scan(recipe, run)
