@@ -29,6 +29,7 @@ def freed_mib(name: str, wanted: bool) -> float:
     return float(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and is about glibc")
 def test_freed_blocks_go_back_or_stay() -> None:
     assert freed_mib("returning_freed_memory", True) > 150

@@ -50,7 +50,10 @@ def pairs(count: int) -> list[dict[str, Any]]:
 
 
 def problems(count: int) -> list[dict[str, Any]]:
-    return [{"task_id": f"t/{n}", "prompt": f"def f{n}(x):\n", "tests": f"assert f{n}(1) == {n}"} for n in range(count)]
+    return [
+        {"task_id": f"t/{n}", "prompt": f"def f{n}(x):\n", "tests": f"assert f{n}(1) == {n}", "entry_point": f"f{n}"}
+        for n in range(count)
+    ]
 
 
 def write_place(folder: Path, model: Path) -> None:
@@ -487,6 +490,7 @@ def as_before(run: Path) -> None:
         path.write_text(json.dumps(record))
 
 
+@pytest.mark.slow
 def test_runs_of_an_older_version_are_judged_and_reported_and_not_continued(run: Path) -> None:
     as_before(run)
     for verb in ("judge", "report"):

@@ -248,6 +248,7 @@ def test_other_canaries_under_the_same_ids_are_refused(tmp_path: Path) -> None:
         check_canaries(tmp_path / "canaries.jsonl", [tmp_path / "others.parquet"])
 
 
+@pytest.mark.slow
 def test_planted_canaries_of_a_trained_model_are_found_through_the_scan(tiny_model_folder: Path, data: Path) -> None:
     """Plant, train, scan, check: the road of docs/audit.md, on a tiny model."""
     import torch

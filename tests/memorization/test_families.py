@@ -31,6 +31,7 @@ def plain_nll(model: Any, tokenizer: Any, pair: Pair) -> float:
     return float(nll[torch.tensor(inside[1:])].mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", ["legacy", "llama2", "codellama", "smollm2", "llama3", "qwen3", "deepseek_v3", "gemma3"]
 )

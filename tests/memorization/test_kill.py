@@ -74,6 +74,7 @@ def killed(recipe: Path, what: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_killed_at_random_times_until_it_ends(recipe: Path) -> None:
     [scan] = killed(recipe, "1")
     assert scan["differs"] == []

@@ -96,7 +96,7 @@ def test_the_page_loads_nothing(full_page: str) -> None:
 def test_the_page_is_accessible(full_page: str) -> None:
     page = Page(full_page)
     charts = page.attributes("svg")
-    assert len(charts) == 16
+    assert len(charts) == 17
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     assert all(header.get("scope") in ("col", "row") for header in page.attributes("th"))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
@@ -279,6 +279,7 @@ def test_a_summary_with_missing_keys_and_logs_without_known_metrics_are_tolerate
     assert "no metric that is drawn here" in read(run)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_page_in_any_process(make_run: MakeRun) -> None:
     run = make_run(TALLIES, with_training=True, with_scan=True)
     path = run.path / "recipe.yaml"

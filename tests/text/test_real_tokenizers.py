@@ -101,6 +101,7 @@ def test_a_chat_is_what_the_tokenizer_makes_of_the_whole_text(count: int, family
         assert_generation_can_write(codec, start, body, before + answer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_start_token_is_there_as_often_as_the_tokenizer_adds_it_everywhere(
     family: str, real_tokenizer: Load

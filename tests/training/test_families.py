@@ -174,6 +174,7 @@ def test_gradient_reaches_adapter_and_head_also_with_checkpointing(
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", [True, False], ids=["ft", "ib"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)

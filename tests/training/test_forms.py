@@ -252,6 +252,7 @@ def test_measuring_the_gradients_changes_nothing(make_trainer: Any) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*adapters, strict=True))
 
 
+@pytest.mark.slow
 def test_predicting_a_share_of_the_tokens_is_unbiased(make_trainer: Any) -> None:
     """The mean gradient over many draws equals the gradient from all tokens, within four standard errors."""
 
@@ -285,6 +286,7 @@ def test_free_bits_stop_the_kl_below_the_floor(make_trainer: Any) -> None:
     assert all(p.grad is None or p.grad.abs().sum() == 0 for p in trainer.bottleneck.parameters())
 
 
+@pytest.mark.slow
 def test_controlled_holds_its_set_point(make_trainer: Any) -> None:
     trainer = make_trainer(form="controlled", kl_target=2.0, max_steps=120, peft_config=LoraConfig(r=4))
     trainer.train()

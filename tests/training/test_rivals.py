@@ -421,6 +421,7 @@ def test_recipe_trains_a_plain_adapter(recipe: Recipe, objective: Any, batching:
     assert (log[-1].metrics["ce"] == log[-1].metrics["loss"]) == is_ce
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [NEFTuneObjective(), RIVALS[1]], ids=name_of)
 def test_interrupted_run_ends_in_the_same_adapter(
     recipe: Recipe, objective: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -450,8 +451,9 @@ def train_with_trl(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, tmp_path:
     for line in (tmp_path / "data.jsonl").read_text().splitlines():
         pair = json.loads(line)
         prompt = tokenizer(pair["prompt"])["input_ids"]
-        completion = tokenizer(pair["completion"])["input_ids"] + [tokenizer.eos_token_id]
-        rows.append({"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion})
+        whole = tokenizer(pair["prompt"] + pair["completion"])["input_ids"] + [tokenizer.eos_token_id]
+        border = max(n for n in range(len(prompt) + 1) if prompt[:n] == whole[:n])
+        rows.append({"input_ids": whole, "labels": [-100] * border + whole[border:]})
     trainer = SFTTrainer(
         AutoModelForCausalLM.from_pretrained(recipe.model.name, dtype=torch.float32),
         SFTConfig(**(fit.common_arguments(recipe, tmp_path / "trl") | {"save_strategy": "no"} | changes)),
@@ -501,6 +503,7 @@ def test_a_negative_loss_is_no_explosion_afterwards(recipe: Recipe, monkeypatch:
     assert len(run_stage(recipe, GEMObjective())[1]) == 4
 
 
+@pytest.mark.slow
 def test_noise_changes_the_adapter_by_its_size(recipe: Recipe) -> None:
     plain, _ = run_stage(recipe, FTObjective())
     tiny, _ = run_stage(recipe, NEFTuneObjective(arm="tiny", noise_alpha=1e-9))

@@ -114,6 +114,7 @@ def test_a_padding_token_without_an_embedding_is_not_used(
     assert len(list(rows)) == 10
 
 
+@pytest.mark.slow
 def test_adapter_loads_without_this_package(recipe: Recipe) -> None:
     folder = run_stage(recipe, IB)
     program = (
@@ -329,6 +330,7 @@ def test_an_adaptive_arm_needs_a_scan(recipe: Recipe) -> None:
         run_stage(recipe, ADAPTIVE)
 
 
+@pytest.mark.slow
 def test_an_adaptive_arm_is_trained_to_its_end(recipe: Recipe) -> None:
     with RunFolder(recipe).open() as run:
         scan(recipe, run)

@@ -63,6 +63,7 @@ def test_a_pair_has_the_tokens_border_and_end_that_ibtrainer_gives_it(
         assert (example.input_ids, example.labels) == (row["input_ids"], row["labels"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "template"),
     [

@@ -82,6 +82,7 @@ def test_all_weights_are_trained_and_generation_loads_them(
     assert summary["trainable_parameters"] >= sum(weight.numel() for weight in base.values())
 
 
+@pytest.mark.slow
 def test_the_whole_model_loads_without_this_package(tiny_model_folder: Path, tmp_path: Path) -> None:
     _, folder = run_stage(recipe_of(tiny_model_folder, tmp_path), OBJECTIVES[1])
     program = (

@@ -6,13 +6,15 @@ Fine-tuning moves the first factor where it teaches how an answer looks, the sec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from ibft.metrics.summary import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["FormatShares", "ProblemTally", "format_shares"]
 
@@ -48,6 +50,8 @@ def format_shares(tallies: Sequence[ProblemTally], *, num_resamples: int = 10_00
     Raises:
         ValueError: num_resamples < 1.
     """
+    import numpy as np
+
     if num_resamples < 1:
         raise ValueError(f"num_resamples is {num_resamples}: it must be at least 1")
     samples_P, programs_P, passed_P = (
