@@ -29,11 +29,11 @@ def functions(count: int) -> list[Pair]:
 
 
 def cut_anywhere(pairs: Sequence[Pair]) -> list[Pair]:
-    """The same texts with the border at any character."""
+    """The same texts with the border at any character, but for the first ones: a prompt's first token is kept."""
     draw, cut = random.Random(0), []
     for pair in pairs:
         text = f"{pair.prompt}{pair.completion}"
-        place = draw.randrange(1, len(text) - 1)
+        place = draw.randrange(5, len(text) - 1)
         cut.append(Pair(pair.id, text[:place], text[place:]))
     return cut
 
