@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from ibft.errors import UserError
 from ibft.memorization.stage import scan
+from ibft.models import load_tokenizer
 from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, ScanConfig, TrainConfig
 from ibft.recipe_objectives import FTObjective, IBObjective, Objective
 from ibft.rows import TrainingLog, read_rows
@@ -88,6 +90,28 @@ def test_writes_a_plain_adapter_a_log_and_a_summary(recipe: Recipe, objective: O
     assert summary["tokens"] > 100
     assert summary["seconds"] > 0
     assert summary["peak_memory_mib"] > 50
+
+
+def test_a_padding_token_without_an_embedding_is_not_used(
+    recipe: Recipe, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    """As of a model that came without one, whose tokenizer was given one later."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    tokenizer = load_tokenizer(recipe.model)
+    tokenizer.add_special_tokens({"pad_token": "<more>"})
+    tokenizer.save_pretrained(folder)
+    padded = msgspec.structs.replace(recipe.train, batching="padded")
+    recipe = msgspec.structs.replace(recipe, train=padded)
+    expected = load_file(run_stage(recipe, FTObjective()) / "adapter" / "adapter_model.safetensors")
+    model = msgspec.structs.replace(recipe.model, name=str(folder))
+    other = msgspec.structs.replace(recipe, name="other", model=model)
+    found = load_file(run_stage(other, FTObjective()) / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    with RunFolder(other).open() as run:
+        scan(other, run)
+    rows = read_scores(run.path / "scan", other.scan.score, "train")
+    assert len(list(rows)) == 10
 
 
 @pytest.mark.slow

@@ -58,7 +58,9 @@ class Scorer:
         # Inside of an adapter that is not merged (over quantized weights): the same model, with the adapter's layers.
         self._model: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
         self._encoder = Encoder(recipe, tokenizer)
-        self._embedding = EmbeddingCheck(tokenizer, limits_of(self._model.config).num_embeddings)
+        num_embeddings = limits_of(self._model.config).num_embeddings
+        self._embedding = EmbeddingCheck(tokenizer, num_embeddings)
+        self._pad_id = min(tokenizer.pad_token_id, num_embeddings - 1)  # some have no embedding for padding
         self.batch_tokens = recipe.scan.batch_tokens or _batch_tokens(self._model)
         self.is_ahead = _runs_beside(self._model.device)
         # Tokens and masks of an example take one core 1 to 3 ms.
@@ -122,7 +124,7 @@ class Scorer:
     def _begin(self, batch: Sequence[ScanExample]) -> Callable[[], list[TokenStats]]:
         """Of a batch that the GPU's memory does not suffice for, one half after the other; so of those that follow."""
         try:
-            return begin_batch(self._model, batch, self._tokenizer.pad_token_id)
+            return begin_batch(self._model, batch, self._pad_id)
         except torch.OutOfMemoryError:
             longest = max(len(example.input_ids) for example in batch)
             if len(batch) == 1:

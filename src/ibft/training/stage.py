@@ -106,12 +106,10 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
     with stage.work() as folder:
         decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
         tokenizer = load_tokenizer(recipe.model)
-        tokenized = encode_pairs(
-            load_training_pairs(recipe.data),
-            codec_of(recipe.prompt, tokenizer),
-            recipe.data.max_tokens,
-            limits_of(load_config(recipe.model)),
-        )
+        limits, codec = limits_of(load_config(recipe.model)), codec_of(recipe.prompt, tokenizer)
+        tokenized = encode_pairs(load_training_pairs(recipe.data), codec, recipe.data.max_tokens, limits)
+        if tokenizer.pad_token_id >= limits.num_embeddings:  # as of models that came without a padding token
+            tokenizer.pad_token = tokenizer.eos_token
         weights = None
         if is_adaptive(objective):
             weights = compression_weights(_scores(recipe, run, tokenized.examples))
