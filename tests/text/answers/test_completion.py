@@ -155,3 +155,9 @@ def test_a_chat_ends_at_stop_strings_alone() -> None:
     assert not has_ended(text, PROBLEM, form="chat")
     assert has_ended(text, PROBLEM, form="chat", stop=["END"])
     assert extract("    return 1 # END\n", PROBLEM, form="completion", stop=["END"]).text == "    return 1 # "
+
+
+def test_a_prompt_may_end_inside_of_a_line() -> None:
+    prompt = "def even(n):\n    ret"
+    assert cut("urn n % 2 == 0\n\nprint(1)\n", prompt, "python") == "urn n % 2 == 0\n\n"
+    assert cut("print(1)\n", "def even(n):\n", "python") == ""

@@ -27,7 +27,10 @@ def cut(text: str, prompt: str, language: str, stop: Sequence[str] = ()) -> str:
     if language != "python":
         return text
     pattern = _TOP_LEVEL_LINE if leaves_function_open(prompt) else _EXAMPLE_OF_USE
-    return text[: next(_outside_strings(pattern, text), len(text))]
+    # Behind a prompt that ends inside of a line, the text's first characters go on with that line.
+    is_inside_line = bool(prompt) and not prompt.endswith("\n")
+    ends = (end for end in _outside_strings(pattern, text) if end > 0 or not is_inside_line)
+    return text[: next(ends, len(text))]
 
 
 def _outside_strings(pattern: re.Pattern[str], text: str) -> Iterator[int]:
