@@ -85,7 +85,7 @@ def test_long_text_takes_linear_time(piece: str) -> None:
         text = (piece + end) * (30_000 // len(piece + end))
         start = time.process_time()
         extract(text, problem, form="chat")
-        assert time.process_time() - start < 10  # on a loaded machine, too; quadratic searches took 17 s and more
+        assert time.process_time() - start < 3  # quadratic searches took 17 s and more
 
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
