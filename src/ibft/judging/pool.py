@@ -15,10 +15,14 @@ from ibft.judging.outcome import Outcome, Reference
 
 __all__ = ["Pool"]
 
+Item = TypeVar("Item")
 Key = TypeVar("Key")
 
 WINDOW = 2048
 """Jobs taken from the stream ahead of their turn: enough to reorder, little enough to keep memory flat."""
+
+_AWAKE_S = 0.2
+"""A Ctrl-C that comes between Python's look for signals and a wait without end is noticed when the wait ends."""
 
 
 class Pool:
@@ -77,11 +81,17 @@ class Pool:
                     num_waiting += 1
                 if not num_waiting:
                     return
-                found = done.get()
+                found = _next(done)
                 if isinstance(found, BaseException):
                     raise found
                 num_waiting -= 1
                 yield found
+
+
+def _next(done: queue.SimpleQueue[Item]) -> Item:
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return done.get(timeout=_AWAKE_S)
 
 
 def _cost(job: Job) -> float:
