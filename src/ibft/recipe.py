@@ -370,6 +370,11 @@ class Recipe(Section, frozen=True):
             self, generate=msgspec.structs.replace(self.generate, num_samples=1, temperature=0.0)
         )
 
+    @property
+    def second(self) -> Recipe | None:
+        """The greedy recipe of the second benchmark; None without `forgetting`."""
+        return msgspec.structs.replace(self.greedy, problems=self.forgetting) if self.forgetting else None
+
     def problems_of(self, name: str) -> ProblemsConfig:
         """Return the benchmark of the answers in the folder `name` of `generate/` and `judge/`."""
         return self.forgetting if self.forgetting and name.endswith(FORGETTING) else self.problems

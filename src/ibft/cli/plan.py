@@ -10,8 +10,6 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ibft.identity import (
     generate_inputs,
     is_adaptive,
@@ -75,8 +73,7 @@ class _Plan:
         for arm in self._recipe.arms:
             train, weights = (None, None) if arm == BASE_ARM else (self._train_identity(arm), self._weights(arm))
             self._add(f"generate/{arm}", generate_inputs(self._recipe, self._problems, train, weights))
-            if self._recipe.forgetting is not None:
-                second = msgspec.structs.replace(self._recipe.greedy, problems=self._recipe.forgetting)
+            if (second := self._recipe.second) is not None:
                 self._add(f"generate/{arm}{FORGETTING}", generate_inputs(second, self._others, train, weights))
             if self._recipe.generate.backend == "server" and not self._stages[f"generate/{arm}"].is_complete:
                 from ibft.generation.server import served_name
@@ -110,18 +107,16 @@ class _Plan:
 
     @functools.cached_property
     def _problems(self) -> list[Problem]:
-        from ibft.data.problems import load_problems
+        from ibft.data.problems import load_benchmark
 
-        config = self._recipe.problems
-        return load_problems(config.source, config.limit, config.tasks)
+        return load_benchmark(self._recipe.problems)
 
     @functools.cached_property
     def _others(self) -> list[Problem]:
         """The second benchmark's problems."""
-        from ibft.data.problems import load_problems
+        from ibft.data.problems import load_benchmark
 
-        config = self._recipe.forgetting
-        return load_problems(config.source, config.limit, config.tasks) if config else []
+        return load_benchmark(self._recipe.forgetting) if self._recipe.forgetting else []
 
     def _weights(self, arm: str) -> dict[str, Any]:
         return weights_identity(weights_folder(self._recipe, self._run, arm))

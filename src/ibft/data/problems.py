@@ -18,9 +18,19 @@ from ibft.data.mbpp import load_mbpp
 from ibft.data.own import load_own
 from ibft.data.verilog_eval import load_verilog_eval
 from ibft.errors import UserError
+from ibft.recipe import ProblemsConfig
 from ibft.rows import Problem
 
-__all__ = ["load_problems", "select_problems"]
+__all__ = ["load_benchmark", "load_problems", "select_problems"]
+
+
+def load_benchmark(config: ProblemsConfig) -> list[Problem]:
+    """Return the problems that a recipe's section chooses.
+
+    Raises:
+        UserError: see `load_problems`.
+    """
+    return load_problems(config.source, config.limit, config.tasks)
 
 
 def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = ()) -> list[Problem]:

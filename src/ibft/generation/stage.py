@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ibft import progress
-from ibft.data.problems import load_problems
+from ibft.data.problems import load_benchmark
 from ibft.data.training import stream_examples
 from ibft.errors import PromptError, UserError
 from ibft.generation.ask import Ask
@@ -28,13 +28,12 @@ from ibft.recipe import BASE_ARM, FORGETTING, Format, GenerateConfig, Recipe
 from ibft.resolution import resolve
 from ibft.rows import Pair, Problem, RowWriter, Sample, read_rows, write_rows
 from ibft.runs import RunFolder, Stage
-from ibft.text.answers import Form
 from ibft.text.encoding import TextCodec, codec_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["asks_of", "codec_for", "generate", "source_of"]
+__all__ = ["generate"]
 
 _NUM_DRAWN_FROM = 1000
 """Of so many training examples at most, the first, those are drawn that stand before a prompt."""
@@ -59,13 +58,13 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
         UserError: model, adapter, problems or server are not to be had; says which.
     """
     recipe = resolve(recipe)
-    problems = load_problems(recipe.problems.source, recipe.problems.limit, recipe.problems.tasks)
+    problems = load_benchmark(recipe.problems)
     load = functools.cache(functools.partial(load_arm, recipe, run, arm))
     for asking in _askings(recipe, run, arm, problems):
         stage = run.stage(f"generate/{asking.name}", asking.inputs)
         if stage.is_complete:
             continue
-        source = functools.partial(source_of, asking.config, arm, asking.codec, load)
+        source = functools.partial(_source, asking.config, arm, asking.codec, load)
         try:
             _fill(stage, asking, source, recipe.seed)
         except PromptError as error:  # one format of several: the report names those in which nobody was asked
@@ -80,15 +79,15 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
     if arm != BASE_ARM:
         upstream = run.record(f"train/{arm}").identity
         weights = weights_identity(weights_folder(recipe, run, arm))
-    codec = codec_for(recipe)
+    codec, own = codec_of(recipe.prompt, load_tokenizer(recipe.model)), recipe.prompt.template
+    assert own != "auto", "it has been resolved"
     inputs = generate_inputs(recipe, problems, upstream, weights)
-    yield _Asking(arm, inputs, recipe.generate, codec, lambda: asks_of(recipe, codec, problems))
-    greedy = recipe.greedy
-    if recipe.forgetting is not None:
-        second = msgspec.structs.replace(greedy, problems=recipe.forgetting)
-        others = load_problems(second.problems.source, second.problems.limit, second.problems.tasks)
+    yield _Asking(arm, inputs, recipe.generate, codec, lambda: _asks(problems, own, codec))
+    if (second := recipe.second) is not None:
+        others = load_benchmark(second.problems)
         inputs = generate_inputs(second, others, upstream, weights)
-        yield _Asking(arm + FORGETTING, inputs, greedy.generate, codec, lambda: asks_of(recipe, codec, others))
+        yield _Asking(arm + FORGETTING, inputs, second.generate, codec, lambda: _asks(others, own, codec))
+    greedy = recipe.greedy
     inputs = generate_inputs(greedy, problems, upstream, weights)
     forms = recipe.formats_of(arm)
     examples = _examples(recipe) if "examples" in forms else []
@@ -99,11 +98,12 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
         shown = tuple(examples) if form == "examples" else ()
         template = "chat" if form in ("chat", "chat_begun") else "plain"
         other = codec_of(msgspec.structs.replace(recipe.prompt, template=template), codec.tokenizer)
-
-        def asks(form: Format = form, codec: TextCodec = other, shown: Sequence[Pair] = shown) -> list[Ask]:
-            return [ask(problem, form, codec.chat, shown) for problem in problems]
-
+        asks = functools.partial(_asks, problems, form, other, shown)
         yield _Asking(name, {**inputs, "format": form, "examples": shown}, greedy.generate, other, asks)
+
+
+def _asks(problems: Sequence[Problem], form: Format, codec: TextCodec, examples: Sequence[Pair] = ()) -> list[Ask]:
+    return [ask(problem, form, codec.chat, examples) for problem in problems]
 
 
 def _examples(recipe: Recipe) -> list[Pair]:
@@ -144,22 +144,7 @@ def _drawn(path: Path) -> set[tuple[str, int | None]]:
     return {(row.task_id, row.index) for row in read_rows(path, Sample)} if path.exists() else set()
 
 
-def codec_for(recipe: Recipe) -> TextCodec:
-    """Return the border between text and tokens of the recipe's model and template.
-
-    Raises:
-        UserError: its tokenizer cannot be loaded, or has no chat template or end token, which the recipe needs.
-    """
-    return codec_of(recipe.prompt, load_tokenizer(recipe.model))
-
-
-def asks_of(recipe: Recipe, codec: TextCodec, problems: Sequence[Problem]) -> list[Ask]:
-    """Return the problems as the recipe's template asks them."""
-    form: Form = "chat" if recipe.prompt.template == "chat" else "completion"
-    return [Ask(problem, codec.render(problem.prompt, problem.task_id), form) for problem in problems]
-
-
-def source_of(config: GenerateConfig, arm: str, codec: TextCodec, load: Callable[[], PreTrainedModel]) -> Source:
+def _source(config: GenerateConfig, arm: str, codec: TextCodec, load: Callable[[], PreTrainedModel]) -> Source:
     """Return where an arm's answers come from: its weights, loaded by `load`, or a server.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from ibft.data.problems import load_problems, select_problems
+from ibft.data.problems import load_benchmark, load_problems, select_problems
 from ibft.digests import file_digest
 from ibft.errors import UserError
 from ibft.judging.cache import VerdictCache, default_cache_path
@@ -78,7 +78,7 @@ def load_judged(recipe: Recipe) -> tuple[list[Problem], JudgeSettings]:
         UserError: the problems cannot be judged, or no sandbox works here.
     """
     source = recipe.problems.source
-    problems = load_problems(source, recipe.problems.limit, recipe.problems.tasks)
+    problems = load_benchmark(recipe.problems)
     _require_tests(problems, source)
     return problems, resolve_settings(recipe.judge)
 

@@ -49,7 +49,8 @@ class Elicitation(msgspec.Struct, frozen=True, kw_only=True):
     """`asked` has the base in every format and each arm in its own; `gains` the arms' gains, by arm.
 
     `missing` names the answers that were asked for and have no Pass@1 (not judged yet, or the sandbox failed): as long
-    as there are any of the base, no gain is shown.
+    as there are any of the base, no gain is shown. `not_asked` names the recipe's formats in which the base was not
+    asked.
     """
 
     asked: list[AskedArm]
@@ -76,8 +77,6 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
         if (found := read_arm(recipe, run, recipe.asked_name(arm, form), [1])) is not None
         and found.arm.metrics["pass@1"].value is not None
     }
-    expected = [name for name in run.asked() if name.partition("@")[0] in recipe.arms and not name.endswith(FORGETTING)]
-    missing = [name for name in expected if "@" in name and name not in {recipe.asked_name(*key) for key in judged}]
     if not any(arm == BASE_ARM for arm, _ in judged):
         return None
     asked = [
@@ -92,10 +91,15 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
     ]
     base = {f"{BASE_ARM}@{form}": Scores.of_counts(of.counts) for (arm, form), of in judged.items() if arm == BASE_ARM}
     others = {(arm, form): found for (arm, form), found in judged.items() if arm != BASE_ARM}
+    answered = [name for name in run.asked() if not name.endswith(FORGETTING)]
+    known = {recipe.asked_name(*key) for key in judged}
+    missing = [name for name in answered if "@" in name and name not in known]
     is_whole = not any(name.startswith(f"{BASE_ARM}@") for name in missing)
-    not_asked = [form for form in recipe.formats_of(BASE_ARM) if recipe.asked_name(BASE_ARM, form) not in expected]
     return Elicitation(
-        asked=asked, gains=_gains(others, base, is_whole=is_whole), missing=missing, not_asked=[*not_asked]
+        asked=asked,
+        gains=_gains(others, base, is_whole=is_whole),
+        missing=missing,
+        not_asked=[form for form in recipe.formats_of(BASE_ARM) if recipe.asked_name(BASE_ARM, form) not in answered],
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ibft.data.problems import load_problems
+from ibft.data.problems import load_benchmark
 from ibft.errors import UserError
 from ibft.metrics.alarms import Alarm
 from ibft.recipe import BASE_ARM, Recipe
@@ -220,7 +220,7 @@ def _shown_sample(arm: str, results: Sequence[Result]) -> ShownSample:
 def _prompts(recipe: Recipe) -> dict[str, str]:
     """What the models were asked, where the benchmark is at hand: a report of moved results does not need it."""
     try:
-        problems = load_problems(recipe.problems.source, recipe.problems.limit, recipe.problems.tasks)
+        problems = load_benchmark(recipe.problems)
     except UserError:
         return {}
     return {problem.task_id: problem.prompt for problem in problems}

@@ -45,11 +45,6 @@ class EncodedExample:
     text: str
     completion: tuple[int, int]
 
-    @property
-    def labels(self) -> list[int]:
-        """`input_ids` with what precedes the border replaced by -100, which every loss here ignores; shape (T,)."""
-        return [-100] * self.border + self.input_ids[self.border :]
-
 
 class TextCodec:
     """The border between text and tokens of one model and one template.

@@ -5,7 +5,7 @@ import pytest
 
 from ibft.rows import Problem
 from ibft.text.answers import Answer, extract, has_ended
-from ibft.text.answers.completion import cut
+from ibft.text.answers.completion import cut, until_stop
 from ibft.text.answers.prompt import before_entry_point, leaves_function_open
 
 PROMPT = 'from typing import List\n\n\ndef f(x):\n    """Double x."""\n'
@@ -79,8 +79,8 @@ def test_a_program_ends_where_its_examples_begin(text: str, answer: str) -> None
 
 
 def test_the_recipes_stop_strings_count_in_every_language() -> None:
-    assert cut("assign a = b;\nendmodule\nmore", "module m;\n", "verilog", ("endmodule",)) == "assign a = b;\n"
-    assert cut("    return 1 # END\n", PROMPT, "python", ("END",)) == "    return 1 # "
+    assert until_stop("assign a = b;\nendmodule\nmore", ("endmodule",)) == "assign a = b;\n"
+    assert until_stop("    return 1 # END\n", ("END",)) == "    return 1 # "
 
 
 def test_a_text_of_many_lines_in_a_string_is_cut_in_time_that_grows_with_its_length() -> None:

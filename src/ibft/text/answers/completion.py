@@ -21,9 +21,8 @@ def until_stop(text: str, stop: Sequence[str]) -> str:
     return text[: min(ends, default=len(text))]
 
 
-def cut(text: str, prompt: str, language: str, stop: Sequence[str] = ()) -> str:
+def cut(text: str, prompt: str, language: str) -> str:
     """Return the part of a raw continuation that answers the prompt."""
-    text = until_stop(text, stop)
     if language != "python":
         return text
     pattern = _TOP_LEVEL_LINE if leaves_function_open(prompt) else _EXAMPLE_OF_USE
