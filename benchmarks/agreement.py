@@ -26,10 +26,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from ibft.data.problems import load_problems
-from ibft.judging.stage import judge_file
-from ibft.recipe import JudgeConfig
-from ibft.rows import Problem, Result, read_rows
+from ibft.artifacts.rows import Problem, Result, read_rows
+from ibft.problems.loading import load_problems
+from ibft.run.recipe import JudgeConfig
+from ibft.stages.judge import judge_file
 
 SWAPS: dict[type[ast.AST], list[type[ast.AST]]] = {
     ast.Lt: [ast.LtE, ast.Gt],

@@ -31,17 +31,17 @@ import numpy as np
 
 from facts import facts
 from halves import MODEL, audit_cells, ibft, read_audit, write_halves, write_recipe
+from ibft.artifacts.rows import Result, read_rows
 from ibft.cli.recipes import quiet_libraries
 from ibft.comparison import interval, p_value
-from ibft.export.stage import export
-from ibft.generation.stage import generate
-from ibft.memorization.stage import scan
-from ibft.metrics.pass_at_k import Count, pass_at_k_m_of_each
-from ibft.metrics.uncertainty import bootstrap_means
-from ibft.recipe import BASE_ARM, Recipe, load_recipe
-from ibft.rows import Result, read_rows
-from ibft.runs import RunFolder
-from ibft.training.stage import train as train_arm
+from ibft.run.folder import RunFolder
+from ibft.run.recipe import BASE_ARM, Recipe, load_recipe
+from ibft.stages.export import export
+from ibft.stages.generate import generate
+from ibft.stages.scan import scan
+from ibft.stages.train import train as train_arm
+from ibft.statistics.pass_at_k import Count, pass_at_k_m_of_each
+from ibft.statistics.uncertainty import bootstrap_means
 
 ARMS = [
     "ft",

@@ -14,11 +14,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ibft.generation.stage import generate
-from ibft.judging.stage import judge
-from ibft.recipe import GenerateConfig, ModelConfig, ProblemsConfig, PromptConfig, Recipe
-from ibft.rows import Sample, read_rows
-from ibft.runs import RunFolder
+from ibft.artifacts.rows import Sample, read_rows
+from ibft.run.folder import RunFolder
+from ibft.run.recipe import GenerateConfig, ModelConfig, ProblemsConfig, PromptConfig, Recipe
+from ibft.stages.generate import generate
+from ibft.stages.judge import judge
 
 REFERENCE = {"plain": "plain", "instruction": "plain", "chat": "chat"}
 

@@ -22,8 +22,8 @@ from ibft.bottleneck.module import Posterior, VariationalHead
 from ibft.bottleneck.tap import final_norm
 from ibft.data.tokens import encode_pairs
 from ibft.data.training import load_training_pairs
-from ibft.models import limits_of, load_model, load_tokenizer
-from ibft.recipe import DataConfig, ModelConfig
+from ibft.models.loading import limits_of, load_model, load_tokenizer
+from ibft.run.recipe import DataConfig, ModelConfig
 from ibft.text.encoding import TextCodec
 from ibft.training.controller import KLController
 

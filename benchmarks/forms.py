@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.charts import Curve, draw_curves
-from ibft.metrics.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
-from ibft.recipe import load_recipe
-from ibft.recipe_objectives import IBObjective
-from ibft.rows import TrainingLog, read_rows
-from ibft.runs import read_record
+from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.findings.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
+from ibft.pages.charts import Curve, draw_curves
+from ibft.run.folder import read_record
+from ibft.run.objectives import IBObjective
+from ibft.run.recipe import load_recipe
 
 FIGURES = {
     "kl_per_token": ("ib/kl_per_token", "KL (nats a response token)"),

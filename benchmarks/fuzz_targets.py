@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
-from ibft.judging.inside import codec
-from ibft.judging.isolation import detect_level
-from ibft.judging.python import judge_python, prepare
-from ibft.judging.samples import open_samples, sample_text
-from ibft.judging.sandbox import Limits, Sandbox
-from ibft.rows import Problem
+from ibft.execution.inside import codec
+from ibft.execution.isolation import detect_level
+from ibft.execution.python import judge_python, prepare
+from ibft.execution.samples import open_samples, sample_text
+from ibft.execution.sandbox import Limits, Sandbox
 from ibft.text.answers.verilog import extract_design
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared/data/verilog_eval"

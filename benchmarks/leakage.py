@@ -21,12 +21,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from ibft.artifacts.rows import Pair, Problem
+from ibft.curation.decontaminate import find_leakage
+from ibft.curation.duplicates import find_duplicates
+from ibft.curation.leakage import ProblemIndex
 from ibft.data.functions import function_pairs
-from ibft.data.problems import load_problems
-from ibft.memorization.decontaminate import find_leakage
-from ibft.memorization.duplicates import find_duplicates
-from ibft.memorization.leakage import ProblemIndex
-from ibft.rows import Pair, Problem
+from ibft.problems.loading import load_problems
 
 PACKAGES = "numpy,pandas,sympy,networkx,torch,transformers"
 

@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from ibft.judging.examiner import Job
-from ibft.judging.isolation import detect_level
-from ibft.judging.outcome import Outcome, Reference
-from ibft.judging.pool import Pool
-from ibft.judging.sandbox import Limits
-from ibft.judging.settings import JudgeSettings
-from ibft.recipe import JudgeConfig
-from ibft.rows import Problem, Sample
+from ibft.artifacts.rows import Problem, Sample
+from ibft.execution.examiner import Job
+from ibft.execution.isolation import detect_level
+from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.pool import Pool
+from ibft.execution.sandbox import Limits
+from ibft.execution.settings import JudgeSettings
+from ibft.run.recipe import JudgeConfig
 
 TESTS = "assert f(2) == 4\n"
 PROBLEM = Problem(task_id="t", prompt="", tests=TESTS, entry_point="f")

@@ -18,9 +18,9 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
-from ibft.models import load_model, load_tokenizer
-from ibft.recipe import ModelConfig
-from ibft.recipe_objectives import ASFTObjective, EAFTObjective, FTKLObjective, GEMObjective, STMObjective
+from ibft.models.loading import load_model, load_tokenizer
+from ibft.run.objectives import ASFTObjective, EAFTObjective, FTKLObjective, GEMObjective, STMObjective
+from ibft.run.recipe import ModelConfig
 from ibft.training.response_only import project_labelled_only
 from ibft.training.rivals import RivalTrainer
 

@@ -22,8 +22,8 @@ from typing import Any
 
 from facts import facts
 from halves import MODEL, ibft, write_pairs, write_recipe
+from ibft.artifacts.rows import Pair
 from ibft.data.functions import function_pairs
-from ibft.rows import Pair
 
 # Distribution, package, version before the model, version now; of pure Python or with wheels for Python 3.11 on Linux.
 PACKAGES = [

@@ -46,15 +46,15 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from facts import device_name, facts
-from ibft.allocator import keeping_freed_memory
 from ibft.data.training import Example, stream_examples
-from ibft.memorization import token_stats
-from ibft.memorization.blocks import BLOCK, merged_blocks, score_blocks
-from ibft.memorization.examples import Encoder, ScanExample
-from ibft.memorization.scorer import Scorer
-from ibft.models import load_model, load_tokenizer, resolve_device, resolve_dtype
-from ibft.projection import Projection
-from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
+from ibft.models.allocator import keeping_freed_memory
+from ibft.models.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
+from ibft.models.projection import Projection
+from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
+from ibft.scoring import token_stats
+from ibft.scoring.blocks import BLOCK, merged_blocks, score_blocks
+from ibft.scoring.examples import Encoder, ScanExample
+from ibft.scoring.scorer import Scorer
 from train_setup import RANDOM_MODELS
 
 K_PERCENT = (10, 20, 30, 50)

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Pre
 
 from ibft.bottleneck.tap import decoder_layers
 from ibft.data.tokens import TokenizedExample
-from ibft.models import load_model, load_tokenizer, resolve_device, resolve_dtype
-from ibft.recipe import ModelConfig, Recipe, TrainConfig
-from ibft.recipe_objectives import IBObjective
+from ibft.models.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
+from ibft.run.objectives import IBObjective
+from ibft.run.recipe import ModelConfig, Recipe, TrainConfig
 
 MAX_TOKENS = 2048
 """The reference code pads every example to this length."""

@@ -25,9 +25,9 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from ibft.allocator import returning_freed_memory
-from ibft.models import resolve_device
-from ibft.recipe_objectives import FTObjective
+from ibft.models.allocator import returning_freed_memory
+from ibft.models.loading import resolve_device
+from ibft.run.objectives import FTObjective
 from ibft.training import fit
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
 from ibft.training.weights import lora_config

@@ -19,11 +19,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ibft.data.problems import load_problems
-from ibft.judging.icarus import installed_icarus
-from ibft.judging.stage import check_problems, judge_file
-from ibft.recipe import JudgeConfig
-from ibft.rows import Problem, Sample, read_rows, write_rows
+from ibft.artifacts.rows import Problem, Sample, read_rows, write_rows
+from ibft.execution.icarus import installed_icarus
+from ibft.problems.loading import load_problems
+from ibft.run.recipe import JudgeConfig
+from ibft.stages.judge import check_problems, judge_file
 from ibft.text.answers.verilog import extract_design
 
 ROUNDS = 3

@@ -31,8 +31,8 @@ def real_tokenizer() -> Callable[[str], Any]:
     """
     from transformers import AutoTokenizer, CodeLlamaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
-    from ibft.models import load_tokenizer
-    from ibft.recipe import ModelConfig
+    from ibft.models.loading import load_tokenizer
+    from ibft.run.recipe import ModelConfig
 
     @functools.cache
     def load(name: str) -> Any:

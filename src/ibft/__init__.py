@@ -10,16 +10,16 @@ __version__ = "0.1.0"
 __all__ = ["IBConfig", "IBTrainer", "__version__", "min_k_prob", "pass_at_k", "pass_at_k_m"]
 
 if TYPE_CHECKING:
-    from ibft.memorization.scores import min_k_prob
-    from ibft.metrics.pass_at_k import pass_at_k, pass_at_k_m
+    from ibft.scoring.scores import min_k_prob
+    from ibft.statistics.pass_at_k import pass_at_k, pass_at_k_m
     from ibft.training.trainer import IBConfig, IBTrainer
 
 _HOME = {
     "IBConfig": "ibft.training.trainer",
     "IBTrainer": "ibft.training.trainer",
-    "min_k_prob": "ibft.memorization.scores",
-    "pass_at_k": "ibft.metrics.pass_at_k",
-    "pass_at_k_m": "ibft.metrics.pass_at_k",
+    "min_k_prob": "ibft.scoring.scores",
+    "pass_at_k": "ibft.statistics.pass_at_k",
+    "pass_at_k_m": "ibft.statistics.pass_at_k",
 }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ibft.comparison import Difference, Scores, Undefined, beats_every, compare_all, compare_pair, holm
-from ibft.metrics.pass_at_k import Count
+from ibft.statistics.pass_at_k import Count
 
 
 def arm(passed: list[int], num_samples: int = 5) -> Scores:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ibft.comparison import ALPHA, Difference, Scores, compare_pair, needed_problems, needed_samples, p_value
-from ibft.metrics.pass_at_k import Count
+from ibft.statistics.pass_at_k import Count
 
 
 def compared(rates_a: np.ndarray, rates_b: np.ndarray, num_samples: int, seed: int = 0) -> Difference:

@@ -2,8 +2,8 @@ import random
 
 import pytest
 
+from ibft.artifacts.rows import Pair
 from ibft.data.name_pool import NamePool
-from ibft.rows import Pair
 
 
 def pairs(*sources: str) -> list[Pair]:

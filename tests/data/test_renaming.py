@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
+from ibft.artifacts.rows import Message, Pair
+from ibft.data.code import units
 from ibft.data.functions import function_pairs
 from ibft.data.name_pool import NamePool
 from ibft.data.renaming import rename_identifiers
-from ibft.memorization.code import units
-from ibft.rows import Message, Pair
 from ibft.text.names import free_names
 
 MERGE = Pair(

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from ibft.artifacts.rows import Message, Pair
 from ibft.data.tokens import NOT_UNICODE, TokenizedData, encode_pairs
 from ibft.errors import UserError
-from ibft.models import load_tokenizer
-from ibft.recipe import ModelConfig, PromptConfig
-from ibft.rows import Message, Pair
+from ibft.models.loading import load_tokenizer
+from ibft.run.recipe import ModelConfig, PromptConfig
 from ibft.text.encoding import codec_of
 from ibft.text.limits import EmbeddingCheck, ModelLimits
 

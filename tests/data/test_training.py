@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from ibft.data.training import data_digest, load_training_pairs, stream_examples, to_pair
+from ibft.artifacts.rows import Message, Pair
+from ibft.data.sources import data_digest
+from ibft.data.training import load_training_pairs, stream_examples, to_pair
 from ibft.errors import UserError
-from ibft.recipe import DataConfig
-from ibft.rows import Message, Pair
+from ibft.run.recipe import DataConfig
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from ibft.metrics.pass_at_k import Count
-from ibft.metrics.summary import Metrics, summarize
-from ibft.recipe import DataConfig, GenerateConfig, ModelConfig, ProblemsConfig, Recipe, ReportConfig, TrainConfig
-from ibft.recipe import LoraConfig as LoraSection
-from ibft.recipe_objectives import FTObjective, IBObjective
-from ibft.report.stage import report
-from ibft.rows import Problem, Result, write_rows
-from ibft.runs import RunFolder
+from ibft.artifacts.metrics import Metrics, summarize
+from ibft.artifacts.rows import Problem, Result, write_rows
+from ibft.run.folder import RunFolder
+from ibft.run.objectives import FTObjective, IBObjective
+from ibft.run.recipe import DataConfig, GenerateConfig, ModelConfig, ProblemsConfig, Recipe, ReportConfig, TrainConfig
+from ibft.run.recipe import LoraConfig as LoraSection
+from ibft.stages.report import report
+from ibft.statistics.pass_at_k import Count
 
 MakeAdapter = Callable[..., Path]
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from ibft.cli import main
 from ibft.errors import UserError
-from ibft.export.scale import scale_adapter
+from ibft.models.scale import scale_adapter
 
 Weights = dict[str, torch.Tensor]
 

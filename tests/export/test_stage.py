@@ -19,11 +19,11 @@ from transformers import AutoModelForCausalLM
 
 from ibft.cli import main
 from ibft.errors import UserError
-from ibft.export.stage import export
-from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, TrainConfig, dump_recipe
-from ibft.recipe_objectives import FTObjective
-from ibft.runs import RunFolder
-from ibft.training.stage import train
+from ibft.run.folder import RunFolder
+from ibft.run.objectives import FTObjective
+from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, TrainConfig, dump_recipe
+from ibft.stages.export import export
+from ibft.stages.train import train
 
 
 def ibft_export(run: RunFolder, *arguments: str | Path) -> Result:

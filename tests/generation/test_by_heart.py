@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ibft.generation.stage import generate
-from ibft.judging.stage import judge
-from ibft.recipe import (
+from ibft.artifacts.rows import Pair, Problem, Result, Sample, read_rows, write_rows
+from ibft.run.folder import RunFolder
+from ibft.run.objectives import FTObjective
+from ibft.run.recipe import (
     DataConfig,
     GenerateConfig,
     JudgeConfig,
@@ -18,10 +19,9 @@ from ibft.recipe import (
     Recipe,
     TrainConfig,
 )
-from ibft.recipe_objectives import FTObjective
-from ibft.rows import Pair, Problem, Result, Sample, read_rows, write_rows
-from ibft.runs import RunFolder
-from ibft.training.stage import train
+from ibft.stages.generate import generate
+from ibft.stages.judge import judge
+from ibft.stages.train import train
 
 TESTS = {
     "double": "assert (double(3), double(-1)) == (6, 0)",

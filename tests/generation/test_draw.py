@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from transformers import AutoTokenizer
 
+from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.generation.ask import Ask
 from ibft.generation.draw import LocalSource, Wanted, Written, draw
-from ibft.models import load_model, load_tokenizer
-from ibft.recipe import GenerateConfig, ModelConfig
-from ibft.rows import Problem
+from ibft.models.loading import load_model, load_tokenizer
+from ibft.run.recipe import GenerateConfig, ModelConfig
 from ibft.text.encoding import TextCodec
 
 GREEDY = GenerateConfig(num_samples=1, temperature=0, max_new_tokens=60)

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from ibft.generation.sent import to_send, whole_prompt
-from ibft.models import load_tokenizer
-from ibft.recipe import ModelConfig
+from ibft.models.loading import load_tokenizer
+from ibft.run.recipe import ModelConfig
 from ibft.text.encoding import TextCodec
 
 

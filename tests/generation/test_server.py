@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from ibft.artifacts.rows import Sample, read_rows
 from ibft.errors import UserError
 from ibft.generation.sent import Sent
 from ibft.generation.server import Question, Server
-from ibft.generation.stage import generate
-from ibft.recipe import GenerateConfig, ModelConfig, ProblemsConfig, Recipe, ServerConfig
-from ibft.rows import Sample, read_rows
-from ibft.runs import RunFolder
+from ibft.run.folder import RunFolder
+from ibft.run.recipe import GenerateConfig, ModelConfig, ProblemsConfig, Recipe, ServerConfig
+from ibft.stages.generate import generate
 
 QUESTIONS = [
     Question(("t/0", index), Sent(f"prompt {index}", "\n", 1), Sent(f"prompt {index}\n"), index) for index in range(5)

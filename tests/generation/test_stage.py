@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ibft.artifacts.rows import Pair, Problem, Sample, read_rows, write_rows
 from ibft.errors import UserError
-from ibft.generation.stage import generate
-from ibft.judging.stage import judge
-from ibft.recipe import DataConfig, GenerateConfig, JudgeConfig, ModelConfig, ProblemsConfig, PromptConfig, Recipe
-from ibft.report.elicitation import read_elicitation
-from ibft.report.forgetting import read_forgetting
-from ibft.rows import Pair, Problem, Sample, read_rows, write_rows
-from ibft.runs import RunFolder, read_record
+from ibft.pages.elicitation import read_elicitation
+from ibft.pages.forgetting import read_forgetting
+from ibft.run.folder import RunFolder, read_record
+from ibft.run.recipe import DataConfig, GenerateConfig, JudgeConfig, ModelConfig, ProblemsConfig, PromptConfig, Recipe
+from ibft.stages.generate import generate
+from ibft.stages.judge import judge
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from transformers import GenerationConfig
 
-from ibft.models import load_stop_ids, load_tokenizer
-from ibft.recipe import DataConfig, ModelConfig, PromptConfig, Recipe
-from ibft.resolution import resolve
+from ibft.models.loading import load_stop_ids, load_tokenizer
+from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe
+from ibft.stages.resolution import resolve
 from ibft.text.choice import choose_template
 
 CHATML = (

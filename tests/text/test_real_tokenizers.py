@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from ibft.artifacts.rows import Message, Pair
 from ibft.data.functions import function_pairs
-from ibft.memorization.examples import Encoder
-from ibft.recipe import PromptConfig, Recipe
-from ibft.rows import Message, Pair
+from ibft.run.recipe import PromptConfig, Recipe
+from ibft.scoring.examples import Encoder
 from ibft.text.encoding import EncodedExample, Start, TextCodec
 
 SENTENCEPIECE = ("llama2", "codellama", "legacy")

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from ibft import progress
+from ibft.artifacts.rows import TrainingLog
 from ibft.cli.stages import warn_of_alarms
-from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
-from ibft.recipe_objectives import FTObjective, IBObjective
-from ibft.rows import TrainingLog
-from ibft.runs import RunFolder
+from ibft.run.folder import RunFolder
+from ibft.run.objectives import FTObjective, IBObjective
+from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
+from ibft.stages.train import train
 from ibft.training.alarms import arm_alarms
 from ibft.training.callbacks import AlarmBell
-from ibft.training.stage import train
 
 Terminal = Callable[[], list[str]]
 

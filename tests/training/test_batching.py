@@ -14,9 +14,9 @@ from trl.kernels import ChunkedLogProbFunction
 
 from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
-from ibft.models import load_model
-from ibft.recipe import LoraConfig, ModelConfig, Recipe, TrainConfig
-from ibft.recipe_objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
+from ibft.models.loading import load_model
+from ibft.run.objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
+from ibft.run.recipe import LoraConfig, ModelConfig, Recipe, TrainConfig
 from ibft.training import fit, response_only
 from ibft.training.batching import attention_share, choose_batching, keeps_apart, split_batch
 

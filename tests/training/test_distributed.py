@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from ibft.rows import TrainingLog, read_rows
+from ibft.artifacts.rows import TrainingLog, read_rows
 
 pytestmark = pytest.mark.slow
 

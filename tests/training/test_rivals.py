@@ -18,11 +18,11 @@ from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from ibft import recipe_objectives
+from ibft.artifacts.rows import TrainingLog, read_rows
 from ibft.errors import UserError
-from ibft.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
-from ibft.recipe import LoraConfig as RecipeLora
-from ibft.recipe_objectives import (
+from ibft.run import objectives as recipe_objectives
+from ibft.run.folder import RunFolder
+from ibft.run.objectives import (
     ASFTObjective,
     DFTObjective,
     EAFTObjective,
@@ -33,11 +33,11 @@ from ibft.recipe_objectives import (
     Objective,
     STMObjective,
 )
-from ibft.rows import TrainingLog, read_rows
-from ibft.runs import RunFolder
+from ibft.run.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
+from ibft.run.recipe import LoraConfig as RecipeLora
+from ibft.stages.train import train
 from ibft.training import fit
 from ibft.training.rivals import RivalTrainer
-from ibft.training.stage import train
 
 RIVALS = [
     FTKLObjective(kl_weight=0.3),

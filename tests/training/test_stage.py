@@ -15,16 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.artifacts.score_table import read_scores
 from ibft.errors import UserError
-from ibft.memorization.stage import scan
-from ibft.models import load_tokenizer
-from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, ScanConfig, TrainConfig
-from ibft.recipe_objectives import FTObjective, IBObjective, Objective
-from ibft.rows import TrainingLog, read_rows
-from ibft.runs import RunFolder
-from ibft.score_table import read_scores
+from ibft.models.loading import load_tokenizer
+from ibft.run.folder import RunFolder
+from ibft.run.objectives import FTObjective, IBObjective, Objective
+from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, ScanConfig, TrainConfig
+from ibft.stages.scan import scan
+from ibft.stages.train import train
 from ibft.training import fit
-from ibft.training.stage import train
 
 IB = IBObjective(layer=2, bottleneck_dim=16)
 

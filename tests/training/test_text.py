@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from ibft import IBConfig, IBTrainer
-from ibft.rows import Message
+from ibft.artifacts.rows import Message
 from ibft.text.encoding import TextCodec
 
 PAIRS = [

@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from ibft.artifacts.rows import TrainingLog, read_rows
 from ibft.errors import UserError
-from ibft.models import load_arm, load_model
-from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
-from ibft.recipe_objectives import ASFTObjective, FTKLObjective, FTObjective, IBObjective, Objective, STMObjective
-from ibft.rows import TrainingLog, read_rows
-from ibft.runs import RunFolder
+from ibft.models.loading import load_arm, load_model
+from ibft.run.folder import RunFolder
+from ibft.run.objectives import ASFTObjective, FTKLObjective, FTObjective, IBObjective, Objective, STMObjective
+from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
+from ibft.stages.train import check_objectives, train
 from ibft.training import fit
-from ibft.training.stage import check_objectives, train
 
 OBJECTIVES = [FTObjective(), IBObjective(layer=2, bottleneck_dim=16)]
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ibft.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
-from ibft.recipe_objectives import (
+from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.run.folder import RunFolder
+from ibft.run.objectives import (
     ASFTObjective,
     DFTObjective,
     EAFTObjective,
@@ -24,9 +25,8 @@ from ibft.recipe_objectives import (
     Objective,
     STMObjective,
 )
-from ibft.rows import TrainingLog, read_rows
-from ibft.runs import RunFolder
-from ibft.training.stage import train
+from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
+from ibft.stages.train import train
 
 FOLDER = Path(__file__).parent
 HEADED = {"layer": 0.5, "bottleneck_dim": 16}

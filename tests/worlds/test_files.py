@@ -6,13 +6,13 @@ import yaml
 from click.testing import CliRunner
 
 from ibft.cli import main
-from ibft.data.problems import load_problems
 from ibft.data.training import stream_examples
-from ibft.judging.inside import lockdown
-from ibft.judging.isolation import detect_level
-from ibft.judging.python import judge_python, prepare, run_python_reference
-from ibft.judging.sandbox import Limits, Sandbox
-from ibft.recipe import load_recipe
+from ibft.execution.inside import lockdown
+from ibft.execution.isolation import detect_level
+from ibft.execution.python import judge_python, prepare, run_python_reference
+from ibft.execution.sandbox import Limits, Sandbox
+from ibft.problems.loading import load_problems
+from ibft.run.recipe import load_recipe
 from ibft.worlds.chains import ChainsConfig, make_world
 from ibft.worlds.files import to_problem, to_row, world_files, world_recipe
 from ibft.worlds.probes import neighbors, run

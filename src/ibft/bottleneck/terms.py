@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ibft.bottleneck.entropy import matrix_entropy
 from ibft.bottleneck.losses import kl_to_standard_normal, rms_normalize, with_free_bits
 from ibft.bottleneck.module import Posterior, VariationalHead
-from ibft.projection import Projection, labelled_positions, token_losses
-from ibft.recipe_objectives import IBObjective
+from ibft.models.projection import Projection, labelled_positions, token_losses
+from ibft.run.objectives import IBObjective
 
 __all__ = ["Terms", "average_terms", "entropy_terms", "replacement", "variational_terms"]
 

@@ -13,8 +13,8 @@ from ibft.cli.program import main
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
-    from ibft.memorization.decontaminate import LeakageSummary
-    from ibft.memorization.prune import PruneRecord
+    from ibft.curation.decontaminate import LeakageSummary
+    from ibft.curation.prune import PruneRecord
 
 __all__ = ["canary", "duplicates", "leakage", "prune"]
 
@@ -48,7 +48,7 @@ def leakage(data: str, split: str, benchmarks: tuple[str, ...], out: Path, overl
     DATA is a .jsonl, .json or .parquet file, a hub data set, or functions:PACKAGE.
     """
     from ibft import progress
-    from ibft.memorization.decontaminate import find_leakage
+    from ibft.curation.decontaminate import find_leakage
 
     progress.enable()
     _print_leakage(find_leakage(data, split, benchmarks, out, overlap=overlap, similarity=similarity), out)
@@ -98,7 +98,7 @@ def _short(source: str) -> str:
 def duplicates(data: str, split: str, out: Path | None, similarity: float) -> None:
     """Count the examples of DATA whose answer was there before: exact, equal as code, or nearly equal."""
     from ibft import progress
-    from ibft.memorization.duplicates import find_duplicates
+    from ibft.curation.duplicates import find_duplicates
 
     progress.enable()
     summary = find_duplicates(data, split, similarity, out)
@@ -133,7 +133,7 @@ def duplicates(data: str, split: str, out: Path | None, similarity: float) -> No
 def prune(**options: Any) -> None:
     """Write DATA without its most memorized examples, or without as many others as a control."""
     from ibft import progress
-    from ibft.memorization.prune import prune as prune_data
+    from ibft.curation.prune import prune as prune_data
 
     progress.enable()
     _print_pruned(prune_data(options.pop("data"), options.pop("split"), **options), options["out"])
@@ -168,7 +168,7 @@ def canary() -> None:
 def plant(**options: Any) -> None:
     """Write DATA with canaries among it, and as many twins that are held out."""
     from ibft import progress
-    from ibft.memorization.canaries import plant_canaries
+    from ibft.curation.canaries import plant_canaries
 
     progress.enable()
     text = options.pop("repeats")
@@ -204,11 +204,11 @@ def check(canaries: Path, scores: tuple[Path, ...], by: str, seed: int, as_json:
     from rich.console import Console
     from rich.table import Table
 
-    from ibft.memorization.canaries import check_canaries
+    from ibft.curation.canaries import check_canaries
 
     found = check_canaries(canaries, scores, by, seed)
     if as_json:
-        from ibft.rows import pretty_json
+        from ibft.artifacts.rows import pretty_json
 
         click.echo(pretty_json(found), nl=False)
         return

@@ -29,8 +29,8 @@ def export(
     """Copy a trained arm of RECIPE out of its run, with a model card that has its scores."""
     if private and repo_id is None:
         raise UserError("--private goes with --push OWNER/NAME.")
-    from ibft.export.stage import check_push, push
-    from ibft.export.stage import export as export_arm
+    from ibft.stages.export import check_push, push
+    from ibft.stages.export import export as export_arm
 
     if merge or repo_id is not None:
         quiet_libraries()
@@ -52,7 +52,7 @@ def scale(adapter: Path, factor: float, out: Path) -> None:
 
     This is WiSE-FT (arXiv 2109.01903) for adapters. The result is an ordinary adapter; judge it before you use it.
     """
-    from ibft.export.scale import scale_adapter
+    from ibft.models.scale import scale_adapter
 
     scale_adapter(adapter, factor, out)
     click.echo(f"Wrote {out}: {adapter} with its update times {factor:g}.")

@@ -15,8 +15,8 @@ from ibft.cli.tables import print_diff, print_hollow, print_metrics
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
-    from ibft.recipe import JudgeConfig
-    from ibft.runs import RunFolder
+    from ibft.run.folder import RunFolder
+    from ibft.run.recipe import JudgeConfig
 
 __all__ = ["SOURCES", "judge_arms"]
 
@@ -109,7 +109,7 @@ def judge_run(
     if problems is None or samples is None or out is None:
         raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
     from ibft import progress
-    from ibft.judging.stage import judge_file
+    from ibft.stages.judge import judge_file
 
     progress.enable()
     config = _judge_config(**options)
@@ -131,11 +131,11 @@ def judge_run(
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
     """Compare two result files problem by problem: what changed from A to B, and is it more than chance?"""
-    from ibft.judging.diff import diff_results
+    from ibft.execution.diff import diff_results
 
     found = diff_results(a, b, _counts(k))
     if as_json:
-        from ibft.rows import pretty_json
+        from ibft.artifacts.rows import pretty_json
 
         click.echo(pretty_json(found), nl=False)
     else:
@@ -154,7 +154,7 @@ def _refuse_options_of_samples(recipe: Path) -> None:
 
 
 def _judge_config(*, no_cache: bool = False, timeout_s: float = 3.0, **options: Any) -> JudgeConfig:
-    from ibft.recipe import JudgeConfig
+    from ibft.run.recipe import JudgeConfig
 
     if not 0 < timeout_s < 86_400:
         raise UserError(f"--timeout {timeout_s:g}: give the CPU seconds a sample may use, above 0 and below a day.")
@@ -179,7 +179,7 @@ def problems() -> None:
 def check(source: str, tasks: tuple[str, ...], **options: Any) -> None:
     """Run the reference solutions of SOURCE and name what is broken."""
     from ibft import progress
-    from ibft.judging.stage import check_problems
+    from ibft.stages.judge import check_problems
 
     progress.enable()
     references = check_problems(source, _judge_config(**options), tasks)
@@ -199,7 +199,7 @@ def judge_arms(folder: RunFolder) -> bool:
 
     (A base model that is asked in a format that it does not know may well write no program.)
     """
-    from ibft.judging.stage import judge
+    from ibft.stages.judge import judge
 
     found = {name: judge(folder.recipe, folder, name).hollow for name in folder.asked()}
     hollow = {arm: of for arm in folder.recipe.arms if (of := found[arm]) is not None}

@@ -10,7 +10,10 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ibft.identity import (
+from ibft.models.loading import load_config, weights_folder
+from ibft.run.inputs import FORMAT
+from ibft.run.recipe import BASE_ARM, FORGETTING
+from ibft.stages.identity import (
     generate_inputs,
     is_adaptive,
     rescan_inputs,
@@ -18,13 +21,10 @@ from ibft.identity import (
     train_inputs,
     weights_identity,
 )
-from ibft.inputs import FORMAT
-from ibft.models import load_config, weights_folder
-from ibft.recipe import BASE_ARM, FORGETTING
 
 if TYPE_CHECKING:
-    from ibft.rows import Problem
-    from ibft.runs import RunFolder, Stage
+    from ibft.artifacts.rows import Problem
+    from ibft.run.folder import RunFolder, Stage
 
 __all__ = ["check"]
 
@@ -57,7 +57,7 @@ class _Plan:
         self._add("scan", scan_inputs(self._recipe))
 
     def train(self) -> None:
-        from ibft.training.stage import check_objectives
+        from ibft.stages.train import check_objectives
 
         check_objectives(self._recipe)
         for objective in self._recipe.objective:
@@ -81,8 +81,8 @@ class _Plan:
                 served_name(self._recipe.generate.server, arm)
 
     def judge(self) -> None:
-        from ibft.judging.settings import tool_versions
-        from ibft.judging.stage import judge_inputs, load_judged
+        from ibft.execution.settings import tool_versions
+        from ibft.stages.judge import judge_inputs, load_judged
 
         problems, settings = load_judged(self._recipe)
         for arm in self._recipe.arms:
@@ -107,14 +107,14 @@ class _Plan:
 
     @functools.cached_property
     def _problems(self) -> list[Problem]:
-        from ibft.data.problems import load_benchmark
+        from ibft.problems.loading import load_benchmark
 
         return load_benchmark(self._recipe.problems)
 
     @functools.cached_property
     def _others(self) -> list[Problem]:
         """The second benchmark's problems."""
-        from ibft.data.problems import load_benchmark
+        from ibft.problems.loading import load_benchmark
 
         return load_benchmark(self._recipe.forgetting) if self._recipe.forgetting else []
 

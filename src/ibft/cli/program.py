@@ -37,7 +37,7 @@ def _wait_for_the_main_process() -> None:
     """
     import time
 
-    from ibft.runs import is_main_process
+    from ibft.run.folder import is_main_process
 
     if not is_main_process():
         time.sleep(10)

@@ -13,8 +13,8 @@ import msgspec
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
-    from ibft.recipe import Recipe
-    from ibft.runs import RunFolder
+    from ibft.run.folder import RunFolder
+    from ibft.run.recipe import Recipe
 
 __all__ = ["open_run", "quiet_libraries", "recipe_command"]
 
@@ -55,7 +55,7 @@ def open_run(
             or a stage would be refused.
     """
     from ibft import progress
-    from ibft.runs import RunFolder, is_main_process, num_processes
+    from ibft.run.folder import RunFolder, is_main_process, num_processes
 
     if num_processes() > 1 and (verb := click.get_current_context().info_name) not in _SHARED:
         raise UserError(
@@ -77,7 +77,7 @@ def open_run(
 
 
 def _check(run: RunFolder, stages: Sequence[str]) -> None:
-    from ibft.runs import is_main_process
+    from ibft.run.folder import is_main_process
 
     if not stages and not run.path.exists():
         raise UserError(f"{run.path} does not exist yet. Run `ibft run RECIPE` first.")
@@ -89,8 +89,8 @@ def _check(run: RunFolder, stages: Sequence[str]) -> None:
 
 def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence[str]) -> tuple[Recipe, bool | None]:
     """The recipe as it holds for its run on this machine, and whether its `gpu:` section does (None if it has none)."""
-    from ibft.recipe import load_recipe
-    from ibft.resolution import as_recorded, resolve
+    from ibft.run.recipe import load_recipe
+    from ibft.stages.resolution import as_recorded, resolve
 
     loaded, gpu_overrides = load_recipe(recipe, overrides, full=full), None
     recorded = _recorded(loaded)
@@ -111,7 +111,7 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
 
 
 def _show_template(template: str, *, is_chosen: bool) -> None:
-    from ibft.runs import is_main_process
+    from ibft.run.folder import is_main_process
 
     if is_main_process():
         click.echo(f"Prompt template: {template}{' (prompt.template: auto)' if is_chosen else ''}", err=True)
@@ -119,7 +119,7 @@ def _show_template(template: str, *, is_chosen: bool) -> None:
 
 def _recorded(recipe: Recipe) -> Recipe | None:
     """What the run folder has for its recipe; None where there is none that this version reads."""
-    from ibft.recipe import load_recipe
+    from ibft.run.recipe import load_recipe
 
     try:
         return load_recipe(Path(recipe.output) / recipe.name / "recipe.yaml")
@@ -133,8 +133,8 @@ def _has_gpu_overrides(plain: Recipe, with_gpu: Recipe, recorded: Recipe | None,
     A run of an older version has no record of it: its recipe.yaml then tells, where it has all of the section's values
     or none of them.
     """
-    from ibft.models import uses_gpu
-    from ibft.runs import read_run_record
+    from ibft.models.loading import uses_gpu
+    from ibft.run.folder import read_run_record
 
     record = read_run_record(Path(plain.output) / plain.name)
     if record is not None:

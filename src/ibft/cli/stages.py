@@ -12,7 +12,7 @@ from ibft.cli.recipes import open_run, quiet_libraries, recipe_command
 from ibft.cli.tables import print_audit, print_comparison
 
 if TYPE_CHECKING:
-    from ibft.runs import RunFolder
+    from ibft.run.folder import RunFolder
 
 __all__ = ["warn_of_alarms"]
 
@@ -81,14 +81,14 @@ def report(**options: Any) -> None:
 
 
 def _scan(folder: RunFolder) -> None:
-    from ibft.memorization.stage import scan
+    from ibft.stages.scan import scan
 
     quiet_libraries()
     scan(folder.recipe, folder)
 
 
 def _rescan(folder: RunFolder) -> None:
-    from ibft.memorization.rescan import rescan
+    from ibft.stages.rescan import rescan
 
     quiet_libraries()
     for objective in folder.recipe.objective:
@@ -96,9 +96,9 @@ def _rescan(folder: RunFolder) -> None:
 
 
 def _audit(folder: RunFolder) -> None:
-    from ibft.report.audit import audit
-    from ibft.report.scan import read_scan
-    from ibft.runs import is_main_process
+    from ibft.pages.audit import audit
+    from ibft.pages.scan import read_scan
+    from ibft.run.folder import is_main_process
 
     if is_main_process():
         page = audit(folder.recipe, folder)
@@ -108,7 +108,7 @@ def _audit(folder: RunFolder) -> None:
 
 
 def _train(folder: RunFolder) -> None:
-    from ibft.training.stage import train
+    from ibft.stages.train import train
 
     quiet_libraries()
     for objective in folder.recipe.objective:
@@ -118,8 +118,8 @@ def _train(folder: RunFolder) -> None:
 def warn_of_alarms(folder: RunFolder) -> None:
     """Say what alarms the arms have that was not said while they were trained: just now, or by an earlier command."""
     from ibft import progress
-    from ibft.metrics.alarms import alarm_title
-    from ibft.report.evidence import read_alarms
+    from ibft.findings.alarms import alarm_title
+    from ibft.pages.evidence import read_alarms
 
     for arm, alarms in read_alarms(folder.recipe, folder).items():
         for alarm in alarms:
@@ -127,7 +127,7 @@ def warn_of_alarms(folder: RunFolder) -> None:
 
 
 def _generate(folder: RunFolder) -> None:
-    from ibft.generation.stage import generate
+    from ibft.stages.generate import generate
 
     quiet_libraries()
     for arm in folder.recipe.arms:
@@ -135,7 +135,7 @@ def _generate(folder: RunFolder) -> None:
 
 
 def _report(folder: RunFolder) -> None:
-    from ibft.report.stage import report
+    from ibft.stages.report import report
 
     print_comparison(report(folder.recipe, folder))
     click.echo(f"\nReport: {folder.path / 'report' / 'report.html'}")

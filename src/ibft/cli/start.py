@@ -81,7 +81,7 @@ def _write_new(contents: dict[Path, bytes]) -> None:
     Raises:
         UserError: one exists, or cannot be written.
     """
-    from ibft.rows import error_reason, write_atomically
+    from ibft.artifacts.rows import error_reason, write_atomically
 
     existing = [path for path in contents if path.exists()]
     if existing:
@@ -100,7 +100,7 @@ def doctor() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ibft.doctor import check_machine
+    from ibft.cli.doctor import check_machine
 
     table = Table("", "What", "Found", "Needed for", box=None, pad_edge=False)
     for check in check_machine():

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ibft.judging.diff import Diff
-    from ibft.metrics.hollow import Hollow
-    from ibft.metrics.summary import Metrics
-    from ibft.report.compare import Comparison
-    from ibft.report.elicitation import Elicitation
-    from ibft.report.scan import ScanSummary
+    from ibft.artifacts.hollow import Hollow
+    from ibft.artifacts.metrics import Metrics
+    from ibft.execution.diff import Diff
+    from ibft.pages.compare import Comparison
+    from ibft.pages.elicitation import Elicitation
+    from ibft.pages.scan import ScanSummary
 
 __all__ = ["print_audit", "print_comparison", "print_diff", "print_hollow", "print_metrics"]
 
@@ -24,8 +24,8 @@ def print_audit(summary: ScanSummary, page: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ibft.report.audit_rows import key_figures, score_rows
-    from ibft.report.evidence import skipped_in_scan
+    from ibft.pages.audit_rows import key_figures, score_rows
+    from ibft.pages.evidence import skipped_in_scan
 
     console = Console()
     if (verdict := summary.verdict) is not None:
@@ -56,8 +56,8 @@ def print_comparison(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ibft.report.compare import MAX_COLUMNS, comparison_rows
-    from ibft.report.verdict import costs
+    from ibft.pages.compare import MAX_COLUMNS, comparison_rows
+    from ibft.pages.verdict import costs
 
     for arm in comparison.arms:
         if arm.hollow:
@@ -93,7 +93,7 @@ def _print_asked(console: Console, elicitation: Elicitation) -> None:
     """What the base solves in each format, and each arm in its own."""
     from rich.table import Table
 
-    from ibft.report.compare import asked_rows
+    from ibft.pages.compare import asked_rows
 
     rows, table = asked_rows(elicitation), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("asked greedily", no_wrap=True)
@@ -122,7 +122,7 @@ def print_metrics(metrics: Metrics) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ibft.metrics.pass_at_k import metric_name
+    from ibft.statistics.pass_at_k import metric_name
 
     table = Table(box=None, pad_edge=False)
     for title, justify in (("metric", "left"), ("value", "right"), ("95% interval", "left")):

@@ -31,7 +31,7 @@ from ibft.comparison.family import Decision, beats_every, compare_all, holm
 from ibft.comparison.pair import Difference, Gain, Scores, Undefined, compare_pair
 from ibft.comparison.precision import Precision, needed_problems, needed_samples
 from ibft.comparison.rule import ALPHA, MIN_DIFFERING, interval, p_value
-from ibft.comparison.signs import sign_flip_p
+from ibft.statistics.signs import sign_flip_p
 
 __all__ = [
     "ALPHA",

@@ -11,7 +11,7 @@ import msgspec
 
 from ibft.comparison.precision import Precision, measure_precision
 from ibft.comparison.rule import ALPHA, interval, p_value
-from ibft.metrics.pass_at_k import Count, pass_at_k
+from ibft.statistics.pass_at_k import Count, pass_at_k
 
 if TYPE_CHECKING:
     import numpy as np

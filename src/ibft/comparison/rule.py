@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ibft.comparison.bounds import chance_not_positive, mean_below
-from ibft.comparison.signs import sign_flip_p
+from ibft.statistics.bounds import chance_not_positive, mean_below
+from ibft.statistics.signs import sign_flip_p
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ibft import progress
+from ibft.artifacts.rows import Pair
 from ibft.errors import UserError
-from ibft.rows import Pair
 
 __all__ = ["function_pairs"]
 

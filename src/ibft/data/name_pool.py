@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from ibft.artifacts.rows import Pair
 from ibft.data.named_code import Role, read_names
-from ibft.rows import Pair
 
 __all__ = ["NamePool"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ibft.rows import Pair
+from ibft.artifacts.rows import Pair
 from ibft.text.names import free_names
 
 __all__ = ["FENCED", "NamedCode", "Offsets", "Role", "Segment", "Use", "parse", "read_names", "texts_of"]

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from ibft.artifacts.rows import Pair
 from ibft.data.name_pool import NamePool
 from ibft.data.named_code import NamedCode, Offsets, Segment, parse, read_names, texts_of
-from ibft.rows import Pair
 
 __all__ = ["RENAMED_SUFFIX", "rename_identifiers"]
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ibft.artifacts.rows import Pair, is_encodable
 from ibft.data.named_code import texts_of
 from ibft.errors import UserError
-from ibft.rows import Pair, is_encodable
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import EmbeddingCheck, ModelLimits
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,25 +11,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ibft.artifacts.rows import Message, Pair, error_reason, is_encodable, open_for_reading
 from ibft.data.functions import function_pairs
-from ibft.digests import file_digest, folder_digest
+from ibft.data.sources import FUNCTIONS, file_of, hub_name
 from ibft.errors import UserError
-from ibft.recipe import DataConfig
-from ibft.rows import Message, Pair, error_reason, is_encodable, open_for_reading
+from ibft.run.recipe import DataConfig
 
 __all__ = [
-    "FILE_SUFFIXES",
     "Example",
-    "data_digest",
-    "hub_name",
     "is_conversational",
     "load_training_pairs",
     "stream_examples",
     "to_pair",
 ]
 
-FUNCTIONS = "functions:"
-FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 # Fields whose text goes into the files of a run: what names an example, and where it is from.
 _NAMING_FIELDS = ("id", "file", "path", "tags", "category", "source")
 
@@ -64,50 +57,6 @@ def is_conversational(data: DataConfig) -> bool:
     return first is not None and not isinstance(first.pair.prompt, str)
 
 
-def data_digest(source: str) -> str | None:
-    """Return a hash of the content of a file or folder, or of the pairs of installed code; None for a hub data set.
-
-    Raises:
-        UserError: the source is a file that does not exist, or of a form that is not read.
-    """
-    if source.startswith(FUNCTIONS):
-        pairs = function_pairs(source.removeprefix(FUNCTIONS))
-        return hashlib.sha256(msgspec.json.encode(pairs)).hexdigest()
-    path = _file_of(source)
-    if path is not None:
-        return file_digest(path)
-    folder = Path(hub_name(source)[0])
-    return folder_digest(folder, _is_data) if folder.is_dir() else None
-
-
-def _is_data(path: Path) -> bool:
-    """Return False for the files that `datasets` keeps beside a saved data set for what it computes from it."""
-    return not re.fullmatch(r"cache-.*\.arrow|tmp.*|.*\.lock", path.name)
-
-
-def hub_name(source: str) -> tuple[str, str | None]:
-    """Return name and revision of a hub data set, `owner/name@revision`, or of a local folder in its place."""
-    name, _, revision = source.partition("@")
-    return name, revision or None
-
-
-def _file_of(source: str) -> Path | None:
-    """The file that a source names; None for a folder or a data set of the hub."""
-    path = Path(source)
-    forms = f"{', '.join(FILE_SUFFIXES[:-1])} or {FILE_SUFFIXES[-1]}"
-    if not source.lower().endswith(FILE_SUFFIXES):
-        if path.is_file():
-            raise UserError(f"data: {path} is a file of a form that is not read. Convert it to {forms}.")
-        return None
-    if path.is_dir():
-        return None
-    if not path.is_file():
-        raise UserError(
-            f"data: the file {path} does not exist. Correct the path, or give a hub data set id or functions:PACKAGE."
-        )
-    return path
-
-
 def stream_examples(source: str, split: str = "train", limit: int | None = None) -> Iterator[Example]:
     """The examples of a source one at a time, in its order; only one is held in memory, but for installed code.
 
@@ -128,7 +77,7 @@ def _examples(source: str, split: str, is_streamed: bool) -> Iterator[Example]:
         for pair in function_pairs(source.removeprefix(FUNCTIONS)):
             yield Example(pair, msgspec.to_builtins(pair))
         return
-    path = _file_of(source)
+    path = file_of(source)
     rows = _rows_of_hub(source, split, is_streamed) if path is None else _rows_of_file(path)
     for place, row in rows:
         yield Example(to_pair(row, place), row)

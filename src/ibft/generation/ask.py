@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ibft.rows import Problem
+from ibft.artifacts.rows import Problem
 from ibft.text.answers import Form
 from ibft.text.templates import Rendered
 

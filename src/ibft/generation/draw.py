@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ibft import progress
+from ibft.artifacts.rows import Sample
 from ibft.errors import PromptError
 from ibft.generation.ask import Ask
 from ibft.generation.local import Generated, Request, Sampling, generate_batches, sample_seed
 from ibft.generation.sent import to_send, whole_prompt
 from ibft.generation.server import Answer, Question, Server
-from ibft.models import context_length
-from ibft.recipe import GenerateConfig
-from ibft.rows import Sample
+from ibft.models.loading import context_length
+from ibft.run.recipe import GenerateConfig
 from ibft.text.answers import extract, has_ended
 from ibft.text.encoding import Start, TextCodec
 

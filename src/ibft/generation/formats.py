@@ -16,9 +16,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from ibft.artifacts.rows import Message, Pair, Problem
 from ibft.generation.ask import Ask
-from ibft.recipe import FORMATS, Format
-from ibft.rows import Message, Pair, Problem
+from ibft.run.recipe import FORMATS, Format
 from ibft.text.answers.prompt import leaves_function_open
 from ibft.text.templates import ChatTemplate, Rendered, render_plain
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ibft.errors import UserError
 from ibft.generation.sent import Sent
-from ibft.recipe import GenerateConfig, ServerConfig
+from ibft.run.recipe import GenerateConfig, ServerConfig
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

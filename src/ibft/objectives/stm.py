@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ibft.projection import cross_entropy
+from ibft.models.projection import cross_entropy
 
 __all__ = ["stm"]
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ibft.artifacts.rows import Message
 from ibft.errors import UserError
-from ibft.recipe import PromptConfig
-from ibft.rows import Message
+from ibft.run.recipe import PromptConfig
 from ibft.text.healing import Vocabulary
 from ibft.text.start import Start, common_prefix_length, find_start
 from ibft.text.templates import ChatTemplate, Rendered, control_tokens, render_plain

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ibft.artifacts.rows import Message
 from ibft.errors import PromptError, UserError
-from ibft.rows import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

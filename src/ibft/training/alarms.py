@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ibft.metrics.alarms import Alarm, find_alarms
-from ibft.recipe_objectives import IBObjective, Objective
-from ibft.rows import TrainingLog
+from ibft.artifacts.rows import TrainingLog
+from ibft.findings.alarms import Alarm, find_alarms
+from ibft.run.objectives import IBObjective, Objective
 
 __all__ = ["arm_alarms"]
 

@@ -10,7 +10,7 @@ import msgspec
 from trl import SFTConfig
 
 from ibft.errors import UserError
-from ibft.recipe_objectives import IBObjective, LayerChoice
+from ibft.run.objectives import IBObjective, LayerChoice
 
 __all__ = ["IBConfig"]
 
@@ -27,7 +27,7 @@ def _setting(name: str, text: str) -> Any:
 class IBConfig(SFTConfig):  # type: ignore[misc]
     """Arguments of `IBTrainer`: everything `trl.SFTConfig` takes, and the settings of an `IBObjective`.
 
-    Names, defaults and sources are those of `ibft.recipe_objectives.IBObjective`, the frozen struct that `objective`
+    Names, defaults and sources are those of `ibft.run.objectives.IBObjective`, the frozen struct that `objective`
     is; here they are flat, as TRL's parsers and users expect. `alpha=0` trains exactly as `SFTTrainer` and still
     logs the gauges. `layer` may also be a string, such as `"0.5,20"`.
 

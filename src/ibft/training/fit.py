@@ -23,14 +23,14 @@ from transformers.integrations import (
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from ibft.allocator import returning_freed_memory
 from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
-from ibft.models import resolve_device
-from ibft.processes import decide
-from ibft.recipe import Recipe
-from ibft.recipe_objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
-from ibft.runs import is_main_process
+from ibft.models.allocator import returning_freed_memory
+from ibft.models.loading import resolve_device
+from ibft.models.processes import decide
+from ibft.run.folder import is_main_process
+from ibft.run.objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
+from ibft.run.recipe import Recipe
 from ibft.training.batching import Batching, SortsByLength, choose_batching
 from ibft.training.callbacks import (
     AlarmBell,
@@ -91,7 +91,7 @@ def fit(
     `weights` are the examples' compression weights, for an adaptive bottleneck.
 
     Raises:
-        UserError: see `ibft.training.stage.train`.
+        UserError: see `ibft.stages.train.train`.
     """
     start = time.monotonic()
     device = resolve_device(recipe.model)

@@ -17,8 +17,8 @@ from trl.trainer.utils import FusedCausalLMOutput
 from ibft.bottleneck.module import VariationalHead
 from ibft.bottleneck.tap import HiddenStateTap, decoder_layers, final_norm
 from ibft.bottleneck.terms import Terms, average_terms, entropy_terms, replacement, variational_terms
-from ibft.projection import Projection
-from ibft.recipe_objectives import IBObjective
+from ibft.models.projection import Projection
+from ibft.run.objectives import IBObjective
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from transformers.utils import is_triton_available
 
-from ibft.projection import IGNORED, Projection, token_losses
+from ibft.models.projection import IGNORED, Projection, token_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

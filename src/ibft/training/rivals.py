@@ -15,14 +15,14 @@ from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from ibft.errors import UserError
+from ibft.models.projection import IGNORED, Projection, TokenLoss, TokenLosses, token_losses
 from ibft.objectives.asft import asft
 from ibft.objectives.dft import dft
 from ibft.objectives.eaft import eaft
 from ibft.objectives.ft_kl import ft_kl
 from ibft.objectives.gem import gem
 from ibft.objectives.stm import stm
-from ibft.projection import IGNORED, Projection, TokenLoss, TokenLosses, token_losses
-from ibft.recipe_objectives import NEEDS_BASE, ASFTObjective, EAFTObjective, FTKLObjective, GEMObjective, STMObjective
+from ibft.run.objectives import NEEDS_BASE, ASFTObjective, EAFTObjective, FTKLObjective, GEMObjective, STMObjective
 from ibft.training.gauges import per_token, record
 
 if TYPE_CHECKING:

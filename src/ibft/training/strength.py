@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ibft.objectives.ib import ramp, replaced_share
-from ibft.recipe_objectives import IBObjective
+from ibft.run.objectives import IBObjective
 from ibft.training.controller import KLController
 
 __all__ = ["Strength"]

@@ -10,9 +10,9 @@ import peft
 import torch
 
 from ibft.errors import UserError
-from ibft.models import load_model, resolve_device, resolve_dtype, resolve_model_path
-from ibft.recipe import LoraConfig, ModelConfig, Recipe
-from ibft.runs import is_main_process
+from ibft.models.loading import load_model, resolve_device, resolve_dtype, resolve_model_path
+from ibft.run.folder import is_main_process
+from ibft.run.recipe import LoraConfig, ModelConfig, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from ibft.rows import Problem
+from ibft.artifacts.rows import Problem
 from ibft.text.answers import Answer, extract, has_ended
 from ibft.text.answers.completion import cut, until_stop
 from ibft.text.answers.prompt import before_entry_point, leaves_function_open

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ibft.data.problems import load_problems
-from ibft.rows import Problem, Sample
+from ibft.artifacts.rows import Problem, Sample
+from ibft.problems.loading import load_problems
 from ibft.text.answers import Form, extract, extract_sample, has_ended
 from ibft.text.answers.syntax import defines
 from ibft.text.answers.verilog import header_of

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ibft.judging.stage import judge_file
-from ibft.recipe import JudgeConfig
-from ibft.rows import Problem, Sample, write_rows
+from ibft.artifacts.rows import Problem, Sample, write_rows
+from ibft.run.recipe import JudgeConfig
+from ibft.stages.judge import judge_file
 from ibft.text.answers import Answer, Form, extract, extract_sample, is_chat
 
 PROMPT = '''import math

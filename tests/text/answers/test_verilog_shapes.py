@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ibft.judging.stage import judge_file
-from ibft.judging.verilog import verilog_source
-from ibft.recipe import JudgeConfig
-from ibft.rows import Problem, Sample, write_rows
+from ibft.artifacts.rows import Problem, Sample, write_rows
+from ibft.execution.verilog import verilog_source
+from ibft.run.recipe import JudgeConfig
+from ibft.stages.judge import judge_file
 from ibft.text.answers import extract, extract_sample
 from ibft.text.answers.verilog_tokens import tokenize
 

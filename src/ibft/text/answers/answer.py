@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ibft.rows import Problem, Sample
+from ibft.artifacts.rows import Problem, Sample
 from ibft.text.answers.completion import cut, until_stop
 from ibft.text.answers.loose import looks_like_code
 from ibft.text.answers.prompt import Asked, asked

@@ -6,7 +6,7 @@ import ast
 import re
 from typing import NamedTuple
 
-from ibft.rows import Problem
+from ibft.artifacts.rows import Problem
 from ibft.text.answers.syntax import compiles, names_in, parse
 
 __all__ = ["Asked", "asked", "before_entry_point", "leaves_function_open"]

@@ -1,0 +1,1 @@
+"""Every struct that crosses a stage border, with its reader and writer."""

@@ -1,0 +1,128 @@
+"""From tallies to `metrics.json`: every Pass@k and Pass@k^(m) with its interval, or the reason it has none."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from ibft.artifacts.hollow import Hollow
+from ibft.artifacts.rows import pretty_json
+from ibft.statistics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
+from ibft.statistics.uncertainty import bootstrap_means
+
+__all__ = ["Curve", "Metric", "Metrics", "curves", "summarize"]
+
+
+class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mean over all problems with its 95% interval; both are None where undefined, and `reason` says why.
+
+    The file has null for an undefined value; `as_float` has NaN.
+    """
+
+    value: float | None
+    ci95: tuple[float, float] | None
+    reason: str | None = None
+
+    @property
+    def as_float(self) -> float:
+        """The value, NaN where it is undefined."""
+        return math.nan if self.value is None else self.value
+
+
+class Curve(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Pass@k^(m) for m = 1 to k as arrays, with the ends of the 95% intervals.
+
+    The same figures as in `metrics`, in the form a plot needs. All None where undefined; `reason` says why.
+    """
+
+    values: tuple[float, ...] | None
+    ci95_low: tuple[float, ...] | None
+    ci95_high: tuple[float, ...] | None
+    reason: str | None = None
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """What `metrics.json` holds.
+
+    `curves` has the curve of each k, under its number. `statuses` counts the results by `rows.Status`; `notes` are
+    sentences a reader of the figures should see; `k`, `seed` and `bootstrap_resamples` are what the figures were
+    computed with. `excluded` names the problems that are left out since their own reference does not pass, with the
+    reason; `num_weak` counts the samples whose tests ran in the candidate's interpreter, `num_extracted` those whose
+    text held more than the program that was judged. `hollow` says that most samples hold no program.
+    """
+
+    num_problems: int
+    num_samples: int
+    metrics: dict[str, Metric]
+    statuses: dict[str, int]
+    problems: str
+    sandbox: str
+    tool_versions: dict[str, str]
+    k: tuple[int, ...]
+    seed: int
+    bootstrap_resamples: int
+    excluded: dict[str, str] = {}
+    num_weak: int = 0
+    num_extracted: int = 0
+    hollow: Hollow | None = None
+    notes: list[str] = []
+    curves: dict[str, Curve] = {}
+
+    def to_json(self) -> bytes:
+        """The file's content, indented for people, each list of numbers on one line."""
+        indented = pretty_json(self)
+        # A raw newline cannot occur inside a JSON string, so only lists match.
+        return re.sub(rb"\[\n[\d\s.,e+-]*\]", lambda numbers: b" ".join(numbers[0].split()), indented)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Metrics:
+        """Read what `to_json` wrote."""
+        return msgspec.json.decode(data, type=cls)
+
+
+def summarize(
+    counts: Sequence[Count],
+    k: Sequence[int],
+    *,
+    num_resamples: int,
+    seed: int,
+    reason: str | None = None,
+) -> dict[str, Metric]:
+    """Pass@k for each k, and Pass@k^(m) for every m from 2 to k, by name in ascending order.
+
+    Args:
+        counts: one tally for each problem of the benchmark, problems without samples included.
+        k: the numbers of samples drawn.
+        num_resamples: of the bootstrap over problems.
+        seed: of the bootstrap.
+        reason: makes every metric undefined, where something other than too few samples forbids them.
+    """
+    metrics: dict[str, Metric] = {}
+    defined: dict[str, list[float]] = {}
+    for size in sorted(set(k)):
+        why = reason or why_undefined(counts, size)
+        metrics |= {metric_name(size, m): Metric(None, None, why) for m in range(1, size + 1)}
+        if why is None:
+            values_of_each_m = curve_of_each(counts, size)
+            defined |= {metric_name(size, m): values for m, values in enumerate(values_of_each_m, start=1)}
+    intervals = bootstrap_means(list(defined.values()), num_resamples=num_resamples, seed=seed)
+    for (name, values), interval in zip(defined.items(), intervals, strict=True):
+        metrics[name] = Metric(math.fsum(values) / len(values), (interval.low, interval.high))
+    return metrics
+
+
+def curves(metrics: Mapping[str, Metric], k: Sequence[int]) -> dict[str, Curve]:
+    """The curve of each k, by `str(k)` in ascending order, from the metrics that `summarize` gave for these k."""
+    return {str(size): _curve([metrics[metric_name(size, m)] for m in range(1, size + 1)]) for size in sorted(set(k))}
+
+
+def _curve(points: Sequence[Metric]) -> Curve:
+    values = [point.value for point in points if point.value is not None]
+    intervals = [point.ci95 for point in points if point.ci95 is not None]
+    if len(values) < len(points) or len(intervals) < len(points):
+        return Curve(None, None, None, next((point.reason for point in points if point.reason), None))
+    low, high = zip(*intervals, strict=True)
+    return Curve(tuple(values), low, high)

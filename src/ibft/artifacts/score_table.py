@@ -1,0 +1,185 @@
+"""A scan's rows as one Parquet file: written block by block, read column by column."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ibft.artifacts.rows import Score, Subset, error_reason
+from ibft.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = [
+    "COUNTS",
+    "SCORES_FILE",
+    "ScoredRow",
+    "count_rows",
+    "read_batches",
+    "read_scores",
+    "score_name",
+    "scores_file",
+    "write_scores",
+]
+
+SCORES_FILE = "scores.parquet"
+
+_HEADLINE = "ibft.score"
+
+COUNTS = ("num_tokens", "num_free_tokens", "num_prefix_tokens", "num_suffix_tokens", "num_matched_tokens")
+"""Columns that count tokens; see `rows.Score`."""
+
+_NOT_SCORES = frozenset(Score.__struct_fields__)
+
+
+class ScoredRow(NamedTuple):
+    """One of an example's scores, with fields of `rows.Score`; `place` is its `index`, the number in the data."""
+
+    place: int
+    id: str
+    value: float
+    num_tokens: int
+    fingerprint: str
+
+
+def scores_file(path: Path) -> Path:
+    """The file of scores that a path stands for: itself, or that of a scan's folder, or of a run's."""
+    inside = path / "scan" if (path / "scan").is_dir() else path
+    return inside / SCORES_FILE if path.is_dir() else path
+
+
+def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Sequence[str], headline: str) -> None:
+    """Write the rows, a row group a block, under a temporary name first; one block is in memory at a time.
+
+    Columns: the fields of `rows.Score`, with each score in a column of its own (float64, null where there is none).
+    The headline score's name stands in the file's metadata.
+
+    Raises:
+        UserError: pyarrow is not installed, or the file cannot be written.
+    """
+    pa = _pyarrow()
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [("id", pa.string()), ("subset", pa.string()), ("index", pa.int64())]
+        + [(name, pa.int64()) for name in COUNTS]
+        + [(name, pa.float64()) for name in (*score_names, "suffix_log_prob")]
+        + [
+            ("file", pa.string()),
+            ("tags", pa.list_(pa.string())),
+            ("fingerprint", pa.string()),
+            ("reason", pa.string()),
+        ],
+        metadata={_HEADLINE: headline},
+    )
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for block in blocks:
+                columns = [_column(block, field.name) for field in schema]
+                writer.write_table(pa.table(columns, schema=schema))
+        os.replace(temporary, path)
+        pa.default_memory_pool().release_unused()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error_reason(error)}). Free space, then run again.") from None
+
+
+def _column(rows: Sequence[Score], name: str) -> list[Any]:
+    if name in Score.__struct_fields__:
+        return [getattr(row, name) for row in rows]
+    return [row.scores.get(name) for row in rows]
+
+
+def score_name(path: Path, word: str | None) -> str:
+    """A score's name, or what a shorter word stands for: `min_k` and `min_k_plus_plus` (K = 20), `nll`.
+
+    None stands for the headline score of the scan that `path` stands for (`scores_file`).
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if word is None:
+        return str(_open(scores_file(path)).schema_arrow.metadata[_HEADLINE.encode()].decode())
+    return {"min_k": "min_k_prob_20", "min_k_plus_plus": "min_k_plus_plus_20", "nll": "mean_nll"}.get(word, word)
+
+
+def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterator[ScoredRow]:
+    """The examples that have one of the scores, in the order of the data.
+
+    Args:
+        path: of a scan (`scores_file`).
+        score: the name of a score.
+        subset: only these; None is all.
+
+    Raises:
+        UserError: there is no such file, or no such score in it.
+    """
+    columns = ["index", "id", "num_tokens", "fingerprint"]
+    for batch in read_batches(scores_file(path), columns, subset, [score]):
+        rows = zip(batch["index"], batch["id"], batch[score], batch["num_tokens"], batch["fingerprint"], strict=True)
+        yield from (ScoredRow(*row) for row in rows if row[2] is not None)
+
+
+def read_batches(
+    path: Path, columns: Sequence[str], subset: Subset | None, scores: Sequence[str] = ()
+) -> Iterator[dict[str, list[Any]]]:
+    """These columns and scores of the rows of one subset, or of all, a few thousand rows at a time.
+
+    Raises:
+        UserError: there is no such file, or no such column or score in it.
+    """
+    file = _open(path)
+    known = file.schema_arrow.names
+    names = [name for name in known if name not in _NOT_SCORES]
+    missing = [name for name in scores if name not in names] + [name for name in columns if name not in known]
+    if missing:
+        raise UserError(f"{path} has no score {missing[0]!r}. It has {', '.join(names)}.")
+    wanted = [*columns, *scores]
+    with _explained(path):
+        for batch in file.iter_batches(batch_size=4096, columns=["subset", *wanted]):
+            if subset is not None:
+                batch = batch.filter(_pyarrow().compute.equal(batch["subset"], subset))
+            yield {name: batch[name].to_pylist() for name in wanted}
+    _pyarrow().default_memory_pool().release_unused()
+
+
+def count_rows(path: Path) -> int:
+    """How many rows the file of scores has, of both subsets, with scores or without.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    return int(_open(path).metadata.num_rows)
+
+
+def _open(path: Path) -> pyarrow.parquet.ParquetFile:
+    _pyarrow()
+    import pyarrow.parquet
+
+    with _explained(path):
+        return pyarrow.parquet.ParquetFile(path)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: not a readable file of scores ({error}). Run `ibft scan` first.") from None
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.compute  # an attribute of pyarrow from here on
+    except ImportError:
+        raise UserError(
+            "The scores of a scan are a Parquet file, and pyarrow is not installed: `pip install 'ibft[audit]'`."
+        ) from None
+    return pyarrow

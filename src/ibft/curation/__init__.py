@@ -1,0 +1,1 @@
+"""Verbs on data that load no model."""

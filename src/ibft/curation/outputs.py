@@ -1,0 +1,38 @@
+"""Where the verbs on data write: folders are made, and the data itself is never overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ibft.artifacts.rows import error_reason
+from ibft.errors import UserError
+
+__all__ = ["make_folder", "refuse_source"]
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it, where they are not there yet.
+
+    Raises:
+        UserError: a part of the path is a file, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: the folder {folder} cannot be made ({error_reason(error)}). Choose another.") from None
+
+
+def refuse_source(source: str, outputs: Iterable[Path]) -> None:
+    """See that no output is the file of the data, under this or another name, or in its folder.
+
+    Raises:
+        UserError: one is.
+    """
+    data = Path(source)
+    for path in outputs:
+        is_same = path.exists() and data.exists() and path.samefile(data)
+        if is_same or (data.is_dir() and data.resolve() in path.resolve().parents):
+            raise UserError(
+                f"--out: {path} is the data itself, or in its folder, and would be overwritten. Choose another name."
+            )

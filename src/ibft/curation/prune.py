@@ -1,0 +1,219 @@
+"""`ibft prune`: a data source without some of its examples, and a record of what was dropped and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ibft import progress
+from ibft.artifacts.rows import pretty_json, raw_row, write_atomically, write_rows
+from ibft.artifacts.score_table import ScoredRow, read_scores, score_name, scores_file
+from ibft.curation.duplicates import DuplicateFinder
+from ibft.curation.outputs import make_folder, refuse_source
+from ibft.curation.selection import (
+    Dropped,
+    Scored,
+    drop_duplicates,
+    drop_length_matched,
+    drop_lowest,
+    drop_random,
+)
+from ibft.data.training import stream_examples
+from ibft.errors import UserError
+from ibft.scoring.examples import has_code
+
+__all__ = ["Control", "Lengths", "PruneRecord", "prune"]
+
+Control = Literal["none", "random", "length-matched", "duplicates"]
+
+
+class Lengths(msgspec.Struct, frozen=True):
+    """Lengths in scored tokens: how many examples, their mean, and the 5, 25, 50, 75 and 95% quantiles."""
+
+    num_examples: int
+    mean: float
+    quantiles: tuple[float, ...]
+
+
+class PruneRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What was dropped, why, and what that did to the lengths.
+
+    Only examples that the scan scored can be dropped: `num_unscored` others stay. `lengths` are of the scored ones
+    before, after, of those that were dropped, and of the most memorized ones, in whose place a control drops others.
+    `notes` say what was not as asked for.
+    """
+
+    data: str
+    scores: str
+    by: str
+    control: Control
+    seed: int
+    num_examples: int
+    num_unscored: int
+    num_asked: int
+    num_dropped: int
+    lengths: dict[str, Lengths | None]
+    notes: tuple[str, ...]
+    dropped: list[Dropped]
+
+
+def prune(
+    source: str,
+    split: str,
+    scores: Path,
+    out: Path,
+    *,
+    by: str | None = None,
+    drop: str,
+    control: Control = "none",
+    seed: int = 0,
+) -> PruneRecord:
+    """Write the data's own rows but for the dropped ones to `out`, and the record beside it as `.json`.
+
+    Args:
+        source: the data that was scanned, as in `data.train`.
+        split: of a hub data set.
+        scores: a run's folder, its scan folder, or its file of scores.
+        out: a `.jsonl` file; neither it nor the record may be the data, or the record some other file.
+        by: a score, see `score_table.score_name`; the lowest are the most memorized. None: the scan's headline score.
+        drop: `10%` of the scored examples, or a number of examples.
+        control: drop as many others instead: by chance, of the same lengths, or duplicates.
+        seed: of chance.
+
+    Raises:
+        UserError: an argument is out of range, the scan is of other data, an id occurs twice, or something would be
+            overwritten.
+    """
+    if out.suffix != ".jsonl":
+        raise UserError(f"--out {out}: give the name of a .jsonl file.")
+    record_file = out.with_suffix(".json")
+    refuse_source(source, (out, record_file))
+    _refuse_foreign(record_file)
+    scores = scores_file(scores)
+    by = score_name(scores, by)
+    scanned = {row.id: row for row in read_scores(scores, by, "train")}
+    ids = _ids(source, split, scanned, scores)
+    scored = {identity: Scored(one.value, one.num_tokens) for identity, one in scanned.items() if identity in ids}
+    if not scored:
+        raise UserError(f"--scores {scores}: has no score of an example of {source}. Scan this data first.")
+    in_data_order = {identity: scored[identity] for identity in ids if identity in scored}
+    count = _count(drop, len(scored))
+    dropped = _choose(control, in_data_order, count, seed, source, split)
+    gone = {one.id for one in dropped}
+    make_folder(out.parent)
+    write_rows(out, _kept_rows(source, split, gone))
+    record = PruneRecord(
+        data=source,
+        scores=str(scores),
+        by=by,
+        control=control,
+        seed=seed,
+        num_examples=len(ids),
+        num_unscored=len(ids) - len(scored),
+        num_asked=count,
+        num_dropped=len(dropped),
+        lengths={
+            "before": _lengths(in_data_order, set(scored)),
+            "after": _lengths(in_data_order, scored.keys() - gone),
+            "dropped": _lengths(in_data_order, gone),
+            "most memorized": _lengths(in_data_order, {one.id for one in drop_lowest(in_data_order, count)}),
+        },
+        notes=_notes(control, count, len(dropped), len(ids) - len(scored)),
+        dropped=dropped,
+    )
+    write_atomically(record_file, pretty_json(record))
+    return record
+
+
+def _choose(
+    control: Control, scores: Mapping[str, Scored], count: int, seed: int, source: str, split: str
+) -> list[Dropped]:
+    if control == "random":
+        return drop_random(scores, count, seed)
+    if control == "length-matched":
+        return drop_length_matched(scores, count, seed)
+    if control == "duplicates":
+        finder = DuplicateFinder()
+        found = [one for example in stream_examples(source, split) if (one := finder.add(example.pair)) is not None]
+        return drop_duplicates([one for one in found if one.id in scores], count)
+    return drop_lowest(scores, count)
+
+
+def _refuse_foreign(record: Path) -> None:
+    if not record.exists():
+        return
+    try:
+        msgspec.json.decode(record.read_bytes(), type=PruneRecord)
+    except (OSError, msgspec.MsgspecError):
+        raise UserError(
+            f"--out: the record would overwrite {record}, which `ibft prune` did not write. Choose another name."
+        ) from None
+
+
+def _ids(source: str, split: str, scanned: Mapping[str, ScoredRow], scores: Path) -> dict[str, None]:
+    """The ids of the data in its order; those that have scores are of the same examples."""
+    ids: dict[str, None] = {}
+    num_scored = num_others = 0
+    with progress.task("Reading the data", total=None) as task:
+        for example in stream_examples(source, split):
+            task.advance()
+            if example.pair.id in ids:
+                raise UserError(
+                    f"{source}: the id {example.pair.id!r} occurs twice, so its score could be of either example. "
+                    "Give each row its own id, or none."
+                )
+            ids[example.pair.id] = None
+            if (one := scanned.get(example.pair.id)) is not None:
+                num_scored += 1
+                num_others += not has_code(example.pair, one.fingerprint)
+    if num_others:
+        raise UserError(
+            f"--scores {scores}: {num_others} of the {num_scored} examples of {source} that have scores are not what "
+            "was scanned under their ids. Scan this data again; where rows come, go or move after a scan, give each an "
+            "`id` of its own before it."
+        )
+    return ids
+
+
+def _kept_rows(source: str, split: str, gone: set[str]) -> Iterator[msgspec.Raw]:
+    for example in stream_examples(source, split):
+        if example.pair.id not in gone:
+            yield raw_row(example.row)
+
+
+def _count(drop: str, num_scored: int) -> int:
+    """How many examples `10%` or `500` are."""
+    share, is_share, rest = drop.strip().partition("%")
+    try:
+        count = round(float(share) / 100 * num_scored) if is_share and not rest else int(drop)
+    except (ValueError, OverflowError):
+        raise UserError(f"--drop {drop}: expected a share such as 10%, or a number of examples.") from None
+    if not 0 < count < num_scored:
+        raise UserError(
+            f"--drop {drop}: that is {count} of {num_scored} scored examples. Drop at least one, and leave one."
+        )
+    return count
+
+
+def _lengths(scores: Mapping[str, Scored], ids: set[str]) -> Lengths | None:
+    """None without examples."""
+    import numpy as np
+
+    values = [score.num_tokens for identity, score in scores.items() if identity in ids]
+    if not values:
+        return None
+    quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+    return Lengths(len(values), float(np.mean(values)), tuple(float(value) for value in quantiles))
+
+
+def _notes(control: Control, asked: int, num_dropped: int, num_unscored: int) -> tuple[str, ...]:
+    notes = []
+    if num_dropped < asked:
+        why = "duplicates" if control == "duplicates" else "other examples"
+        notes.append(f"Only {num_dropped} of {asked} were dropped: there are no more {why}.")
+    if num_unscored:
+        notes.append(f"{num_unscored} examples have no score (see the scan's reasons, or scan.max_examples): all stay.")
+    return tuple(notes)

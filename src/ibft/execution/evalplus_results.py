@@ -1,0 +1,115 @@
+"""EvalPlus's own file of results (`*_eval_results.json`, EvalPlus 0.3.1, evaluate.py): reading and writing it.
+
+    {"date": "...", "hash": "...", "eval": {TASK_ID: [{"task_id", "solution", "base_status", "plus_status",
+                                                       "base_fail_tests", "plus_fail_tests"}, ...]}}
+
+A status is pass, fail or timeout, and null where these tests were not run. EvalPlus counts a sample as passed where
+both are pass, or the base tests alone with `--base-only`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ibft.artifacts.rows import Problem, Result, Sample, error_reason, open_for_reading
+from ibft.errors import UserError
+from ibft.execution.samples import sample_text
+
+__all__ = ["read_evalplus_results", "to_evalplus_results"]
+
+EvalPlusStatus = Literal["pass", "fail", "timeout"]
+
+
+class _Judged(msgspec.Struct, frozen=True):
+    base_status: EvalPlusStatus
+    plus_status: EvalPlusStatus | None = None
+
+
+class _File(msgspec.Struct, frozen=True):
+    eval: dict[str, list[_Judged]]
+
+
+def read_evalplus_results(path: str | os.PathLike[str]) -> Iterator[tuple[str, bool]]:
+    """The task id of each sample and whether it passed: base and plus tests, or the base tests if only they were run.
+
+    Raises:
+        UserError: the file is missing, or is not in this form.
+    """
+    path = Path(path)
+    try:
+        with open_for_reading(path) as file:
+            content = msgspec.json.decode(file.read(), type=_File)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}. Expected the eval_results.json of EvalPlus 0.3.") from None
+    for task_id, samples in content.eval.items():
+        for sample in samples:
+            yield task_id, sample.base_status == "pass" and sample.plus_status in ("pass", None)
+
+
+def to_evalplus_results(
+    samples: Iterable[Sample],
+    results: Iterable[Result],
+    problems: Mapping[str, Problem],
+    *,
+    dataset_hash: str = "",
+    date: datetime.datetime | None = None,
+) -> dict[str, Any]:
+    """Results in EvalPlus's form, as what `json.dump` takes.
+
+    The base tests come first and the first failure ends a sample, so a sample that failed in the base tests has null
+    for `plus_status`: EvalPlus counts it as not passed either way. So has every sample of a problem without plus tests.
+    The failing inputs are not recorded.
+
+    Args:
+        samples: what was judged.
+        results: one for each sample, in the same order.
+        problems: by task id; their prompts complete a completion to a whole solution.
+        dataset_hash: EvalPlus's MD5 of the data set file.
+        date: of the judging, now by default.
+
+    Raises:
+        ValueError: samples and results do not belong together.
+        UserError: a result is missing, since the sandbox failed on the sample or the problem was excluded.
+    """
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for sample, result in zip(samples, results, strict=True):
+        if sample.task_id != result.task_id:
+            raise ValueError(f"a sample of {sample.task_id} was given a result of {result.task_id}")
+        if result.status in ("infrastructure_error", "excluded"):
+            raise UserError(
+                f"{result.task_id} was not judged ({result.result}), which EvalPlus's form cannot say. Judge again, "
+                "or leave the problem out of the samples."
+            )
+        prompt = problems[sample.task_id].prompt if sample.completion is not None else ""
+        base, plus = _statuses(result)
+        tasks.setdefault(result.task_id, []).append(
+            {
+                "task_id": result.task_id,
+                "solution": prompt + sample_text(sample),
+                "base_status": base,
+                "plus_status": plus,
+                "base_fail_tests": [],
+                "plus_fail_tests": [],
+            }
+        )
+    when = date or datetime.datetime.now()
+    return {"date": when.strftime("%Y-%m-%d %H:%M"), "hash": dataset_hash, "eval": tasks}
+
+
+def _statuses(result: Result) -> tuple[EvalPlusStatus, EvalPlusStatus | None]:
+    """The status of the base tests and of the plus tests."""
+    last: EvalPlusStatus = "fail"
+    if result.passed:
+        last = "pass"
+    elif result.status in ("timeout_cpu", "timeout_wall"):
+        last = "timeout"
+    return ("pass", last) if result.reached == "plus" else (last, None)

@@ -1,0 +1,106 @@
+"""Icarus Verilog: which one is installed, and what its programs' endings mean."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from typing import NamedTuple
+
+from ibft.artifacts.rows import Status
+from ibft.errors import UserError
+from ibft.execution.sandbox import CommandResult
+
+__all__ = [
+    "Icarus",
+    "abnormal_end",
+    "find_icarus",
+    "first_line",
+    "icarus_tools",
+    "icarus_version",
+    "icarus_warning",
+    "installed_icarus",
+]
+
+_MESSAGE_CHARACTERS = 200
+_VERSION = re.compile(r"Icarus Verilog version (\d+(?:\.\d+)*)")
+
+
+class Icarus(NamedTuple):
+    """An installation: the absolute paths of `iverilog` and `vvp`, and the version, such as 12.0."""
+
+    compiler: str
+    simulator: str
+    version: str
+
+
+def icarus_version(output: str) -> str | None:
+    """The version in what `iverilog -V` prints, such as `12.0`; None where it names none."""
+    match = _VERSION.search(output)
+    return match.group(1) if match else None
+
+
+def icarus_warning(version: str) -> str | None:
+    """What a user should know about this version, or None."""
+    if int(version.split(".")[0]) >= 12:
+        return None
+    return (
+        f"Icarus Verilog {version} cannot run every reference of VerilogEval (11 fails on review2015_fsm and "
+        "review2015_fancytimer of Human). Problems whose reference fails are listed and not counted; install 12 or "
+        "later to judge them all."
+    )
+
+
+def find_icarus() -> Icarus:
+    """The installation that the search path leads to.
+
+    Raises:
+        UserError: there is none, or it does not run.
+    """
+    compiler, simulator = shutil.which("iverilog"), shutil.which("vvp")
+    if compiler is None or simulator is None:
+        raise UserError(
+            f"judge: {'iverilog' if compiler is None else 'vvp'} is not on the search path. Verilog is judged with "
+            "Icarus Verilog, 12 or later: `apt install iverilog`, or see https://steveicarus.github.io/iverilog/."
+        )
+    run = subprocess.run([compiler, "-V"], capture_output=True, text=True, errors="replace", check=False)
+    version = icarus_version(run.stdout)
+    if version is None:
+        raise UserError(
+            f"judge: {compiler} -V names no version of Icarus Verilog. Reinstall it, or repair the search path."
+        )
+    return Icarus(os.path.abspath(compiler), os.path.abspath(simulator), version)
+
+
+@functools.cache
+def installed_icarus() -> Icarus:
+    """The same, looked for once a process."""
+    return find_icarus()
+
+
+def icarus_tools() -> tuple[str, str]:
+    """The programs that the sandbox must be able to run."""
+    return installed_icarus()[:2]
+
+
+def abnormal_end(result: CommandResult, tool: str) -> tuple[Status, str] | None:
+    """Status and message where a command did not end well."""
+    if result.timed_out == "cpu":
+        return "timeout_cpu", f"the {tool} used more than its CPU time"
+    if result.timed_out == "wall":
+        return "timeout_wall", f"the {tool} was stopped at the limit on elapsed time"
+    if result.exit_code == 0:
+        return None
+    if re.search(rb"bad_alloc|out of memory|Cannot allocate memory", result.stderr):
+        return "memory", f"the {tool} used more than its memory"
+    line = first_line(result.stderr, prefer=("error", "sorry")) or f"exit status {result.exit_code}"
+    return ("syntax_error" if tool == "compiler" else "failed"), f"the {tool} says: {line}"
+
+
+def first_line(stderr: bytes, prefer: tuple[str, ...] = ()) -> str:
+    """The first line that has one of the preferred words, or else the first; empty where there is none."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    lines = [line for line in lines if any(word in line for word in prefer)] or lines
+    return lines[0][:_MESSAGE_CHARACTERS] if lines else ""

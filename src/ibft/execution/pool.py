@@ -1,0 +1,98 @@
+"""Many jobs at once: a thread for each examiner process, the most expensive jobs of the window first."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import threading
+from collections.abc import Generator, Iterable
+from typing import Any, TypeVar
+
+from ibft.execution.examiner import Examiner, Job
+from ibft.execution.isolation import Level
+from ibft.execution.outcome import Outcome, Reference
+
+__all__ = ["Pool"]
+
+Item = TypeVar("Item")
+Key = TypeVar("Key")
+
+WINDOW = 2048
+"""Jobs taken from the stream ahead of their turn: enough to reorder, little enough to keep memory flat."""
+
+_AWAKE_S = 0.2
+"""A Ctrl-C that comes between Python's look for signals and a wait without end is noticed when the wait ends."""
+
+
+class Pool:
+    """The workers of one judging run, started at once and kept until the end.
+
+    Args:
+        num_workers: examiners, and so samples judged at once.
+        level: of their sandboxes.
+    """
+
+    def __init__(self, num_workers: int, level: Level) -> None:
+        self._examiners = [Examiner(level) for _ in range(num_workers)]
+
+    def __enter__(self) -> Pool:
+        for examiner in self._examiners:
+            examiner.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for examiner in self._examiners:
+            examiner.close()
+
+    def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome | Reference], None, None]:
+        """Yield each job's key with what came of it, in the order in which they end.
+
+        Closing the generator early, as an error or Ctrl-C does, ends what runs.
+        """
+        # A job's cost comes first, then its number, so that nothing else is ever compared.
+        waiting: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
+        done: queue.SimpleQueue[tuple[Key, Outcome | Reference] | BaseException] = queue.SimpleQueue()
+        stopping = threading.Event()
+
+        def work(examiner: Examiner) -> None:
+            try:
+                while (item := waiting.get()[2]) is not None:
+                    if stopping.is_set():
+                        return
+                    key, job = item
+                    done.put((key, examiner.examine(job)))
+            except BaseException as error:  # handed to the reader, which would otherwise wait for ever
+                done.put(error)
+
+        numbers = itertools.count()
+        stream = iter(jobs)
+        threads = [threading.Thread(target=work, args=(examiner,), daemon=True) for examiner in self._examiners]
+        with contextlib.ExitStack() as cleanup:
+            for _ in threads:
+                cleanup.callback(waiting.put, (float("inf"), next(numbers), None))
+            cleanup.callback(stopping.set)
+            for thread in threads:
+                thread.start()
+            num_waiting = 0
+            while True:
+                for key, job in itertools.islice(stream, WINDOW - num_waiting):
+                    waiting.put((-_cost(job), next(numbers), (key, job)))
+                    num_waiting += 1
+                if not num_waiting:
+                    return
+                found = _next(done)
+                if isinstance(found, BaseException):
+                    raise found
+                num_waiting -= 1
+                yield found
+
+
+def _next(done: queue.SimpleQueue[Item]) -> Item:
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return done.get(timeout=_AWAKE_S)
+
+
+def _cost(job: Job) -> float:
+    return job.reference.cpu_time_s if job.reference is not None else 0.0

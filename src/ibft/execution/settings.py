@@ -1,0 +1,126 @@
+"""What decides a verdict, in one place: limits, isolation, versions, and the cache keys made of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+import ibft
+from ibft.artifacts.rows import Problem, Sample
+from ibft.execution.cache import verdict_key
+from ibft.execution.isolation import Level, detect_level
+from ibft.execution.outcome import Reference
+from ibft.execution.python import python_source
+from ibft.execution.sandbox import Limits
+from ibft.run.provenance import usable_cores
+from ibft.run.recipe import JudgeConfig
+from ibft.text import answers
+
+__all__ = ["JudgeSettings", "resolve_settings", "tool_versions"]
+
+CPU_FACTOR = 10.0
+"""A sample may use this many times the reference's CPU time, and at least `judge.timeout_s`."""
+
+VERILOG_FACTOR = 10.0
+"""A right design may simulate far more slowly than its reference: 30 s by default, as VerilogEval's own harness has."""
+
+WALL_FACTOR = 5.0
+"""Wall-clock time is a backstop for what waits without computing; workers that share a core each take their turn."""
+
+
+class JudgeSettings(NamedTuple):
+    """A judging run's settings, resolved on this machine."""
+
+    config: JudgeConfig
+    level: Level
+    num_workers: int
+
+    def wall_s(self, cpu_s: float) -> float:
+        """The wall-clock backstop that goes with a CPU limit."""
+        return WALL_FACTOR * cpu_s * max(1.0, self.num_workers / usable_cores())
+
+    def limits(self, problem: Problem, reference: Reference) -> Limits:
+        """What a sample of a problem may use. CPU time is the same on a busy machine (EvalPlus issue #5)."""
+        least_s = self.config.timeout_s * (VERILOG_FACTOR if problem.language == "verilog" else 1)
+        cpu_s = max(least_s, CPU_FACTOR * reference.cpu_time_s)
+        return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=self.config.memory_mib)
+
+    def reference_key(self, problem: Problem) -> str:
+        """Under which the outcome of a problem's reference is kept."""
+        return verdict_key(kind="reference", problem=_digest(problem), **self._surroundings(problem))
+
+    def sample_key(self, problem: Problem, sample: Sample, reference: Reference) -> str:
+        """Under which the outcome of a sample is kept. The limits' own measured part is left out: it varies."""
+        code = _source(problem, sample)
+        return verdict_key(
+            kind="sample",
+            problem=_digest(problem),
+            code=code,
+            is_weak=reference.is_weak,
+            num_checked=reference.num_checked,
+            trace=reference.trace,
+            timeout_s=self.config.timeout_s,
+            **self._surroundings(problem),
+        )
+
+    def _surroundings(self, problem: Problem) -> dict[str, object]:
+        return {
+            "level": self.level,
+            "memory_mib": self.config.memory_mib,
+            "versions": tool_versions(problem.language),
+            "judge": _judge_digest(),
+        }
+
+
+def resolve_settings(config: JudgeConfig) -> JudgeSettings:
+    """The settings on this machine: how many workers, and the sandbox.
+
+    Raises:
+        UserError: no sandbox works here, and the recipe does not ask for none.
+    """
+    level: Level = detect_level() if config.sandbox == "auto" else config.sandbox
+    return JudgeSettings(config, level, config.workers or usable_cores())
+
+
+def _source(problem: Problem, sample: Sample) -> str:
+    """The program that is judged: what was extracted, whatever the file's text had besides."""
+    if problem.language == "python":
+        return python_source(problem, sample)
+    from ibft.execution.verilog import verilog_source
+
+    return verilog_source(problem, sample)
+
+
+@functools.cache
+def tool_versions(language: str) -> dict[str, str]:
+    """The versions that a verdict may depend on, for `metrics.json` and the cache."""
+    versions = {"ibft": ibft.__version__, "python": platform.python_version()}
+    if language == "verilog":
+        from ibft.execution.icarus import installed_icarus
+
+        versions["icarus"] = installed_icarus().version
+    else:
+        versions["numpy"] = importlib.metadata.version("numpy")
+    return versions
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(problem: Problem) -> str:
+    parts = (problem.language, problem.prompt, problem.setup, problem.tests, problem.entry_point)
+    modules = [text for module in problem.modules for text in (module.name, module.source)]
+    flags = (str(problem.canonical_solution), str(problem.inside), str(problem.warnings_fail))
+    text = "\0".join((*parts, *flags, *modules))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@functools.cache
+def _judge_digest() -> str:
+    """The source of the judge and of the extractor: a changed one never answers with an older one's verdicts."""
+    digest = hashlib.sha256()
+    for path in sorted([*Path(__file__).parent.rglob("*.py"), *Path(answers.__file__).parent.glob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

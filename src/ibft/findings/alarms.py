@@ -1,0 +1,195 @@
+"""Overload and collapse: is the bottleneck the whole update, or does it not act on the model at all?
+
+Both are read from the gauges in `train/<arm>/log.jsonl`. The limits are this project's, set between what was measured
+for the published loss on SmolLM2-135M (docs/method.md): gradient ratios of 186 to 630 over the first 20 steps, 2.1 at
+step 30.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from ibft.artifacts.rows import TrainingLog
+
+__all__ = ["COLLAPSE_RATIO", "MIN_ROWS", "OVERLOAD_RATIO", "Alarm", "Form", "alarm_note", "alarm_title", "find_alarms"]
+
+OVERLOAD_RATIO = 10.0
+"""The bottleneck's gradient into the LoRA over the cross-entropy's, above which a step is the bottleneck's alone."""
+COLLAPSE_RATIO = 0.01
+"""The same ratio, below which the bottleneck does not act on the model."""
+COLLAPSE_KL = 0.1
+"""Nats a response token, below which the code says next to nothing about its input."""
+COLLAPSE_SHARE = 0.01
+"""Share of the code's dimensions; with fewer active the bottleneck is closed."""
+MIN_ROWS = 3
+"""Rows in a row that make an alarm: a single batch may be odd."""
+
+Form = Literal["paper", "corrected", "controlled", "in_path", "entropy"]
+
+_NO_HEAD = "form: entropy, which has no head"
+_OVERLOAD_REMEDIES: dict[Form, str] = {
+    "paper": "form: controlled or corrected, which normalize the hidden state, or a smaller alpha",
+    "corrected": "a smaller alpha, or form: controlled, which finds the weight by itself",
+    "controlled": "a larger kl_target, or a longer warmup",
+    "in_path": "a smaller alpha",
+    "entropy": "a smaller alpha",
+}
+_CLOSED_REMEDIES: dict[Form, str] = {
+    "paper": f"form: controlled with a kl_target, form: corrected with free_bits, or {_NO_HEAD}",
+    "corrected": f"free_bits, form: controlled with a kl_target, or {_NO_HEAD}",
+    "controlled": f"a larger kl_target, free_bits, or {_NO_HEAD}",
+    "in_path": f"free_bits, form: controlled with a kl_target, or {_NO_HEAD}",
+    "entropy": "a larger alpha",
+}
+_WEAK_REMEDIES: dict[Form, str] = {
+    "paper": f"a larger alpha, form: controlled with a kl_target, or {_NO_HEAD}",
+    "corrected": f"a larger alpha, form: controlled with a kl_target, or {_NO_HEAD}",
+    "controlled": f"a smaller kl_target, or {_NO_HEAD}",
+    "in_path": f"a larger alpha, or {_NO_HEAD}",
+    "entropy": "a larger alpha",
+}
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with an arm's bottleneck, at which optimizer steps, and (`message`) what to do about it.
+
+    overload: the bottleneck's gradient dwarfs the cross-entropy's. collapse: it does not act on the model.
+    """
+
+    kind: Literal["overload", "collapse"]
+    first_step: int
+    last_step: int
+    message: str
+
+
+class _Reading(NamedTuple):
+    """One gauge in one row."""
+
+    step: int
+    value: float
+
+
+def find_alarms(rows: Sequence[TrainingLog], *, bottleneck_dim: int, form: Form, warmup_steps: int = 0) -> list[Alarm]:
+    """At most one alarm of each kind, overload first.
+
+    Rows count where `ib/alpha` is above 0, so an arm with alpha = 0 has no alarm; a gauge that a row lacks, or that
+    is null there, neither continues nor ends a series.
+
+    overload: `ib/grad_ratio` above 10 in 3 rows in a row, or in all where there are fewer than 3 rows.
+    collapse: active units below 1%, KL below 0.1 nats a token, or `ib/grad_ratio` below 0.01, in 3 rows in a row
+        and in every row since, up to the last. Rows in which `in_path` replaces nothing are passed over: it ends so.
+
+    Args:
+        rows: an arm's log so far, in the order of its steps.
+        bottleneck_dim: dimensions of the code.
+        form: of the objective; it decides which remedy is left.
+        warmup_steps: up to this step the ratio may be small, since the weight is: no collapse by that sign.
+    """
+    weighed = [row for row in rows if (row.metrics.get("ib/alpha") or 0) > 0]
+    found = (_overload(weighed, form), _collapse(weighed, bottleneck_dim, form, warmup_steps))
+    return [alarm for alarm in found if alarm is not None]
+
+
+def alarm_title(arm: str, alarm: Alarm) -> str:
+    """What stands before the message: whose alarm it is, and of which kind."""
+    return f"{alarm.kind.capitalize()} alarm, {arm}"
+
+
+def alarm_note(arm: str, alarm: Alarm) -> str:
+    """The alarm in one line, for a list of notes; the rest is in its message."""
+    span = f"from step {alarm.first_step} to {alarm.last_step}"
+    if alarm.kind == "overload":
+        return f"{arm}: overload {span} of the training: the bottleneck's gradient dwarfed the cross-entropy's."
+    return f"{arm}: collapse {span}, the end of the training: the bottleneck no longer acted on the model."
+
+
+def _overload(rows: Sequence[TrainingLog], form: Form) -> Alarm | None:
+    readings = _readings(rows, "ib/grad_ratio")
+    is_over = [reading.value > OVERLOAD_RATIO for reading in readings]
+    if not readings or not (any(_series(is_over)) or (len(rows) < MIN_ROWS and all(is_over))):
+        return None
+    over = [reading for reading, one in zip(readings, _series(is_over), strict=True) if one] or readings
+    first, last = over[0].step, over[-1].step
+    logged = sum(first <= reading.step <= last for reading in readings)
+    number = f"all {logged}" if len(over) == logged else f"{len(over)} of {logged}"
+    where = f"at step {first}" if first == last else f"at {number} logged steps from {first} to {last}"
+    return Alarm(
+        kind="overload",
+        first_step=first,
+        last_step=last,
+        message=(
+            f"The bottleneck's gradient into the LoRA was more than {OVERLOAD_RATIO:g} times the cross-entropy's "
+            f"{where}, up to {_figure(max(reading.value for reading in over))} times: with gradient clipping, the "
+            f"bottleneck is then nearly the whole update. Remedy: {_OVERLOAD_REMEDIES[form]}."
+        ),
+    )
+
+
+def _collapse(rows: Sequence[TrainingLog], bottleneck_dim: int, form: Form, warmup_steps: int) -> Alarm | None:
+    rows = [row for row in rows if row.metrics.get("ib/replaced") != 0]
+    units = _trailing(_readings(rows, "ib/active_units"), lambda value: value < COLLAPSE_SHARE * bottleneck_dim)
+    kl = _trailing(_readings(rows, "ib/kl_per_token"), lambda value: value < COLLAPSE_KL)
+    warm = [row for row in rows if row.step > warmup_steps]
+    ratio = _trailing(_readings(warm, "ib/grad_ratio"), lambda value: value < COLLAPSE_RATIO)
+    signs = []
+    if units:
+        signs.append(f"{_figure(units[-1].value)} of {bottleneck_dim} dimensions are active (alarm below 1%)")
+    if kl:
+        signs.append(f"the KL is {_figure(kl[-1].value)} nats a token (alarm below {COLLAPSE_KL:g})")
+    if ratio:
+        signs.append(
+            f"the bottleneck's gradient into the LoRA is {_figure(ratio[-1].value)} of the cross-entropy's "
+            f"(alarm below {COLLAPSE_RATIO:g})"
+        )
+    if not signs:
+        return None
+    seen = [*units, *kl, *ratio]
+    first, last = min(reading.step for reading in seen), max(reading.step for reading in seen)
+    if units or kl:
+        what, remedies = "The head has closed the bottleneck by itself (posterior collapse)", _CLOSED_REMEDIES
+    else:
+        head = "" if form == "entropy" else ", or the head has adapted to it"
+        what, remedies = f"Its weight is too small{head}", _WEAK_REMEDIES
+    return Alarm(
+        kind="collapse",
+        first_step=first,
+        last_step=last,
+        message=(
+            f"The penalty has not acted on the model since step {first}. {what}: at step {last}, {_listed(signs)}. "
+            f"Remedy: {remedies[form]}."
+        ),
+    )
+
+
+def _readings(rows: Sequence[TrainingLog], name: str) -> list[_Reading]:
+    return [_Reading(row.step, value) for row in rows if (value := row.metrics.get(name)) is not None]
+
+
+def _series(is_over: Sequence[bool]) -> list[bool]:
+    """True where a reading is one of at least `MIN_ROWS` in a row that are over the limit."""
+    kept = [False] * len(is_over)
+    for start in range(len(is_over) - MIN_ROWS + 1):
+        if all(is_over[start : start + MIN_ROWS]):
+            kept[start : start + MIN_ROWS] = [True] * MIN_ROWS
+    return kept
+
+
+def _trailing(readings: Sequence[_Reading], is_low: Callable[[float], bool]) -> list[_Reading]:
+    """The last readings, as far back as all of them are low; none if that is fewer than `MIN_ROWS`."""
+    start = len(readings)
+    while start > 0 and is_low(readings[start - 1].value):
+        start -= 1
+    return list(readings[start:]) if len(readings) - start >= MIN_ROWS else []
+
+
+def _figure(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if value >= 0.001 or value == 0 else "less than 0.001"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

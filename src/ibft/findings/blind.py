@@ -1,0 +1,102 @@
+"""How well the texts alone tell training from control examples: a classifier that never sees the model.
+
+Where it does as well as a memorization score, the two sets differ in style or origin, and the score may show no more
+than that (Das, Zhang and Tramèr, arXiv 2406.16201). It is one classifier, fixed before anything is measured: the best
+of several would be too good by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ibft.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ibft.statistics.uncertainty import Codes
+
+__all__ = ["FEATURES", "MAX_EXAMPLES", "blind_values"]
+
+MAX_EXAMPLES = 5_000
+"""Examples of each set, at most: with the next number it bounds the memory, to 1 GB; usual is a quarter of that."""
+_MAX_CHARACTERS = 8_000
+FEATURES = (
+    "Which words, numbers and punctuation marks occur, and which pairs of neighbors (hashed), in a logistic regression "
+    "that is always asked about files it was not trained on."
+)
+_NUM_FOLDS = 5
+_NUM_FEATURES = 2**18
+_INVERSE_REGULARIZATION = 10.0
+_TOKEN = r"\w+|[^\w\s]"
+
+
+def blind_values(
+    train: Sequence[str],
+    control: Sequence[str],
+    *,
+    groups: tuple[Codes, Codes] | None = None,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Log-odds that each text is of the control set, by a classifier trained without it; lower = like training data.
+
+    Five-fold cross-validation. All of a group (the functions of one file, the copies of one function) stand on the same
+    side of each split: else names that only this file has would tell where its other functions belong, and the
+    classifier would look better than the sets are different. Presence of hashed 1- and 2-grams (2^18) in a text's
+    first 8,000 characters, rows of norm 1, L2 penalty with C = 10. Nothing is trained on what it is asked about, so an
+    AUROC below 0.5 is chance as well, and is not turned around.
+
+    Args:
+        train: M texts, as the model scores them; at most `MAX_EXAMPLES`.
+        control: N texts, at most `MAX_EXAMPLES`.
+        groups: M and N codes; equal codes are one group. None: every text stands for itself.
+        seed: of the folds and the solver.
+
+    Returns:
+        M and N values; NaN for all where a set has fewer groups than folds, or a fold would leave one without texts.
+
+    Raises:
+        UserError: scikit-learn is not installed.
+        ValueError: more than `MAX_EXAMPLES` texts of a set.
+    """
+    import numpy as np
+
+    if max(len(train), len(control)) > MAX_EXAMPLES:
+        raise ValueError(f"{len(train)} and {len(control)} texts: draw at most {MAX_EXAMPLES} of each set first")
+    try:
+        from sklearn.feature_extraction.text import HashingVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    except ImportError:
+        raise UserError(
+            "scikit-learn is not installed: the blind classifier beside the scores is of it. "
+            "Run `pip install 'ibft[audit]'`."
+        ) from None
+    is_control = np.repeat([0, 1], [len(train), len(control)])
+    values = np.full(len(is_control), np.nan)
+    sides = groups or (range(len(train)), range(len(train), len(is_control)))
+    if min(len(np.unique(np.asarray(side))) for side in sides) >= _NUM_FOLDS:
+        codes = np.concatenate([np.asarray(side, np.int64) for side in sides])
+        vectorizer = HashingVectorizer(
+            n_features=_NUM_FEATURES,
+            token_pattern=_TOKEN,
+            ngram_range=(1, 2),
+            lowercase=False,
+            binary=True,
+            alternate_sign=False,
+        )
+        features = vectorizer.transform(text[:_MAX_CHARACTERS] for text in (*train, *control))
+        if len(np.unique(codes)) == len(codes):  # the same folds in kind, without a slow search among groups of one
+            splits = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=seed).split(features, is_control)
+        else:
+            grouped = StratifiedGroupKFold(_NUM_FOLDS, shuffle=True, random_state=seed)
+            splits = grouped.split(features, is_control, codes)
+        for known, asked in splits:
+            if len(np.unique(is_control[known])) < 2:
+                values[:] = np.nan
+                break
+            classifier = LogisticRegression(C=_INVERSE_REGULARIZATION, solver="liblinear", random_state=seed)
+            values[asked] = classifier.fit(features[known], is_control[known]).decision_function(features[asked])
+    return values[: len(train)], values[len(train) :]

@@ -1,0 +1,247 @@
+"""Training data beside a control set: how well each score tells them apart, and whether better than a blind classifier.
+
+Compared are pairs of like length. Examples of one file, or copies of one example, are dependent and counted so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ibft.artifacts.rows import Subset
+from ibft.findings.blind import FEATURES, MAX_EXAMPLES, blind_values
+from ibft.findings.matching import Matches
+from ibft.statistics.uncertainty import Interval, auroc, auroc_difference, delong_interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Auroc", "AurocDifference", "Columns", "Comparison", "ScoreAuroc", "Texts", "compare", "first_copies"]
+
+Texts = Callable[[Subset, "NDArray[np.int64]"], Sequence[str]]
+"""Gives the texts of these rows of a subset's columns, in this order; the rows are ascending."""
+
+_MIN_VALUES = 10
+"""Of fewer values a side, no AUROC is told."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """One subset's N scored examples, a column each; examples without scores are left out.
+
+    At most 8 bytes a number, and 70 a distinct file or set of tags. A whole column is `None` where nothing is known.
+
+    Args:
+        num_tokens: N numbers of scored tokens, at least 1.
+        groups: N codes, int64, equal for examples that depend on one another, also across the subsets: those of one
+            file, else copies of one example.
+        scores: N float64 a score, in the order in which they are shown; lower = more memorized, NaN = missing.
+        num_free_tokens: of the scored tokens, those that syntax does not force.
+        num_prefix_tokens: of discoverable extraction; 0 for an example that was too short, in the next two as well.
+        num_suffix_tokens: how many tokens the model should have written.
+        num_matched_tokens: how many of them it wrote before the first difference.
+        suffix_log_prob: nats, of the whole suffix; NaN = missing.
+        files: the file that an example is from, or None.
+        tags: what the source says of it.
+        codes: N int64, equal for equal code, also across the subsets (`examples.fingerprint`).
+
+    Raises:
+        ValueError: columns differ in length.
+    """
+
+    num_tokens: NDArray[np.integer]
+    groups: NDArray[np.int64]
+    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    num_free_tokens: NDArray[np.integer] | None = None
+    num_prefix_tokens: NDArray[np.integer] | None = None
+    num_suffix_tokens: NDArray[np.integer] | None = None
+    num_matched_tokens: NDArray[np.integer] | None = None
+    suffix_log_prob: NDArray[np.float64] | None = None
+    files: Sequence[str | None] | None = None
+    tags: Sequence[Sequence[str]] | None = None
+    codes: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        columns = {**vars(self), **(self.scores if isinstance(self.scores, dict) else {})}
+        for name, column in columns.items():
+            if name != "scores" and column is not None and len(column) != len(self):
+                raise ValueError(f"column {name} has {len(column)} values for {len(self)} examples")
+
+    def __len__(self) -> int:
+        return len(self.num_tokens)
+
+    def also_in(self, other: Columns) -> NDArray[np.bool_]:
+        """Which examples have code that is in the other columns as well; none where code is not known."""
+        import numpy as np
+
+        if self.codes is None or other.codes is None:
+            return np.zeros(len(self), bool)
+        return np.isin(self.codes, other.codes)
+
+
+def first_copies(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each example the row of the first one with the same code, which may be its own."""
+    import numpy as np
+
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    rows: NDArray[np.int64] = first[inverse]
+    return rows
+
+
+class Auroc(msgspec.Struct, frozen=True):
+    """The chance that a random training example has a lower value than a control example; 0.5 = no difference."""
+
+    value: float
+    ci95: Interval
+
+
+class AurocDifference(msgspec.Struct, frozen=True):
+    """One AUROC less another, on the same examples."""
+
+    value: float
+    ci95: Interval
+
+
+class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
+    """One score's AUROC over the matched examples that have it.
+
+    `above_blind` is this AUROC less that of the blind classifier, both on the examples that the latter saw;
+    `beats_blind` if its interval lies above 0, and that of this AUROC above 0.5: where nothing tells the sets apart, a
+    classifier asked about files that it was not trained on tends to fall below 0.5. None without a blind classifier.
+    """
+
+    name: str
+    num_train: int
+    num_control: int
+    auroc: Auroc
+    above_blind: AurocDifference | None
+    beats_blind: bool | None
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Training and control examples, matched 1:1 by length.
+
+    `num_groups`: files (or single examples, where no file is known) in the matched part of each subset; intervals take
+    only these for independent, and take no account of the pairing, which makes them a little too wide. `length` is the
+    AUROC of length alone after matching, near 0.5. `blind` is that of the blind classifier on `num_blind_pairs` of the
+    pairs; its interval does not count that another training set would give another classifier.
+    """
+
+    num_pairs: int
+    num_unmatched: dict[str, int]
+    num_groups: dict[str, int]
+    length: Auroc | None
+    num_blind_pairs: int
+    blind: Auroc | None
+    blind_features: str
+    scores: list[ScoreAuroc]
+
+
+def compare(
+    train: Columns,
+    control: Columns,
+    matches: Matches,
+    texts: Texts | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare the matched examples by every score, by length, and by a classifier of their texts.
+
+    Args:
+        train: the training data's columns.
+        control: the control set's, with the same scores.
+        matches: rows of the two that are compared, at least one.
+        texts: where the blind classifier's texts come from: asked once a subset, for at most 5,000 rows each, drawn by
+            chance. None: no blind classifier.
+        seed: of that draw and of the classifier.
+
+    Raises:
+        UserError: scikit-learn is not installed.
+    """
+    import numpy as np
+
+    rows = (matches.train, matches.control)
+    groups = (train.groups[rows[0]], control.groups[rows[1]])
+    drawn = np.arange(len(matches.train))
+    if len(drawn) > MAX_EXAMPLES:
+        drawn = np.sort(np.random.default_rng(seed).choice(drawn, MAX_EXAMPLES, replace=False))
+    blind = None
+    if texts is not None:
+        blind = _blind(texts, (rows[0][drawn], rows[1][drawn]), (groups[0][drawn], groups[1][drawn]), seed)
+    lengths = (train.num_tokens[rows[0]].astype(np.float64), control.num_tokens[rows[1]].astype(np.float64))
+    scores = [
+        _compare_score(name, (values[rows[0]], control.scores[name][rows[1]]), groups, drawn, blind)
+        for name, values in train.scores.items()
+        if name in control.scores
+    ]
+    return Comparison(
+        num_pairs=len(matches.train),
+        num_unmatched={"train": matches.num_unmatched_train, "control": matches.num_unmatched_control},
+        num_groups={"train": len(np.unique(groups[0])), "control": len(np.unique(groups[1]))},
+        length=_auroc(lengths, groups),
+        num_blind_pairs=0 if blind is None else len(drawn),
+        blind=None if blind is None else _auroc(blind, (groups[0][drawn], groups[1][drawn])),
+        blind_features=FEATURES,
+        scores=[score for score in scores if score is not None],
+    )
+
+
+_Values = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
+_Rows = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+
+
+def _blind(texts: Texts, rows: _Rows, groups: _Rows, seed: int) -> _Values | None:
+    """Out-of-fold values in the order of `rows`; None where they are too few to train on."""
+    import numpy as np
+
+    sides: list[Sequence[str]] = []
+    subsets: tuple[Subset, Subset] = ("train", "control")
+    for subset, own in zip(subsets, rows, strict=True):
+        ascending = np.argsort(own)
+        given = texts(subset, own[ascending])
+        place = np.argsort(ascending).tolist()
+        sides.append([given[i] for i in place])
+    values = blind_values(sides[0], sides[1], groups=groups, seed=seed)
+    return None if np.isnan(values[0]).any() or np.isnan(values[1]).any() else values
+
+
+def _compare_score(
+    name: str, values: _Values, groups: _Rows, drawn: NDArray[np.int64], blind: _Values | None
+) -> ScoreAuroc | None:
+    """None where too few examples have the score."""
+    import numpy as np
+
+    has = [np.isfinite(side) for side in values]
+    value = _auroc((values[0][has[0]], values[1][has[1]]), (groups[0][has[0]], groups[1][has[1]]))
+    if value is None:
+        return None
+    above = None
+    if blind is not None:
+        kept = [drawn[own[drawn]] for own in has]
+        difference = auroc_difference(
+            (values[0][kept[0]], values[1][kept[1]]),
+            (blind[0][has[0][drawn]], blind[1][has[1][drawn]]),
+            (groups[0][kept[0]], groups[1][kept[1]]),
+        )
+        if not math.isnan(difference.interval.low):
+            above = AurocDifference(*difference)
+    return ScoreAuroc(
+        name=name,
+        num_train=int(has[0].sum()),
+        num_control=int(has[1].sum()),
+        auroc=value,
+        above_blind=above,
+        beats_blind=None if above is None else above.ci95.low > 0 and value.ci95.low > 0.5,
+    )
+
+
+def _auroc(values: _Values, groups: _Rows) -> Auroc | None:
+    """None where a side has too few values, or all of them are of one group."""
+    if min(len(side) for side in values) < _MIN_VALUES:
+        return None
+    interval = delong_interval(*values, groups)
+    return None if math.isnan(interval.low) else Auroc(auroc(*values), interval)

@@ -1,0 +1,90 @@
+"""How many examples a model continues word for word: discoverable extraction, greedy and by sampling."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ibft.statistics.uncertainty import Interval, effective_size, wilson_interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ibft.findings.comparison import Columns
+
+__all__ = ["Extraction", "count_extracted"]
+
+_NUM_SAMPLES = (1, 10, 100, 1000)
+
+
+class Extraction(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the examples that are long enough: how many endings the model writes itself, given what stands before.
+
+    `num_extracted` of `num_examples` are written in full by greedy decoding (Carlini et al., arXiv 2202.07646); `share`
+    has a Wilson interval, in which examples of one file count as dependent. `median_matched` is of the tokens before
+    the first difference. `within` has (n, the expected share of examples that n samples at temperature 1 contain at
+    least once): the mean of 1 - (1 - p_z)^n, the chance in (n, p)-extraction, with p_z that of the suffix (Hayes et
+    al., arXiv 2410.19482); empty where p_z is not known.
+    """
+
+    num_examples: int
+    num_extracted: int
+    share: float
+    ci95: Interval
+    median_matched: float
+    num_too_short: int
+    prefix_tokens: int
+    suffix_tokens: int
+    within: list[tuple[int, float]]
+
+
+def count_extracted(columns: Columns) -> Extraction | None:
+    """Summarize one subset's extraction; None where no example was long enough for one.
+
+    Args:
+        columns: of N examples.
+
+    Raises:
+        ValueError: there are suffixes, but no numbers of matched or prefix tokens.
+    """
+    import numpy as np
+
+    if columns.num_suffix_tokens is None:
+        return None
+    if columns.num_matched_tokens is None or columns.num_prefix_tokens is None:
+        raise ValueError("num_suffix_tokens needs num_matched_tokens and num_prefix_tokens beside it")
+    tried = columns.num_suffix_tokens > 0
+    num = int(tried.sum())
+    if not num:
+        return None
+    matched, wanted = columns.num_matched_tokens[tried], columns.num_suffix_tokens[tried]
+    is_extracted = matched >= wanted
+    share = float(is_extracted.mean())
+    log_probs = np.empty(0) if columns.suffix_log_prob is None else columns.suffix_log_prob[tried]
+    # Where hardly any is extracted: how files share those that come nearest to it.
+    near = -log_probs if len(log_probs) and not np.isnan(log_probs).any() else -matched / wanted
+    size = effective_size(is_extracted, columns.groups[tried], near)
+    return Extraction(
+        num_examples=num,
+        num_extracted=int(is_extracted.sum()),
+        share=share,
+        ci95=wilson_interval(share * size, size),
+        median_matched=float(np.median(matched)),
+        num_too_short=len(columns) - num,
+        prefix_tokens=int(np.median(columns.num_prefix_tokens[tried])),
+        suffix_tokens=int(np.median(wanted)),
+        within=_within(log_probs[~np.isnan(log_probs)]),
+    )
+
+
+def _within(log_probs: NDArray[np.float64]) -> list[tuple[int, float]]:
+    import numpy as np
+
+    if not len(log_probs):
+        return []
+    # By expm1 and log1p, since most p_z are far below what 1 - p_z can hold; a p_z of 1 gives -inf, so a share of 1.
+    with np.errstate(divide="ignore"):
+        log_missed = np.log1p(-np.exp(np.minimum(log_probs, 0)))
+    return [(num, float(np.mean(-np.expm1(num * log_missed)))) for num in _NUM_SAMPLES]

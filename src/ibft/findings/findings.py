@@ -1,0 +1,191 @@
+"""What the scores say: `scan/summary.json`, from columns alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import msgspec
+
+from ibft.errors import UserError
+from ibft.findings.barrier import MIN_CONTROL, Barrier, common_traits, share_below_control
+from ibft.findings.comparison import Columns, Comparison, Texts, compare, first_copies
+from ibft.findings.extracted import Extraction, count_extracted
+from ibft.findings.matching import Matches, match_by_length
+from ibft.findings.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["ScanSummary", "SubsetSummary", "summarize"]
+
+_T = TypeVar("_T")
+
+
+class SubsetSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One subset: `num_scored` of `num_examples` have the headline score; a median is of those that have its score."""
+
+    num_examples: int
+    num_scored: int
+    num_tokens: int
+    num_free_tokens: int
+    medians: dict[str, float]
+
+
+class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The scan in numbers and in words.
+
+    `score` is the headline score, by which barrier and verdict go; `region` the tokens that were scored. `skipped`
+    counts the examples without scores by subset and reason, `num_in_both` those that are not compared since the other
+    subset has their code as well. Comparison and barrier are None without a control set, or where nothing in it is of
+    like length; the barrier also where too little is to have a 5th percentile.
+    """
+
+    score: str
+    region: Literal["response", "all"]
+    subsets: dict[str, SubsetSummary]
+    skipped: dict[str, dict[str, int]]
+    num_in_both: dict[str, int]
+    comparison: Comparison | None
+    barrier: Barrier | None
+    extraction: dict[str, Extraction]
+    verdict: Verdict
+
+
+def summarize(
+    train: Columns,
+    control: Columns | None = None,
+    *,
+    score: str,
+    region: Literal["response", "all"] = "response",
+    skipped: Mapping[str, Mapping[str, int]] | None = None,
+    texts: Texts | None = None,
+    is_renamed: bool = False,
+    is_dated: bool = False,
+    seed: int = 0,
+) -> ScanSummary:
+    """Compare the scores of the training data with those of the control set.
+
+    Code in both is left out of both. Where dates vouch for the control set, it is left out of the training data alone,
+    whose newer part the control set may be.
+
+    Args:
+        train: the scored examples.
+        control: of the control set, if there is one.
+        score: name of the headline score.
+        region: of the tokens that were scored.
+        skipped: by subset, reason and count: the examples that are not in the columns.
+        texts: gives the texts for the blind classifier, see `comparison.Texts`; None: there is none.
+        is_renamed: the control set is the training data under other names.
+        is_dated: the control set is what is later than a day.
+        seed: of matching, draws and classifier.
+
+    Raises:
+        UserError: no column has the name of the headline score, or scikit-learn is not installed.
+    """
+    import numpy as np
+
+    if score not in train.scores:
+        raise UserError(f"scan.score {score!r}: this scan has {', '.join(train.scores) or 'no scores'}. Choose one.")
+    skipped = skipped or {}
+    control = control if control is not None and score in control.scores else None
+    sides = [train] if control is None else [train, control]
+    has = [np.isfinite(one.scores[score]) for one in sides]
+    num_scored = [int(side.sum()) for side in has]
+    subsets = {"train": train} | ({"control": control} if control is not None else {})
+    comparison = barrier = None
+    num_in_both: dict[str, int] = {}
+    if control is not None:
+        in_both = [train.also_in(control), control.also_in(train) & (not is_dated)]
+        num_in_both = {name: int((own & side).sum()) for name, own, side in zip(subsets, has, in_both, strict=True)}
+        rows = [np.flatnonzero(own & ~side) for own, side in zip(has, in_both, strict=True)]
+        matches = _match(train, control, rows[0], rows[1], seed)
+        if len(matches.train):
+            comparison = compare(train, control, matches, texts, seed)
+        if len(matches.train) >= MIN_CONTROL:
+            barrier = _barrier(train, control, matches, score, seed)
+    extraction = {name: found for name, columns in subsets.items() if (found := count_extracted(columns)) is not None}
+    return ScanSummary(
+        score=score,
+        region=region,
+        subsets={name: _subset(columns, score, skipped.get(name, {})) for name, columns in subsets.items()},
+        skipped={name: dict(reasons) for name, reasons in skipped.items()},
+        num_in_both=num_in_both,
+        comparison=comparison,
+        barrier=barrier,
+        extraction=extraction,
+        verdict=judge(
+            score,
+            num_scored[1] if control is not None else None,
+            comparison,
+            barrier,
+            extraction,
+            num_train=num_scored[0],
+            num_in_both=num_in_both,
+            is_renamed=is_renamed,
+        ),
+    )
+
+
+def _match(
+    train: Columns, control: Columns, train_rows: NDArray[np.int64], control_rows: NDArray[np.int64], seed: int
+) -> Matches:
+    """Pairs among the examples that have the headline score, as rows of the columns."""
+    found = match_by_length(train.num_tokens[train_rows], control.num_tokens[control_rows], seed=seed)
+    return found._replace(train=train_rows[found.train], control=control_rows[found.control])
+
+
+def _barrier(train: Columns, control: Columns, matches: Matches, score: str, seed: int) -> Barrier:
+    import numpy as np
+
+    values = train.scores[score]
+    matched = values[matches.train]
+    codes = (train.groups[matches.train], control.groups[matches.control])
+    found = share_below_control(matched, control.scores[score][matches.control], codes, seed=seed)
+    scored = np.flatnonzero(np.isfinite(values))
+    is_memorized = values[scored] < found.threshold
+
+    def of_scored(column: Sequence[_T] | None) -> list[_T] | None:
+        return None if column is None else [column[row] for row in scored.tolist()]
+
+    first = None if train.codes is None else first_copies(train.codes)
+    return Barrier(
+        threshold=found.threshold,
+        share=found.share,
+        ci95=found.interval,
+        num_examples=len(matched),
+        num_memorized=int((matched < found.threshold).sum()),
+        num_train=len(scored),
+        num_train_memorized=int(is_memorized.sum()),
+        num_copies=0 if first is None else int((first != np.arange(len(first)))[scored].sum()),
+        traits=common_traits(
+            is_memorized,
+            train.num_tokens[scored],
+            None if first is None else (np.bincount(first) > 1)[first[scored]],
+            of_scored(train.files),
+            of_scored(train.tags),
+            train.groups[scored],
+            values[scored],
+        ),
+    )
+
+
+def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:
+    import numpy as np
+
+    medians, num_scored = {}, 0
+    for name, values in columns.scores.items():
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            medians[name] = float(np.median(finite))
+        if name == score:
+            num_scored = len(finite)
+    free = columns.num_free_tokens
+    return SubsetSummary(
+        num_examples=len(columns) + sum(skipped.values()),
+        num_scored=num_scored,
+        num_tokens=int(columns.num_tokens.sum()),
+        num_free_tokens=0 if free is None else int(free.sum()),
+        medians=medians,
+    )

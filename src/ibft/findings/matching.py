@@ -1,0 +1,122 @@
+"""Training and control examples of like length in pairs, so that length tells the two apart no longer."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ibft.statistics.uncertainty import Codes
+
+__all__ = ["Matches", "match_by_length"]
+
+CALIPER = 1.1
+"""The longer of a pair has at most this many times the tokens of the shorter."""
+
+
+class Matches(NamedTuple):
+    """Pairs (train[i], control[i]) as two arrays of P row numbers; no row occurs twice. Sorted by `train`."""
+
+    train: NDArray[np.int64]
+    control: NDArray[np.int64]
+    num_unmatched_train: int
+    num_unmatched_control: int
+
+
+def match_by_length(train_tokens: Codes, control_tokens: Codes, *, caliper: float = CALIPER, seed: int = 0) -> Matches:
+    """Pair training and control examples 1:1 by length, without replacement; the nearest on log length come first.
+
+    Greedy matching (Rosenbaum 1989): examples of equal length are paired by chance; of the rest, again and again the
+    two that are nearest, within the caliper. O(n log n). Not every possible pair is found, but unlike the largest
+    matching, it does not pair the short of one side with the long of the other.
+
+    Args:
+        train_tokens: tokens of each training example, at least 1.
+        control_tokens: of each control example.
+        caliper: the largest ratio of lengths within a pair, at least 1.
+        seed: of the choice among examples of equal length.
+
+    Raises:
+        ValueError: the caliper is below 1, or a length below 1.
+    """
+    import numpy as np
+
+    if caliper < 1:
+        raise ValueError(f"caliper is {caliper}: it is a ratio of lengths, at least 1")
+    sides = [np.asarray(train_tokens, np.int64), np.asarray(control_tokens, np.int64)]
+    if any(len(side) and side.min() < 1 for side in sides):
+        raise ValueError("a length is below 1: leave out examples without tokens first")
+    rng = np.random.default_rng(seed)
+    orders = [_by_length(side, rng) for side in sides]
+    equal = _pair_equal(*[side[order] for side, order in zip(sides, orders, strict=True)])
+    train, control = (order[chosen] for order, chosen in zip(orders, equal, strict=True))
+    left = [np.delete(order, chosen) for order, chosen in zip(orders, equal, strict=True)]
+    near = _pair_near(np.log(sides[0][left[0]]), np.log(sides[1][left[1]]), math.log(caliper))
+    train = np.concatenate([train, left[0][near[:, 0]]])
+    control = np.concatenate([control, left[1][near[:, 1]]])
+    by_train = np.argsort(train)
+    return Matches(train[by_train], control[by_train], len(sides[0]) - len(train), len(sides[1]) - len(train))
+
+
+def _by_length(tokens: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Row numbers in the order of length, those of equal length in a random one."""
+    import numpy as np
+
+    shuffled = rng.permutation(len(tokens))
+    return shuffled[np.argsort(tokens[shuffled], kind="stable")]
+
+
+def _pair_equal(train: NDArray[np.int64], control: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places in the two sorted arrays of the pairs of equal length: of each length, the first of both sides."""
+    import numpy as np
+
+    def rank(own: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.arange(len(own)) - np.searchsorted(own, own)
+
+    def count(own: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(own, of, "right") - np.searchsorted(own, of)
+
+    return np.flatnonzero(rank(train) < count(control, train)), np.flatnonzero(rank(control) < count(train, control))
+
+
+def _pair_near(train: NDArray[np.float64], control: NDArray[np.float64], reach: float) -> NDArray[np.int64]:
+    """Places (in train, in control) of the greedily nearest pairs of two sorted arrays: shape P x 2.
+
+    The nearest pair are neighbors among all that are left, so a heap of neighbors and a linked list suffice.
+    """
+    import numpy as np
+
+    values = np.concatenate([train, control])
+    order = np.argsort(values, kind="stable")
+    ordered, is_train = values[order].tolist(), (order < len(train)).tolist()
+    before, after = list(range(-1, len(order) - 1)), list(range(1, len(order) + 1))
+    heap: list[tuple[float, int, int]] = []
+
+    def offer(left: int, right: int) -> None:
+        if left >= 0 and right < len(ordered) and is_train[left] != is_train[right]:
+            distance = ordered[right] - ordered[left]
+            if distance <= reach + 1e-12:
+                heapq.heappush(heap, (distance, left, right))
+
+    for right in range(1, len(ordered)):
+        offer(right - 1, right)
+    pairs, is_gone = [], [False] * len(ordered)
+    while heap:
+        _, left, right = heapq.heappop(heap)
+        if is_gone[left] or is_gone[right]:
+            continue
+        is_gone[left] = is_gone[right] = True
+        outer_left, outer_right = before[left], after[right]
+        if outer_left >= 0:
+            after[outer_left] = outer_right
+        if outer_right < len(ordered):
+            before[outer_right] = outer_left
+        offer(outer_left, outer_right)
+        pairs.append((left, right) if is_train[left] else (right, left))
+    places: NDArray[np.int64] = order[np.array(pairs, np.int64).reshape(-1, 2)]
+    places[:, 1] -= len(train)
+    return places

@@ -1,1 +1,0 @@
-"""The scan stage: how predictable the training data already is to the base model."""

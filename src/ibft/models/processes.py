@@ -1,0 +1,56 @@
+"""Several processes of one command: what the main process finds out, all of them act on.
+
+Whoever asks the file system for itself may get another answer than its neighbor, a moment later: then one process
+would train and another not, and both would wait for each other for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ibft.models.loading import has_gpu
+from ibft.run.folder import is_main_process, num_processes
+from ibft.run.recipe import ModelConfig
+
+__all__ = ["decide", "join"]
+
+Value = TypeVar("Value")
+
+
+def join(config: ModelConfig) -> None:
+    """Connect the processes that a launcher started, over NCCL on GPUs and gloo on CPUs; with one, do nothing.
+
+    Each process gets its GPU here, so that `cuda` means another one in each.
+    """
+    if num_processes() == 1:
+        return
+    from accelerate import PartialState
+
+    PartialState(cpu=config.device == "cpu" or (config.device == "auto" and not has_gpu()))
+
+
+def decide(find: Callable[[], Value]) -> Value:
+    """Call `find` on the main process alone; every process returns its value, or raises its error.
+
+    Also a meeting point: no process returns before all others have come here.
+
+    Args:
+        find: looks at the folder; its value must be picklable.
+    """
+    if num_processes() == 1:
+        return find()
+    import torch.distributed
+
+    answer: list[tuple[Value | None, Exception | None]] = [(None, None)]
+    if is_main_process():
+        try:
+            answer = [(find(), None)]
+        except Exception as failure:  # whatever it is, the others must not wait for a value
+            answer = [(None, failure)]
+    torch.distributed.broadcast_object_list(answer, src=0)
+    torch.distributed.barrier()
+    value, error = answer[0]
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]

@@ -1,0 +1,165 @@
+"""The scan's figures as text: for the audit page and for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ibft.artifacts.score_names import score_label
+from ibft.pages.compare import Cell
+from ibft.pages.scan import Barrier, Comparison, Interval, Scan, ScanSummary
+
+__all__ = [
+    "KeyFigure",
+    "ModelRow",
+    "ScoreRow",
+    "interval",
+    "key_figures",
+    "model_rows",
+    "number",
+    "percent",
+    "ratio",
+    "score_rows",
+    "share",
+    "times",
+]
+
+
+class KeyFigure(NamedTuple):
+    """A figure of the verdict's: what it is, and below it its interval and what to compare it with."""
+
+    label: str
+    text: str
+    detail: str
+
+
+class ScoreRow(NamedTuple):
+    """A score in the table of AUROCs; `beats_blind` is "yes", "no" or "–"."""
+
+    label: str
+    auroc: Cell
+    above_blind: Cell
+    beats_blind: str
+    is_headline: bool
+
+
+class ModelRow(NamedTuple):
+    """A set of examples under one model, as text."""
+
+    label: str
+    num_examples: str
+    median: str
+    share: str
+
+
+def key_figures(summary: ScanSummary) -> list[KeyFigure]:
+    """What the verdict rests on, in up to four figures."""
+    figures = []
+    if (barrier := summary.barrier) is not None:
+        detail = f"95% interval {interval(barrier.ci95)}; by chance {share(barrier.expected_share)}"
+        figures.append(KeyFigure("Barrier: below the control's 5th percentile", percent(barrier.share), detail))
+    if (compared := summary.comparison) is not None:
+        headline = next((one for one in compared.scores if one.name == summary.score), None)
+        if headline is not None and headline.auroc.value is not None:
+            blind = compared.blind.value if compared.blind else None
+            beside = f"blind classifier {ratio(blind)}" if blind is not None else "no blind classifier beside it"
+            detail = f"95% interval {interval(headline.auroc.ci95, ratio)}; {beside}"
+            figures.append(KeyFigure(f"AUROC of {score_label(headline.name)}", ratio(headline.auroc.value), detail))
+    if (found := summary.extraction.get("train")) is not None:
+        control = summary.extraction.get("control")
+        beside = f"; control set {percent(control.share)}" if control else ""
+        detail = f"95% interval {interval(found.ci95)}{beside}"
+        figures.append(KeyFigure("Repeated word for word", percent(found.share), detail))
+    if (train := summary.subsets.get("train")) is not None and train.num_scored is not None:
+        control_set = summary.subsets.get("control")
+        beside = f"and {number(control_set.num_scored)} of the control set" if control_set else "no control set"
+        figures.append(KeyFigure("Training examples scored", number(train.num_scored), beside))
+    return figures
+
+
+def score_rows(summary: ScanSummary) -> list[ScoreRow]:
+    """The table of AUROCs as text, the blind classifier's first where there is one."""
+    compared = summary.comparison or Comparison()
+    rows = []
+    if compared.blind is not None:
+        cell = Cell(ratio(compared.blind.value), interval(compared.blind.ci95, ratio))
+        rows.append(ScoreRow("Blind classifier", cell, Cell("–"), "–", is_headline=False))
+    for one in compared.scores:
+        above = one.above_blind
+        rows.append(
+            ScoreRow(
+                score_label(one.name),
+                Cell(ratio(one.auroc.value), interval(one.auroc.ci95, ratio)),
+                Cell("–") if above is None else Cell(_signed(above.value), interval(above.ci95, _signed)),
+                {True: "yes", False: "no", None: "–"}[one.beats_blind],
+                one.name == summary.score,
+            )
+        )
+    return rows
+
+
+def model_rows(scan: Scan) -> list[ModelRow]:
+    """The control set and the training data under the base model, and the latter under each fine-tuned one."""
+    summary, barrier, rows = scan.summary, scan.summary.barrier, []
+    shares: dict[str, str] = {}
+    if barrier:
+        shares = {
+            "control": f"{share(barrier.expected_share)}, by definition",
+            "train": percent(_share_of_all(barrier)),
+        }
+    for name, label in (("control", "control set, base model"), ("train", "training data, base model")):
+        if (subset := summary.subsets.get(name)) is not None:
+            median = subset.medians.get(summary.score)
+            rows.append(ModelRow(label, number(subset.num_scored), _decimal(median), shares.get(name, "–")))
+    for again, _ in scan.rescans:
+        below = percent(again.share_below_threshold)
+        label = f"training data after {again.arm}"
+        rows.append(ModelRow(label, number(again.num_examples), _decimal(again.median_after), below))
+    return rows
+
+
+def _share_of_all(barrier: Barrier) -> float:
+    """Of all scored training examples, as the scans of fine-tuned models count; else of those that were matched."""
+    if barrier.num_train and barrier.num_train_memorized is not None:
+        return barrier.num_train_memorized / barrier.num_train
+    return barrier.share
+
+
+def percent(value: float | None) -> str:
+    """A measured fraction in percent; one that would be rounded to nothing is "<0.1%"."""
+    if value is None:
+        return "–"
+    return "<0.1%" if 0 < value < 0.0005 else f"{100 * value:.1f}%"
+
+
+def share(value: float) -> str:
+    """A fraction that was chosen, in percent without more digits than it has."""
+    return f"{100 * value:g}%"
+
+
+def ratio(value: float | None) -> str:
+    """An AUROC, to three digits."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def times(value: float | None) -> str:
+    """How many times as often."""
+    return "–" if value is None else f"{value:.1f}×"
+
+
+def interval(ends: Interval, show: Callable[[float | None], str] = percent) -> str:
+    """Both ends of a 95% interval, as `show` writes numbers."""
+    return "–" if None in ends else f"{show(ends[0])} to {show(ends[1])}"
+
+
+def number(value: int | None) -> str:
+    """A count with its thousands apart."""
+    return "–" if value is None else f"{value:,}"
+
+
+def _decimal(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}".replace("-", "−")

@@ -1,0 +1,159 @@
+"""The base at its best: what it solves in each format in which it was asked, and what an arm gains over all of them.
+
+Fine-tuning teaches a format along with everything else. A gain over the base in the one format that training used may
+be of that alone, so it counts only if the arm beats the base in every format tried (`comparison.beats_every`): nothing
+is selected, and the headline is the smallest of the gains. All were asked greedily, one sample per problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from ibft.artifacts.metrics import Metric
+from ibft.comparison import ALPHA, Gain, Scores, Undefined, beats_every, compare_pair, holm
+from ibft.pages.arms import Arm, JudgedArm, read_arm
+from ibft.pages.format_shares import FormatShares
+from ibft.run.folder import RunFolder
+from ibft.run.recipe import BASE_ARM, FORGETTING, Format, Recipe
+
+__all__ = ["AskedArm", "Elicitation", "FormatGain", "Kind", "format_kinds", "read_elicitation"]
+
+Kind = Literal["ability", "format", "open"]
+
+
+class AskedArm(msgspec.Struct, frozen=True, kw_only=True):
+    """One arm in one format, one greedy sample per problem: Pass@1 and its two factors."""
+
+    arm: str
+    format: str
+    num_problems: int
+    pass_at_1: Metric
+    shares: FormatShares
+
+
+class FormatGain(msgspec.Struct, frozen=True, kw_only=True):
+    """What an arm gains over the base in every format.
+
+    kind: `ability`, it beats the base in every format; `format`, it beats the base in its own format alone, and the
+        base in another format is as good; `open`, neither is shown.
+    """
+
+    kind: Kind
+    gain: Gain
+
+
+class Elicitation(msgspec.Struct, frozen=True, kw_only=True):
+    """`asked` has the base in every format and each arm in its own; `gains` the arms' gains, by arm.
+
+    `missing` names the answers that were asked for and have no Pass@1 (not judged yet, or the sandbox failed): as long
+    as there are any of the base, no gain is shown. `not_asked` names the recipe's formats in which the base was not
+    asked.
+    """
+
+    asked: list[AskedArm]
+    gains: dict[str, FormatGain]
+    missing: list[str]
+    not_asked: list[str]
+
+    @property
+    def num_formats(self) -> int:
+        """In how many formats the base was asked."""
+        return sum(one.arm == BASE_ARM for one in self.asked)
+
+
+def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
+    """Return what the judged answers in all formats say; None where the base was not asked in any.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    judged = {
+        (arm, form): found
+        for arm in recipe.arms
+        for form in recipe.formats_of(arm)
+        if (found := read_arm(recipe, run, recipe.asked_name(arm, form), [1])) is not None
+        and found.arm.metrics["pass@1"].value is not None
+    }
+    if not any(arm == BASE_ARM for arm, _ in judged):
+        return None
+    asked = [
+        AskedArm(
+            arm=arm,
+            format=form,
+            num_problems=found.arm.num_problems,
+            pass_at_1=found.arm.metrics["pass@1"],
+            shares=found.arm.shares,
+        )
+        for (arm, form), found in judged.items()
+    ]
+    base = {f"{BASE_ARM}@{form}": Scores.of_counts(of.counts) for (arm, form), of in judged.items() if arm == BASE_ARM}
+    others = {(arm, form): found for (arm, form), found in judged.items() if arm != BASE_ARM}
+    answered = [name for name in run.asked() if not name.endswith(FORGETTING)]
+    known = {recipe.asked_name(*key) for key in judged}
+    missing = [name for name in answered if "@" in name and name not in known]
+    is_whole = not any(name.startswith(f"{BASE_ARM}@") for name in missing)
+    return Elicitation(
+        asked=asked,
+        gains=_gains(others, base, is_whole=is_whole),
+        missing=missing,
+        not_asked=[form for form in recipe.formats_of(BASE_ARM) if recipe.asked_name(BASE_ARM, form) not in answered],
+    )
+
+
+def _gains(
+    arms: Mapping[tuple[str, Format], JudgedArm], base: dict[str, Scores], *, is_whole: bool
+) -> dict[str, FormatGain]:
+    """Return each arm's gain, corrected for the number of arms; open where a format is missing."""
+    scores = {arm: (f"{BASE_ARM}@{form}", Scores.of_counts(judged.counts)) for (arm, form), judged in arms.items()}
+    first = {arm: beats_every(arm, own, base) for arm, (_, own) in scores.items()}
+    defined = [arm for arm, gain in first.items() if isinstance(gain, Gain)]
+    decisions = holm([gain.p_value for gain in first.values() if isinstance(gain, Gain)], ALPHA)
+    gains = {}
+    for arm, decision in zip(defined, decisions, strict=True):
+        same_format, own = scores[arm]
+        gain = beats_every(arm, own, base, decision.alpha)
+        assert isinstance(gain, Gain)
+        gains[arm] = FormatGain(kind=_kind(gain, same_format, base) if is_whole else "open", gain=gain)
+    return gains
+
+
+def _kind(gain: Gain, same_format: str, base: dict[str, Scores]) -> Kind:
+    """Decide what a gain is. One of format needs both shown: the arm beats the base as it was trained to be asked, and
+    so does the base itself in the format in which the gain is smallest.
+    """
+    if gain.is_separated:
+        return "ability"
+    over_same = next((one for one in gain.differences if same_format in (one.better, one.other)), None)
+    if gain.reference == same_format or same_format not in base or over_same is None:
+        return "open"
+    elsewhere = compare_pair(gain.reference, base[gain.reference], same_format, base[same_format])
+    is_format = (
+        not isinstance(elsewhere, Undefined)
+        and elsewhere.is_separated
+        and elsewhere.better == gain.reference
+        and over_same.is_separated
+        and over_same.better == gain.arm
+    )
+    return "format" if is_format else "open"
+
+
+def format_kinds(arms: Sequence[Arm], elicitation: Elicitation | None) -> dict[str, Kind]:
+    """Return what each arm's gain over the base is.
+
+    Where the base was not asked in several formats, its samples alone speak: a gain is open where the base writes
+    programs less often than the arm, since then nobody knows what it could do.
+    """
+    base = next((arm for arm in arms if arm.name == BASE_ARM), None)
+    if base is None:
+        return {}
+    kinds: dict[str, Kind] = {}
+    for arm in arms:
+        if elicitation is not None:
+            kinds[arm.name] = elicitation.gains[arm.name].kind if arm.name in elicitation.gains else "open"
+        else:
+            is_rarer = (base.shares.program.value or 0.0) < (arm.shares.program.value or 0.0)
+            kinds[arm.name] = "open" if is_rarer else "ability"
+    return kinds

@@ -1,0 +1,254 @@
+"""What else the page shows: training logs, samples side by side, and how the run was made (the scan: scan.py).
+
+Only the judged arms are required; a stage that has not run is None or empty here, and the page says so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ibft.artifacts.rows import Result, TrainingLog, read_rows
+from ibft.errors import UserError
+from ibft.findings.alarms import Alarm
+from ibft.pages.scan import SUBSET_NAMES, Scan, ScanSummary, read_summary
+from ibft.problems.loading import load_benchmark
+from ibft.run.folder import RunFolder, StageRecord, read_record
+from ibft.run.recipe import BASE_ARM, Recipe
+
+__all__ = [
+    "Making",
+    "ShownProblem",
+    "ShownSample",
+    "TrainedArm",
+    "TrainingSummary",
+    "left_out",
+    "read_alarms",
+    "read_making",
+    "read_shown_problems",
+    "read_training",
+    "skipped_in_scan",
+]
+
+_MAX_SHOWN_CHARACTERS = 20_000
+
+
+class TrainingSummary(msgspec.Struct, frozen=True):
+    """The part of `train/<arm>/summary.json` that the page shows; what an older run did not write is None."""
+
+    steps: int | None = None
+    examples: int | None = None
+    tokens: int | None = None
+    skipped: dict[str, int] = {}
+    seconds: float | None = None
+    peak_memory_mib: float | None = None
+    alarms: list[Alarm] = []
+
+
+class TrainedArm(NamedTuple):
+    """One arm's training: what it logged, and its summary."""
+
+    name: str
+    log: list[TrainingLog]
+    summary: TrainingSummary
+
+
+class ShownSample(NamedTuple):
+    """One arm's first sample of a problem, with how many of the arm's samples of it passed.
+
+    `text` is at most 20,000 characters; `num_hidden` counts the rest.
+    """
+
+    arm: str
+    result: Result
+    text: str
+    num_hidden: int
+    num_passed: int
+    num_samples: int
+
+
+class ShownProblem(NamedTuple):
+    """A problem with the first sample of each arm; `is_contested` if one passed and another did not."""
+
+    task_id: str
+    prompt: str
+    samples: list[ShownSample]
+    is_contested: bool
+
+
+class Making(NamedTuple):
+    """How the run was made, from the stages' records: those that exist, in the order of the pipeline.
+
+    `drift` has a sentence for each stage that was made with another setting than the recipe shown.
+    """
+
+    stages: list[StageRecord]
+    versions: dict[str, str]
+    machines: list[str]
+    drift: list[str]
+
+
+def read_training(recipe: Recipe, run: RunFolder) -> list[TrainedArm]:
+    """The trained arms of the recipe, in its order.
+
+    Raises:
+        UserError: a log or summary is damaged.
+    """
+    trained = []
+    for name in recipe.arms:
+        folder = run.path / "train" / name
+        if name != BASE_ARM and folder.exists():
+            log = list(read_rows(folder / "log.jsonl", TrainingLog)) if (folder / "log.jsonl").exists() else []
+            summary = read_summary(folder / "summary.json", TrainingSummary) or TrainingSummary()
+            trained.append(TrainedArm(name, log, summary))
+    return trained
+
+
+def read_alarms(recipe: Recipe, run: RunFolder) -> dict[str, list[Alarm]]:
+    """Arm to the alarms of its training, for the arms that have any.
+
+    Raises:
+        UserError: a summary is damaged.
+    """
+    summaries = {
+        name: read_summary(run.path / "train" / name / "summary.json", TrainingSummary) for name in recipe.arms
+    }
+    return {name: summary.alarms for name, summary in summaries.items() if summary is not None and summary.alarms}
+
+
+def read_shown_problems(recipe: Recipe, run: RunFolder, arms: Sequence[str]) -> list[ShownProblem]:
+    """The problems to show: first those where the arms' first samples differ in verdict, then in file order.
+
+    Args:
+        recipe: `report.max_shown_samples` limits the number of problems.
+        run: the run folder.
+        arms: the judged arms.
+    """
+    by_arm = {arm: _by_problem(run.path / "judge" / arm / "results.jsonl") for arm in arms}
+    task_ids = dict.fromkeys(task_id for results in by_arm.values() for task_id in results)
+    verdicts = {
+        task_id: {results[task_id][0].passed for results in by_arm.values() if task_id in results}
+        for task_id in task_ids
+    }
+    ordered = sorted(task_ids, key=lambda task_id: len(verdicts[task_id]) < 2)  # stable: file order within each
+    prompts = _prompts(recipe)
+    return [
+        ShownProblem(
+            task_id,
+            prompts.get(task_id, ""),
+            [_shown_sample(arm, results[task_id]) for arm, results in by_arm.items() if task_id in results],
+            len(verdicts[task_id]) > 1,
+        )
+        for task_id in ordered[: recipe.report.max_shown_samples]
+    ]
+
+
+def read_making(
+    recipe: Recipe, run: RunFolder, verbs: Sequence[str] = ("scan", "train", "rescan", "generate", "judge")
+) -> Making:
+    """Times, versions and machines of the completed stages of these verbs."""
+    names = [name for verb in verbs for name in (verb, *(f"{verb}/{arm}" for arm in recipe.arms))]
+    records = [record for name in names if (record := read_record(run.path / name)) is not None]
+    versions: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        found = {"python": record.provenance.get("python"), **record.provenance.get("versions", {})}
+        found["git commit"] = record.provenance.get("git_commit")
+        for name, version in found.items():
+            if version:
+                versions[name].add(str(version))
+    machines = dict.fromkeys(_machine(record.provenance) for record in records if record.provenance)
+    return Making(
+        records,
+        {name: ", ".join(sorted(found)) for name, found in sorted(versions.items())},
+        list(machines),
+        [sentence for record in records if (sentence := _drift(record, recipe))],
+    )
+
+
+def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -> list[str]:
+    """A sentence for whatever data the run did not use."""
+    sentences = [
+        f"Training of {arm.name}: {number:,} {reason}"
+        for arm in trained
+        for reason, number in arm.summary.skipped.items()
+    ]
+    sentences += [f"Scan, {sentence}" for sentence in skipped_in_scan(scan.summary)] if scan else []
+    if recipe.data.max_examples is not None and trained:
+        sentences.append(f"Training: at most {recipe.data.max_examples:,} examples are taken (data.max_examples)")
+    if recipe.problems.tasks:
+        sentences.append(f"Benchmark: only the tasks {', '.join(recipe.problems.tasks)} (problems.tasks)")
+    if recipe.problems.limit is not None:
+        sentences.append(
+            f"Benchmark: only the first {recipe.problems.limit:,} problems of {recipe.problems.source} (problems.limit)"
+        )
+    if recipe.forgetting is not None and recipe.forgetting.limit is not None:
+        sentences.append(
+            f"Second benchmark: only the first {recipe.forgetting.limit:,} problems of {recipe.forgetting.source} "
+            "(forgetting.limit)"
+        )
+    return sentences
+
+
+def skipped_in_scan(summary: ScanSummary) -> list[str]:
+    """What the scan could not score, of which set, and why."""
+    return [
+        f"{SUBSET_NAMES.get(subset, subset)}: {number:,} {reason}"
+        for subset, reasons in summary.skipped.items()
+        for reason, number in reasons.items()
+    ]
+
+
+def _by_problem(path: Path) -> dict[str, list[Result]]:
+    """Results by task id in file order, each problem's ordered by sample index."""
+    grouped: dict[str, list[Result]] = defaultdict(list)
+    for result in read_rows(path, Result):
+        grouped[result.task_id].append(result)
+    return {task_id: sorted(results, key=lambda result: result.index) for task_id, results in grouped.items()}
+
+
+def _shown_sample(arm: str, results: Sequence[Result]) -> ShownSample:
+    first = results[0]
+    text = first.completion[:_MAX_SHOWN_CHARACTERS]
+    num_passed = sum(result.passed for result in results)
+    return ShownSample(arm, first, text, len(first.completion) - len(text), num_passed, len(results))
+
+
+def _prompts(recipe: Recipe) -> dict[str, str]:
+    """What the models were asked, where the benchmark is at hand: a report of moved results does not need it."""
+    try:
+        problems = load_benchmark(recipe.problems)
+    except UserError:
+        return {}
+    return {problem.task_id: problem.prompt for problem in problems}
+
+
+def _machine(provenance: dict[str, Any]) -> str:
+    parts = [provenance.get("cpu"), f"{provenance.get('cores', '?')} cores", provenance.get("gpu") or "no GPU"]
+    return ", ".join(str(part) for part in [*parts, provenance.get("platform")] if part)
+
+
+def _drift(record: StageRecord, recipe: Recipe) -> str | None:
+    """The first setting of the stage's inputs that the recipe has otherwise: `ibft report` alone checks no stage."""
+    current = msgspec.json.decode(msgspec.json.encode(recipe))  # as stage.json holds it: lists, not tuples
+    arm = record.stage.rpartition("/")[2]
+    current["objective"] = next((one for one in current["objective"] if one["arm"] == arm), None)
+    for path, before, after in _changes(record.inputs, current):
+        return f"{record.stage} was made with {path} = {before}; the recipe now says {after}."
+    return None
+
+
+def _changes(before: Any, after: Any, path: str = "") -> Iterable[tuple[str, Any, Any]]:
+    if after == "auto":  # what it stood for is in the record
+        return
+    if isinstance(before, dict) and "digest" in before and isinstance(after, str):
+        before = before["name"]
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in [key for key in before if key in after]:
+            yield from _changes(before[key], after[key], f"{path}.{key}" if path else key)
+    # A section's place may hold a digest or an identity instead: that is no setting.
+    elif path and not isinstance(after, dict) and before != after:
+        yield path, before, after

@@ -1,0 +1,288 @@
+"""The report's charts: which of the run's data is drawn, and how it is captioned."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from ibft.artifacts.metrics import Metric
+from ibft.findings.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
+from ibft.pages.charts import Curve, Dot, Drawing, draw_curves, draw_intervals, draw_named_intervals
+from ibft.pages.compare import Comparison
+from ibft.pages.evidence import TrainedArm
+from ibft.statistics.pass_at_k import metric_name
+
+__all__ = [
+    "Chart",
+    "TrainingCharts",
+    "metric_charts",
+    "metric_label",
+    "training_charts",
+]
+
+_MAX_ARMS_TOGETHER = 4
+"""With more arms, each metric has a chart of its own with the arms' names on the axis, and curves are smoothed."""
+_MAX_SMOOTHED_POINTS = 25
+
+_SUPERSCRIPTS = str.maketrans("0123456789()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾")
+
+Axis = Literal["plain", "wide", "log", "percent"]
+"""`wide` turns logarithmic where the values span more than two decades."""
+
+
+class _Gauge(NamedTuple):
+    """How one of the logged metrics is drawn."""
+
+    name: str
+    title: str
+    caption: str
+    axis: Axis = "plain"
+
+
+_LOSSES = (
+    _Gauge(
+        "loss",
+        "Training loss (nats a token)",
+        "The whole loss that is minimized, so an arm's extra terms count in it.",
+        "wide",
+    ),
+    _Gauge("ce", "Cross-entropy (nats a token)", "Without an arm's extra terms, so the arms can be compared."),
+    _Gauge("grad_norm", "Gradient norm", "Before clipping.", "wide"),
+    _Gauge("learning_rate", "Learning rate", "The schedule as it was applied."),
+)
+_GAUGES = (
+    _Gauge(
+        "ib/kl_per_token",
+        "KL to the prior (nats a response token)",
+        "What the code says about its input, at most. Good: it falls and stays above 0.1, below which the bottleneck "
+        "is closed; with form: controlled it follows its set point, the thin line.",
+        "wide",
+    ),
+    _Gauge(
+        "ib/grad_ratio",
+        "Gradient into the LoRA: bottleneck / CE",
+        f"Good: between the dashed lines. Above {OVERLOAD_RATIO:g} the bottleneck is nearly the whole update, below "
+        f"{COLLAPSE_RATIO:g} it does not act on the model.",
+        "log",
+    ),
+    _Gauge(
+        "ib/active_units",
+        "Active units (dimensions)",
+        "Dimensions of the code with more than 0.01 nats. Good: tens of them; none means that the head has closed the "
+        "bottleneck by itself.",
+    ),
+    _Gauge(
+        "ib/accuracy",
+        "Accuracy of the decoded code (%)",
+        "How often the code alone predicts the next token. Good: it rises, so what is kept is what the task needs.",
+        "percent",
+    ),
+)
+_MORE_GAUGES = (
+    _Gauge(
+        "ib/alpha",
+        "Weight of the bottleneck (alpha)",
+        "Constant after the warm-up, or what the controller set. Good: it levels off; a weight that keeps climbing or "
+        "falling means that the set point cannot be held.",
+        "wide",
+    ),
+    _Gauge(
+        "ib/hidden_std",
+        "Scale of the hidden state",
+        "Standard deviation of h. Good: it stays; a fall means that the penalty shrinks activations rather than "
+        "choosing among them.",
+        "wide",
+    ),
+    _Gauge(
+        "ib/replaced",
+        "Share of h that is replaced (%)",
+        "Good: back at 0 by the end, since the exported model has no head.",
+        "percent",
+    ),
+    _Gauge("ib/entropy", "Entropy of the hidden states (nats)", "Good: it falls without a rise of the cross-entropy."),
+    _Gauge("ib/kl", "KL as the loss has it (nats)", "Reduced over positions and dimensions as the form does.", "wide"),
+    _Gauge("ib/ce", "Cross-entropy through the bottleneck", "In nats a token. Good: it falls.", "wide"),
+    _Gauge("ib/penalty", "Penalty (nats a token)", "What the bottleneck adds to the loss in all.", "wide"),
+)
+_LIMITS = {"ib/grad_ratio": (OVERLOAD_RATIO, COLLAPSE_RATIO)}
+_TARGETS = {"ib/kl_per_token": "ib/kl_target"}
+
+
+class Chart(NamedTuple):
+    """A drawing, the sentence below it, and the name of its files in `report/figures`."""
+
+    name: str
+    drawing: Drawing
+    caption: str
+
+
+class TrainingCharts(NamedTuple):
+    """The training section's charts; of a bottleneck's gauges, those that tell whether it works stand apart."""
+
+    losses: list[Chart]
+    gauges: list[Chart]
+    more_gauges: list[Chart]
+
+
+def metric_label(name: str) -> str:
+    """A metric's name for people: `pass@10^(5)` becomes `Pass@10⁽⁵⁾`."""
+    base, _, power = name.partition("^")
+    return base.capitalize() + power.translate(_SUPERSCRIPTS)
+
+
+def metric_charts(comparison: Comparison, styles: Mapping[str, int]) -> list[Chart]:
+    """The headline metrics with their intervals, and Pass@k^(m) over m for the largest k that is defined."""
+    names = [metric_name(k, m) for k in comparison.k for m in ((1, k) if k > 1 else (1,))]
+    by_name = {name: dots for name in names if (dots := _dots(comparison, name))}
+    if not by_name:
+        return []
+    judged = {arm.name: styles[arm.name] for arm in comparison.arms}
+    caption = "Estimates with 95% bootstrap intervals over problems."
+    if len(judged) <= _MAX_ARMS_TOGETHER:
+        rows = {metric_label(name): dots for name, dots in by_name.items()}
+        caption += " Undefined metrics are left out here; the table says why."
+        charts = [Chart("metrics", draw_intervals(rows, "% of problems", styles=judged), caption)]
+    else:
+        charts = [
+            Chart(name, draw_named_intervals(dots, f"{metric_label(name)} (% of problems)", styles=judged), caption)
+            for name, dots in by_name.items()
+        ]
+    sizes = [k for k in comparison.k if k > 1 and _dots(comparison, metric_name(k))]
+    if sizes:
+        charts.append(_consistency_chart(comparison, max(sizes), judged))
+    return charts
+
+
+def format_chart(comparison: Comparison) -> Chart | None:
+    """Draw how often an answer is a program, passes if it is one, and passes; None where nothing is defined.
+
+    A band for each format in which an arm was asked, or for each arm where none was asked in several.
+    """
+    if comparison.elicitation is not None:
+        figures = {
+            f"{one.arm}, {one.format.replace('_', ' ')}": (one.pass_at_1, one.shares)
+            for one in comparison.elicitation.asked
+        }
+        caption = "Greedy answers, one per problem, to each way of asking."
+    else:
+        figures = {arm.name: (arm.metrics["pass@1"], arm.shares) for arm in comparison.arms}
+        caption = "The samples of each arm."
+    rows: dict[str, dict[str, Dot]] = {}
+    for name, (pass_at_1, shares) in figures.items():
+        measures = {"a program": shares.program, "passes if a program": shares.passes_if_program, "passes": pass_at_1}
+        dots = {measure: dot for measure, metric in measures.items() if (dot := _dot(metric)) is not None}
+        rows |= {name: dots} if dots else {}
+    if not rows:
+        return None
+    styles = {"a program": 0, "passes if a program": 1, "passes": 2}
+    caption += " The first two multiply to the third; 95% bootstrap intervals over problems."
+    return Chart("formats", draw_intervals(rows, "% of answers", styles=styles), caption)
+
+
+def training_charts(
+    trained: Sequence[TrainedArm], styles: Mapping[str, int], plain_arms: Collection[str]
+) -> TrainingCharts:
+    """A chart for each known metric that at least one arm has logged.
+
+    Args:
+        trained: the arms and their logs.
+        styles: arm to the number of its color and marker.
+        plain_arms: whose loss is the plain cross-entropy: beside an arm that logs `ce`, theirs is drawn, too.
+    """
+    groups = [
+        [chart for gauge in group if (chart := _training_chart(gauge, trained, styles, plain_arms)) is not None]
+        for group in (_LOSSES, _GAUGES, _MORE_GAUGES)
+    ]
+    return TrainingCharts(*groups)
+
+
+def _training_chart(
+    gauge: _Gauge, trained: Sequence[TrainedArm], styles: Mapping[str, int], plain_arms: Collection[str]
+) -> Chart | None:
+    scale = 100 if gauge.axis == "percent" else 1
+    curves = _curves(trained, gauge.name, scale)
+    if gauge.name == "ce" and curves:
+        curves = _curves([arm for arm in trained if arm.name in plain_arms], "loss") | curves
+    if not curves:
+        return None
+    caption = gauge.caption
+    if len(curves) > _MAX_ARMS_TOGETHER:
+        block = max(math.ceil(len(curve.y) / _MAX_SMOOTHED_POINTS) for curve in curves.values())
+        curves = {name: _averaged(curve, block) for name, curve in curves.items()}
+        caption += f" Averages over {block} logged steps." if block > 1 else ""
+    drawing = draw_curves(
+        curves,
+        "optimizer step",
+        gauge.title,
+        whole_x=True,
+        is_percentage=gauge.axis == "percent",
+        is_log=gauge.axis == "log" or (gauge.axis == "wide" and _is_wide(curves)),
+        styles=styles,
+        targets=_curves([arm for arm in trained if arm.name in curves], _TARGETS.get(gauge.name, "")),
+        limits=_LIMITS.get(gauge.name, ()),
+    )
+    return Chart(gauge.name.replace("/", "-"), drawing, caption)
+
+
+def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]) -> Chart:
+    curves = {}
+    has_intervals = len(comparison.arms) <= _MAX_ARMS_TOGETHER
+    for arm in comparison.arms:
+        dots = [_dot(arm.metrics.get(metric_name(k, m))) for m in range(1, k + 1)]
+        known = [(m, dot) for m, dot in enumerate(dots, start=1) if dot is not None]
+        if known:
+            intervals = [dot.interval or (dot.value, dot.value) for _, dot in known] if has_intervals else None
+            curves[arm.name] = Curve([m for m, _ in known], [dot.value for _, dot in known], intervals)
+    drawing = draw_curves(
+        curves,
+        f"m: at least m of {k} samples pass",
+        f"{metric_label(f'pass@{k}^(m)').replace('m', 'ᵐ')} (% of problems)",
+        whole_x=True,
+        is_percentage=True,
+        styles=styles,
+    )
+    return Chart(
+        "consistency",
+        drawing,
+        f"From one lucky sample (m = 1) to every sample (m = {k}). The right end rewards low entropy: a model that "
+        "repeats itself keeps its level. Compare arms at equal temperature only."
+        + ("" if has_intervals else " The intervals of so many arms would hide each other: the table has some."),
+    )
+
+
+def _dots(comparison: Comparison, name: str) -> dict[str, Dot]:
+    return {arm.name: dot for arm in comparison.arms if (dot := _dot(arm.metrics.get(name))) is not None}
+
+
+def _dot(metric: Metric | None) -> Dot | None:
+    """In percent; None where the metric is undefined."""
+    if metric is None or metric.value is None:
+        return None
+    interval = None if metric.ci95 is None else (100 * metric.ci95[0], 100 * metric.ci95[1])
+    return Dot(100 * metric.value, interval)
+
+
+def _curves(trained: Sequence[TrainedArm], name: str, scale: float = 1) -> dict[str, Curve]:
+    """The arms that have logged this metric; a row in which it is missing or null is passed over."""
+    curves = {}
+    for arm in trained:
+        points = [(row.step, value) for row in arm.log if (value := row.metrics.get(name)) is not None]
+        if points:
+            curves[arm.name] = Curve([step for step, _ in points], [scale * value for _, value in points])
+    return curves
+
+
+def _averaged(curve: Curve, block: int) -> Curve:
+    """Each `block` points as one, at the last one's step."""
+    starts = range(0, len(curve.y), block)
+    return Curve(
+        [curve.x[min(start + block, len(curve.x)) - 1] for start in starts],
+        [statistics.fmean(curve.y[start : start + block]) for start in starts],
+    )
+
+
+def _is_wide(curves: Mapping[str, Curve]) -> bool:
+    positive = [value for curve in curves.values() for value in curve.y if value > 0]
+    return bool(positive) and max(positive) > 100 * min(positive)

@@ -1,0 +1,77 @@
+"""Format apart from ability: Pass@1 is P(the answer is a program) times P(it passes | it is one).
+
+Fine-tuning moves the first factor where it teaches how an answer looks, the second where it teaches how to solve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from ibft.artifacts.metrics import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["FormatShares", "ProblemTally", "format_shares"]
+
+
+class ProblemTally(NamedTuple):
+    """One problem's samples: how many there are, are programs, pass, and were cut at the token limit.
+
+    `num_cut` is None where the generator did not record it.
+    """
+
+    num_samples: int
+    num_programs: int
+    num_passed: int
+    num_cut: int | None
+
+
+class FormatShares(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of an arm's samples, each with a 95% interval from a bootstrap over problems.
+
+    program: P(the answer is a program: it is not empty, and compiles).
+    passes_if_program: P(passes | it is a program).
+    cut: P(it was cut at the token limit); undefined where that is not recorded.
+    """
+
+    program: Metric
+    passes_if_program: Metric
+    cut: Metric
+
+
+def format_shares(tallies: Sequence[ProblemTally], *, num_resamples: int = 10_000, seed: int = 0) -> FormatShares:
+    """Return the shares over all samples of the problems, each problem with its samples drawn as one.
+
+    Raises:
+        ValueError: num_resamples < 1.
+    """
+    import numpy as np
+
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples is {num_resamples}: it must be at least 1")
+    samples_P, programs_P, passed_P = (
+        np.array([tally[column] for tally in tallies], dtype=np.float64) for column in range(3)
+    )
+    cuts = [tally.num_cut for tally in tallies]
+    rng = np.random.default_rng(seed)
+    weights_RP = rng.multinomial(len(tallies), [1 / len(tallies)] * len(tallies), num_resamples) if tallies else None
+
+    def ratio(part_P: NDArray[np.float64], whole_P: NDArray[np.float64], why: str) -> Metric:
+        if weights_RP is None or not whole_P.sum():
+            return Metric(None, None, why)
+        wholes_R = weights_RP @ whole_P
+        values_R = (weights_RP @ part_P)[wholes_R > 0] / wholes_R[wholes_R > 0]
+        low, high = np.percentile(values_R, [2.5, 97.5])
+        return Metric(float(part_P.sum() / whole_P.sum()), (float(low), float(high)))
+
+    no_cut = Metric(None, None, "not recorded by the generator")
+    return FormatShares(
+        program=ratio(programs_P, samples_P, "no samples"),
+        passes_if_program=ratio(passed_P, programs_P, "no sample is a program"),
+        cut=no_cut if None in cuts else ratio(np.array(cuts, dtype=np.float64), samples_P, "no samples"),
+    )

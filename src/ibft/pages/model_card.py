@@ -1,0 +1,182 @@
+"""The model card: the README.md beside the weights, as the hub shows it. Its text is model_card.md.
+
+The train stage writes it without scores, `ibft export` writes it again with them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import yaml
+
+from ibft.artifacts.metrics import Metric
+from ibft.data.sources import FILE_SUFFIXES
+from ibft.errors import UserError
+from ibft.findings.alarms import Alarm, alarm_title
+from ibft.run.objectives import Objective, settings_of
+from ibft.run.recipe import Recipe
+from ibft.statistics.pass_at_k import metric_name
+
+__all__ = ["HubNames", "ScoredArm", "Scores", "TrainingFacts", "Weights", "hub_names", "model_card"]
+
+Weights = Literal["adapter", "model", "merged"]
+"""What lies beside the card: a LoRA adapter, a model trained whole, or a base with the adapter merged into it."""
+
+
+class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of `train/<arm>/summary.json` that the card tells; the fields are those of the stage's summary."""
+
+    steps: int
+    processes: int = 1
+    examples: int
+    tokens: int
+    skipped: dict[str, int]
+    batching: str
+    alarms: list[Alarm] = []
+
+
+class ScoredArm(msgspec.Struct, frozen=True, kw_only=True):
+    """One arm of `report/report.json`."""
+
+    name: str
+    num_problems: int
+    num_samples: int
+    metrics: dict[str, Metric]
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """What the card tells of `report/report.json`: the verdict on all arms, the figures of the arms shown."""
+
+    headline: str
+    verdict: str
+    advice: str
+    arms: list[ScoredArm]
+    notes: list[str]
+    k: list[int]
+    temperature: float
+    benchmark: str = ""
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Pass@k for each k."""
+        return [metric_name(k) for k in self.k]
+
+
+class HubNames(NamedTuple):
+    """The hub ids of base model and data; None for what is a file, a folder or installed code."""
+
+    base_model: str | None
+    dataset: str | None
+
+
+def hub_names(recipe: Recipe) -> HubNames:
+    """Which of the recipe's names are hub ids: those that look like one, where no such folder exists."""
+    source, _, _ = recipe.data.train.partition("@")
+    is_file = source.lower().endswith(FILE_SUFFIXES)
+    return HubNames(_hub_id(recipe.model.name), None if is_file else _hub_id(source))
+
+
+def _hub_id(name: str) -> str | None:
+    # A first character that is no letter or digit is a path's: . / ~
+    looks_like_one = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name)
+    return name if looks_like_one and not Path(name).is_dir() else None
+
+
+def model_card(
+    recipe: Recipe,
+    objective: Objective,
+    training: TrainingFacts,
+    versions: Mapping[str, str],
+    names: HubNames,
+    *,
+    weights: Weights,
+    scores: Scores | str | None = None,
+) -> str:
+    """The card's text. The same arguments give the same text: it holds no time and no path but the recipe's.
+
+    Args:
+        recipe: what was asked for.
+        objective: of the arm whose card it is.
+        training: the arm's training in numbers.
+        versions: package to version, at the time of the training.
+        names: what of the recipe is to be found on the hub.
+        weights: what lies beside the card.
+        scores: of the arm and the base model; or a sentence why there are none; None leaves the section out.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ibft", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["figure"] = _figure
+    text = environment.get_template("model_card.md").render(
+        header=_header(recipe, objective, names, weights),
+        recipe=recipe,
+        objective=objective,
+        name=_tag(objective),
+        about=(type(objective).__doc__ or "").partition("\n")[0],
+        settings={key: _shown(value) for key, value in settings_of(objective).items()},
+        training=training,
+        versions=versions,
+        names=names,
+        weights=weights,
+        scores=scores,
+        title=alarm_title,
+        row=_table_row,
+    )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _header(recipe: Recipe, objective: Objective, names: HubNames, weights: Weights) -> str:
+    """The YAML that the hub reads; what it does not know (a license, say) is left to the author."""
+    fields: dict[str, Any] = {}
+    if names.base_model:
+        fields["base_model"] = names.base_model
+        fields["base_model_relation"] = "adapter" if weights == "adapter" else "finetune"
+    fields["library_name"] = "peft" if weights == "adapter" else "transformers"
+    fields["pipeline_tag"] = "text-generation"
+    if names.dataset:
+        fields["datasets"] = [names.dataset]
+    fields["tags"] = ["ibft", f"ibft-{_tag(objective)}", *(["lora"] if recipe.train.lora else [])]
+    return yaml.safe_dump(fields, sort_keys=False)
+
+
+def _tag(objective: Objective) -> str:
+    return str(type(objective).__struct_config__.tag)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table_row(label: str, cells: Iterable[object]) -> str:
+    return f"| {' | '.join([label, *map(str, cells)])} |"
+
+
+def _figure(metric: Metric) -> str:
+    if metric.value is None:
+        return f"undefined: {metric.reason or 'no reason recorded'}"
+    interval = "" if metric.ci95 is None else f" ({100 * metric.ci95[0]:.1f} to {100 * metric.ci95[1]:.1f})"
+    return f"{100 * metric.value:.1f}%{interval}"
+
+
+def read_training_facts(path: Path) -> TrainingFacts:
+    """Read a `train/<arm>/summary.json`.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=TrainingFacts)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UserError(f"{path}: {error}. Train the arm again with --overwrite.") from None

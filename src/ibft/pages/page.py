@@ -1,0 +1,88 @@
+"""What the pages share: how their templates become HTML, and the figures for papers beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ibft.artifacts.rows import write_atomically
+from ibft.errors import UserError
+from ibft.pages.charts import THEME_CSS
+from ibft.pages.figures import Chart
+from ibft.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+__all__ = ["Page", "duration", "prose", "render_template", "write_page"]
+
+
+_MAX_LEAD = 30
+
+
+class Page(NamedTuple):
+    """A page's HTML, and the charts on it, which go into files of their own, too."""
+
+    html: str
+    charts: list[Chart]
+
+
+def render_template(template: str, filters: dict[str, Callable[..., Any]], **context: Any) -> str:
+    """One of this package's templates, which all extend page.html. Equal data give equal text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ibft.pages", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters, prose=prose)
+    return environment.get_template(template).render(theme_css=THEME_CSS, **context)
+
+
+def write_page(run: RunFolder, name: str, page: Page) -> Path:
+    """Write `report/NAME`, and each of its charts as `report/figures/CHART.svg` and `.pdf`, for papers and slides.
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+    path = run.path / "report" / name
+    figures = path.parent / "figures"
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{figures}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
+        ) from None
+    for chart in page.charts:
+        stem = re.sub(r"[^\w-]+", "-", chart.name).strip("-")
+        write_atomically(figures / f"{stem}.svg", chart.drawing.svg)
+        write_atomically(figures / f"{stem}.pdf", chart.drawing.pdf)
+    write_atomically(path, page.html)
+    return path
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `4 min 5 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def prose(sentence: str) -> Markup:
+    """A sentence as HTML: what stands in backticks as code, and a lead of a few words ("How sure:") in bold."""
+    from markupsafe import Markup, escape
+
+    lead, colon, rest = sentence.partition(": ")
+    is_lead = bool(colon) and len(lead) <= _MAX_LEAD and not set(lead) & set("`.,;(")
+    parts = re.split(r"`([^`]*)`", rest if is_lead else sentence)
+    body = Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
+    )
+    return Markup("<strong>{}:</strong> {}").format(lead, body) if is_lead else body

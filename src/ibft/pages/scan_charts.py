@@ -1,0 +1,68 @@
+"""The scan's charts, and what its scores are called."""
+
+from __future__ import annotations
+
+from ibft.artifacts.score_names import score_axis, score_label
+from ibft.pages.charts import Dot, draw_against, draw_densities
+from ibft.pages.figures import Chart
+from ibft.pages.scan import Auroc, Comparison, Scan, SubsetSummary
+
+__all__ = ["auroc_chart", "density_chart"]
+
+
+def density_chart(scan: Scan) -> Chart | None:
+    """The densities of the headline score: the data under each model and the control set; None without numbers."""
+    series, medians = dict(scan.densities.series), {}
+    for name, subset in (("training data", "train"), ("control set", "control")):
+        median = scan.summary.subsets.get(subset, SubsetSummary()).medians.get(scan.summary.score)
+        if median is not None:
+            medians[name] = median
+    for summary, densities in scan.rescans:
+        for name in [name for name in densities.series if name not in series]:
+            series[name] = densities.series[name]
+            if summary.median_after is not None:
+                medians[name] = summary.median_after
+    series = {name: values for name, values in series.items() if values}
+    if not series:
+        return None
+    barrier = scan.summary.barrier
+    drawing = draw_densities(
+        series,
+        scan.densities.label or score_axis(scan.summary.score),
+        medians=medians,
+        threshold=barrier.threshold if barrier else None,
+    )
+    caption = "Further left is more predictable. Vertical lines: medians."
+    if barrier is not None:
+        caption += f" Shaded: below the threshold, where {100 * barrier.expected_share:g}% of the control set are."
+    return Chart("densities", drawing, caption)
+
+
+def auroc_chart(compared: Comparison) -> Chart | None:
+    """Every score's AUROC beside the blind classifier's; None where none is defined."""
+    dots = {score_label(one.name): dot for one in compared.scores if (dot := _auroc_dot(one.auroc)) is not None}
+    if not dots:
+        return None
+    blind = None if compared.blind is None else _auroc_dot(compared.blind)
+    groups = {
+        word: [score_label(one.name) for one in compared.scores if one.beats_blind is beats]
+        for word, beats in (("no better than blind", False), ("better than blind", True))
+    }
+    drawing = draw_against(
+        dots,
+        "AUROC",
+        groups=groups if blind else {},
+        reference=None if blind is None else ("blind classifier", blind),
+        neutral=0.5,
+    )
+    caption = "Whiskers: 95% intervals. Dotted: 0.5, no difference between the sets."
+    if blind is not None:
+        caption += " The band is the interval of the classifier that never sees the model."
+    return Chart("aurocs", drawing, caption)
+
+
+def _auroc_dot(auroc: Auroc) -> Dot | None:
+    if auroc.value is None:
+        return None
+    low, high = auroc.ci95
+    return Dot(auroc.value, None if low is None or high is None else (low, high))

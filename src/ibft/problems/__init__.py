@@ -1,0 +1,1 @@
+"""Benchmarks and problems of one's own."""

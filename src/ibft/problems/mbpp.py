@@ -1,0 +1,88 @@
+"""MBPP, sanitized (arXiv 2108.07732): one JSON list of problems, `sanitized-mbpp.json`."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import msgspec
+
+from ibft.artifacts.rows import Problem
+from ibft.errors import UserError
+from ibft.text.names import bound_names, free_names
+
+__all__ = ["load_mbpp", "mbpp_prompt", "tested_function"]
+
+
+class _Row(msgspec.Struct, frozen=True):
+    task_id: int
+    prompt: str
+    code: str
+    test_list: list[str]
+    test_imports: list[str] = []
+
+
+def load_mbpp(path: Path) -> list[Problem]:
+    """MBPP, with EvalPlus's task ids (`Mbpp/2`), so that its samples can be judged.
+
+    Raises:
+        UserError: the file is missing or malformed, or a problem has no tests.
+    """
+    problems = []
+    for row in _read(path):
+        if not row.test_list:
+            raise UserError(f"{path}: task {row.task_id} has an empty test_list, so nothing could fail. Remove it.")
+        code = row.code.replace("\r\n", "\n")
+        tests = "\n".join(row.test_list) + "\n"
+        problems.append(
+            Problem(
+                task_id=f"Mbpp/{row.task_id}",
+                prompt=mbpp_prompt(row.prompt, row.test_list[0]),
+                setup="".join(f"{line}\n" for line in [*row.test_imports, *_imports_for(tests, code)]),
+                tests=tests,
+                entry_point=tested_function(code, row.test_list[0]),
+                canonical_solution=code,
+                description=row.prompt,
+            )
+        )
+    return problems
+
+
+def mbpp_prompt(text: str, first_assertion: str) -> str:
+    """The prompt of bigcode-evaluation-harness: a docstring of the task's text and its first assertion.
+
+    The model writes the whole program after it, so the prompt itself is valid Python and adds nothing.
+    """
+    escaped = f"{text}\n{first_assertion}".replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return f'"""\n{escaped}\n"""\n'
+
+
+def tested_function(code: str, assertion: str) -> str:
+    """The name of the function of `code` that the assertion calls, the outermost first; "" if it calls none."""
+    try:
+        defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+        calls = [node.func for node in ast.walk(ast.parse(assertion)) if isinstance(node, ast.Call)]
+    except (SyntaxError, ValueError):
+        return ""
+    return next((call.id for call in calls if isinstance(call, ast.Name) and call.id in defined), "")
+
+
+def _imports_for(tests: str, code: str) -> list[str]:
+    """The imports of the canonical code that the tests count on (Mbpp/596), which no candidate has to repeat."""
+    try:
+        used = free_names(tests)
+        imports = [node for node in ast.parse(code).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    except (SyntaxError, ValueError):
+        return []
+    return [text for node in imports if bound_names(text := ast.unparse(node)) & used]
+
+
+def _read(path: Path) -> list[_Row]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    try:
+        return msgspec.json.decode(data, type=list[_Row])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}. Expected one JSON list of problems, as in sanitized-mbpp.json.") from None

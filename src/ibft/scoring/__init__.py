@@ -1,0 +1,1 @@
+"""How well a model knows an example: forward pass in, scores out."""

@@ -1,0 +1,181 @@
+"""One forward pass over a batch: of each scored token what every likelihood score is made of.
+
+Shapes: B examples, T positions of the longest, H hidden size, V vocabulary, N scored tokens of the whole batch, n
+positions of one chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ibft import progress
+from ibft.models.projection import Projection, capped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+    from ibft.scoring.examples import ScanExample
+
+__all__ = ["TokenStats", "batches_by_tokens", "begin_batch", "token_stats"]
+
+CHUNK = 512
+"""Positions projected onto the vocabulary at a time: 512 x 50,000 float32 logits are 100 MiB."""
+
+CACHED = 32
+"""Of these, positions whose statistics are taken at a time on a CPU, so that they stay in its caches."""
+
+MIN_STD = 1e-4
+"""The least standard deviation: where the model is certain, float32 knows it no better."""
+
+
+class TokenStats(NamedTuple):
+    """One value a scored token, each (N,).
+
+    `log_prob` of the token, in nats; `mean` and `std` of the log-probability over the vocabulary under the model's own
+    distribution (Min-K%++, arXiv 2404.02936); `is_top1` (bool): no token is likelier.
+    """
+
+    log_prob: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    is_top1: NDArray[np.bool_]
+
+    @property
+    def z(self) -> NDArray[np.float64]:
+        """(log_prob - mean) / std, of which Min-K%++ averages the lowest; (N,)."""
+        z: NDArray[np.float64] = (self.log_prob - self.mean) / np.maximum(self.std, MIN_STD)
+        return z
+
+
+def batches_by_tokens(examples: Sequence[ScanExample], batch_tokens: int) -> Iterator[list[ScanExample]]:
+    """Split examples into batches of at most `batch_tokens` tokens, padding included; at least one example each.
+
+    Sorted by length, longest first: little padding, and a batch that does not fit in memory fails at the start.
+    """
+    batch: list[ScanExample] = []
+    for example in sorted(examples, key=lambda example: -len(example.input_ids)):
+        if batch and len(batch[0].input_ids) * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(example)
+    if batch:
+        yield batch
+
+
+def begin_batch(
+    model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_id: int
+) -> Callable[[], list[TokenStats]]:
+    """The scored tokens of each example of a batch; in the model's dtype, reduced in float32 or wider.
+
+    Padding stands on the right, where no token of a causal model attends to it, so no mask is needed, and an example's
+    values do not depend on its neighbors. Only positions that predict a scored token reach `lm_head`.
+
+    Args:
+        model: a causal language model.
+        batch: at least one example.
+        pad_token_id: any token.
+
+    Returns:
+        A function that gives the values; a GPU computes them meanwhile.
+    """
+    lengths = np.array([len(example.input_ids) for example in batch])
+    starts = np.array([example.start for example in batch])
+    columns = np.arange(lengths.max())
+    attended_BT = columns < lengths[:, None]
+    ids_BT = np.full(attended_BT.shape, pad_token_id)
+    ids_BT[attended_BT] = np.concatenate([example.input_ids for example in batch])
+    # Where the scored tokens are: found here and not on the device, which would have to be waited for.
+    places_N = np.flatnonzero(attended_BT & (columns >= starts[:, None]))
+    targets_N = ids_BT.reshape(-1)[places_N]
+
+    def placed(array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(model.device)
+
+    with torch.inference_mode():
+        output = model.base_model(input_ids=placed(ids_BT), use_cache=False)
+        # Token t is predicted at position t - 1.
+        hidden_NH = output.last_hidden_state.flatten(0, 1)[placed(places_N - 1)]
+        stats = _begin(hidden_NH, placed(targets_N), Projection.of(model))
+    ends = np.cumsum(lengths - starts)[:-1]
+    return lambda: [
+        TokenStats(*parts) for parts in zip(*(np.split(values, ends) for values in _collect(stats)), strict=True)
+    ]
+
+
+def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> TokenStats:
+    """What the model predicts at N positions; one chunk of logits is alive at a time.
+
+    Args:
+        hidden_NH: the states behind the final norm, (N, H).
+        targets_N: the tokens that follow, (N,).
+        projection: lm_head, scale and soft cap.
+    """
+    return _collect(_begin(hidden_NH, targets_N, projection))
+
+
+def _begin(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
+    device = hidden_NH.device.type
+    reduced = _reduced_on_gpu if device == "cuda" else _reduced
+    rows = CACHED if device == "cpu" else CHUNK
+    chunks = [
+        reduced(raw_nV, targets_n, projection.scale, projection.softcap)
+        for hidden_nH, of_chunk_n in zip(torch.split(hidden_NH, CHUNK), torch.split(targets_N, CHUNK), strict=True)
+        for raw_nV, targets_n in zip(
+            torch.split(projection.raw(hidden_nH), rows), torch.split(of_chunk_n, rows), strict=True
+        )
+    ]
+    return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+
+
+def _collect(stats: Sequence[Tensor]) -> TokenStats:
+    log_prob, mean, std, is_top1 = (values.cpu().numpy() for values in stats)
+    return TokenStats(log_prob.astype(np.float64), mean.astype(np.float64), std.astype(np.float64), is_top1)
+
+
+def _reduced(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: float | None) -> tuple[Tensor, ...]:
+    """The values of one chunk, each (n,), from what lm_head gives, which may be overwritten.
+
+    With s = logits - max, log p = s - log total: moments of s, from which those of log p follow. The largest s is 0, so
+    where the model is certain nothing large cancels out.
+    """
+    logits_nV = capped(raw_nV, scale, softcap)
+    max_n1 = logits_nV.amax(dim=-1, keepdim=True)
+    # In place on a CPU, which is faster so; a compiled kernel would write what it need not.
+    s_nV = logits_nV - max_n1 if torch.compiler.is_compiling() else logits_nV.sub_(max_n1)
+    target_n = s_nV.gather(1, targets_n[:, None])[:, 0]
+    # By softmax, since on a CPU `exp` takes longer than all of it.
+    weights_nV = s_nV.softmax(dim=-1)
+    log_total_n = -weights_nV.amax(dim=-1).log()  # where s is 0
+    # Sums, not dot products: those of BLAS are off by 1e-5 of 50,000 float32 terms, and the variance is a difference.
+    first_n = weights_nV.mul_(s_nV).sum(dim=-1)
+    second_n = weights_nV.mul_(s_nV).sum(dim=-1)
+    std_n = (second_n - first_n.square()).clamp_(min=0).sqrt()
+    return target_n - log_total_n, first_n - log_total_n, std_n, target_n == 0
+
+
+def _reduced_on_gpu(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: float | None) -> tuple[Tensor, ...]:
+    """The same in a kernel or two, where torch.compile can make them: it needs Triton and a C compiler."""
+    global _fused
+    from torch import _dynamo as dynamo
+
+    for tensor in (raw_nV, targets_n):
+        dynamo.maybe_mark_dynamic(tensor, 0)  # one kernel for chunks of any size
+    _fused = _fused or torch.compile(_reduced)
+    try:
+        return _fused(raw_nV, targets_n, scale, softcap)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of any other kind: the scan works without
+        reason = str(error).strip().partition("\n")[0]
+        progress.warn("scan: torch.compile does not work here", f"{reason}. The scan goes on without it, slower.")
+        _fused = _reduced
+        return _fused(raw_nV, targets_n, scale, softcap)
+
+
+_fused: Callable[..., tuple[Tensor, ...]] | None = None

@@ -1,0 +1,72 @@
+"""The scores for an arm's model card: from the run's report, if they are of the arm as it is trained now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ibft.artifacts.metrics import Metrics
+from ibft.errors import UserError
+from ibft.pages.model_card import Scores
+from ibft.run.folder import RunFolder, read_record
+from ibft.run.inputs import difference, plain
+from ibft.run.recipe import BASE_ARM
+from ibft.stages.identity import weights_identity
+
+__all__ = ["read_scores"]
+
+_T = TypeVar("_T")
+
+
+def read_scores(run: RunFolder, arm: str, weights: Path) -> Scores | str:
+    """The scores of the base model and of `arm` in `report/report.json`, or a sentence why there are none.
+
+    Args:
+        run: the run folder.
+        arm: the trained arm.
+        weights: the folder of its weights.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    path = run.path / "report" / "report.json"
+    if not path.exists():
+        return "Not measured: the run that made this model has no report."
+    found = _decode(path, Scores)
+    shown = [one for name in (BASE_ARM, arm) for one in found.arms if one.name == name]
+    if arm not in {one.name for one in shown}:
+        return "Not measured: the report of the run that made this model does not have it."
+    benchmark = ""
+    for one in shown:
+        if not _is_current(run, one.name, weights):
+            return "Not measured: the report of the run that made this model is of another training."
+        judged = _decode(run.path / "judge" / one.name / "metrics.json", Metrics)
+        same = [name for name in found.metric_names if name in judged.metrics]
+        if (one.num_problems, one.num_samples) != (judged.num_problems, judged.num_samples) or any(
+            one.metrics[name] != judged.metrics[name] for name in same
+        ):
+            return "Not measured: the report of the run that made this model is older than its last evaluation."
+        benchmark = judged.problems
+    notes = [note for note in found.notes if not note.startswith("Not judged yet")]
+    return msgspec.structs.replace(found, arms=shown, benchmark=benchmark, notes=notes)
+
+
+def _is_current(run: RunFolder, arm: str, weights: Path) -> bool:
+    """Whether what was judged was sampled from the weights that are in the run folder."""
+    judged, sampled = (read_record(run.path / stage / arm) for stage in ("judge", "generate"))
+    if judged is None or sampled is None or judged.inputs.get("generate") != sampled.identity:
+        return False
+    if arm == BASE_ARM:
+        return True
+    trained = read_record(run.path / "train" / arm)
+    made_from = plain({"train": trained and trained.identity, "weights": weights_identity(weights)})
+    return trained is not None and difference(sampled.inputs, made_from, is_part=True) is None
+
+
+def _decode(path: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UserError(f"{path}: {error}. Remove it, then run `ibft run RECIPE` again.") from None

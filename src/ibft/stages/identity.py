@@ -1,0 +1,245 @@
+"""What identifies a result: what of the recipe goes into each stage, and the content of what it names.
+
+model      counts: content of the folder, commit of the hub repository or version of the package; `dtype` as resolved;
+           `quantization`. Does not: where the folder lies, `device`, `trust_remote_code`, `attention` (its kernels
+           differ by rounding; only in training with `batching: auto`, which chooses the batches by it, it counts).
+data       counts: content of the file or folder, commit of the hub data set, the functions themselves.
+arm        counts: the training's inputs, and the content of the weights. Does not: the model card.
+scan       counts: all of its section but `batch_tokens` (speed) and `max_trained_examples` (of the rescan).
+generate   counts: what the model is asked, and all of its section but `batch_size` (speed), `elicit` (samples of their
+           own) and `server` (address, key, names, concurrency, retries). A server's answers come from weights that are
+           not seen here: of the model only its source counts, which has the tokenizer.
+judge      counts: problems, samples, limits, sandbox (`ibft.stages.judge`). Does not: `workers`, `cache`.
+
+Nothing here loads PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ibft.artifacts.rows import Problem
+from ibft.data.sources import data_digest, hub_name
+from ibft.errors import UserError
+from ibft.run.digests import folder_digest
+from ibft.run.inputs import FORMAT
+from ibft.run.objectives import IBObjective, Objective
+from ibft.run.recipe import PACKAGE, RENAMED_CONTROL, ModelConfig, ProblemsConfig, PromptConfig, Recipe
+
+__all__ = [
+    "data_identity",
+    "generate_inputs",
+    "is_adaptive",
+    "model_identity",
+    "rescan_inputs",
+    "scan_inputs",
+    "train_inputs",
+    "weights_identity",
+]
+
+_FORMATS = {"scan": 3, "train": 2, "generate": 2}
+"""Raised where a stage's code changes what comes out of the same inputs: older results are then refused."""
+
+_DOCUMENTS = (".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
+"""Files beside weights that no loader reads."""
+
+
+def model_identity(config: ModelConfig) -> dict[str, Any]:
+    """Return what identifies a model and the numbers that it computes. `dtype` is left out while it is `auto`."""
+    dtype = {} if config.dtype == "auto" else {"dtype": config.dtype}
+    return {**_model_source(config), **dtype, "quantization": config.quantization}
+
+
+def _prompt_identity(config: PromptConfig) -> dict[str, Any]:
+    """Return how prompts are written. `template` is left out while it is `auto`."""
+    prompt: dict[str, Any] = msgspec.to_builtins(config)
+    if config.template == "auto":
+        del prompt["template"]
+    return prompt
+
+
+def _model_source(config: ModelConfig) -> dict[str, Any]:
+    return {"name": config.name, "revision": config.revision, "digest": _model_digest(config)}
+
+
+def _model_digest(config: ModelConfig) -> str | None:
+    """Return the content of a folder, the version of a package, or the commit of a hub repository; None if unknown."""
+    if config.name.startswith(PACKAGE):
+        try:
+            return f"version {importlib.metadata.version(config.name.removeprefix(PACKAGE))}"
+        except importlib.metadata.PackageNotFoundError:
+            return None
+    if config.folder is not None:
+        return _weights_digest(config.folder)
+    return _hub_commit("models", config.name, config.revision)
+
+
+def _weights_digest(folder: Path) -> str:
+    return folder_digest(folder, lambda path: path.suffix.lower() not in _DOCUMENTS)
+
+
+def weights_identity(folder: Path) -> dict[str, Any]:
+    """Return what identifies an arm's weights, `adapter/` or `model/`; without a digest while they do not exist."""
+    return {"name": str(folder), "digest": _weights_digest(folder) if folder.is_dir() else None}
+
+
+def data_identity(source: str, *, must_exist: bool = True) -> dict[str, Any]:
+    """Return what identifies the data behind a source as in `data.train`.
+
+    Args:
+        source: a file, a folder, a hub data set or `functions:...`.
+        must_exist: False gives data that cannot be had here no digest, so that its name decides.
+
+    Raises:
+        UserError: the source cannot be read.
+    """
+    name, revision = hub_name(source)
+    try:
+        digest = data_digest(source) or _hub_commit("datasets", name, revision)
+    except UserError:
+        if must_exist:
+            raise
+        digest = None
+    return {"name": source, "digest": digest}
+
+
+def _hub_commit(kind: str, name: str, revision: str | None) -> str | None:
+    """Return the commit that a revision stood for when it was last downloaded; None if it never was."""
+    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
+        return f"commit {revision}"
+    try:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        cached = Path(HF_HUB_CACHE) / f"{kind}--{name.replace('/', '--')}" / "refs" / (revision or "main")
+        return f"commit {cached.read_text().strip()}"
+    except (ImportError, OSError, UnicodeDecodeError):
+        return None
+
+
+def scan_inputs(recipe: Recipe) -> dict[str, Any]:
+    """Return what a scan is made from.
+
+    Raises:
+        UserError: the data cannot be read; names the recipe's key.
+    """
+    data, scan = msgspec.to_builtins(recipe.data), msgspec.to_builtins(recipe.scan)
+    data["train"] = _named_data("train", recipe.data.train)
+    if recipe.data.control not in (None, RENAMED_CONTROL):
+        data["control"] = _named_data("control", recipe.data.control)
+    for name in ("batch_tokens", "max_trained_examples"):
+        del scan[name]
+    if recipe.scan.reference is not None:
+        scan["reference"] = model_identity(recipe.scan.reference)
+    return {
+        FORMAT: _FORMATS["scan"],
+        "model": model_identity(recipe.model),
+        "prompt": _prompt_identity(recipe.prompt),
+        "data": data,
+        "scan": scan,
+        "seed": recipe.seed,
+    }
+
+
+def _named_data(key: str, source: str) -> dict[str, Any]:
+    try:
+        return data_identity(source)
+    except UserError as error:
+        raise UserError(f"data.{key}: {str(error).removeprefix('data: ')}") from None
+
+
+def is_adaptive(objective: Objective) -> bool:
+    """Return True if the arm is weighed by the scan's scores."""
+    return isinstance(objective, IBObjective) and objective.adaptive
+
+
+def train_inputs(
+    recipe: Recipe, objective: Objective, scan: str | None = None, *, must_exist: bool = True
+) -> dict[str, Any]:
+    """Return what an arm's training is made from.
+
+    Args:
+        recipe: the recipe.
+        objective: the arm's.
+        scan: identity of the scan, for an adaptive arm; left out if None.
+        must_exist: as in `data_identity`.
+
+    Raises:
+        UserError: the data cannot be read.
+    """
+    data = recipe.data
+    attention = {"attention": recipe.model.attention} if recipe.train.batching == "auto" else {}
+    return {
+        FORMAT: _FORMATS["train"],
+        **({} if scan is None else {"scan": scan}),
+        "model": model_identity(recipe.model) | attention,
+        "prompt": _prompt_identity(recipe.prompt),
+        # Not the whole section: another control set does not change what is trained.
+        "data": {
+            "train": data_identity(data.train, must_exist=must_exist),
+            "split": data.split,
+            "max_tokens": data.max_tokens,
+            "max_examples": data.max_examples,
+        },
+        "train": recipe.train,
+        "objective": objective,
+        "seed": recipe.seed,
+    }
+
+
+def rescan_inputs(recipe: Recipe, scan: str, train: str, weights: dict[str, Any]) -> dict[str, Any]:
+    """Return what a rescan is made from: identities of the scan and of the training, and the weights' identity."""
+    return {
+        "scan": scan,
+        "train": train,
+        "weights": weights,
+        "max_trained_examples": recipe.scan.max_trained_examples,
+    }
+
+
+def generate_inputs(
+    recipe: Recipe, problems: Sequence[Problem], train: str | None, weights: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return what an arm's samples are made from.
+
+    Args:
+        recipe: the recipe.
+        problems: those that are asked.
+        train: identity of the arm's training; None for the base model.
+        weights: the arm's, as `weights_identity` has them; None for the base model.
+    """
+    is_served = recipe.generate.backend == "server"
+    sampling = msgspec.to_builtins(recipe.generate)
+    for name in ("batch_size", "elicit", "server"):
+        del sampling[name]
+    return {
+        FORMAT: _FORMATS["generate"],
+        "generate": sampling,
+        "model": _model_source(recipe.model) if is_served else model_identity(recipe.model),
+        "prompt": _prompt_identity(recipe.prompt),
+        "problems": _problems_identity(recipe.problems, problems),
+        "seed": recipe.seed,
+        "train": train,
+        **({} if weights is None else {"weights": weights}),
+    }
+
+
+def _decides_extraction(problem: Problem) -> tuple[str, ...]:
+    """Return what tells the program in an answer: the name to define, or else the tests that use one."""
+    return (problem.entry_point,) if problem.entry_point else ("", problem.setup, problem.tests)
+
+
+def _problems_identity(config: ProblemsConfig, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return a digest of what is asked, under a name that has all the words of the recipe that chose it."""
+    asked = [(problem.task_id, problem.prompt, problem.language, *_decides_extraction(problem)) for problem in problems]
+    chosen = [f"tasks {', '.join(config.tasks)}"] * bool(config.tasks)
+    if config.limit is not None:
+        chosen.append(f"limit {config.limit}")
+    name = f"{config.source} ({'; '.join(chosen)})" if chosen else config.source
+    return {"name": name, "digest": hashlib.sha256(msgspec.json.encode(asked)).hexdigest()}

@@ -1,0 +1,112 @@
+"""The rescan stage: the same training examples under a trained arm, so that one sees what training did to them.
+
+rescan/<arm>/scores.parquet, summary.json, densities.json
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ibft.artifacts.rows import pretty_json, write_atomically
+from ibft.artifacts.score_table import read_scores
+from ibft.data.training import Example
+from ibft.findings.densities import write_densities
+from ibft.findings.findings import ScanSummary
+from ibft.models.loading import load_arm, load_config, load_tokenizer, weights_folder
+from ibft.models.processes import decide, join
+from ibft.run.folder import RunFolder, Stage, is_main_process
+from ibft.run.recipe import Recipe
+from ibft.scoring.examples import Source, within_context
+from ibft.stages.identity import rescan_inputs, scan_inputs, weights_identity
+from ibft.stages.resolution import resolve
+from ibft.stages.scan import make_table
+
+__all__ = ["RescanSummary", "rescan"]
+
+
+class RescanSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Training examples before and after training: medians of the headline score over the same examples.
+
+    `share_below_threshold`: of them now below the barrier's threshold; None without a control set.
+    """
+
+    arm: str
+    score: str
+    num_examples: int
+    median_before: float
+    median_after: float
+    share_below_threshold: float | None
+
+
+class _Chosen:
+    """Some of a source's examples."""
+
+    def __init__(self, source: Source, indices: set[int]) -> None:
+        self.subset, self._source, self._indices = source.subset, source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[tuple[int, Example]]:
+        return ((index, example) for index, example in self._source if index in self._indices)
+
+
+def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
+    """Score `scan.max_trained_examples` of the scanned training examples, a seeded draw, under a trained arm.
+
+    Raises:
+        UserError: the scan is missing or of another recipe, the arm is missing, or the model cannot be loaded.
+    """
+    if not recipe.scan.max_trained_examples:
+        return
+    join(recipe.model)
+    recipe = resolve(recipe)
+    stage, is_complete = decide(lambda: _open(recipe, run, arm))
+    if not is_complete:
+        with stage.work() as folder:
+            _make(recipe, run, arm, folder)
+    decide(lambda: None)  # no process goes on before the result has its name
+
+
+def _open(recipe: Recipe, run: RunFolder, arm: str) -> tuple[Stage, bool]:
+    scanned, trained = run.record_made_from("scan", scan_inputs(recipe)), run.record(f"train/{arm}")
+    weights = weights_identity(weights_folder(recipe, run, arm))
+    stage = run.stage(f"rescan/{arm}", rescan_inputs(recipe, scanned.identity, trained.identity, weights))
+    return stage, stage.is_complete
+
+
+def _make(recipe: Recipe, run: RunFolder, arm: str, folder: Path) -> None:
+    from ibft.scoring.scorer import Scorer
+
+    before = {row.place: row.value for row in read_scores(run.path / "scan", recipe.scan.score, "train")}
+    count = min(recipe.scan.max_trained_examples, len(before))
+    tokenizer = load_tokenizer(recipe.model)
+    recipe = within_context(recipe, load_config(recipe.model))
+    chosen = _Chosen(Source(recipe, "train", tokenizer), set(random.Random(recipe.seed).sample(sorted(before), count)))
+    make_table(
+        recipe, [chosen], folder, lambda: Scorer(recipe, load_arm(recipe, run, arm), tokenizer), f"Scanning after {arm}"
+    )
+    if is_main_process():
+        _conclude(recipe, run, arm, folder, before)
+
+
+def _conclude(recipe: Recipe, run: RunFolder, arm: str, folder: Path, before: dict[int, float]) -> None:
+    rows = list(read_scores(folder, recipe.scan.score))
+    after = np.array([row.value for row in rows])
+    scanned = msgspec.json.decode((run.path / "scan" / "summary.json").read_bytes(), type=ScanSummary)
+    threshold = None if scanned.barrier is None else scanned.barrier.threshold
+    summary = RescanSummary(
+        arm=arm,
+        score=recipe.scan.score,
+        num_examples=len(rows),
+        median_before=float(np.median([before[row.place] for row in rows])),
+        median_after=float(np.median(after)),
+        share_below_threshold=None if threshold is None else float((after < threshold).mean()),
+    )
+    write_densities(folder, recipe.scan.score, {f"training data after {arm}": after}, recipe.seed)
+    write_atomically(folder / "summary.json", pretty_json(summary))

@@ -1,0 +1,169 @@
+"""The train stage: fine-tune one arm and keep its adapter.
+
+train/<arm>/adapter/       a plain PEFT adapter: transformers, PEFT and vLLM load it without this package
+                           (model/, where all weights are trained), and its model card
+train/<arm>/log.jsonl      what the trainer logged (rows.TrainingLog)
+train/<arm>/summary.json   TrainingSummary
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from ibft import progress
+from ibft.artifacts.rows import TrainingLog, pretty_json, read_rows, write_atomically
+from ibft.artifacts.score_table import SCORES_FILE, read_batches
+from ibft.data.tokens import TokenizedExample, encode_pairs
+from ibft.data.training import load_training_pairs
+from ibft.errors import UserError
+from ibft.findings.alarms import Alarm
+from ibft.models.loading import limits_of, load_config, load_tokenizer, resolve_model_path
+from ibft.models.processes import decide, join
+from ibft.objectives.adaptive import compression_weights
+from ibft.pages.model_card import TrainingFacts, Weights, hub_names, model_card
+from ibft.run.folder import RunFolder, Stage, is_main_process, num_processes, read_record
+from ibft.run.objectives import NEEDS_BASE, IBObjective, Objective
+from ibft.run.provenance import provenance
+from ibft.run.recipe import Recipe
+from ibft.stages.identity import is_adaptive, train_inputs
+from ibft.stages.resolution import resolve
+from ibft.text.encoding import codec_of
+from ibft.training.alarms import arm_alarms
+
+__all__ = ["TrainingSummary", "check_objectives", "train"]
+
+
+class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One arm's training in numbers.
+
+    `examples` and `tokens` count the data that is left after `skipped` (reason to number), prompts included;
+    `steps` are optimizer steps, each of `train.batch_size` examples times `train.gradient_accumulation` times
+    `processes`; `seconds` sum over interrupted attempts; `peak_memory_mib` is the main process's;
+    `trainable_parameters` include the bottleneck's head; `batching` is what `auto` stood for; `final_loss` is the last
+    logged value (an average over `train.log_every` steps); `alarms` are those of the whole log.
+    """
+
+    objective: str
+    steps: int
+    processes: int = 1
+    examples: int
+    tokens: int
+    skipped: dict[str, int]
+    seconds: float
+    peak_memory_mib: float
+    trainable_parameters: int
+    batching: str
+    final_loss: float | None
+    alarms: list[Alarm]
+
+
+def check_objectives(recipe: Recipe) -> None:
+    """Check what of the objectives depends on the model, before hours are spent on an earlier stage or arm.
+
+    Raises:
+        UserError: the model cannot be found, an objective's layer is out of its range, or it needs an adapter.
+    """
+    for objective in recipe.objective:
+        if isinstance(objective, NEEDS_BASE) and recipe.train.lora is None:
+            raise UserError(
+                f"objective: the arm {objective.arm} compares with the base model, which is the model without its "
+                "adapter, and train.lora is null. Give train.lora a rank, or leave the arm out."
+            )
+        if isinstance(objective, IBObjective):
+            try:
+                objective.layer_indices(load_config(recipe.model).num_hidden_layers)
+            except UserError as error:
+                raise UserError(f"objective: the arm {objective.arm}: {error}") from None
+            if objective.adaptive and recipe.scan.max_examples is not None:
+                raise UserError(
+                    f"objective: the arm {objective.arm} is adaptive, which needs a score of every training example: "
+                    "set scan.max_examples: null."
+                )
+
+
+def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
+    """Train the arm `objective.arm`, or go on from its last complete checkpoint; nothing is done twice.
+
+    Raises:
+        UserError: model or data cannot be loaded, a setting does not fit the model, the loss is not finite,
+            or memory or disk is full. What was trained so far stays in the work folder.
+    """
+    join(recipe.model)
+    recipe = resolve(recipe)
+    stage, is_complete = decide(lambda: _open(recipe, run, objective))
+    if not is_complete:
+        _make(recipe, run, stage, objective)
+    # Once the result has its name, and not before: a checkpoint that was deleted by half would be resumed from.
+    # No process goes on before that: what comes next may read the result.
+    decide(lambda: shutil.rmtree(stage.path / "checkpoints", ignore_errors=True))
+
+
+def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) -> None:
+    with stage.work() as folder:
+        decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
+        tokenizer = load_tokenizer(recipe.model)
+        limits, codec = limits_of(load_config(recipe.model)), codec_of(recipe.prompt, tokenizer)
+        tokenized = encode_pairs(load_training_pairs(recipe.data), codec, recipe.data.max_tokens, limits)
+        if tokenizer.pad_token_id >= limits.num_embeddings:  # as of models that came without a padding token
+            tokenizer.pad_token = tokenizer.eos_token
+        weights = None
+        if is_adaptive(objective):
+            weights = compression_weights(_scores(recipe, run, tokenized.examples))
+        with progress.task("Loading TRL", total=None):
+            from ibft.training.fit import fit
+
+        result = fit(recipe, objective, tokenizer, tokenized.examples, folder, weights)
+        if not is_main_process():
+            return
+        record = read_record(folder)
+        summary = TrainingSummary(
+            objective=str(type(objective).__struct_config__.tag),
+            steps=result.steps,
+            processes=num_processes(),
+            examples=len(tokenized.examples),
+            tokens=sum(len(example.input_ids) for example in tokenized.examples),
+            skipped=tokenized.num_skipped,
+            seconds=round(result.seconds + (record.seconds if record else 0.0), 2),
+            peak_memory_mib=round(result.peak_memory_mib, 1),
+            trainable_parameters=result.trainable_parameters,
+            batching=result.batching,
+            final_loss=result.final_loss,
+            alarms=arm_alarms(objective, list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
+        )
+        write_atomically(folder / "summary.json", pretty_json(summary))
+        _write_card(recipe, objective, summary, folder)
+
+
+def _scores(recipe: Recipe, run: RunFolder, examples: Sequence[TokenizedExample]) -> list[float | None]:
+    """The headline score of each example in the scan; None where the scan says why there is none."""
+    scan = run.path / "scan"
+    scores: dict[int, float | None] = {}
+    for batch in read_batches(scan / SCORES_FILE, ["index"], "train", [recipe.scan.score]):
+        scores |= zip(batch["index"], batch[recipe.scan.score], strict=True)
+    missing = [example for example in examples if example.place not in scores]
+    if missing:
+        raise UserError(
+            f"objective.adaptive: {len(missing)} of {len(examples)} training examples are not in the scan (the first: "
+            f"{missing[0].id}). Set scan.max_examples: null, then run `ibft scan` again."
+        )
+    return [scores[example.place] for example in examples]
+
+
+def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, folder: Path) -> None:
+    """Put our model card in the place of PEFT's template."""
+    weights: Weights = "adapter" if recipe.train.lora else "model"
+    facts = msgspec.convert(summary, TrainingFacts, from_attributes=True)
+    versions = provenance(recipe.seed)["versions"]
+    card = model_card(recipe, objective, facts, versions, hub_names(recipe), weights=weights)
+    write_atomically(folder / weights / "README.md", card)
+
+
+def _open(recipe: Recipe, run: RunFolder, objective: Objective) -> tuple[Stage, bool]:
+    """The arm's stage, and whether it is complete. The main process's business."""
+    scan = run.record("scan").identity if is_adaptive(objective) else None
+    stage = run.stage(f"train/{objective.arm}", train_inputs(recipe, objective, scan))
+    return stage, stage.is_complete

@@ -1,0 +1,118 @@
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ibft.artifacts.rows import Module, Problem, Sample
+from ibft.execution import examiner as examiner_module
+from ibft.execution.examiner import Examiner, Job
+from ibft.execution.isolation import detect_level
+from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.pool import Pool
+from ibft.execution.sandbox import Limits
+
+LIMITS = Limits(cpu_s=1, wall_s=2, memory_mib=512)
+PROBLEM = Problem(
+    task_id="t", prompt="", tests="assert f(2) == 4\n", entry_point="f", canonical_solution="f = lambda x: 2 * x\n"
+)
+
+
+def job(solution: str | None = "f = lambda x: 2 * x\n", problem: Problem = PROBLEM, limits: Limits = LIMITS) -> Job:
+    sample = None if solution is None else Sample(task_id=problem.task_id, solution=solution)
+    return Job(problem=problem, limits=limits, sample=sample, reference=Reference(status="passed", message=""))
+
+
+@pytest.fixture
+def examiner() -> Any:
+    found = Examiner(detect_level())
+    yield found
+    found.close()
+
+
+def test_samples_and_references_come_back_as_what_they_are(examiner: Examiner) -> None:
+    assert isinstance(examiner.examine(job(None)), Reference)
+    outcome = examiner.examine(job("f = lambda x: 5\n"))
+    assert isinstance(outcome, Outcome)
+    assert (outcome.status, outcome.message) == ("failed", "failed: AssertionError: assert f(2) == 4")
+
+
+def test_problems_with_one_id_and_other_tests_are_told_apart(examiner: Examiner) -> None:
+    other = Problem(task_id="t", prompt="", tests="assert f(2) == 5\n", entry_point="f")
+    assert [examiner.examine(job(problem=problem)).status for problem in (PROBLEM, other, PROBLEM)] == [
+        "passed", "failed", "passed",
+    ]  # fmt: skip
+
+
+def test_a_module_of_the_problem_may_need_numpy(examiner: Examiner) -> None:
+    shelf = Module("shelf", "import numpy\n\ndef twice(x): return int(numpy.multiply(x, 2))\n")
+    problem = msgspec.structs.replace(PROBLEM, modules=(shelf,), canonical_solution="from shelf import twice as f\n")
+    limits = Limits(cpu_s=5, wall_s=10, memory_mib=2048)
+    assert examiner.examine(job(None, problem, limits)).status == "passed"
+    assert examiner.examine(job("import shelf\nf = shelf.twice\n", problem, limits)).status == "passed"
+
+
+def test_a_dead_process_is_replaced_and_the_job_done_again(examiner: Examiner) -> None:
+    assert examiner.examine(job()).status == "passed"
+    assert examiner._process is not None
+    os.kill(examiner._process.pid, 9)
+    assert examiner.examine(job()).status == "passed"
+
+
+def test_what_fails_twice_is_an_infrastructure_error(examiner: Examiner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examiner_module.sys, "executable", "/bin/false")
+    outcome = examiner.examine(job())
+    assert outcome.status == "infrastructure_error"
+    assert outcome.message.startswith("not judged: ")
+
+
+def test_broken_tests_are_the_problems_fault(examiner: Examiner) -> None:
+    broken = Problem(task_id="t", prompt="", setup="import no_such_module\n", tests="assert f(1)", entry_point="f")
+    outcome = examiner.examine(job(None, broken))
+    assert outcome.status == "failed"
+    assert "ModuleNotFoundError" in outcome.message
+
+
+def test_tests_that_never_end_are_killed_and_the_next_job_is_done(examiner: Examiner) -> None:
+    # sum() of a huge range is C code: no signal gets into it, only the parent's deadline ends it.
+    endless = Problem(task_id="t", prompt="", tests="assert sum(f(2)) == 4\n", entry_point="f")
+    start = time.monotonic()
+    outcome = examiner.examine(job("f = lambda x: range(10 ** 12)\n", endless))
+    assert outcome.status == "timeout_wall"
+    assert time.monotonic() - start < LIMITS.wall_s + 3
+    assert examiner.examine(job()).status == "passed"
+
+
+def test_nothing_is_left_after_closing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    examiner = Examiner("landlock")
+    outcome = examiner.examine(job("import os; os.makedirs('a/b'); open('a/c', 'w')\nf = lambda x: 4\n"))
+    assert outcome.status == "passed"
+    process = examiner._process
+    examiner.close()
+    assert process is not None
+    assert process.poll() is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_pool_starts_with_what_takes_longest() -> None:
+    costs = [0.0, 3.0, 1.0, 2.0]
+    jobs = [
+        (cost, Job(problem=PROBLEM, limits=LIMITS, sample=Sample(task_id="t", solution="f = lambda x: 4"),
+                   reference=Reference(status="passed", message="", cpu_time_s=cost)))
+        for cost in costs
+    ]  # fmt: skip
+    with Pool(1, detect_level()) as pool:
+        order = [cost for cost, _ in pool.run(jobs)]
+        # The first may have been taken before the others were there.
+        assert order[1:] == sorted(order[1:], reverse=True)
+        assert list(pool.run([])) == []
+
+
+def test_a_folder_that_another_thread_has_removed_is_not_waited_for(tmp_path: Path) -> None:
+    start = time.monotonic()
+    examiner_module._remove(str(tmp_path / "gone"))
+    assert time.monotonic() - start < 5
