@@ -16,9 +16,9 @@ import msgspec
 from ibft.artifacts.rows import TrainingLog, read_rows
 from ibft.findings.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
 from ibft.pages.charts import Curve, draw_curves
-from ibft.run.folder import read_record
 from ibft.run.objectives import IBObjective
 from ibft.run.recipe import load_recipe
+from ibft.run.stage import read_record
 
 FIGURES = {
     "kl_per_token": ("ib/kl_per_token", "KL (nats a response token)"),

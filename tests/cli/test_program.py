@@ -38,6 +38,32 @@ def test_every_verb_has_help() -> None:
         assert ibft(verb, "--help").exit_code == 0
 
 
+def test_the_help_lists_every_verb_once_and_cuts_no_sentence() -> None:
+    for path, group in [
+        ((), main),
+        *(((name,), one) for name, one in main.commands.items() if hasattr(one, "commands")),
+    ]:
+        lines = ibft(*path, "--help").output.splitlines()
+        for name in group.commands:
+            assert sum(line.split()[:1] == [name] and line.startswith(f"  {name}  ") for line in lines) == 1, name
+        assert not any(line.endswith("...") for line in lines)
+
+
+@pytest.mark.parametrize(("verb", "option"), [("scan", "--full"), ("train", "--full"), ("report", "--overwrite")])
+def test_no_verb_has_an_option_without_effect(verb: str, option: str) -> None:
+    assert "no such option" in ibft(verb, "r.yaml", option).output.lower()
+
+
+def test_a_remedy_keeps_its_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ibft.cli import doctor
+
+    missing = doctor.Check("trl", False, "pip install 'ibft[train]'", "train [all of it]")
+    monkeypatch.setattr(doctor, "check_machine", lambda: [missing])
+    output = ibft("doctor").output
+    assert "'ibft[train]'" in output
+    assert "train [all of it]" in output
+
+
 def test_help_and_judging_load_no_heavy_library() -> None:
     code = (
         "import sys; import ibft.cli, ibft.stages.judge, ibft.stages.report, ibft.run.recipe, ibft.run.folder\n"

@@ -11,8 +11,9 @@ from ibft.artifacts.rows import Pair, Problem, Sample, read_rows, write_rows
 from ibft.errors import UserError
 from ibft.pages.elicitation import read_elicitation
 from ibft.pages.forgetting import read_forgetting
-from ibft.run.folder import RunFolder, read_record
+from ibft.run.folder import RunFolder
 from ibft.run.recipe import DataConfig, GenerateConfig, JudgeConfig, ModelConfig, ProblemsConfig, PromptConfig, Recipe
+from ibft.run.stage import read_record
 from ibft.stages.generate import generate
 from ibft.stages.judge import judge
 

@@ -72,6 +72,32 @@ def test_two_commands_cannot_work_in_one_folder(recipe: Recipe) -> None:
     assert afterwards.returncode == 0, afterwards.stderr
 
 
+def test_commands_whose_parts_differ_work_side_by_side(recipe: Recipe) -> None:
+    code = (
+        "from ibft.run.recipe import Recipe; from ibft.run.folder import RunFolder\n"
+        f"with RunFolder(Recipe(name='a', output={recipe.output!r})).open(PARTS): pass"
+    )
+
+    def other(parts: object) -> subprocess.CompletedProcess[str]:
+        program = code.replace("PARTS", repr(parts))
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    with RunFolder(recipe).open(["train/ft", "train/ib"]):
+        assert other(["train/dft"]).returncode == 0
+        assert other(["scan", "train/ft"]).stderr.count("a/train/ft: another ibft command is at work") == 1
+        assert "a: another ibft command is at work" in other(None).stderr
+    assert other(["train/ft"]).returncode == 0
+
+
+def test_a_refused_command_leaves_what_another_has_begun(recipe: Recipe) -> None:
+    with RunFolder(recipe).open(["train/ft"]) as run:
+        record = run.path / "recipe.yaml"
+        assert not run.path.joinpath("train").exists()
+        with pytest.raises(UserError, match="no"), RunFolder(recipe).open(["train/ib"]):
+            raise UserError("no")
+        assert record.exists()
+
+
 def tree(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 

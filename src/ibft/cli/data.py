@@ -10,6 +10,7 @@ import click
 
 from ibft.cli.judging import SOURCES
 from ibft.cli.program import main
+from ibft.cli.terminal import open_console
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def leakage(data: str, split: str, benchmarks: tuple[str, ...], out: Path, overl
 
 
 def _print_leakage(summary: LeakageSummary, out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -64,21 +64,19 @@ def _print_leakage(summary: LeakageSummary, out: Path) -> None:
     for one in summary.benchmarks:
         kinds = [str(one.num_by_kind[kind]) for kind in ("words", "code", "near")]
         table.add_row(_short(one.source), str(one.num_problems), str(len(one.leaked)), *kinds, str(one.num_examples))
-    console = Console()
+    console = open_console()
     console.print(table)
-    console.print(f"{summary.num_leaking} of {summary.num_examples} examples contain a problem.", highlight=False)
+    console.print(f"{summary.num_leaking} of {summary.num_examples} examples contain a problem.")
     for one in summary.benchmarks:
         if one.num_short:
             console.print(
                 f"{_short(one.source)}: {one.num_short} solutions are missing, or so short that they would not be "
                 "found with other names in them.",
-                highlight=False,
             )
         if one.num_short_descriptions:
             console.print(
                 f"{_short(one.source)}: {one.num_short_descriptions} descriptions have too few words of their own to "
                 "be found by (12, but for what more than two problems share).",
-                highlight=False,
             )
     console.print(
         f"\nWrote {out / 'leakage.jsonl'} (what matches), train_clean.jsonl and the clean problems beside it."
@@ -201,7 +199,6 @@ def plant(**options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def check(canaries: Path, scores: tuple[Path, ...], by: str, seed: int, as_json: bool) -> None:
     """Say how well a model tells planted canaries from held-out ones, by how often they were planted."""
-    from rich.console import Console
     from rich.table import Table
 
     from ibft.curation.canaries import check_canaries
@@ -221,12 +218,11 @@ def check(canaries: Path, scores: tuple[Path, ...], by: str, seed: int, as_json:
         table.add_row(
             f"{one.repeats}×", str(one.num_canaries), f"{one.auroc:.3f}", interval, exposure, str(one.num_extreme)
         )
-    console = Console()
+    console = open_console()
     console.print(table)
     console.print(
         f"{found.num_held_out} held-out canaries. Without memorization: AUROC 0.5, exposure "
         f"{found.exposure_by_chance:.2f} bits; at most {found.exposure_at_most:.2f} bits with so many held out.",
-        highlight=False,
     )
     if found.num_unscored:
         console.print(f"Note: {found.num_unscored} canaries have no score.")

@@ -11,9 +11,35 @@ from ibft.errors import UserError
 
 __all__ = ["main"]
 
+_GROUPS = {
+    "Pipeline": ("run", "scan", "train", "rescan", "generate", "judge", "report"),
+    "Data": ("problems", "leakage", "duplicates", "prune", "canary"),
+    "Models": ("export", "scale"),
+    "Start": ("init", "doctor"),
+}
+"""The verbs as the help shows them; the pipeline's in their order."""
 
-class _Commands(click.Group):
+
+class _Verbs(click.Group):
+    """Lists its verbs, each with its whole first sentence: Click's own list cuts it so that it fits on one line."""
+
+    def sections(self) -> dict[str, tuple[str, ...]]:
+        """Title to the verbs under it."""
+        return {"Commands": tuple(self.commands)}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in self.sections().items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=200)) for name in names])
+
+
+class _Program(_Verbs):
     """Prints a `UserError` as one sentence and exits with code 2; anything else keeps its traceback."""
+
+    group_class = _Verbs
+
+    def sections(self) -> dict[str, tuple[str, ...]]:
+        return _GROUPS
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -37,13 +63,13 @@ def _wait_for_the_main_process() -> None:
     """
     import time
 
-    from ibft.run.folder import is_main_process
+    from ibft.run.processes import is_main_process
 
     if not is_main_process():
         time.sleep(10)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(ibft.__version__)
 def main() -> None:
     """Audit memorization, fine-tune, judge by execution, and report which model to ship."""

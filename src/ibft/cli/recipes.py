@@ -18,83 +18,121 @@ if TYPE_CHECKING:
 
 __all__ = ["open_run", "quiet_libraries", "recipe_command"]
 
-_SHARED = ("scan", "train", "rescan")
-"""The verbs whose work several processes share."""
+_OPTIONS = {
+    "overwrite": click.option("--overwrite", is_flag=True, help="Replace what was made from a different recipe."),
+    "full": click.option("--full", is_flag=True, help="All problems: drop problems.limit."),
+    "arms": click.option("--arm", "arms", multiple=True, metavar="ARM", help="This arm alone. May be repeated."),
+}
 
-_LOADING = frozenset({"scan", "train", "rescan", "generate"})
-"""The stages that load the model, or its tokenizer at least."""
 
+def recipe_command(*options: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The arguments of a verb on a recipe: the file, `--set`, and those of `_OPTIONS` that it has a use for."""
 
-def recipe_command(function: Callable[..., None]) -> Callable[..., None]:
-    """The arguments that every verb on a recipe takes."""
-    for decorator in (
-        click.option("--overwrite", is_flag=True, help="Make stages again that were made from a different recipe."),
-        click.option("--full", is_flag=True, help="Evaluate all problems (drops problems.limit)."),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe key."),
-        click.argument("recipe", type=click.Path(path_type=Path)),
-    ):
-        function = decorator(function)
-    return function
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for decorator in (
+            *(_OPTIONS[name] for name in options),
+            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe key."),
+            click.argument("recipe", type=click.Path(path_type=Path)),
+        ):
+            function = decorator(function)
+        return function
+
+    return decorate
 
 
 @contextlib.contextmanager
 def open_run(
-    recipe: Path, overrides: tuple[str, ...], full: bool, overwrite: bool, *, stages: Sequence[str] = ()
+    recipe: Path,
+    overrides: tuple[str, ...],
+    full: bool = False,
+    overwrite: bool = False,
+    arms: tuple[str, ...] = (),
+    *,
+    stages: Sequence[str] = (),
 ) -> Iterator[RunFolder]:
-    """The run folder of a recipe, locked, with the options of `recipe_command`; turns the progress bars on.
+    """The run folder of a recipe, with the options of `recipe_command`; turns the progress bars on.
 
     Args:
         recipe: the file.
         overrides: of `--set`.
         full: of `--full`.
         overwrite: of `--overwrite`.
-        stages: those that the command runs, in their order. What they would be refused for is found out here.
+        arms: of `--arm`.
+        stages: those that the command runs, in their order, which are locked. What they would be refused for is found
+            out here.
 
     Raises:
         UserError: the recipe cannot be read, a verb that does not share its work was started in several processes,
             or a stage would be refused.
     """
     from ibft import progress
-    from ibft.run.folder import RunFolder, is_main_process, num_processes
+    from ibft.run.folder import RunFolder
+    from ibft.run.processes import is_main_process, num_processes
+    from ibft.run.steps import steps_that
 
-    if num_processes() > 1 and (verb := click.get_current_context().info_name) not in _SHARED:
+    sharing = steps_that("shares_work")
+    if num_processes() > 1 and (verb := click.get_current_context().info_name) not in sharing:
         raise UserError(
-            f"ibft {verb} was started in {num_processes()} processes: only ibft {', '.join(_SHARED)} work in several. "
+            f"ibft {verb} was started in {num_processes()} processes: only ibft {', '.join(sharing)} work in several. "
             f"Use the launcher for these, then run `ibft {verb}` without it."
         )
     if is_main_process():
         progress.enable()
     resolved, gpu_overrides = _load(recipe, overrides, full, stages)
-    run = RunFolder(resolved, overwrite=overwrite, gpu_overrides=gpu_overrides)
+    _check_arms(arms, resolved, stages)
+    run = RunFolder(resolved, overwrite=overwrite, gpu_overrides=gpu_overrides, arms=arms)
 
     is_locked_before = (run.path / ".lock").exists()
     if not is_locked_before:  # a refused command makes neither folder nor lock
         _check(run, stages)
-    with run.open():
+    with run.open(_parts(run, stages)):
         if is_locked_before:  # nobody else changes now what is looked at
             _check(run, stages)
         yield run
 
 
+def _check_arms(arms: Sequence[str], recipe: Recipe, stages: Sequence[str]) -> None:
+    from ibft.run.recipe import BASE_ARM
+
+    known = [arm for arm in recipe.arms if arm != BASE_ARM or not {"train", "rescan"}.intersection(stages)]
+    for arm in arms:
+        if arm not in known:
+            raise UserError(f"--arm {arm} is none of the arms that this verb works at: {', '.join(known)}.")
+
+
+def _parts(run: RunFolder, stages: Sequence[str]) -> list[str]:
+    """The folders that a command works at."""
+    from ibft.run.steps import STEPS
+
+    return [
+        part
+        for step in STEPS
+        if step.name in stages
+        for part in ([f"{step.name}/{arm}" for arm in run.arms] if step.has_arms else [step.name])
+    ]
+
+
 def _check(run: RunFolder, stages: Sequence[str]) -> None:
-    from ibft.run.folder import is_main_process
+    from ibft.run.processes import is_main_process
 
-    if not stages and not run.path.exists():
+    makes = [stage for stage in stages if stage != "report"]
+    if not makes and not run.path.exists():
         raise UserError(f"{run.path} does not exist yet. Run `ibft run RECIPE` first.")
-    if stages and is_main_process():
-        from ibft.cli.plan import check
+    if makes and is_main_process():
+        from ibft.stages.plan import check
 
-        check(run, stages)
+        check(run, makes)
 
 
 def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence[str]) -> tuple[Recipe, bool | None]:
     """The recipe as it holds for its run on this machine, and whether its `gpu:` section does (None if it has none)."""
     from ibft.run.recipe import load_recipe
+    from ibft.run.steps import steps_that
     from ibft.stages.resolution import as_recorded, resolve
 
     loaded, gpu_overrides = load_recipe(recipe, overrides, full=full), None
     recorded = _recorded(loaded)
-    loads = _LOADING.intersection(stages)
+    loads = set(steps_that("loads_model")).intersection(stages)
     if loaded.gpu:
         with_gpu = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
         gpu_overrides = _has_gpu_overrides(loaded, with_gpu, recorded, asks_machine=bool(loads))
@@ -111,7 +149,7 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
 
 
 def _show_template(template: str, *, is_chosen: bool) -> None:
-    from ibft.run.folder import is_main_process
+    from ibft.run.processes import is_main_process
 
     if is_main_process():
         click.echo(f"Prompt template: {template}{' (prompt.template: auto)' if is_chosen else ''}", err=True)

@@ -13,16 +13,19 @@ from ibft.cli.tables import print_audit, print_comparison
 
 if TYPE_CHECKING:
     from ibft.run.folder import RunFolder
+    from ibft.run.objectives import Objective
 
 __all__ = ["warn_of_alarms"]
 
 
 @main.command()
-@recipe_command
+@recipe_command("overwrite", "full")
 @click.option("--strict", is_flag=True, help="Exit with 1 if more than half of an arm's samples hold no program.")
 def run(strict: bool, **options: Any) -> None:
     """Run every stage of RECIPE that is not complete yet, then report."""
-    with open_run(**options, stages=["scan", "train", "rescan", "generate", "judge"]) as folder:
+    from ibft.run.steps import STEPS
+
+    with open_run(**options, stages=[step.name for step in STEPS]) as folder:
         _scan(folder)
         _train(folder)
         _rescan(folder)
@@ -34,7 +37,7 @@ def run(strict: bool, **options: Any) -> None:
 
 
 @main.command()
-@recipe_command
+@recipe_command("overwrite")
 def scan(**options: Any) -> None:
     """Measure how predictable the training data already is to the base model.
 
@@ -47,7 +50,7 @@ def scan(**options: Any) -> None:
 
 
 @main.command()
-@recipe_command
+@recipe_command("overwrite", "arms")
 def rescan(**options: Any) -> None:
     """Measure the scanned training data again under every trained arm."""
     with open_run(**options, stages=["rescan"]) as folder:
@@ -56,7 +59,7 @@ def rescan(**options: Any) -> None:
 
 
 @main.command()
-@recipe_command
+@recipe_command("overwrite", "arms")
 def train(**options: Any) -> None:
     """Fine-tune the base model, once for each objective of the recipe."""
     with open_run(**options, stages=["train"]) as folder:
@@ -65,7 +68,7 @@ def train(**options: Any) -> None:
 
 
 @main.command()
-@recipe_command
+@recipe_command("overwrite", "full", "arms")
 def generate(**options: Any) -> None:
     """Sample answers to the benchmark's problems from every arm."""
     with open_run(**options, stages=["generate"]) as folder:
@@ -73,10 +76,10 @@ def generate(**options: Any) -> None:
 
 
 @main.command()
-@recipe_command
+@recipe_command("full")
 def report(**options: Any) -> None:
     """Compare the judged arms on one HTML page."""
-    with open_run(**options) as folder:
+    with open_run(**options, stages=["report"]) as folder:
         _report(folder)
 
 
@@ -91,14 +94,14 @@ def _rescan(folder: RunFolder) -> None:
     from ibft.stages.rescan import rescan
 
     quiet_libraries()
-    for objective in folder.recipe.objective:
+    for objective in _objectives(folder):
         rescan(folder.recipe, folder, objective.arm)
 
 
 def _audit(folder: RunFolder) -> None:
     from ibft.pages.audit import audit
     from ibft.pages.scan import read_scan
-    from ibft.run.folder import is_main_process
+    from ibft.run.processes import is_main_process
 
     if is_main_process():
         page = audit(folder.recipe, folder)
@@ -111,8 +114,12 @@ def _train(folder: RunFolder) -> None:
     from ibft.stages.train import train
 
     quiet_libraries()
-    for objective in folder.recipe.objective:
+    for objective in _objectives(folder):
         train(folder.recipe, folder, objective)
+
+
+def _objectives(folder: RunFolder) -> list[Objective]:
+    return [objective for objective in folder.recipe.objective if objective.arm in folder.arms]
 
 
 def warn_of_alarms(folder: RunFolder) -> None:
@@ -130,7 +137,7 @@ def _generate(folder: RunFolder) -> None:
     from ibft.stages.generate import generate
 
     quiet_libraries()
-    for arm in folder.recipe.arms:
+    for arm in folder.arms:
         generate(folder.recipe, folder, arm)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ibft.cli.program import main
+from ibft.cli.terminal import open_console
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,12 +98,13 @@ def _write_new(contents: dict[Path, bytes]) -> None:
 @main.command()
 def doctor() -> None:
     """Say what this machine has, and what is missing for what."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from ibft.cli.doctor import check_machine
 
     table = Table("", "What", "Found", "Needed for", box=None, pad_edge=False)
     for check in check_machine():
-        table.add_row("[green]✓[/]" if check.found else "[yellow]–[/]", check.what, check.detail, check.needed_for)
-    Console().print(table)
+        mark = Text("✓", "green") if check.found else Text("–", "yellow")
+        table.add_row(mark, check.what, check.detail, check.needed_for)
+    open_console().print(table)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ibft.cli.terminal import open_console, with_detail
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,39 +23,37 @@ __all__ = ["print_audit", "print_comparison", "print_diff", "print_hollow", "pri
 
 def print_audit(summary: ScanSummary, page: Path) -> None:
     """What the scan found: the verdict, the scores beside the blind classifier, what to do, and where the page is."""
-    from rich.console import Console
     from rich.table import Table
 
     from ibft.pages.audit_rows import key_figures, score_rows
     from ibft.pages.evidence import skipped_in_scan
 
-    console = Console()
+    console = open_console()
     if (verdict := summary.verdict) is not None:
-        console.print(verdict.headline, style="bold", highlight=False, markup=False)
+        console.print(verdict.headline, style="bold")
         for sentence in verdict.sentences:
-            console.print(sentence, highlight=False, markup=False)
+            console.print(sentence)
     if rows := score_rows(summary):
         table = Table(box=None, pad_edge=False)
         for title in ("score", "AUROC, 95% interval", "above blind", "better"):
             table.add_column(title, justify="left" if title == "score" else "right")
         for row in rows:
-            cells = [f"{cell.text} [dim]{cell.detail}[/dim]".strip() for cell in (row.auroc, row.above_blind)]
+            cells = [with_detail(cell.text, cell.detail) for cell in (row.auroc, row.above_blind)]
             table.add_row(row.label, *cells, row.beats_blind)
         console.print()
         console.print(table)
     console.print()
     for one in key_figures(summary):
-        console.print(f"{one.label}: {one.text} ({one.detail})", highlight=False)
+        console.print(f"{one.label}: {one.text} ({one.detail})")
     for sentence in skipped_in_scan(summary):
-        console.print(f"Without scores, {sentence}", highlight=False, markup=False)
+        console.print(f"Without scores, {sentence}")
     if verdict is not None and verdict.remedy:
-        console.print(f"\nWhat to do: {verdict.remedy}", highlight=False, markup=False)
-    console.print(f"\nAudit: {page}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"\nWhat to do: {verdict.remedy}")
+    console.print(f"\nAudit: {page}", soft_wrap=True)
 
 
 def print_comparison(comparison: Comparison) -> None:
     """The report's table and its verdict."""
-    from rich.console import Console
     from rich.table import Table
 
     from ibft.pages.compare import MAX_COLUMNS, comparison_rows
@@ -62,13 +62,13 @@ def print_comparison(comparison: Comparison) -> None:
     for arm in comparison.arms:
         if arm.hollow:
             print_hollow(arm.name, arm.hollow)
-    console, table = Console(), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    console, table = open_console(), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows, names = comparison_rows(comparison), [arm.name for arm in comparison.arms]
     is_wide = len(names) > MAX_COLUMNS
     # With many arms, each has a row, and what is the same for all is said below: a terminal is narrow.
     shared = [row for row in rows if is_wide and len(set(row.cells)) == 1]
     rows = [row for row in rows if row not in shared]
-    texts = [[f"{cell.text} [dim]{cell.detail}[/dim]" for cell in row.cells] for row in rows]
+    texts = [[with_detail(cell.text, cell.detail) for cell in row.cells] for row in rows]
     labels = [row.label for row in rows]
     if is_wide:
         names, labels, texts = labels, names, [[row[arm] for row in texts] for arm in range(len(names))]
@@ -82,11 +82,11 @@ def print_comparison(comparison: Comparison) -> None:
         _print_asked(console, comparison.elicitation)
     if shared:
         said = [f"{row.label}: {row.cells[0].text} {row.cells[0].detail}".strip() for row in shared]
-        console.print(f"All arms alike: {'; '.join(said)}.", highlight=False)
+        console.print(f"All arms alike: {'; '.join(said)}.")
     cost = costs(comparison.forgetting) if comparison.forgetting else ""
     for line in (comparison.headline, comparison.verdict, cost, comparison.advice, *comparison.notes):
         if line:
-            console.print(f"\n{line}", highlight=False)
+            console.print(f"\n{line}")
 
 
 def _print_asked(console: Console, elicitation: Elicitation) -> None:
@@ -102,24 +102,22 @@ def _print_asked(console: Console, elicitation: Elicitation) -> None:
     for place, one in enumerate(elicitation.asked):
         cells = (row.cells[place] for row in rows)
         name = f"{one.arm}, {one.format.replace('_', ' ')}"
-        table.add_row(name, *(f"{cell.text} [dim]{cell.detail}[/dim]" for cell in cells))
+        table.add_row(name, *(with_detail(cell.text, cell.detail) for cell in cells))
     console.print()
     console.print(table)
 
 
 def print_hollow(name: str, hollow: Hollow) -> None:
     """What must not be missed: most samples of an arm or a file hold no program."""
-    from rich.console import Console
     from rich.panel import Panel
     from rich.text import Text
 
     text = Text(f"{hollow.message}.")
-    Console().print(Panel(text, title=f"HOLLOW RUN: {name}", title_align="left", border_style="bold red"))
+    open_console().print(Panel(text, title=f"HOLLOW RUN: {name}", title_align="left", border_style="bold red"))
 
 
 def print_metrics(metrics: Metrics) -> None:
     """Pass@k and Pass@k^(k) in the terminal; the values of every m between are in metrics.json."""
-    from rich.console import Console
     from rich.table import Table
 
     from ibft.statistics.pass_at_k import metric_name
@@ -134,7 +132,7 @@ def print_metrics(metrics: Metrics) -> None:
                 table.add_row(name, "undefined", metric.reason)
             else:
                 table.add_row(name, f"{metric.value:.1%}", f"{metric.ci95[0]:.1%} to {metric.ci95[1]:.1%}")
-    console = Console()
+    console = open_console()
     console.print(table)
     console.print(f"{metrics.num_samples} samples of {metrics.num_problems} problems; sandbox: {metrics.sandbox}")
     console.print(", ".join(f"{count} {status}" for status, count in metrics.statuses.items()))
@@ -144,7 +142,6 @@ def print_metrics(metrics: Metrics) -> None:
 
 def print_diff(found: Diff) -> None:
     """The comparison of two files of results, and the problems that changed."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -164,7 +161,7 @@ def print_diff(found: Diff) -> None:
             f"{metric.p_value:.3g}",
             "yes" if metric.is_separated else "no",
         )
-    console = Console()
+    console = open_console()
     console.print(table)
     console.print(f"{found.num_problems} problems. p: exact sign-flip test (McNemar's, with one sample per problem).")
     detectable = found.metrics[0].minimum_detectable
@@ -176,8 +173,8 @@ def print_diff(found: Diff) -> None:
                 f"{one.task_id} ({one.num_correct_a}/{one.num_samples_a} to {one.num_correct_b}/{one.num_samples_b})"
                 for one in changed[:10]
             )
-            console.print(f"{len(changed)} {word}: {shown}{', …' if len(changed) > 10 else ''}", highlight=False)
+            console.print(f"{len(changed)} {word}: {shown}{', …' if len(changed) > 10 else ''}")
     for task_id, reason in list(found.left_out.items())[:10]:
-        console.print(f"Left out: {task_id}: {reason}", highlight=False)
+        console.print(f"Left out: {task_id}: {reason}")
     for note in found.notes:
         console.print(f"Note: {note}")

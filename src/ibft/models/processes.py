@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ibft.models.loading import has_gpu
-from ibft.run.folder import is_main_process, num_processes
+from ibft.run.processes import is_main_process, num_processes
 from ibft.run.recipe import ModelConfig
 
 __all__ = ["decide", "join"]

@@ -17,8 +17,9 @@ from ibft.errors import UserError
 from ibft.findings.alarms import Alarm
 from ibft.pages.scan import SUBSET_NAMES, Scan, ScanSummary, read_summary
 from ibft.problems.loading import load_benchmark
-from ibft.run.folder import RunFolder, StageRecord, read_record
+from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe
+from ibft.run.stage import StageRecord, read_record
 
 __all__ = [
     "Making",

@@ -13,8 +13,9 @@ import msgspec
 
 from ibft.artifacts.rows import ShownExample, read_rows
 from ibft.errors import UserError
-from ibft.run.folder import RunFolder, read_record
+from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe
+from ibft.run.stage import read_record
 
 __all__ = [
     "SUBSET_NAMES",

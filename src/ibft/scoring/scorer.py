@@ -17,7 +17,7 @@ from ibft.data.named_code import texts_of
 from ibft.data.training import Example
 from ibft.errors import UserError
 from ibft.models.loading import limits_of, load_model, load_tokenizer
-from ibft.run.folder import num_processes
+from ibft.run.processes import num_processes
 from ibft.run.provenance import usable_cores
 from ibft.run.recipe import Recipe
 from ibft.scoring.blocks import Batch

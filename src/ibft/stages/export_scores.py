@@ -10,9 +10,10 @@ import msgspec
 from ibft.artifacts.metrics import Metrics
 from ibft.errors import UserError
 from ibft.pages.model_card import Scores
-from ibft.run.folder import RunFolder, read_record
+from ibft.run.folder import RunFolder
 from ibft.run.inputs import difference, plain
 from ibft.run.recipe import BASE_ARM
+from ibft.run.stage import read_record
 from ibft.stages.identity import weights_identity
 
 __all__ = ["read_scores"]

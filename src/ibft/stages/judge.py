@@ -31,8 +31,9 @@ from ibft.execution.samples import SampleFile, open_samples, sample_text
 from ibft.execution.settings import JudgeSettings, resolve_settings, tool_versions
 from ibft.problems.loading import load_benchmark, load_problems, select_problems
 from ibft.run.digests import file_digest
-from ibft.run.folder import RunFolder, Stage, StageRecord, read_record
+from ibft.run.folder import RunFolder
 from ibft.run.recipe import JudgeConfig, Recipe
+from ibft.run.stage import Stage, StageRecord, read_record
 from ibft.statistics.pass_at_k import Count
 from ibft.text.answers import is_chat
 

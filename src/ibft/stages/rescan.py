@@ -19,8 +19,10 @@ from ibft.findings.densities import write_densities
 from ibft.findings.findings import ScanSummary
 from ibft.models.loading import load_arm, load_config, load_tokenizer, weights_folder
 from ibft.models.processes import decide, join
-from ibft.run.folder import RunFolder, Stage, is_main_process
+from ibft.run.folder import RunFolder
+from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
+from ibft.run.stage import Stage
 from ibft.scoring.examples import Source, within_context
 from ibft.stages.identity import rescan_inputs, scan_inputs, weights_identity
 from ibft.stages.resolution import resolve

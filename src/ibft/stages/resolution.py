@@ -14,7 +14,7 @@ import msgspec
 
 from ibft.data.training import is_conversational
 from ibft.models.loading import load_stop_ids, load_tokenizer, resolve_device, resolve_dtype, uses_gpu
-from ibft.run.folder import num_processes
+from ibft.run.processes import num_processes
 from ibft.run.recipe import ModelConfig, Recipe
 from ibft.text.choice import choose_template
 

@@ -29,8 +29,10 @@ from ibft.findings.findings import summarize
 from ibft.models.allocator import keeping_freed_memory, returning_freed_memory
 from ibft.models.loading import load_config, load_model, load_tokenizer, resolve_model_path
 from ibft.models.processes import decide, join
-from ibft.run.folder import RunFolder, Stage, is_main_process, num_processes, process_index
+from ibft.run.folder import RunFolder
+from ibft.run.processes import is_main_process, num_processes, process_index
 from ibft.run.recipe import RENAMED_CONTROL, Recipe
+from ibft.run.stage import Stage
 from ibft.scoring.blocks import merged_blocks, score_blocks
 from ibft.scoring.examples import Source, text_of, within_context
 from ibft.scoring.score_columns import read_columns, read_places, read_reasons

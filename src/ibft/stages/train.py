@@ -25,10 +25,12 @@ from ibft.models.loading import limits_of, load_config, load_tokenizer, resolve_
 from ibft.models.processes import decide, join
 from ibft.objectives.adaptive import compression_weights
 from ibft.pages.model_card import TrainingFacts, Weights, hub_names, model_card
-from ibft.run.folder import RunFolder, Stage, is_main_process, num_processes, read_record
+from ibft.run.folder import RunFolder
 from ibft.run.objectives import NEEDS_BASE, IBObjective, Objective
+from ibft.run.processes import is_main_process, num_processes
 from ibft.run.provenance import provenance
 from ibft.run.recipe import Recipe
+from ibft.run.stage import Stage, read_record
 from ibft.stages.identity import is_adaptive, train_inputs
 from ibft.stages.resolution import resolve
 from ibft.text.encoding import codec_of

@@ -17,8 +17,8 @@ from ibft import progress
 from ibft.artifacts.rows import RowWriter, TrainingLog, read_rows, write_atomically, write_rows
 from ibft.errors import UserError
 from ibft.findings.alarms import MIN_ROWS, alarm_title
-from ibft.run.folder import is_main_process, num_processes
 from ibft.run.objectives import IBObjective
+from ibft.run.processes import is_main_process, num_processes
 from ibft.training.alarms import arm_alarms
 
 __all__ = ["AlarmBell", "CheckpointKeeper", "LogWriter", "ProgressBar", "last_complete_checkpoint"]

@@ -28,8 +28,8 @@ from ibft.errors import UserError
 from ibft.models.allocator import returning_freed_memory
 from ibft.models.loading import resolve_device
 from ibft.models.processes import decide
-from ibft.run.folder import is_main_process
 from ibft.run.objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
+from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
 from ibft.training.batching import Batching, SortsByLength, choose_batching
 from ibft.training.callbacks import (

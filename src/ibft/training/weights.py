@@ -11,7 +11,7 @@ import torch
 
 from ibft.errors import UserError
 from ibft.models.loading import load_model, resolve_device, resolve_dtype, resolve_model_path
-from ibft.run.folder import is_main_process
+from ibft.run.processes import is_main_process
 from ibft.run.recipe import LoraConfig, ModelConfig, Recipe
 
 if TYPE_CHECKING:

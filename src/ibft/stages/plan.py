@@ -24,7 +24,8 @@ from ibft.stages.identity import (
 
 if TYPE_CHECKING:
     from ibft.artifacts.rows import Problem
-    from ibft.run.folder import RunFolder, Stage
+    from ibft.run.folder import RunFolder
+    from ibft.run.stage import Stage
 
 __all__ = ["check"]
 
@@ -51,6 +52,7 @@ class _Plan:
 
     def __init__(self, run: RunFolder) -> None:
         self._run, self._recipe = run, run.recipe
+        self._objectives = [objective for objective in run.recipe.objective if objective.arm in run.arms]
         self._stages: dict[str, Stage] = {}
 
     def scan(self) -> None:
@@ -60,17 +62,17 @@ class _Plan:
         from ibft.stages.train import check_objectives
 
         check_objectives(self._recipe)
-        for objective in self._recipe.objective:
+        for objective in self._objectives:
             scan = self._scan_identity() if is_adaptive(objective) else None
             self._add(f"train/{objective.arm}", train_inputs(self._recipe, objective, scan))
 
     def rescan(self) -> None:
-        for objective in self._recipe.objective if self._recipe.scan.max_trained_examples else ():
+        for objective in self._objectives if self._recipe.scan.max_trained_examples else ():
             arm, scan = objective.arm, self._scan_identity()
             self._add(f"rescan/{arm}", rescan_inputs(self._recipe, scan, self._train_identity(arm), self._weights(arm)))
 
     def generate(self) -> None:
-        for arm in self._recipe.arms:
+        for arm in self._run.arms:
             train, weights = (None, None) if arm == BASE_ARM else (self._train_identity(arm), self._weights(arm))
             self._add(f"generate/{arm}", generate_inputs(self._recipe, self._problems, train, weights))
             if (second := self._recipe.second) is not None:
@@ -85,7 +87,7 @@ class _Plan:
         from ibft.stages.judge import judge_inputs, load_judged
 
         problems, settings = load_judged(self._recipe)
-        for arm in self._recipe.arms:
+        for arm in self._run.arms:
             samples = self._run.path / "generate" / arm / "samples.jsonl"
             inputs = judge_inputs(problems, settings, self._generate_identity(arm), samples)
             self._run.check(f"judge/{arm}", inputs, is_part=True)

@@ -1,0 +1,25 @@
+"""The terminal. What is printed is data and never markup: a task id or a remedy may have brackets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+__all__ = ["open_console", "with_detail"]
+
+
+def open_console() -> Console:
+    """Return standard output, which shows every text as it is."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False)
+
+
+def with_detail(text: str, detail: str) -> Text:
+    """Return a table's cell: a figure, and what belongs to it in a weaker color."""
+    from rich.text import Text
+
+    return Text.assemble(text, (f" {detail}" if detail else "", "dim"))
