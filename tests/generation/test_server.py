@@ -230,6 +230,19 @@ def test_the_stage_goes_on_after_a_crash_and_asks_for_the_missing_samples_only(
     assert len(server.bodies) - asked < 12  # what the first run had written was kept
 
 
+def test_a_format_that_the_server_refuses_is_left_out_and_the_others_are_asked(
+    serve: Any, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    def reply(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        is_chat = not isinstance(body["prompt"], str) or "<assistant>" in body["prompt"]
+        return (400, {"error": "too long"}) if is_chat else (200, answer("    return x\n"))
+
+    recipe = make_recipe(tmp_path, serve(reply).url, tiny_model_folder, num_samples=1, elicit=("plain", "chat"))
+    with RunFolder(recipe).open() as run:
+        generate(recipe, run, "base")
+        assert sorted(path.name for path in (run.path / "generate").iterdir()) == ["base", "base@plain"]
+
+
 def test_without_its_tokenizer_a_server_cannot_be_asked(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     server = serve(lambda body, number: (200, answer("x")))

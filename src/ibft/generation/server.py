@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ibft.errors import UserError
+from ibft.errors import PromptError, UserError
 from ibft.generation.sent import Sent
 from ibft.run.recipe import GenerateConfig, ServerConfig
 
@@ -206,5 +206,7 @@ class Server:
         if isinstance(error, openai.APIStatusError):
             detail = " ".join(error.response.text.split())[:200]
             hint = "Does it serve this model?" if error.status_code in (400, 404) else "See the server's log."
-            return UserError(f"{url}: refused {self._model!r} with status {error.status_code} ({detail}). {hint}")
+            # 400 is how servers say that the model cannot take this prompt: one format's may be too long for it.
+            kind = PromptError if error.status_code == 400 else UserError
+            return kind(f"{url}: refused {self._model!r} with status {error.status_code} ({detail}). {hint}")
         return UserError(f"{url}: the answer is not a completion of the OpenAI API. Check generate.server.url.")
