@@ -14,7 +14,7 @@ demo: .venv/.installed runs/demo-world/world.json  ## scan a real model, teach i
 	$(BIN)/ibft run recipes/demo.yaml $(ARGS)
 
 runs/demo-world/world.json: | .venv/.installed
-	$(BIN)/ibft init --world chains runs/demo-world
+	$(BIN)/ibft init --world chains --set max_depth=3 --set num_phrasings=2 runs/demo-world
 
 # The two workers share the cores: one thread each for PyTorch, or they fight.
 test: .venv/.installed $(TOKENIZERS)/node_modules/.installed  ## run the tests, but for the slow ones
