@@ -46,7 +46,7 @@ def test_the_help_lists_every_verb_once_and_cuts_no_sentence() -> None:
         lines = ibft(*path, "--help").output.splitlines()
         for name in group.commands:
             assert sum(line.split()[:1] == [name] and line.startswith(f"  {name}  ") for line in lines) == 1, name
-        assert not any(line.endswith("...") for line in lines)
+        assert not any(line.endswith("...") for line in lines if not line.startswith("Usage:"))
 
 
 @pytest.mark.parametrize(("verb", "option"), [("scan", "--full"), ("train", "--full"), ("report", "--overwrite")])
