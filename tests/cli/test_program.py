@@ -38,6 +38,16 @@ def test_every_verb_has_help() -> None:
         assert ibft(verb, "--help").exit_code == 0
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["recipe.yaml", "--help"]])
+def test_the_judges_help_has_its_options_and_its_subcommand(arguments: list[str]) -> None:
+    shown = ibft("judge", *arguments).output
+    assert shown.startswith("Usage: main judge [OPTIONS] [RECIPE]\n")
+    for word in ("--samples", "--for-evalplus", "diff", "Compare two result files"):
+        assert word in shown
+    assert "judge run" not in shown
+    assert "Usage: main judge diff [OPTIONS] A B" in ibft("judge", "diff", "--help").output
+
+
 def test_help_and_judging_load_no_heavy_library() -> None:
     code = (
         "import sys; import ibft.cli, ibft.stages.judge, ibft.stages.report, ibft.run.recipe, ibft.run.folder\n"

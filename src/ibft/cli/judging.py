@@ -25,16 +25,22 @@ class _JudgeGroup(click.Group):
     """`ibft judge ...` itself judges, and has subcommands besides: what is none of their names is judged."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
-            args = ["run", *args]
-        elif args[0] in ctx.help_option_names:
-            args = ["run", "--help"]
+        if not args or args[0] not in self.commands:
+            is_help = not set(args).isdisjoint(ctx.help_option_names)
+            args = ["--help"] if is_help else ["run", *args]
         return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return ["[OPTIONS]", "[RECIPE]"]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.commands["run"].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
 
 @main.group(cls=_JudgeGroup)
 def judge() -> None:
-    """Run the generated code of a RECIPE's arms, or of --samples from any other tool. See also: judge diff."""
+    """Run the generated code: of a RECIPE's arms, or of --samples from any other tool."""
 
 
 def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -57,7 +63,7 @@ def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
 SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem file."
 
 
-@judge.command("run")
+@judge.command("run", hidden=True)
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--problems", metavar="SOURCE", help=SOURCES)
 @_sandbox_options
@@ -93,10 +99,7 @@ def judge_run(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Run the generated code: of a RECIPE's arms, or of --samples from any other tool.
-
-    `ibft judge diff A B` compares two files of results.
-    """
+    """Run the generated code: what `ibft judge` does without the name of a subcommand."""
     if recipe is not None:
         if problems or samples or out or tasks:
             raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
@@ -131,7 +134,7 @@ def judge_run(
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
     """Compare two result files problem by problem: what changed from A to B, and is it more than chance?"""
-    from ibft.execution.diff import diff_results
+    from ibft.comparison.diff import diff_results
 
     found = diff_results(a, b, _counts(k))
     if as_json:

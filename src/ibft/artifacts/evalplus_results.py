@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ibft.artifacts.rows import Problem, Result, Sample, error_reason, open_for_reading
+from ibft.artifacts.json_lines import error_reason, open_for_reading
+from ibft.artifacts.rows import Problem, Result, Sample
 from ibft.errors import UserError
-from ibft.execution.samples import sample_text
 
 __all__ = ["read_evalplus_results", "to_evalplus_results"]
 
@@ -94,7 +94,7 @@ def to_evalplus_results(
         tasks.setdefault(result.task_id, []).append(
             {
                 "task_id": result.task_id,
-                "solution": prompt + sample_text(sample),
+                "solution": prompt + sample.text,
                 "base_status": base,
                 "plus_status": plus,
                 "base_fail_tests": [],
