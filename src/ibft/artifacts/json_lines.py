@@ -24,6 +24,7 @@ __all__ = [
     "open_for_reading",
     "pretty_json",
     "raw_row",
+    "read_content",
     "read_lines",
     "read_rows",
     "write_atomically",
@@ -42,6 +43,20 @@ def open_for_reading(path: Path) -> IO[bytes]:
     try:
         return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")  # type: ignore[return-value]
     except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+
+
+def read_content(path: str | os.PathLike[str]) -> bytes:
+    """Return a whole file, through gzip where its name ends in `.gz`.
+
+    Raises:
+        UserError: the file is missing, unreadable or a damaged archive.
+    """
+    path = Path(path)
+    try:
+        with open_for_reading(path) as file:
+            return file.read()
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
 
 

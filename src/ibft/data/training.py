@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from ibft.artifacts.json_lines import error_reason, is_encodable, open_for_reading, read_lines
+from ibft.artifacts.json_lines import is_encodable, read_content, read_lines
 from ibft.artifacts.rows import Message, Pair
 from ibft.data.functions import function_pairs
 from ibft.data.sources import FUNCTIONS, file_of, hub_name
@@ -93,11 +92,7 @@ def _rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:
         for number, line in read_lines(path):
             yield f"{path}, line {number}", _decode(line, f"{path}, line {number}")
         return
-    with open_for_reading(path) as file:
-        try:
-            content = _decode(file.read(), str(path))
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{path}: cannot be read ({error_reason(error)}). Get or make it again.") from None
+    content = _decode(read_content(path), str(path))
     if not isinstance(content, list):
         raise UserError(f"{path}: a .json file must hold a list of objects, not {type(content).__name__}.")
     yield from _numbered(f"{path}, item", content)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import importlib.metadata
 import re
 import signal
 import types
@@ -77,6 +76,8 @@ class Python(PythonReader, Language):
 
     def versions(self) -> dict[str, str]:
         """Return NumPy's version, which some samples import; Python's own is in every result."""
+        import importlib.metadata  # takes 20 ms, which the judge's processes need not spend
+
         return {"numpy": importlib.metadata.version("numpy")}
 
 
