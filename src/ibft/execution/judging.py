@@ -8,49 +8,22 @@ results.partial.jsonl   while it runs: what is judged already, so that an interr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from ibft.artifacts.json_lines import write_atomically
 from ibft.artifacts.metrics import Metrics
-from ibft.artifacts.rows import Problem, Sample
-from ibft.artifacts.samples import SampleFile
 from ibft.execution.cache import VerdictCache, default_cache_path
 from ibft.execution.pool import LocalPool
 from ibft.execution.references import run_references
 from ibft.execution.run import judge_samples
-from ibft.execution.settings import JudgeSettings
-from ibft.execution.summary import MetricSettings, summarize_results
-from ibft.text.answers import extract_sample
+from ibft.execution.settings import Judging
+from ibft.execution.summary import summarize_results
 
-__all__ = ["Judging", "judge_into"]
+__all__ = ["judge_into"]
 
 _UNJUDGED = "infrastructure_error"
-
-
-class Judging(NamedTuple):
-    """What is judged, and how.
-
-    `source` is the benchmark's name, for people. `are_raw`: the samples are a model's texts, of which the program is
-    judged (`ibft.text.answers`); otherwise every text is judged as it stands.
-    """
-
-    problems: Sequence[Problem]
-    source: str
-    samples: SampleFile
-    are_raw: bool
-    settings: JudgeSettings
-    metric_settings: MetricSettings
-
-    def answers(self) -> Iterator[Sample]:
-        """Yield what is judged, one sample at a time; `raw` is the text, where there was more in it."""
-        if not self.are_raw:
-            return self.samples.read()
-        by_id = {problem.task_id: problem for problem in self.problems}
-        return (extract_sample(sample, by_id[sample.task_id]) for sample in self.samples.read())
 
 
 def judge_into(folder: Path, judging: Judging, title: str) -> Metrics:
@@ -68,16 +41,7 @@ def judge_into(folder: Path, judging: Judging, title: str) -> Metrics:
         excluded = _judge(folder, judging, title)
     if known is not None and (known.k, known.seed, known.bootstrap_resamples) == judging.metric_settings:
         return known
-    metrics = summarize_results(
-        results,
-        judging.problems,
-        judging.source,
-        excluded,
-        judging.samples,
-        judging.settings,
-        judging.metric_settings,
-        are_raw=judging.are_raw,
-    )
+    metrics = summarize_results(results, judging, excluded)
     write_atomically(folder / "metrics.json", metrics.to_json())
     return metrics
 

@@ -1,4 +1,4 @@
-"""What decides a verdict, in one place: limits, isolation, versions, and the cache keys made of them."""
+"""What is judged and what decides a verdict, in one place: limits, isolation, versions, and the keys made of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import functools
 import hashlib
 import inspect
 import platform
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import ibft
 from ibft.artifacts.rows import Problem, Sample
+from ibft.artifacts.samples import SampleFile
 from ibft.execution.cache import verdict_key
 from ibft.execution.isolation import Level, detect_level
 from ibft.execution.languages import LANGUAGES
@@ -19,8 +21,9 @@ from ibft.execution.sandbox import Limits
 from ibft.run.provenance import usable_cores
 from ibft.run.recipe import JudgeConfig
 from ibft.text import answers
+from ibft.text.answers import extract_sample
 
-__all__ = ["JudgeSettings", "resolve_settings", "tool_versions"]
+__all__ = ["JudgeSettings", "Judging", "MetricSettings", "resolve_settings", "tool_versions"]
 
 CPU_FACTOR = 10.0
 """A sample may use this many times the reference's CPU time, and at least `judge.timeout_s`."""
@@ -70,6 +73,36 @@ class JudgeSettings(NamedTuple):
             "versions": tool_versions(problem.language),
             "judge": _judge_digest(problem.language),
         }
+
+
+class MetricSettings(NamedTuple):
+    """How results become metrics. A change of these needs no new judging."""
+
+    k: tuple[int, ...]
+    seed: int
+    bootstrap_resamples: int
+
+
+class Judging(NamedTuple):
+    """What is judged, and how.
+
+    `source` is the benchmark's name, for people. `are_raw`: the samples are a model's texts, of which the program is
+    judged (`ibft.text.answers`); otherwise every text is judged as it stands.
+    """
+
+    problems: Sequence[Problem]
+    source: str
+    samples: SampleFile
+    are_raw: bool
+    settings: JudgeSettings
+    metric_settings: MetricSettings
+
+    def answers(self) -> Iterator[Sample]:
+        """Yield what is judged, one sample at a time; `raw` is the text, where there was more in it."""
+        if not self.are_raw:
+            return self.samples.read()
+        by_id = {problem.task_id: problem for problem in self.problems}
+        return (extract_sample(sample, by_id[sample.task_id]) for sample in self.samples.read())
 
 
 def resolve_settings(config: JudgeConfig) -> JudgeSettings:

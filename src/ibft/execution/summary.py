@@ -4,55 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ibft.artifacts.hollow import Hollow, find_hollow, is_hollow
 from ibft.artifacts.metrics import Metrics, curves, summarize
-from ibft.artifacts.rows import Problem, Result, read_rows
+from ibft.artifacts.rows import Result, read_rows
 from ibft.artifacts.samples import SampleFile
 from ibft.artifacts.tally import Tally, tally
 from ibft.execution.languages import LANGUAGES
-from ibft.execution.settings import JudgeSettings, tool_versions
+from ibft.execution.settings import Judging, tool_versions
 from ibft.statistics.pass_at_k import Count
 from ibft.text.answers import is_chat
 
-__all__ = ["MetricSettings", "summarize_results"]
+__all__ = ["summarize_results"]
 
 _UNJUDGED = "infrastructure_error"
 _MAX_NAMED = 10
 
 
-class MetricSettings(NamedTuple):
-    """How results become metrics. A change of these needs no new judging."""
-
-    k: tuple[int, ...]
-    seed: int
-    bootstrap_resamples: int
-
-
-def summarize_results(
-    results: Path,
-    problems: Sequence[Problem],
-    source: str,
-    excluded: Mapping[str, str],
-    samples: SampleFile,
-    settings: JudgeSettings,
-    metric_settings: MetricSettings,
-    *,
-    are_raw: bool,
-) -> Metrics:
+def summarize_results(results: Path, judging: Judging, excluded: Mapping[str, str]) -> Metrics:
     """Return the metrics of a file of results.
 
     Args:
         results: `results.jsonl`, one row for each of the samples, in their order.
-        problems: all that were to be solved; without samples of each the metrics are undefined.
-        source: the benchmark's name.
+        judging: what was judged, and how. The metrics are undefined where a problem has no samples.
         excluded: the task ids whose own reference does not pass, with the reason.
-        samples: what was judged.
-        settings: how it was judged.
-        metric_settings: which metrics.
-        are_raw: programs were extracted from the samples.
     """
+    problems, samples, wanted = judging.problems, judging.samples, judging.metric_settings
     counted = tally(read_rows(results, Result))
     judged = [problem for problem in problems if problem.task_id not in excluded]
     counts = [counted.counts.get(problem.task_id, Count(0, 0)) for problem in judged]
@@ -63,25 +40,25 @@ def summarize_results(
         )
     figures = summarize(
         counts,
-        metric_settings.k,
-        num_resamples=metric_settings.bootstrap_resamples,
-        seed=metric_settings.seed,
+        wanted.k,
+        num_resamples=wanted.bootstrap_resamples,
+        seed=wanted.seed,
         reason=reason,
     )
     languages = sorted({problem.language for problem in problems})
-    hollow = _hollow(results, counted, samples, are_raw)
+    hollow = _hollow(results, counted, samples, judging.are_raw)
     return Metrics(
         num_problems=len(judged),
         num_samples=counted.num_samples - counted.statuses["excluded"],
         metrics=figures,
-        curves=curves(figures, metric_settings.k),
+        curves=curves(figures, wanted.k),
         statuses=dict(counted.statuses.most_common()),
-        problems=source,
-        sandbox=settings.level,
+        problems=judging.source,
+        sandbox=judging.settings.level,
         tool_versions={tool: version for name in languages for tool, version in tool_versions(name).items()},
-        k=metric_settings.k,
-        seed=metric_settings.seed,
-        bootstrap_resamples=metric_settings.bootstrap_resamples,
+        k=wanted.k,
+        seed=wanted.seed,
+        bootstrap_resamples=wanted.bootstrap_resamples,
         excluded=dict(excluded),
         num_weak=counted.num_weak,
         num_extracted=counted.num_extracted,

@@ -20,11 +20,10 @@ from ibft.artifacts.metrics import Metrics, require_k
 from ibft.artifacts.rows import Problem, Result
 from ibft.artifacts.samples import open_samples
 from ibft.errors import UserError
-from ibft.execution.judging import Judging, judge_into
+from ibft.execution.judging import judge_into
 from ibft.execution.outcome import Reference
 from ibft.execution.references import check_references
-from ibft.execution.settings import JudgeSettings, resolve_settings
-from ibft.execution.summary import MetricSettings
+from ibft.execution.settings import JudgeSettings, Judging, MetricSettings, resolve_settings
 from ibft.problems.loading import load_benchmark, load_problems, select_problems
 from ibft.run.digests import file_digest
 from ibft.run.folder import RunFolder, Stage, StageRecord, read_record
