@@ -42,7 +42,7 @@ def test_every_verb_has_help() -> None:
 def test_the_judges_help_has_its_options_and_its_subcommand(arguments: list[str]) -> None:
     shown = ibft("judge", *arguments).output
     assert shown.startswith("Usage: main judge [OPTIONS] [RECIPE]\n")
-    for word in ("--samples", "--for-evalplus", "diff", "Compare two result files"):
+    for word in ("--samples", "--for-evalplus", "diff", "Compare two files of results, problem by problem."):
         assert word in shown
     assert "judge run" not in shown
     assert "Usage: main judge diff [OPTIONS] A B" in ibft("judge", "diff", "--help").output

@@ -133,7 +133,10 @@ def judge_run(
 @click.option("--k", default="1", show_default=True, metavar="K,K", help="Which Pass@k to compare.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
-    """Compare two result files problem by problem: what changed from A to B, and is it more than chance?"""
+    """Compare two files of results, problem by problem.
+
+    What changed from A to B, and is it more than chance?
+    """
     from ibft.comparison.diff import diff_results
 
     found = diff_results(a, b, _counts(k))
