@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ibft.artifacts.rows import Problem
+from ibft.artifacts.samples import open_samples
 from ibft.errors import UserError
 from ibft.execution.inside import codec
 from ibft.execution.isolation import detect_level
-from ibft.execution.python import judge_python, prepare
-from ibft.execution.samples import open_samples, sample_text
+from ibft.execution.languages.python import judge_python, prepare
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.text.answers.verilog import extract_design
 
@@ -205,7 +205,7 @@ class Reader:
         path.write_bytes(data)
         try:
             samples = open_samples(path, {"T/0", "T/1"}, "toy", dice.choice((None, {"T/1"})))
-            read = [sample_text(sample) for sample in samples.read()]
+            read = [sample.text for sample in samples.read()]
         except UserError as error:
             if "\n" in str(error).strip() and len(str(error)) > 2000:
                 raise Finding(f"an unreadable error: {error}") from None

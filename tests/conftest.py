@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,20 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str, str], None]:
+    """`install_package(file, group, entry)`: as pip would, in this process and in those that it starts."""
+
+    def install(file: Path, group: str, entry: str) -> None:
+        site = tmp_path / "site"
+        metadata = site / f"{file.stem}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (site / file.name).write_bytes(file.read_bytes())
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {file.stem}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
+        monkeypatch.syspath_prepend(site)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+
+    return install

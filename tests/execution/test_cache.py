@@ -97,19 +97,26 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_moved_aside(path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_costs_one_warning_with_its_remedy(
+    path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path.parent.mkdir()
     path.write_bytes(DAMAGES[damage])
-    for _ in range(2):
-        with VerdictCache(path) as cache:
+    with VerdictCache(path) as cache:
+        for _ in range(2):
             cache.put_many({key(1): PASSED})
-            assert cache.get_many([key(1)]) == {key(1): PASSED}
-    assert path.with_name("verdicts.sqlite3.damaged").read_bytes() == DAMAGES[damage]
+            assert cache.get_many([key(1)]) == {}
     [warning] = open_warnings(caplog)
-    assert "starts anew" in warning
+    assert "goes on without" in warning
+    assert "delete it" in warning
+    assert path.read_bytes() == DAMAGES[damage]
+    path.unlink()
+    with VerdictCache(path) as cache:
+        cache.put_many({key(1): PASSED})
+        assert cache.get_many([key(1)]) == {key(1): PASSED}
 
 
-def test_damage_found_only_while_reading_is_dealt_with(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damage_found_only_while_reading_costs_one_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     items = {key(number): PASSED for number in range(2_000)}
     with VerdictCache(path) as cache:
         cache.put_many(items)
@@ -119,8 +126,9 @@ def test_damage_found_only_while_reading_is_dealt_with(path: Path, caplog: pytes
     with VerdictCache(path) as cache:
         assert cache.get_many(list(items)) == {}
         cache.put_many({key(1): PASSED})
-        assert cache.get_many([key(1)]) == {key(1): PASSED}
-    assert any("starts anew" in warning for warning in open_warnings(caplog))
+        assert cache.get_many([key(1)]) == {}
+    [warning] = open_warnings(caplog)
+    assert "delete it" in warning
 
 
 def test_a_changed_byte_within_a_verdict_is_noticed(path: Path) -> None:

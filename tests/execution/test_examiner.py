@@ -8,10 +8,10 @@ import pytest
 
 from ibft.artifacts.rows import Module, Problem, Sample
 from ibft.execution import examiner as examiner_module
-from ibft.execution.examiner import Examiner, Job
+from ibft.execution.examiner import Examiner
 from ibft.execution.isolation import detect_level
-from ibft.execution.outcome import Outcome, Reference
-from ibft.execution.pool import Pool
+from ibft.execution.outcome import Job, Outcome, Reference
+from ibft.execution.pool import LocalPool
 from ibft.execution.sandbox import Limits
 
 LIMITS = Limits(cpu_s=1, wall_s=2, memory_mib=512)
@@ -105,7 +105,7 @@ def test_the_pool_starts_with_what_takes_longest() -> None:
                    reference=Reference(status="passed", message="", cpu_time_s=cost)))
         for cost in costs
     ]  # fmt: skip
-    with Pool(1, detect_level()) as pool:
+    with LocalPool(1, detect_level()) as pool:
         order = [cost for cost, _ in pool.run(jobs)]
         # The first may have been taken before the others were there.
         assert order[1:] == sorted(order[1:], reverse=True)

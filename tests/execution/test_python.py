@@ -11,8 +11,8 @@ import pytest
 from ibft.artifacts.rows import Module, Problem, Sample
 from ibft.execution.inside import codec, lockdown
 from ibft.execution.isolation import detect_level
+from ibft.execution.languages.python import PYTHON, imports_numpy, judge_python, prepare, run_python_reference
 from ibft.execution.outcome import Outcome
-from ibft.execution.python import imports_numpy, judge_python, prepare, python_source, run_python_reference
 from ibft.execution.sandbox import Limits, Sandbox
 
 LIMITS = Limits(cpu_s=2, wall_s=10, memory_mib=512)
@@ -353,5 +353,5 @@ def test_numpy_is_missed_only_where_it_is_not_loaded(judge: Judge) -> None:
 
 def test_completions_continue_the_prompt_and_solutions_stand_alone() -> None:
     problem = Problem(task_id="t", prompt="def f(x):\n", tests="")
-    assert python_source(problem, Sample(task_id="t", completion="    return 4\n")) == "def f(x):\n    return 4\n"
-    assert python_source(problem, Sample(task_id="t", solution="f = 4\n")) == "f = 4\n"
+    assert PYTHON.source(problem, Sample(task_id="t", completion="    return 4\n")) == "def f(x):\n    return 4\n"
+    assert PYTHON.source(problem, Sample(task_id="t", solution="f = 4\n")) == "f = 4\n"

@@ -15,9 +15,8 @@ from ibft.artifacts.metrics import Metrics
 from ibft.artifacts.rows import Problem, Result, Sample, read_rows, write_rows
 from ibft.errors import UserError
 from ibft.execution import pool
-from ibft.execution.examiner import Job
 from ibft.execution.isolation import detect_level
-from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.problems.loading import load_problems
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import JudgeConfig, ProblemsConfig, Recipe, ReportConfig

@@ -17,11 +17,12 @@ import msgspec
 import pytest
 
 from ibft.artifacts.rows import Problem, Sample
-from ibft.execution import verilog, verilog_text
+from ibft.execution import verilog_text
 from ibft.execution.icarus import Icarus, find_icarus
+from ibft.execution.languages import verilog
+from ibft.execution.languages.verilog import judge_verilog, verilog_source
 from ibft.execution.outcome import Outcome, Reference
 from ibft.execution.sandbox import CommandResult, Limits
-from ibft.execution.verilog import judge_verilog, verilog_source
 from ibft.text.answers import extract_sample
 
 LIMITS = Limits(cpu_s=5, wall_s=30, memory_mib=512)

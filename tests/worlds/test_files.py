@@ -9,7 +9,7 @@ from ibft.cli import main
 from ibft.data.training import stream_examples
 from ibft.execution.inside import lockdown
 from ibft.execution.isolation import detect_level
-from ibft.execution.python import judge_python, prepare, run_python_reference
+from ibft.execution.languages.python import judge_python, prepare, run_python_reference
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.problems.loading import load_problems
 from ibft.run.recipe import load_recipe

@@ -10,10 +10,11 @@ import msgspec
 
 from ibft.artifacts.hollow import Hollow
 from ibft.artifacts.rows import pretty_json
+from ibft.errors import UserError
 from ibft.statistics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
 from ibft.statistics.uncertainty import bootstrap_means
 
-__all__ = ["Curve", "Metric", "Metrics", "curves", "summarize"]
+__all__ = ["Curve", "Metric", "Metrics", "curves", "require_k", "summarize"]
 
 
 class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,6 +113,16 @@ def summarize(
     for (name, values), interval in zip(defined.items(), intervals, strict=True):
         metrics[name] = Metric(math.fsum(values) / len(values), (interval.low, interval.high))
     return metrics
+
+
+def require_k(k: Sequence[int]) -> None:
+    """Refuse numbers that are not the k of Pass@k.
+
+    Raises:
+        UserError: there is none, or one is below 1.
+    """
+    if not k or min(k) < 1:
+        raise UserError(f"k is {','.join(map(str, k)) or 'empty'}: give one or more numbers from 1 up, such as 1,5,10.")
 
 
 def curves(metrics: Mapping[str, Metric], k: Sequence[int]) -> dict[str, Curve]:

@@ -1,4 +1,4 @@
-"""The typed rows that pass between stages, and how they are read and written as JSON Lines.
+"""The typed rows that pass between stages; `json_lines` reads and writes them.
 
 Every stage meets the next one through these files only, so each row type is a contract: fields may be
 added, never renamed. Readers accept fields they do not know, since samples also come from other tools.
@@ -6,18 +6,21 @@ added, never renamed. Readers accept fields they do not know, since samples also
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import json
-import os
-import zlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import IO, Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
-from ibft.errors import UserError
+from ibft.artifacts.json_lines import (
+    RowWriter,
+    error_reason,
+    is_encodable,
+    open_for_reading,
+    pretty_json,
+    raw_row,
+    read_rows,
+    write_atomically,
+    write_rows,
+)
 
 __all__ = [
     "Message",
@@ -41,8 +44,6 @@ __all__ = [
     "write_atomically",
     "write_rows",
 ]
-
-Row = TypeVar("Row", bound=msgspec.Struct)
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -82,6 +83,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     interpreter, which is weaker since the candidate could see them; False, outside of it; None, wherever the reference
     passes.
 
+    `language` names a reader and a judge: `python`, `verilog`, or one of another package (`ibft.execution.languages`).
     In Verilog, `warnings_fail`: a design that Icarus warns about has failed, as in VerilogEval 1's own harness.
     """
 
@@ -90,7 +92,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tests: str
     entry_point: str = ""
     canonical_solution: str | None = None
-    language: Literal["python", "verilog"] = "python"
+    language: str = "python"
     description: str = ""
     setup: str = ""
     modules: tuple[Module, ...] = ()
@@ -114,6 +116,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     finish_reason: str | None = None
     num_tokens: int | None = None
     raw: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The completion, or the whole solution: what was given of the two."""
+        return (self.completion if self.completion is not None else self.solution) or ""
 
 
 Status = Literal[
@@ -206,149 +213,3 @@ class TrainingLog(msgspec.Struct, frozen=True):
 
     step: int
     metrics: dict[str, float | None]
-
-
-def open_for_reading(path: Path) -> IO[bytes]:
-    """Open a file for reading bytes, through gzip where its name ends in `.gz`.
-
-    Raises:
-        UserError: the file is missing or cannot be opened.
-    """
-    try:
-        return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")  # type: ignore[return-value]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
-
-
-def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row]:
-    """Yield the rows of a JSON Lines file (`.gz` too), one at a time; blank lines are skipped.
-
-    Raises:
-        UserError: the file is missing or unreadable, or a line is not a `row_type`; names file and line.
-    """
-    path = Path(path)
-    decoder = msgspec.json.Decoder(row_type)
-    number = 0
-    try:
-        with open_for_reading(path) as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 - named in the errors below
-                if line.strip():
-                    yield decoder.decode(line)
-    except msgspec.MsgspecError as error:
-        raise UserError(
-            f"{path}, line {number}: {error}. Each line must be one JSON object with the fields of "
-            f"{row_type.__name__}: {', '.join(row_type.__struct_fields__)}."
-        ) from None
-    except RecursionError:
-        raise UserError(f"{path}, line {number}: JSON that is nested too deeply to be read. Correct it.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}, line {number}: not UTF-8 text ({error.reason}).") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
-
-
-def error_reason(error: Exception) -> str:
-    """Why a file cannot be read or written, in the system's words where it has any."""
-    return getattr(error, "strerror", None) or str(error)
-
-
-def is_encodable(text: str) -> bool:
-    """Whether a text can be written as UTF-8: it has no lone surrogates, which Python's own json reads."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def pretty_json(value: object) -> bytes:
-    """A value of our types as indented JSON with a line break at its end: for files that people read."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
-
-
-def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a whole file under a temporary name, then rename it: a file that exists is complete.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
-    """
-    _write_parts(Path(path), [content.encode() if isinstance(content, str) else content])
-
-
-def write_rows(path: str | os.PathLike[str], rows: Iterable[msgspec.Struct | msgspec.Raw]) -> None:
-    """Write rows as JSON Lines, atomically; `rows` may be a stream that would not fit in memory.
-
-    A row that is not of the project's own types comes as `raw_row` makes it.
-    """
-    encoder = msgspec.json.Encoder()
-    _write_parts(Path(path), (encoder.encode(row) + b"\n" for row in rows))
-
-
-def raw_row(row: object) -> msgspec.Raw:
-    """Somebody else's row as `write_rows` takes it: any value of JSON, numbers of any size; others as their text."""
-    return msgspec.Raw(json.dumps(row, default=str).encode())
-
-
-def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:  # of the parts too, which may be read as they are written
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise UserError(
-            f"{path}: cannot be written ({error_reason(error)}). Free space or choose another folder."
-        ) from None
-
-
-class RowWriter:
-    """Appends rows to a JSON Lines file so that a kill at any point loses at most the last batch.
-
-    Opening it drops an unfinished last line that an earlier run left. Use it inside a stage's work folder.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._encoder = msgspec.json.Encoder()
-        _drop_unfinished_line(self.path)
-        self._file = open(self.path, "ab")
-
-    def write(self, rows: Iterable[msgspec.Struct]) -> int:
-        """Append the rows and hand them to the operating system before returning; the number of bytes they took."""
-        data = b"".join(self._encoder.encode(row) + b"\n" for row in rows)
-        try:
-            self._file.write(data)
-            self._file.flush()
-            return len(data)
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error_reason(error)}). Free space, then run again."
-            ) from None
-
-    def __enter__(self) -> RowWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _drop_unfinished_line(path: Path, block: int = 1 << 16) -> None:
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - block)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from ibft.cli.program import main
+from ibft.cli.program import Verbs, main
 from ibft.cli.recipes import open_run
 from ibft.cli.tables import print_diff, print_hollow, print_metrics
 from ibft.errors import UserError
@@ -21,20 +21,26 @@ if TYPE_CHECKING:
 __all__ = ["SOURCES", "judge_arms"]
 
 
-class _JudgeGroup(click.Group):
+class _JudgeGroup(Verbs):
     """`ibft judge ...` itself judges, and has subcommands besides: what is none of their names is judged."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
-            args = ["run", *args]
-        elif args[0] in ctx.help_option_names:
-            args = ["run", "--help"]
+        if not args or args[0] not in self.commands:
+            is_help = not set(args).isdisjoint(ctx.help_option_names)
+            args = ["--help"] if is_help else ["run", *args]
         return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return ["[OPTIONS]", "[RECIPE]"]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.commands["run"].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
 
 @main.group(cls=_JudgeGroup)
 def judge() -> None:
-    """Run the generated code of a RECIPE's arms, or of --samples from any other tool. See also: judge diff."""
+    """Run the generated code: of a RECIPE's arms, or of --samples from any other tool."""
 
 
 def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -57,7 +63,7 @@ def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
 SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem file."
 
 
-@judge.command("run")
+@judge.command("run", hidden=True)
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--problems", metavar="SOURCE", help=SOURCES)
 @_sandbox_options
@@ -78,6 +84,7 @@ SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem 
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With RECIPE: override one key.")
 @click.option("--full", is_flag=True, help="With RECIPE: evaluate all problems.")
 @click.option("--overwrite", is_flag=True, help="With RECIPE: judge again what another recipe judged.")
+@click.option("--arm", "arms", multiple=True, metavar="ARM", help="With RECIPE: this arm alone. May be repeated.")
 def judge_run(
     recipe: Path | None,
     problems: str | None,
@@ -91,23 +98,23 @@ def judge_run(
     overrides: tuple[str, ...],
     full: bool,
     overwrite: bool,
+    arms: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Run the generated code: of a RECIPE's arms, or of --samples from any other tool.
-
-    `ibft judge diff A B` compares two files of results.
-    """
+    """Run the generated code: what `ibft judge` does without the name of a subcommand."""
     if recipe is not None:
         if problems or samples or out or tasks:
             raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
         _refuse_options_of_samples(recipe)
-        with open_run(recipe, overrides, full, overwrite, stages=["judge"]) as folder:
+        with open_run(recipe, overrides, full, overwrite, arms, stages=["judge"]) as folder:
             is_hollow = judge_arms(folder)
         if is_hollow and strict:
             raise SystemExit(1)
         return
     if problems is None or samples is None or out is None:
         raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
+    if overrides or full or overwrite or arms:
+        raise UserError("--set, --full, --overwrite and --arm go with a RECIPE.")
     from ibft import progress
     from ibft.stages.judge import judge_file
 
@@ -130,8 +137,11 @@ def judge_run(
 @click.option("--k", default="1", show_default=True, metavar="K,K", help="Which Pass@k to compare.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
-    """Compare two result files problem by problem: what changed from A to B, and is it more than chance?"""
-    from ibft.execution.diff import diff_results
+    """Compare two files of results, problem by problem.
+
+    What changed from A to B, and is it more than chance?
+    """
+    from ibft.comparison.diff import diff_results
 
     found = diff_results(a, b, _counts(k))
     if as_json:
@@ -202,7 +212,7 @@ def judge_arms(folder: RunFolder) -> bool:
     from ibft.stages.judge import judge
 
     found = {name: judge(folder.recipe, folder, name).hollow for name in folder.asked()}
-    hollow = {arm: of for arm in folder.recipe.arms if (of := found[arm]) is not None}
+    hollow = {arm: of for arm in folder.arms if (of := found[arm]) is not None}
     for arm, of in hollow.items():
         print_hollow(arm, of)
     return bool(hollow)

@@ -9,7 +9,7 @@ import click
 import ibft
 from ibft.errors import UserError
 
-__all__ = ["main"]
+__all__ = ["Verbs", "main"]
 
 _GROUPS = {
     "Pipeline": ("run", "scan", "train", "rescan", "generate", "judge", "report"),
@@ -20,12 +20,12 @@ _GROUPS = {
 """The verbs as the help shows them; the pipeline's in their order."""
 
 
-class _Verbs(click.Group):
+class Verbs(click.Group):
     """Lists its verbs, each with its whole first sentence: Click's own list cuts it so that it fits on one line."""
 
     def sections(self) -> dict[str, tuple[str, ...]]:
         """Title to the verbs under it."""
-        return {"Commands": tuple(self.commands)}
+        return {"Commands": tuple(name for name, verb in self.commands.items() if not verb.hidden)}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in self.sections().items():
@@ -33,10 +33,10 @@ class _Verbs(click.Group):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=200)) for name in names])
 
 
-class _Program(_Verbs):
+class _Program(Verbs):
     """Prints a `UserError` as one sentence and exits with code 2; anything else keeps its traceback."""
 
-    group_class = _Verbs
+    group_class = Verbs
 
     def sections(self) -> dict[str, tuple[str, ...]]:
         return _GROUPS

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ibft.artifacts.hollow import Hollow
     from ibft.artifacts.metrics import Metrics
-    from ibft.execution.diff import Diff
+    from ibft.comparison.diff import Diff
     from ibft.pages.compare import Comparison
     from ibft.pages.elicitation import Elicitation
     from ibft.pages.scan import ScanSummary

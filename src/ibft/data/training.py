@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from ibft.artifacts.rows import Message, Pair, error_reason, is_encodable, open_for_reading
+from ibft.artifacts.json_lines import is_encodable, read_content, read_lines
+from ibft.artifacts.rows import Message, Pair
 from ibft.data.functions import function_pairs
 from ibft.data.sources import FUNCTIONS, file_of, hub_name
 from ibft.errors import UserError
@@ -88,16 +88,11 @@ def _rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:
     if name.endswith(".parquet"):
         yield from _numbered(f"{path}, row", _parquet_rows(path))
         return
-    with open_for_reading(path) as file:
-        try:
-            if name.endswith((".jsonl", ".jsonl.gz")):
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        yield f"{path}, line {number}", _decode(line, f"{path}, line {number}")
-                return
-            content = _decode(file.read(), str(path))
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{path}: cannot be read ({error_reason(error)}). Get or make it anew.") from None
+    if name.endswith((".jsonl", ".jsonl.gz")):
+        for number, line in read_lines(path):
+            yield f"{path}, line {number}", _decode(line, f"{path}, line {number}")
+        return
+    content = _decode(read_content(path), str(path))
     if not isinstance(content, list):
         raise UserError(f"{path}: a .json file must hold a list of objects, not {type(content).__name__}.")
     yield from _numbered(f"{path}, item", content)

@@ -1,1 +1,51 @@
-"""The judge stage: deciding by execution which answers are right."""
+"""Program and tests in, verdict out: generated code, run where it can do no harm.
+
+`execute` and `execute_all` judge answers from a program of one's own; `judging` judges a file of samples. How it is
+done, from the outside in: `pool` (many jobs at once), `examiner` (a process for each worker), `workplace` (what that
+process keeps), `languages` (what a language needs), `sandbox` and `inside/` (the locked-down processes).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibft.execution.api import execute, execute_all, local_pool
+    from ibft.execution.languages import LANGUAGES, Language
+    from ibft.execution.outcome import Job, Outcome, Reference
+    from ibft.execution.pool import LocalPool, Pool
+    from ibft.execution.references import check_references
+    from ibft.execution.sandbox import Limits
+
+__all__ = [
+    "LANGUAGES",
+    "Job",
+    "Language",
+    "Limits",
+    "LocalPool",
+    "Outcome",
+    "Pool",
+    "Reference",
+    "check_references",
+    "execute",
+    "execute_all",
+    "local_pool",
+]
+
+_HOMES = {
+    "api": ("execute", "execute_all", "local_pool"),
+    "languages": ("LANGUAGES", "Language"),
+    "outcome": ("Job", "Outcome", "Reference"),
+    "pool": ("LocalPool", "Pool"),
+    "references": ("check_references",),
+    "sandbox": ("Limits",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: this file runs in every worker's process, which needs few of these modules.
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

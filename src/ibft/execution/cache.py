@@ -1,8 +1,8 @@
 """Verdicts that are already known, kept on disk, so that no sample is run twice.
 
-The cache is an aid and never a condition: where it cannot be opened, read or written, judging goes on without it,
-and one warning says so. Only what would come out the same again is kept: never a timeout, which depends on the
-machine, never a lack of memory, never a failure of the sandbox.
+The cache is an aid and never a condition: where it cannot be opened, read or written, or is damaged, judging goes on
+without it, and one warning says so. Only what would come out the same again is kept: never a timeout, which depends on
+the machine, never a lack of memory, never a failure of the sandbox.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ import hashlib
 import json
 import logging
 import os
+import sqlite3
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from ibft.run.digests import cache_folder
-
-if TYPE_CHECKING:
-    import sqlite3
 
 __all__ = ["VerdictCache", "default_cache_path", "verdict_key"]
 
@@ -74,7 +72,6 @@ class VerdictCache:
         self._max_rows = max_rows
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._was_repaired = False
         if self.path is not None:
             with self._lock, self._tolerating_failure():
                 self._open(self.path)
@@ -99,7 +96,7 @@ class VerdictCache:
         return found
 
     def put_many(self, items: Mapping[str, bytes]) -> None:
-        """Keep the verdicts, but for those that might come out otherwise another time.
+        """Keep the verdicts, except those that might come out otherwise another time.
 
         Raises:
             ValueError: a value is not a JSON object with a `status`.
@@ -117,7 +114,9 @@ class VerdictCache:
     def close(self) -> None:
         """Close the file; nothing is looked up or kept after that."""
         with self._lock, self._tolerating_failure():
-            self._disconnect()
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
 
     def __enter__(self) -> VerdictCache:
         return self
@@ -126,8 +125,6 @@ class VerdictCache:
         self.close()
 
     def _open(self, path: Path) -> None:
-        import sqlite3
-
         path.parent.mkdir(parents=True, exist_ok=True)
         # One lock guards the connection here, so that it may be used from any thread.
         self._connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, check_same_thread=False)
@@ -136,65 +133,22 @@ class VerdictCache:
         with self._connection:
             self._connection.execute(_SCHEMA)
 
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
     @contextlib.contextmanager
     def _tolerating_failure(self) -> Iterator[None]:
-        """Whatever goes wrong with the file inside: start a new one if it is damaged, else go on without."""
+        """Judge on without the cache, after one warning, whatever goes wrong with its file inside."""
         try:
             yield
-        except (OSError, ImportError) as error:
-            self._give_up(error)
-        except Exception as error:
-            import sqlite3
-
-            if not isinstance(error, sqlite3.Error):
-                raise
-            if isinstance(error, sqlite3.OperationalError) or type(error) is not sqlite3.DatabaseError:
-                self._give_up(error)
-            else:
-                self._repair(error)
-
-    def _give_up(self, error: Exception) -> None:
-        _log.warning("%s: judging goes on without the cache of verdicts (%s).", self.path, error)
-        with contextlib.suppress(Exception):
-            self._disconnect()
-        self._connection = None
-
-    def _repair(self, error: Exception) -> None:
-        """Start anew after damage, once; a second time something else is wrong."""
-        import sqlite3
-
-        assert self.path is not None
-        if self._was_repaired:
-            return self._give_up(error)
-        self._was_repaired = True
-        try:
-            with contextlib.suppress(sqlite3.Error):
-                self._disconnect()
-            if not _is_sound(self.path):  # else another process has replaced it already
-                for suffix in ("", "-wal", "-shm"):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.replace(f"{self.path}{suffix}", f"{self.path}.damaged{suffix}")
-                _log.warning("%s: damaged (%s), moved aside; the cache of verdicts starts anew.", self.path, error)
-            self._open(self.path)
-        except (OSError, sqlite3.Error) as second:
-            self._give_up(second)
-
-
-def _is_sound(path: Path) -> bool:
-    import sqlite3
-
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S)) as connection:
-            return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError:
-        return False
+        except (OSError, sqlite3.Error) as error:
+            connection, self._connection = self._connection, None
+            # A full disk or a folder without rights is not damage, but deleting the file does no harm there either.
+            _log.warning(
+                "%s: judging goes on without the cache of verdicts (%s). If the file is damaged, delete it.",
+                self.path,
+                error,
+            )
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
 
 
 def _is_kept(value: bytes) -> bool:

@@ -16,26 +16,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from ibft.artifacts.rows import Problem, Sample, Status
+from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.inside import codec, folder
 from ibft.execution.isolation import Level
-from ibft.execution.outcome import Outcome, Reference
-from ibft.execution.python import (
-    Prepared,
-    imports_numpy,
-    judge_python,
-    prepare,
-    python_source,
-    run_python_reference,
-)
-from ibft.execution.sandbox import Limits, Sandbox, SandboxError
+from ibft.execution.languages import LANGUAGES
+from ibft.execution.outcome import Job, Outcome, Reference
+from ibft.execution.sandbox import Limits, SandboxError
+from ibft.execution.workplace import Workplace
 
-__all__ = ["Examiner", "Job"]
+__all__ = ["Examiner"]
 
 _PREPARED = "prepared"
 _PREPARING_S = 600.0
@@ -46,15 +39,6 @@ _MEMORY_BYTES = 4 << 30
 """The examiner's own: what a candidate returns is decoded here, and the tests may unfold it (`list(range(10**9))`)."""
 
 _CLOSING_GRACE_S = 10.0
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One sample to judge, or, without a sample, a problem's reference to run."""
-
-    problem: Problem
-    limits: Limits
-    sample: Sample | None = None
-    reference: Reference | None = None
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,11 +92,11 @@ class Examiner:
                 return self._ask(job)
             except TimeoutError:
                 self._stop()
-                return _unfinished(job, "timeout_wall", "timed out: its tests never ended")
+                return job.unfinished("timeout_wall", "timed out: its tests never ended")
             except (OSError, codec.CodecError, msgspec.MsgspecError) as error:
                 failure = str(error) or type(error).__name__
                 self._stop()
-        return _unfinished(job, "infrastructure_error", f"not judged: {failure}")
+        return job.unfinished("infrastructure_error", f"not judged: {failure}")
 
     def close(self) -> None:
         """End the process and whatever it runs: at once if it is at work, in order if it is idle."""
@@ -139,7 +123,8 @@ class Examiner:
         if order.problem is not None:
             codec.wait(channel, _PREPARING_S)
             codec.receive(channel)  # says no more than that the problem is prepared
-        codec.wait(channel, _num_runs(job) * (job.limits.wall_s + _GRACE_S))
+        num_runs = LANGUAGES[job.problem.language].num_runs(is_reference=job.sample is None)
+        codec.wait(channel, num_runs * (job.limits.wall_s + _GRACE_S))
         answer = codec.receive(channel)
         self._is_idle = True
         if "error" in answer:
@@ -169,13 +154,6 @@ class Examiner:
             _remove(scratch)
 
 
-def _num_runs(job: Job) -> int:
-    """How often a job's limits may apply: a Verilog design is compiled and simulated, a reference may run twice."""
-    if job.problem.language == "verilog":
-        return 4
-    return 1 if job.sample else 2
-
-
 def _remove(scratch: str) -> None:
     """Remove an examiner's folder, in which what was just killed may still be ending."""
     deadline = time.monotonic() + _CLOSING_GRACE_S
@@ -187,94 +165,25 @@ def _remove(scratch: str) -> None:
         time.sleep(0.01)
 
 
-def _unfinished(job: Job, status: Status, message: str) -> Outcome | Reference:
-    if job.sample is not None:
-        return Outcome(status=status, message=message)
-    return Reference(status=status, message=message)
-
-
-class _Workplace:
-    """What an examiner process keeps between jobs: its sandboxes, each started when first needed, and the problems."""
-
-    def __init__(self, level: Level, scratch: str, cleanup: contextlib.ExitStack) -> None:
-        self._level, self._scratch = level, scratch
-        self._cleanup = cleanup
-        self._sandboxes: dict[str, Sandbox] = {}
-        self._problems: list[Problem] = []
-        self._prepared: list[Prepared | Exception | None] = []
-
-    def learn(self, problem: Problem) -> None:
-        """Take a problem in, and prepare its tests; that they are broken is said when they are to be run."""
-        prepared: Prepared | Exception | None = None
-        if problem.language == "python":
-            try:
-                prepared = prepare(problem)
-            except (Exception, SystemExit) as error:
-                prepared = Exception(f"its setup or tests are broken: {type(error).__name__}: {error}")
-        self._problems.append(problem)
-        self._prepared.append(prepared)
-
-    def do(self, order: _Order) -> Outcome | Reference:
-        """Judge a sample, or run a reference.
-
-        Raises:
-            SandboxError: the sandbox itself failed.
-        """
-        problem, prepared = self._problems[order.number], self._prepared[order.number]
-        job = Job(problem=problem, limits=order.limits, sample=order.sample, reference=order.reference)
-        if prepared is None:
-            return self._do_verilog(job)
-        if isinstance(prepared, Exception):
-            return _unfinished(job, "failed", str(prepared))
-        if job.sample is None:
-            source = f"{problem.prompt}{problem.canonical_solution}"
-            return run_python_reference(problem, prepared, self._python(problem, source), job.limits)
-        source = python_source(problem, job.sample)
-        inside = job.reference is not None and job.reference.is_weak
-        return judge_python(prepared, source, self._python(problem, source), job.limits, inside=inside)
-
-    def _do_verilog(self, job: Job) -> Outcome | Reference:
-        from ibft.execution.verilog import judge_verilog, run_verilog_reference, verilog_source
-
-        sandbox = self._sandbox("verilog")
-        if job.sample is None:
-            return run_verilog_reference(job.problem, sandbox, job.limits)
-        assert job.reference is not None
-        source = verilog_source(job.problem, job.sample)
-        return judge_verilog(job.problem, source, sandbox, job.limits, job.reference)
-
-    def _python(self, problem: Problem, source: str) -> Sandbox:
-        if any(map(imports_numpy, (source, *(module.source for module in problem.modules)))):
-            codec.know_numpy()
-            return self._sandbox("numpy")
-        return self._sandbox("python")
-
-    def _sandbox(self, kind: str) -> Sandbox:
-        if kind not in self._sandboxes:
-            tools: Sequence[str] = ()
-            if kind == "verilog":
-                from ibft.execution.icarus import icarus_tools
-
-                tools = icarus_tools()
-            sandbox = Sandbox(self._level, tools=tools, with_numpy=kind == "numpy", scratch=self._scratch)
-            self._sandboxes[kind] = self._cleanup.enter_context(sandbox)
-        return self._sandboxes[kind]
-
-
 def _main(descriptor: int, level: Level, scratch: str) -> None:
     _, ceiling = resource.getrlimit(resource.RLIMIT_AS)
     limit = _MEMORY_BYTES if ceiling == resource.RLIM_INFINITY else min(_MEMORY_BYTES, ceiling)
     resource.setrlimit(resource.RLIMIT_AS, (limit, ceiling))
     with contextlib.ExitStack() as cleanup:
-        workplace = _Workplace(level, scratch, cleanup)
+        workplace = Workplace(level, scratch, cleanup)
+        problems: list[Problem] = []
         with contextlib.suppress(codec.ChannelClosed):
             while True:
                 order = msgspec.convert(codec.receive(descriptor), _Order)
                 if order.problem is not None:
+                    problems.append(order.problem)
                     workplace.learn(order.problem)
                     codec.send(descriptor, _PREPARED)
+                job = Job(
+                    problem=problems[order.number], limits=order.limits, sample=order.sample, reference=order.reference
+                )
                 try:
-                    answer = msgspec.to_builtins(workplace.do(order))
+                    answer = msgspec.to_builtins(workplace.do(job))
                 except SandboxError as error:
                     answer = {"error": str(error)}
                 codec.send(descriptor, answer)

@@ -1,12 +1,13 @@
-"""What the judge finds out: of one sample, and of a problem's own reference solution."""
+"""What the judge is asked, and what it finds out: of one sample, and of a problem's own reference solution."""
 
 from __future__ import annotations
 
 import msgspec
 
-from ibft.artifacts.rows import Status
+from ibft.artifacts.rows import Problem, Sample, Status
+from ibft.execution.sandbox import Limits
 
-__all__ = ["Outcome", "Reference"]
+__all__ = ["Job", "Outcome", "Reference"]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +23,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     cpu_time_s: float = 0.0
     is_weak: bool = False
     reached: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Return True if the tests ran to their end and found nothing wrong."""
+        return self.status == "passed"
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,5 +47,22 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether the problem can be judged."""
+        """Return True if the problem can be judged."""
         return self.status == "passed"
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One sample to judge, or, without a sample, a problem's reference to run.
+
+    It holds all that a machine needs to do it, and can be sent there as it is.
+    """
+
+    problem: Problem
+    limits: Limits
+    sample: Sample | None = None
+    reference: Reference | None = None
+
+    def unfinished(self, status: Status, message: str) -> Outcome | Reference:
+        """Return what is said of the job where nothing was run to its end."""
+        kind = Reference if self.sample is None else Outcome
+        return kind(status=status, message=message)

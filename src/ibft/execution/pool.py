@@ -1,4 +1,4 @@
-"""Many jobs at once: a thread for each examiner process, the most expensive jobs of the window first."""
+"""Many jobs at once: the protocol of a pool, and the pool of this machine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from ibft.execution.examiner import Examiner, Job
+from ibft.execution.examiner import Examiner
 from ibft.execution.isolation import Level
-from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.outcome import Job, Outcome, Reference
 
-__all__ = ["Pool"]
+__all__ = ["LocalPool", "Pool"]
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
@@ -25,8 +25,26 @@ _AWAKE_S = 0.2
 """A Ctrl-C that comes between Python's look for signals and a wait without end is noticed when the wait ends."""
 
 
-class Pool:
-    """The workers of one judging run, started at once and kept until the end.
+class Pool(Protocol):
+    """Whatever does many jobs: the processes of this machine (`LocalPool`), or those of a cluster.
+
+    A job holds all that it needs, and neither a job nor its outcome refers to anything of this process, so that both
+    can be sent to another machine. A pool there has an `Examiner`, or a process of its own with a `Workplace`, for
+    each sample that is judged at once.
+    """
+
+    def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome | Reference], None, None]:
+        """Yield each job's key with what came of it, in the order in which they end.
+
+        The jobs may be a stream that does not fit in memory, and what it yields next may depend on what has ended.
+        What the sandbox failed on comes back as an outcome (`infrastructure_error`). Closing the generator early, as an
+        error or Ctrl-C does, ends what runs.
+        """
+        ...
+
+
+class LocalPool:
+    """The workers of this machine, started at once and kept until the end: a thread for each examiner process.
 
     Args:
         num_workers: examiners, and so samples judged at once.
@@ -36,7 +54,7 @@ class Pool:
     def __init__(self, num_workers: int, level: Level) -> None:
         self._examiners = [Examiner(level) for _ in range(num_workers)]
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> LocalPool:
         for examiner in self._examiners:
             examiner.start()
         return self
@@ -46,10 +64,7 @@ class Pool:
             examiner.close()
 
     def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome | Reference], None, None]:
-        """Yield each job's key with what came of it, in the order in which they end.
-
-        Closing the generator early, as an error or Ctrl-C does, ends what runs.
-        """
+        """Do the jobs, the most expensive ones of the window first."""
         # A job's cost comes first, then its number, so that nothing else is ever compared.
         waiting: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
         done: queue.SimpleQueue[tuple[Key, Outcome | Reference] | BaseException] = queue.SimpleQueue()
@@ -81,11 +96,11 @@ class Pool:
                     num_waiting += 1
                 if not num_waiting:
                     return
-                found = _next(done)
-                if isinstance(found, BaseException):
-                    raise found
+                ended = _next(done)
+                if isinstance(ended, BaseException):
+                    raise ended
                 num_waiting -= 1
-                yield found
+                yield ended
 
 
 def _next(done: queue.SimpleQueue[Item]) -> Item:

@@ -12,14 +12,14 @@ import msgspec
 
 from ibft.artifacts.rows import Problem
 from ibft.execution.cache import VerdictCache
-from ibft.execution.examiner import Job
-from ibft.execution.outcome import Outcome, Reference
-from ibft.execution.pool import Pool
+from ibft.execution.outcome import Job, Outcome, Reference
+from ibft.execution.pool import LocalPool, Pool
 from ibft.execution.sandbox import Limits
-from ibft.execution.settings import JudgeSettings
+from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.progress import task
+from ibft.run.recipe import JudgeConfig
 
-__all__ = ["run_references"]
+__all__ = ["check_references", "run_references"]
 
 REFERENCE_CPU_S = 120.0
 """What a reference may use: it is not timed to be judged, but to scale what its samples may use."""
@@ -47,6 +47,21 @@ def run_references(
             progress.advance()
     cache.put_many({keys[task_id]: _encoded(reference) for task_id, reference in fresh.items() if reference.passed})
     return {problem.task_id: (found | fresh)[problem.task_id] for problem in problems}
+
+
+def check_references(problems: Sequence[Problem], config: JudgeConfig | None = None) -> dict[str, Reference]:
+    """Run the reference solution of each problem on this machine: what does not pass is broken, or cannot run here.
+
+    Args:
+        problems: with tests.
+        config: limits, sandbox and the number of workers.
+
+    Raises:
+        UserError: no sandbox works here, or a tool is missing.
+    """
+    settings = resolve_settings(config or JudgeConfig())
+    with LocalPool(settings.num_workers, settings.level) as pool, VerdictCache(None) as cache:
+        return run_references(problems, pool, cache, settings)
 
 
 def _decoded(values: Mapping[str, bytes]) -> dict[str, Reference]:

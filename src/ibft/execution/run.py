@@ -1,6 +1,6 @@
 """One judging run, as a stream: samples in, a result for each out, in the samples' order and in little memory.
 
-Results are appended to `results.partial.jsonl` as they come, so that a run that is killed goes on where it was; at the
+Results are appended to `results.partial.jsonl` as they come, so that a run that is killed resumes where it was; at the
 end they are put in order. What was judged before, in this run or in the cache, is not judged again.
 """
 
@@ -17,16 +17,15 @@ from typing import TypeVar
 
 import msgspec
 
-from ibft.artifacts.rows import Problem, Result, RowWriter, Sample, read_rows, write_rows
+from ibft.artifacts.json_lines import RowWriter, is_encodable, read_rows, write_rows
+from ibft.artifacts.rows import Problem, Result, Sample
 from ibft.execution.cache import VerdictCache
-from ibft.execution.examiner import Job
-from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.pool import Pool
-from ibft.execution.samples import SampleFile, sample_text
 from ibft.execution.settings import JudgeSettings
 from ibft.progress import Task, task
 
-__all__ = ["judge_samples"]
+__all__ = ["judge_samples", "without_running"]
 
 _CHUNK = 256
 _RECENT = 10_000
@@ -43,7 +42,8 @@ class _Judged(msgspec.Struct, frozen=True):
 
 
 def judge_samples(
-    samples: SampleFile,
+    samples: Iterable[Sample],
+    num_samples: int,
     problems: Mapping[str, Problem],
     references: Mapping[str, Reference],
     pool: Pool,
@@ -52,26 +52,49 @@ def judge_samples(
     folder: Path,
     title: str,
 ) -> None:
-    """Write `results.jsonl` into the folder, judging only what an earlier run has not judged already."""
+    """Write `results.jsonl` into the folder, judging only what an earlier run has not judged already.
+
+    Args:
+        samples: what is judged, the same in each call for this folder.
+        num_samples: how many they are.
+        problems: by task id.
+        references: by task id.
+        pool: judges them.
+        cache: verdicts that are known.
+        settings: limits and sandbox.
+        folder: holds `results.partial.jsonl` until all are judged.
+        title: of the progress bar.
+    """
     complete, partial = folder / "results.jsonl", folder / "results.partial.jsonl"
     if complete.exists() and not partial.exists():
         if not any(result.status == "infrastructure_error" for result in read_rows(complete, Result)):
             return
         # What the sandbox failed on is tried again; the rest stays judged.
         write_rows(partial, itertools.starmap(_Judged, enumerate(read_rows(complete, Result))))
-    ledger = _Ledger(partial, samples.num_samples)
+    ledger = _Ledger(partial, num_samples)
     with (
         RowWriter(partial) as writer,
-        task(title, total=samples.num_samples, done=ledger.num_judged) as progress,
+        task(title, total=num_samples, done=ledger.num_judged) as progress,
     ):
         run = _Run(problems, references, cache, settings, ledger, writer, progress)
-        with contextlib.closing(pool.run(run.jobs(samples.read()))) as outcomes:
+        with contextlib.closing(pool.run(run.jobs(samples))) as outcomes:
             for key, outcome in outcomes:
                 assert isinstance(outcome, Outcome)
                 run.learn(key, outcome)
         run.flush()
     write_rows(complete, ledger.in_order())
     partial.unlink()
+
+
+def without_running(sample: Sample, reference: Reference) -> Outcome | None:
+    """Return what is clear of a sample without running it, None where it has to be run."""
+    if not reference.passed:
+        return Outcome(status="excluded", message=f"not judged: the reference solution: {reference.message}")
+    if not sample.text.strip():
+        return Outcome(status="no_code", message="failed: the answer is empty")
+    if not is_encodable(sample.text):
+        return Outcome(status="syntax_error", message="syntax error: the answer has lone surrogates, not Unicode")
+    return None
 
 
 class _Ledger:
@@ -143,7 +166,7 @@ class _Run:
         for chunk in _chunks(todo, _CHUNK):
             keyed = []
             for position, sample in chunk:
-                if outcome := self._without_running(sample):
+                if outcome := without_running(sample, self._references[sample.task_id]):
                     self._record(position, sample, outcome)
                 else:
                     keyed.append((self._key(sample), position, sample))
@@ -177,19 +200,6 @@ class _Run:
         self._cache.put_many(self._fresh)
         self._fresh = {}
 
-    def _without_running(self, sample: Sample) -> Outcome | None:
-        reference = self._references[sample.task_id]
-        text = sample_text(sample)
-        if not reference.passed:
-            return Outcome(status="excluded", message=f"not judged: the reference solution: {reference.message}")
-        if not text.strip():
-            return Outcome(status="no_code", message="failed: the answer is empty")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return Outcome(status="syntax_error", message="syntax error: the answer has lone surrogates, not Unicode")
-        return None
-
     def _key(self, sample: Sample) -> str:
         return self._settings.sample_key(self._problems[sample.task_id], sample, self._references[sample.task_id])
 
@@ -205,9 +215,9 @@ class _Run:
     def _record(self, position: int, sample: Sample, outcome: Outcome) -> None:
         result = Result(
             task_id=sample.task_id,
-            completion=sample_text(sample).encode("utf-8", "backslashreplace").decode(),
+            completion=sample.text.encode("utf-8", "backslashreplace").decode(),
             result=outcome.message,
-            passed=outcome.status == "passed",
+            passed=outcome.passed,
             status=outcome.status,
             index=sample.index or 0,
             wall_time_s=round(outcome.wall_time_s, 6),

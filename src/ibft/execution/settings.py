@@ -1,32 +1,32 @@
-"""What decides a verdict, in one place: limits, isolation, versions, and the cache keys made of them."""
+"""What is judged and what decides a verdict, in one place: limits, isolation, versions, and the keys made of them."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
+import inspect
 import platform
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import ibft
 from ibft.artifacts.rows import Problem, Sample
+from ibft.artifacts.samples import SampleFile
 from ibft.execution.cache import verdict_key
 from ibft.execution.isolation import Level, detect_level
+from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Reference
-from ibft.execution.python import python_source
 from ibft.execution.sandbox import Limits
 from ibft.run.provenance import usable_cores
 from ibft.run.recipe import JudgeConfig
 from ibft.text import answers
+from ibft.text.answers import extract_sample
 
-__all__ = ["JudgeSettings", "resolve_settings", "tool_versions"]
+__all__ = ["JudgeSettings", "Judging", "MetricSettings", "resolve_settings", "tool_versions"]
 
 CPU_FACTOR = 10.0
 """A sample may use this many times the reference's CPU time, and at least `judge.timeout_s`."""
-
-VERILOG_FACTOR = 10.0
-"""A right design may simulate far more slowly than its reference: 30 s by default, as VerilogEval's own harness has."""
 
 WALL_FACTOR = 5.0
 """Wall-clock time is a backstop for what waits without computing; workers that share a core each take their turn."""
@@ -45,7 +45,7 @@ class JudgeSettings(NamedTuple):
 
     def limits(self, problem: Problem, reference: Reference) -> Limits:
         """What a sample of a problem may use. CPU time is the same on a busy machine (EvalPlus issue #5)."""
-        least_s = self.config.timeout_s * (VERILOG_FACTOR if problem.language == "verilog" else 1)
+        least_s = self.config.timeout_s * LANGUAGES[problem.language].min_cpu_factor
         cpu_s = max(least_s, CPU_FACTOR * reference.cpu_time_s)
         return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=self.config.memory_mib)
 
@@ -55,11 +55,10 @@ class JudgeSettings(NamedTuple):
 
     def sample_key(self, problem: Problem, sample: Sample, reference: Reference) -> str:
         """Under which the outcome of a sample is kept. The limits' own measured part is left out: it varies."""
-        code = _source(problem, sample)
         return verdict_key(
             kind="sample",
             problem=_digest(problem),
-            code=code,
+            code=LANGUAGES[problem.language].source(problem, sample),
             is_weak=reference.is_weak,
             num_checked=reference.num_checked,
             trace=reference.trace,
@@ -72,8 +71,38 @@ class JudgeSettings(NamedTuple):
             "level": self.level,
             "memory_mib": self.config.memory_mib,
             "versions": tool_versions(problem.language),
-            "judge": _judge_digest(),
+            "judge": _judge_digest(problem.language),
         }
+
+
+class MetricSettings(NamedTuple):
+    """How results become metrics. A change of these needs no new judging."""
+
+    k: tuple[int, ...]
+    seed: int
+    bootstrap_resamples: int
+
+
+class Judging(NamedTuple):
+    """What is judged, and how.
+
+    `source` is the benchmark's name, for people. `are_raw`: the samples are a model's texts, of which the program is
+    judged (`ibft.text.answers`); otherwise every text is judged as it stands.
+    """
+
+    problems: Sequence[Problem]
+    source: str
+    samples: SampleFile
+    are_raw: bool
+    settings: JudgeSettings
+    metric_settings: MetricSettings
+
+    def answers(self) -> Iterator[Sample]:
+        """Yield what is judged, one sample at a time; `raw` is the text, where there was more in it."""
+        if not self.are_raw:
+            return self.samples.read()
+        by_id = {problem.task_id: problem for problem in self.problems}
+        return (extract_sample(sample, by_id[sample.task_id]) for sample in self.samples.read())
 
 
 def resolve_settings(config: JudgeConfig) -> JudgeSettings:
@@ -86,26 +115,11 @@ def resolve_settings(config: JudgeConfig) -> JudgeSettings:
     return JudgeSettings(config, level, config.workers or usable_cores())
 
 
-def _source(problem: Problem, sample: Sample) -> str:
-    """The program that is judged: what was extracted, whatever the file's text had besides."""
-    if problem.language == "python":
-        return python_source(problem, sample)
-    from ibft.execution.verilog import verilog_source
-
-    return verilog_source(problem, sample)
-
-
 @functools.cache
 def tool_versions(language: str) -> dict[str, str]:
     """The versions that a verdict may depend on, for `metrics.json` and the cache."""
     versions = {"ibft": ibft.__version__, "python": platform.python_version()}
-    if language == "verilog":
-        from ibft.execution.icarus import installed_icarus
-
-        versions["icarus"] = installed_icarus().version
-    else:
-        versions["numpy"] = importlib.metadata.version("numpy")
-    return versions
+    return versions | LANGUAGES[language].versions()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -118,9 +132,10 @@ def _digest(problem: Problem) -> str:
 
 
 @functools.cache
-def _judge_digest() -> str:
-    """The source of the judge and of the extractor: a changed one never answers with an older one's verdicts."""
+def _judge_digest(language: str) -> str:
+    """The source of the judge, the extractor and the language: none answers with an older one's verdicts."""
     digest = hashlib.sha256()
-    for path in sorted([*Path(__file__).parent.rglob("*.py"), *Path(answers.__file__).parent.glob("*.py")]):
+    own = [*Path(__file__).parent.rglob("*.py"), *Path(answers.__file__).parent.glob("*.py")]
+    for path in sorted({*own, Path(inspect.getfile(type(LANGUAGES[language])))}):
         digest.update(path.read_bytes())
     return digest.hexdigest()

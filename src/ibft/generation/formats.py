@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from ibft.artifacts.rows import Message, Pair, Problem
 from ibft.generation.ask import Ask
 from ibft.run.recipe import FORMATS, Format
-from ibft.text.answers.prompt import leaves_function_open
+from ibft.text.answers import is_open
+from ibft.text.answers.blocks import has_fence
 from ibft.text.templates import ChatTemplate, Rendered, render_plain
 
 __all__ = ["applicable_formats", "ask", "draw_examples"]
@@ -69,7 +70,7 @@ def ask(problem: Problem, form: Format, chat: ChatTemplate | None, examples: Seq
     fence = f"```{problem.language}\n"
     request = f"Complete this {problem.language.capitalize()} code. Answer with the whole program in one code block."
     turn = chat.prompt(f"{request}\n\n{fence}{problem.prompt.rstrip()}\n```", problem.task_id)
-    if problem.language == "python" and not leaves_function_open(problem.prompt):
+    if not is_open(problem):
         return Ask(problem, turn.with_text(fence), "chat", fence)
     return Ask(problem, turn.with_text(fence + problem.prompt), "completion")
 
@@ -77,7 +78,7 @@ def ask(problem: Problem, form: Format, chat: ChatTemplate | None, examples: Seq
 def _after_examples(problem: Problem, chat: ChatTemplate | None, examples: Sequence[Pair]) -> Ask:
     if all(isinstance(pair.prompt, str) for pair in examples):
         shown = "".join(f"{pair.prompt}{pair.completion.rstrip()}{_GAP}" for pair in examples)
-        is_chat = any("```" in pair.completion for pair in examples)
+        is_chat = any(has_fence(pair.completion) for pair in examples)
         return Ask(problem, Rendered(shown + problem.prompt), "chat" if is_chat else "completion")
     assert chat is not None, "examples of several turns need a chat template"
     turns: list[Message] = []

@@ -11,6 +11,7 @@ import msgspec
 from ibft.artifacts.hollow import Hollow
 from ibft.artifacts.metrics import Metric, Metrics, summarize
 from ibft.artifacts.rows import Result, Sample, read_rows
+from ibft.artifacts.tally import tally
 from ibft.errors import UserError
 from ibft.pages.format_shares import FormatShares, ProblemTally, format_shares
 from ibft.run.folder import RunFolder
@@ -59,9 +60,7 @@ def read_arm(recipe: Recipe, run: RunFolder, name: str, ks: Sequence[int]) -> Ju
         raise UserError(f"{folder / 'metrics.json'}: {error}. Remove it, then run `ibft judge RECIPE` again.") from None
     # What could not be judged is not a failure: such problems are left out of rates and comparisons alike.
     results = [row for row in read_rows(folder / "results.jsonl", Result) if row.status not in _UNJUDGED]
-    total = Counter(result.task_id for result in results)
-    correct = Counter(result.task_id for result in results if result.passed)
-    counts = {task_id: Count(number, correct[task_id]) for task_id, number in total.items()}
+    counts = tally(results).counts
     metrics = dict(known.metrics)
     missing = [k for k in ks if metric_name(k) not in metrics]
     if missing:

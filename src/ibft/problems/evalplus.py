@@ -10,14 +10,14 @@ from __future__ import annotations
 import ast
 import importlib.resources
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ibft.artifacts.rows import Problem, error_reason, open_for_reading
+from ibft.artifacts.json_lines import read_lines
+from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.problems.humaneval import HumanEvalRow
 from ibft.problems.mbpp import mbpp_prompt, tested_function
@@ -112,16 +112,12 @@ def load_evalplus(path: Path) -> list[Problem]:
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     """The lines, by Python's own json: the files hold NaN, infinity and integers of any size."""
-    number = 0
-    try:
-        with open_for_reading(path) as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}, line {number}: {error}. Each line must be one JSON object.") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: {error}. Each line must be one JSON object.") from None
+        yield number, row
 
 
 def _to_problem(row: Any) -> Problem:

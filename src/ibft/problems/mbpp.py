@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from ibft.artifacts.json_lines import read_content
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.text.names import bound_names, free_names
@@ -78,10 +79,7 @@ def _imports_for(tests: str, code: str) -> list[str]:
 
 
 def _read(path: Path) -> list[_Row]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    data = read_content(path)
     try:
         return msgspec.json.decode(data, type=list[_Row])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -1,28 +1,15 @@
-"""Problem files of one's own: the fields of `rows.Problem`, one JSON object a line (docs/problems.md).
-
-What is refused here are problems that no run could judge as meant, above all tests that cannot fail.
-"""
+"""Problem files of one's own: the fields of `rows.Problem`, one JSON object per line (docs/problems.md)."""
 
 from __future__ import annotations
 
-import ast
-import builtins
-import keyword
-import re
-import sys
 from pathlib import Path
 
-import msgspec
-
-from ibft.artifacts.rows import Problem, read_rows
+from ibft.artifacts.json_lines import numbered_rows
+from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
-from ibft.text.answers.prompt import before_entry_point
-from ibft.text.names import bound_names, free_names
+from ibft.execution.languages import LANGUAGES
 
 __all__ = ["load_own"]
-
-_VERILOG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
-_REACHES_ANY_NAME = {"eval", "exec", "globals", "locals", "vars"}
 
 
 def load_own(path: Path) -> list[Problem]:
@@ -32,140 +19,13 @@ def load_own(path: Path) -> list[Problem]:
         UserError: the file is missing, a line is malformed, or a problem could not be judged as meant; says why.
     """
     problems = []
-    for problem in read_rows(path, Problem):
+    for number, problem in numbered_rows(path, Problem):
         try:
-            problems.append(_python(problem) if problem.language == "python" else _verilog(problem))
+            problems.append(LANGUAGES[problem.language].completed(problem))
         except ValueError as error:
-            raise UserError(f"problems: {path}: {error}") from None
+            raise UserError(f"problems: {path}, line {number}: {error}") from None
         except (RecursionError, MemoryError):
             raise UserError(
                 f"problems: {path}: the code of {problem.task_id} is nested too deeply to be read. Simplify it."
             ) from None
     return problems
-
-
-def _verilog(problem: Problem) -> Problem:
-    if problem.setup or problem.modules or problem.inside is not None:
-        raise ValueError(f"{problem.task_id} has setup, modules or inside, which are for Python problems. Remove them.")
-    name = problem.entry_point or "top_module"
-    if not _VERILOG_NAME.fullmatch(name):
-        raise ValueError(
-            f"{problem.task_id} has the entry_point {name!r}, which is no Verilog name. Give the name of the module "
-            "to write (default: top_module)."
-        )
-    return msgspec.structs.replace(problem, entry_point=name)
-
-
-def _python(problem: Problem) -> Problem:
-    name = problem.entry_point
-    if name and (not name.isidentifier() or keyword.iskeyword(name)):
-        raise ValueError(
-            f"{problem.task_id} has the entry_point {name!r}, which is no Python name. Give the name of the function "
-            "to write alone, such as 'add'."
-        )
-    for module in problem.modules:
-        _require_module_name(problem, module.name)
-    modules = (("modules", module.source) for module in problem.modules)
-    for field, source in (("setup", problem.setup), ("tests", problem.tests), *modules):
-        try:
-            ast.parse(source)
-        except (SyntaxError, ValueError) as error:
-            raise ValueError(f"the {field} of {problem.task_id} are not valid Python ({error}).") from None
-    if not problem.tests.strip():
-        return problem  # good enough to generate for; the judge refuses it, with its own words
-    problem = _with_check_called(problem)
-    _require_use_of_candidate(problem)
-    problem = _with_helpers_of_prompt(problem)
-    _forbid_borrowed_modules(problem)
-    return problem
-
-
-def _require_module_name(problem: Problem, name: str) -> None:
-    """Refuse a module that could not be imported, or that would take the place of another.
-
-    Raises:
-        ValueError: it is not a name, the standard library has it, or the problem has it twice.
-    """
-    if not name.isidentifier() or keyword.iskeyword(name) or name in sys.stdlib_module_names:
-        raise ValueError(
-            f"{problem.task_id} has the module {name!r}, which is not a name, or one of Python's own. Give it a name "
-            "that a program can import and that is not taken, such as 'shelf'."
-        )
-    if sum(module.name == name for module in problem.modules) > 1:
-        raise ValueError(f"{problem.task_id} has the module {name!r} twice. Give each module its own name.")
-
-
-def _with_check_called(problem: Problem) -> Problem:
-    """Call `check`, where the tests define it as HumanEval's do but leave calling it to others.
-
-    Without the call nothing would be tested, and every sample would pass.
-    """
-    tests = ast.parse(problem.tests)
-    if not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tests.body):
-        return problem
-    top_level = [node for node in tests.body if not isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-    names = {node.id for statement in top_level for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    if "check" in names:
-        return problem
-    if not problem.entry_point:
-        raise ValueError(
-            f"the tests of {problem.task_id} define check() and never call it. "
-            "Add an entry_point (check is then called with it), or the call."
-        )
-    return msgspec.structs.replace(problem, tests=f"{problem.tests}\n\ncheck({problem.entry_point})\n")
-
-
-def _require_use_of_candidate(problem: Problem) -> None:
-    """Refuse tests that would say the same of every candidate.
-
-    Raises:
-        ValueError: the tests take no name from the candidate, or not its entry point.
-    """
-    from_setup = bound_names(problem.setup)
-    used = free_names(problem.tests)
-    name = problem.entry_point
-    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    if name in from_setup | {node.name for node in ast.parse(problem.tests).body if isinstance(node, definitions)}:
-        raise ValueError(
-            f"{problem.task_id} defines its entry_point {name!r} itself, in setup or tests, so the candidate's would "
-            "never be tested. Remove that definition."
-        )
-    if used & _REACHES_ANY_NAME:
-        return
-    if name and name not in used | bound_names(problem.tests):
-        raise ValueError(
-            f"the tests of {problem.task_id} never use its entry_point {name!r}. Correct the name, or test it."
-        )
-    if not name and not used - from_setup - set(dir(builtins)):
-        raise ValueError(
-            f"the tests of {problem.task_id} use nothing that the candidate defines, so every sample would pass. "
-            "Call its function in them."
-        )
-
-
-def _forbid_borrowed_modules(problem: Problem) -> None:
-    """Refuse tests that use a module without importing it: they would take the candidate's word for what it does.
-
-    Raises:
-        ValueError: they do; names the modules.
-    """
-    own = bound_names(problem.setup) | {problem.entry_point}
-    borrowed = sorted((free_names(problem.tests) - own) & sys.stdlib_module_names)
-    if borrowed and not problem.inside:
-        raise ValueError(
-            f"the tests of {problem.task_id} use {', '.join(borrowed)} without importing it, so it would be whatever "
-            f"the candidate says it is. Add `import {borrowed[0]}` to the tests."
-        )
-
-
-def _with_helpers_of_prompt(problem: Problem) -> Problem:
-    """As setup, where there is none, what stands before the entry point in the prompt, if the tests use it.
-
-    Tests of HumanEval's form count on the imports and helpers of the prompt; they must not be the candidate's own.
-    """
-    if problem.setup or not problem.entry_point:
-        return problem
-    helpers = before_entry_point(problem.prompt, problem.entry_point)
-    if not bound_names(helpers) & free_names(problem.tests):
-        return problem
-    return msgspec.structs.replace(problem, setup=helpers)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.artifacts.rows import Problem, read_rows
+from ibft.artifacts.json_lines import read_content, read_rows
+from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 
 __all__ = ["load_verilog_eval"]
@@ -108,8 +109,6 @@ def _as_comments(text: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+        return read_content(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason}).") from None

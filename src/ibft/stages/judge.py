@@ -1,8 +1,6 @@
-"""The judge stage: samples in, one result for each and the metrics out.
+"""The judge stage: samples in, one result for each and the metrics out (`ibft.execution.judging` has the files).
 
-results.jsonl           one rows.Result a sample, in the order of the samples
-metrics.json            metrics.summary.Metrics
-results.partial.jsonl   while it runs: what is judged already, so that an interrupted run goes on from there
+`judge` takes what a run generated, `judge_file` the samples of any tool, and `check_problems` the references alone.
 """
 
 from __future__ import annotations
@@ -10,44 +8,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
-from ibft.artifacts.hollow import Hollow, find_hollow, is_hollow
-from ibft.artifacts.metrics import Metrics, curves, summarize
-from ibft.artifacts.rows import Problem, Result, pretty_json, read_rows, write_atomically
+from ibft.artifacts.evalplus_results import to_evalplus_results
+from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically
+from ibft.artifacts.metrics import Metrics, require_k
+from ibft.artifacts.rows import Problem, Result
+from ibft.artifacts.samples import open_samples
 from ibft.errors import UserError
-from ibft.execution.cache import VerdictCache, default_cache_path
-from ibft.execution.evalplus_results import to_evalplus_results
+from ibft.execution.judging import judge_into
 from ibft.execution.outcome import Reference
-from ibft.execution.pool import Pool
-from ibft.execution.references import run_references
-from ibft.execution.run import judge_samples
-from ibft.execution.samples import SampleFile, open_samples, sample_text
-from ibft.execution.settings import JudgeSettings, resolve_settings, tool_versions
+from ibft.execution.references import check_references
+from ibft.execution.settings import JudgeSettings, Judging, MetricSettings, resolve_settings
 from ibft.problems.loading import load_benchmark, load_problems, select_problems
 from ibft.run.digests import file_digest
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import JudgeConfig, Recipe
 from ibft.run.stage import Stage, StageRecord, read_record
-from ibft.statistics.pass_at_k import Count
-from ibft.text.answers import is_chat
 
-__all__ = ["MetricSettings", "check_problems", "judge", "judge_file", "judge_inputs", "load_judged"]
-
-_UNJUDGED = "infrastructure_error"
-
-
-class MetricSettings(NamedTuple):
-    """How results become metrics. A change of these needs no new judging."""
-
-    k: tuple[int, ...]
-    seed: int
-    bootstrap_resamples: int
+__all__ = ["check_problems", "judge", "judge_file", "judge_inputs", "load_judged"]
 
 
 def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
@@ -69,7 +52,8 @@ def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
     samples = open_samples(path, task_ids, source)
     # A complete stage is gone through again, too: what the sandbox failed on is tried again, new metrics are added.
     with contextlib.nullcontext(stage.path) if stage.is_complete else stage.work() as folder:
-        return _judge_into(folder, problems, source, samples, settings, metric_settings, f"Judging {arm}")
+        judging = Judging(problems, source, samples, False, settings, metric_settings)
+        return judge_into(folder, judging, f"Judging {arm}")
 
 
 def load_judged(recipe: Recipe) -> tuple[list[Problem], JudgeSettings]:
@@ -115,7 +99,7 @@ def judge_file(
 ) -> Metrics:
     """Judge a file of samples from any tool; writes `out_dir/results.jsonl` and `out_dir/metrics.json`.
 
-    Called again with the same samples, problems and limits it goes on where it was interrupted, and once it is
+    Called again with the same samples, problems and limits it resumes where it was interrupted, and once it is
     complete only the metrics are computed (`k`, `seed` and `resamples` may then differ).
 
     Args:
@@ -127,31 +111,28 @@ def judge_file(
         tasks: task ids or patterns (`HumanEval/1*`); the samples of other tasks are left out. All, if empty.
         extract: auto judges the program in a raw answer (`ibft.text.answers`), none every text as it stands.
         for_evalplus: also write `out_dir/eval_results.json`, which EvalPlus's tools read.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        seed: random seed of the bootstrap.
+        resamples: number of bootstrap resamples.
 
     Raises:
         UserError: something cannot be read or written, the samples do not fit the problems, `out_dir` has results of
             other samples, problems or limits, or no sandbox works here.
     """
-    if not k or min(k) < 1:
-        raise UserError(f"k is {','.join(map(str, k)) or 'empty'}: give one or more numbers from 1 up, such as 1,5,10.")
+    require_k(k)
     loaded = load_problems(problems)
     chosen = select_problems(loaded, tasks)
     _require_tests(chosen, problems)
     task_ids = [problem.task_id for problem in loaded]
     samples = open_samples(Path(samples_path), task_ids, problems, [problem.task_id for problem in chosen])
-    if extract == "auto":
-        samples = samples._replace(problems={problem.task_id: problem for problem in chosen})
     settings = resolve_settings(config)
     folder = Path(out_dir)
     _claim(folder, {"samples": file_digest(samples_path), "extract": extract, **_inputs(chosen, settings)}, seed)
     metric_settings = MetricSettings(tuple(k), seed, resamples)
-    title = f"Judging {Path(samples_path).name}"
-    metrics = _judge_into(folder, chosen, problems, samples, settings, metric_settings, title)
+    judging = Judging(chosen, problems, samples, extract == "auto", settings, metric_settings)
+    metrics = judge_into(folder, judging, f"Judging {Path(samples_path).name}")
     if for_evalplus:
         by_id = {problem.task_id: problem for problem in chosen}
-        content = to_evalplus_results(samples.read(), read_rows(folder / "results.jsonl", Result), by_id)
+        content = to_evalplus_results(judging.answers(), read_rows(folder / "results.jsonl", Result), by_id)
         write_atomically(folder / "eval_results.json", msgspec.json.encode(content))
     return metrics
 
@@ -164,9 +145,7 @@ def check_problems(source: str, config: JudgeConfig, tasks: Sequence[str] = ()) 
     """
     problems = load_problems(source, tasks=tasks)
     _require_tests(problems, source)
-    settings = resolve_settings(config)
-    with Pool(settings.num_workers, settings.level) as pool, VerdictCache(None) as cache:
-        return run_references(problems, pool, cache, settings)
+    return check_references(problems, config)
 
 
 def _require_tests(problems: Sequence[Problem], source: str) -> None:
@@ -185,37 +164,6 @@ def _inputs(problems: Sequence[Problem], settings: JudgeSettings) -> dict[str, A
         "limits": {"timeout_s": settings.config.timeout_s, "memory_mib": settings.config.memory_mib},
         "sandbox": settings.level,
     }
-
-
-def _judge_into(
-    folder: Path,
-    problems: Sequence[Problem],
-    source: str,
-    samples: SampleFile,
-    settings: JudgeSettings,
-    metric_settings: MetricSettings,
-    title: str,
-) -> Metrics:
-    results, partial = folder / "results.jsonl", folder / "results.partial.jsonl"
-    known = _read_metrics(folder / "metrics.json")
-    if known is not None and results.exists() and not partial.exists() and not known.statuses.get(_UNJUDGED):
-        excluded = known.excluded
-    else:
-        (folder / "metrics.json").unlink(missing_ok=True)
-        known = None
-        with (
-            Pool(settings.num_workers, settings.level) as pool,
-            VerdictCache(default_cache_path() if settings.config.cache else None) as cache,
-        ):
-            references = run_references(problems, pool, cache, settings)
-            by_id = {problem.task_id: problem for problem in problems}
-            judge_samples(samples, by_id, references, pool, cache, settings, folder, title)
-        excluded = {task_id: one.message for task_id, one in references.items() if not one.passed}
-    if known is not None and (known.k, known.seed, known.bootstrap_resamples) == metric_settings:
-        return known
-    metrics = _metrics(results, problems, source, excluded, samples, settings, metric_settings)
-    write_atomically(folder / "metrics.json", metrics.to_json())
-    return metrics
 
 
 def _claim(folder: Path, inputs: dict[str, Any], seed: int) -> None:
@@ -243,125 +191,3 @@ def _claim(folder: Path, inputs: dict[str, Any], seed: int) -> None:
             f"{folder} has results for other {' and '.join(differing) or 'inputs'}. "
             "Choose another --out folder, or delete this one."
         )
-
-
-def _read_metrics(path: Path) -> Metrics | None:
-    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
-        return Metrics.from_json(path.read_bytes())
-    return None
-
-
-def _metrics(
-    results: Path,
-    problems: Sequence[Problem],
-    source: str,
-    excluded: Mapping[str, str],
-    samples: SampleFile,
-    settings: JudgeSettings,
-    metric_settings: MetricSettings,
-) -> Metrics:
-    statuses: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    correct: Counter[str] = Counter()
-    num_weak = num_extracted = 0
-    for result in read_rows(results, Result):
-        statuses[result.status] += 1
-        total[result.task_id] += 1
-        correct[result.task_id] += result.passed
-        num_weak += result.is_weak
-        num_extracted += result.is_extracted
-    judged = [problem for problem in problems if problem.task_id not in excluded]
-    counts = [Count(total[problem.task_id], correct[problem.task_id]) for problem in judged]
-    failures = statuses[_UNJUDGED]
-    reason = None
-    if failures:
-        num_samples = statuses.total()
-        reason = f"{failures} of {num_samples} samples could not be judged; run the same command to try them again"
-    figures = summarize(
-        counts,
-        metric_settings.k,
-        num_resamples=metric_settings.bootstrap_resamples,
-        seed=metric_settings.seed,
-        reason=reason,
-    )
-    hollow = _hollow(results, statuses, samples)
-    return Metrics(
-        num_problems=len(judged),
-        num_samples=statuses.total() - statuses["excluded"],
-        metrics=figures,
-        curves=curves(figures, metric_settings.k),
-        statuses=dict(statuses.most_common()),
-        problems=source,
-        sandbox=settings.level,
-        tool_versions=tool_versions(problems[0].language),
-        k=metric_settings.k,
-        seed=metric_settings.seed,
-        bootstrap_resamples=metric_settings.bootstrap_resamples,
-        excluded=dict(excluded),
-        num_weak=num_weak,
-        num_extracted=num_extracted,
-        hollow=hollow,
-        notes=[
-            *([hollow.message] if hollow else []),
-            *_tool_warnings(problems),
-            *_notes(counts, excluded, num_weak, num_extracted, samples),
-        ],
-    )
-
-
-def _hollow(results: Path, statuses: Mapping[str, int], samples: SampleFile) -> Hollow | None:
-    if not is_hollow(statuses):
-        return None
-    num_cut = num_marked = 0
-    are_extracted = bool(samples.problems)
-    for sample, result in zip(samples.stored(), read_rows(results, Result), strict=True):
-        if result.status in ("no_code", "syntax_error"):
-            are_extracted = are_extracted or sample.raw is not None
-            num_cut += sample.finish_reason == "length"
-            num_marked += is_chat(sample.raw or sample_text(sample))
-    return find_hollow(statuses, num_cut=num_cut, num_marked=num_marked, are_extracted=are_extracted)
-
-
-def _tool_warnings(problems: Sequence[Problem]) -> list[str]:
-    if all(problem.language != "verilog" for problem in problems):
-        return []
-    from ibft.execution.icarus import icarus_warning, installed_icarus
-
-    warning = icarus_warning(installed_icarus().version)
-    return [warning.rstrip(".")] if warning else []
-
-
-def _notes(
-    counts: Sequence[Count], excluded: Mapping[str, str], num_weak: int, num_extracted: int, samples: SampleFile
-) -> list[str]:
-    notes = []
-    if excluded:
-        named = ", ".join(list(excluded)[:10]) + (", …" if len(excluded) > 10 else "")
-        notes.append(
-            f"{len(excluded)} problems are excluded, since their own reference solutions do not pass here: {named}"
-        )
-    if num_weak:
-        notes.append(
-            f"{num_weak} samples were judged with the tests inside the candidate's interpreter, which is weaker"
-        )
-    if num_extracted:
-        notes.append(
-            f"{num_extracted} samples were raw answers, of which the program alone was judged (--extract none judges "
-            "them as they stand)"
-        )
-    if samples.num_left_out:
-        notes.append(f"{samples.num_left_out} samples of other tasks were left out")
-    sizes = [count.num_samples for count in counts]
-    if sizes and min(sizes) != max(sizes):
-        notes.append(f"problems have from {min(sizes)} to {max(sizes)} samples each")
-    for word, same in (
-        ("no sample passed", all(count.num_correct == 0 for count in counts)),
-        ("every sample passed", all(count.num_correct == count.num_samples for count in counts)),
-    ):
-        if sizes and min(sizes) > 0 and same:  # with a problem unjudged there are no intervals
-            bound = min(1.0, 3 / len(counts))
-            notes.append(
-                f"{word}, so the bootstrap intervals have no width, which is not certainty: of such problems up to "
-                f"{bound:.0%} may be otherwise (rule of three, 95%)"
-            )
-    return notes

@@ -92,7 +92,8 @@ class _Plan:
             inputs = judge_inputs(problems, settings, self._generate_identity(arm), samples)
             self._run.check(f"judge/{arm}", inputs, is_part=True)
             if not (self._run.path / "judge" / arm).exists():
-                tool_versions(problems[0].language)
+                for language in {problem.language for problem in problems}:
+                    tool_versions(language)
 
     def check_models(self) -> None:
         """Look for the models that unfinished stages load on this machine."""

@@ -12,8 +12,8 @@ from hostile.arena import TESTS
 
 from hostile import Arena
 from ibft.artifacts.rows import Problem, Sample
-from ibft.execution.examiner import Examiner, Job
-from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.examiner import Examiner
+from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits
 
 LIMITS = Limits(cpu_s=0.5, wall_s=0.5, memory_mib=512)

@@ -346,6 +346,32 @@ def test_other_kinds_of_problems(problem: Problem, text: str) -> None:
         run(extract_sample(Sample(task_id="t", **{field: text}), problem), problem)
 
 
+DECORATED = Problem(
+    task_id="shape/7",
+    prompt='import math\n\n\nclass Circle:\n    r = 1\n\n    @property\n    def area(self):\n        """Area."""\n',
+    entry_point="area",
+    tests="assert 3 < Circle().area < 4\n",
+)
+AREA_ALONE = "def area(self):\n    return math.pi * self.r ** 2\n"
+
+
+@pytest.mark.parametrize("decorator", ["", "@property\n"])
+def test_a_method_is_decorated_once(decorator: str) -> None:
+    solution = extract(python(decorator + AREA_ALONE), DECORATED, form="chat").solution
+    before = "import math\n\n\nclass Circle:\n    r = 1\n\n    @property\n"
+    assert solution == before + indented(AREA_ALONE)
+
+
+@pytest.mark.parametrize("definition", ["async def", "@functools.cache\nasync def", "@functools.cache\ndef"])
+def test_imports_before_a_definition_of_any_kind_stay_and_its_decorators_do_not(definition: str) -> None:
+    imports = "import functools\nimport math\n\n\n"
+    problem = Problem(
+        task_id="shape/8", prompt=f"{imports}{definition} root(x):\n", entry_point="root", tests="assert root(4)\n"
+    )
+    program = "def root(x):\n    return math.sqrt(x)\n"
+    assert extract(python(program), problem, form="chat") == Answer(solution=imports + program)
+
+
 @pytest.mark.parametrize(
     "text",
     [

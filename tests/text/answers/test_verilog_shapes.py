@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ibft.artifacts.rows import Problem, Sample, write_rows
-from ibft.execution.verilog import verilog_source
+from ibft.execution.languages.verilog import verilog_source
 from ibft.run.recipe import JudgeConfig
 from ibft.stages.judge import judge_file
 from ibft.text.answers import extract, extract_sample

@@ -37,12 +37,14 @@ Where a rule leaves a choice, it is made by what compiles. docs/answers.md has t
 12. *A new start*: text that begins with words, a fence, or the function or prompt once more is read as in a chat, if
     that gives a program.
 
-The recipe's `generate.stop` strings end the answer in every case, and `verilog` has the rules for Verilog.
+The recipe's `generate.stop` strings end the answer in every case. `reader` has the table of the languages and
+what holds for all of them, `verilog` the rules for Verilog.
 A sample that is judged (`extract_sample`) is left as it is where it compiles within its problem, where no whole program
 is found in it, and where it is code that does not compile with nothing to show that it came from a chat.
 """
 
-from ibft.text.answers.answer import Answer, Form, extract, extract_sample, has_ended
+from ibft.text.answers.answer import extract, extract_sample, has_ended, is_open
+from ibft.text.answers.reader import Answer, Form, Reader
 from ibft.text.answers.turn import is_chat
 
-__all__ = ["Answer", "Form", "extract", "extract_sample", "has_ended", "is_chat"]
+__all__ = ["Answer", "Form", "Reader", "extract", "extract_sample", "has_ended", "is_chat", "is_open"]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["OTHER_LANGUAGES", "PYTHON", "VERILOG", "Block", "Split", "split_blocks"]
+__all__ = ["OTHER_LANGUAGES", "PYTHON", "VERILOG", "Block", "Split", "has_fence", "split_blocks"]
 
 PYTHON = frozenset({"python", "py", "python3", "python2", "py3", "pycon", "ipython", "ipython3", "sage", "gyp"})
 VERILOG = frozenset({"verilog", "systemverilog", "sv", "v", "vlog", "systemverilog2012"})
@@ -48,6 +48,7 @@ class Split(NamedTuple):
 
 
 _RUN = re.compile(r"`{3,}|~{3,}")
+_FENCE = re.compile(r"```|^[ \t]*~~~", re.MULTILINE)
 _PREFIX = re.compile(r"[ \t>]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?")
 _INFO = re.compile(r"[ \t]*\{?[.#]?(?P<language>[A-Za-z][\w+#-]*(?=[\s:,}]|$))?")
 _STARTS_CODE = re.compile(
@@ -63,6 +64,11 @@ _MARKDOWN = frozenset({"markdown", "md", "mdx", "rst"})
 _MAX_RETRIES = 8
 _MAX_DEPTH = 2
 _STRING = re.compile(r"#[^\n]*|\"\"\"|'''|\\.|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL)
+
+
+def has_fence(text: str) -> bool:
+    """Decide whether a text has a fence of code anywhere: backticks behind words count, tildes begin a line."""
+    return _FENCE.search(text) is not None
 
 
 def split_blocks(text: str, is_answer: Callable[[str], bool], parses: Callable[[str], bool] | None = None) -> Split:
@@ -125,7 +131,7 @@ class _Scanner:
         if tag and not (run and run.start() < tag.start()) and line[tag.end() : tag.end() + 1] not in ('"', "'", "`"):
             name = (tag["name"] or tag["word"] or tag["latex"]).lower()
             closing = f"[/{name}]" if tag["word"] else f"</{name}>" if tag["name"] else f"\\end{{{name}}}"
-            language = name if name in ("python", "verilog") else ""
+            language = name if name in _KNOWN else ""
             self._open(number, line[: tag.start()], closing, language, line[tag.end() :])
         elif run and (not line[: run.start()].strip() or run.group()[0] == "`"):
             self._open_fence(number, line, run)

@@ -21,10 +21,8 @@ def until_stop(text: str, stop: Sequence[str]) -> str:
     return text[: min(ends, default=len(text))]
 
 
-def cut(text: str, prompt: str, language: str) -> str:
-    """Return the part of a raw continuation that answers the prompt."""
-    if language != "python":
-        return text
+def cut(text: str, prompt: str) -> str:
+    """Return the part of a raw continuation in Python that answers the prompt."""
     pattern = _TOP_LEVEL_LINE if leaves_function_open(prompt) else _EXAMPLE_OF_USE
     # Behind a prompt that ends inside of a line, the text's first characters go on with that line.
     is_inside_line = bool(prompt) and not prompt.endswith("\n")

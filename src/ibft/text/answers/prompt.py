@@ -9,9 +9,10 @@ from typing import NamedTuple
 from ibft.artifacts.rows import Problem
 from ibft.text.answers.syntax import compiles, names_in, parse
 
-__all__ = ["Asked", "asked", "before_entry_point", "leaves_function_open"]
+__all__ = ["Asked", "asked", "before_entry_point", "leaves_function_open", "without_decorators"]
 
 _TOP_LEVEL_LINE = re.compile(r"(?m)^[^\s\)\]\}].*")
+_PLACEHOLDER = "_the_definition_that_is_asked_for"
 
 
 class Asked(NamedTuple):
@@ -67,8 +68,23 @@ def before_entry_point(prompt: str, entry_point: str) -> str:
                 before = "".join(prompt.splitlines(keepends=True)[: first - 1])
                 break
     elif definition := re.search(rf"(?m)^(?:async[ \t]+def|def|class)[ \t]+{re.escape(entry_point)}\b", prompt):
-        before = prompt[: definition.start()]
+        before = without_decorators(prompt[: definition.start()])
     return before if before.strip() and compiles(before) else ""
+
+
+def without_decorators(before: str, indent: str = "") -> str:
+    """Return what stands before a definition, without its decorators, which no other definition may inherit.
+
+    Args:
+        before: source up to the definition.
+        indent: that of the definition, if it is a method.
+    """
+    tree = parse(f"{before}{indent}def {_PLACEHOLDER}(): ...\n")
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.FunctionDef) and node.name == _PLACEHOLDER and node.decorator_list:
+            first = min(decorator.lineno for decorator in node.decorator_list)
+            return "".join(before.splitlines(keepends=True)[: first - 1])
+    return before
 
 
 def _class_around(prompt: str, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ibft.text.answers.blocks import OTHER_LANGUAGES, Block, split_blocks
 from ibft.text.answers.completion import cut
 from ibft.text.answers.loose import find_code, indented_blocks, looks_like_code
-from ibft.text.answers.prompt import Asked
+from ibft.text.answers.prompt import Asked, without_decorators
 from ibft.text.answers.syntax import (
     Statement,
     compiles,
@@ -84,7 +84,7 @@ def continues(body: str, asked: Asked) -> bool:
 
 
 def _is_answer(code: str, asked: Asked) -> bool:
-    is_body = not code[:1].strip() and continues(cut(code, asked.prompt, "python"), asked)
+    is_body = not code[:1].strip() and continues(cut(code, asked.prompt), asked)
     return is_body or defines(code, asked.names)
 
 
@@ -215,7 +215,7 @@ def _as_body(code: str, asked: Asked) -> str | None:
     if re.search(r"(?m)^(?:return|yield)\b", dedented) or (code[:1].isspace() and "return" in code):
         forms.append(textwrap.indent(dedented, margin))
     for form in forms:
-        body = cut(form + "\n", asked.prompt, "python")
+        body = cut(form + "\n", asked.prompt)
         if body.strip() and continues(body, asked):
             return body
     return None
@@ -241,7 +241,10 @@ def _as_method(code: str, asked: Asked) -> str | None:
     place = re.search(rf"(?m)^([ \t]+)(?:async[ \t]+)?def[ \t]+{re.escape(asked.method)}\b", asked.prompt)
     if place is None:
         return None
-    solution = asked.prompt[: place.start()] + textwrap.indent(without_examples(dedented, names), place[1])
+    before = asked.prompt[: place.start()]
+    if dedented.lstrip().startswith("@"):  # the answer repeats the prompt's decorators, or has others
+        before = without_decorators(before, place[1])
+    solution = before + textwrap.indent(without_examples(dedented, names), place[1])
     return solution if defines(solution, asked.names) else None
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ibft.text.answers.blocks import has_fence
+
 __all__ = ["has_marks", "is_chat", "plain_texts"]
 
 # `<|im_end|>` and its like; DeepSeek's have full-width bars. `</s>`, `[INST]` and the others are plain ASCII.
@@ -47,7 +49,7 @@ def has_marks(text: str) -> bool:
 
 def is_chat(text: str) -> bool:
     """Decide whether text looks like an answer in a chat: it has marks, or a code fence."""
-    return has_marks(text) or re.search(r"```|^[ \t]*~~~", text, re.MULTILINE) is not None
+    return has_marks(text) or has_fence(text)
 
 
 def plain_texts(text: str) -> Iterator[str]:

@@ -10,8 +10,8 @@ from types import TracebackType
 from hostile.baits import Baits, descendants, left_behind
 from ibft.artifacts.rows import Problem
 from ibft.execution.isolation import Level
+from ibft.execution.languages.python import Prepared, judge_python, prepare
 from ibft.execution.outcome import Outcome
-from ibft.execution.python import Prepared, judge_python, prepare
 from ibft.execution.sandbox import Limits, Sandbox, SandboxError
 
 __all__ = ["PRELUDE", "TESTS", "Arena", "Attack", "Report", "prepared"]

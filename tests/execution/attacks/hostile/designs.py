@@ -15,9 +15,9 @@ from hostile.baits import Baits, descendants, left_behind
 from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.icarus import Icarus, find_icarus
 from ibft.execution.isolation import Level
+from ibft.execution.languages.verilog import judge_verilog, run_verilog_reference, verilog_source
 from ibft.execution.outcome import Outcome, Reference
 from ibft.execution.sandbox import Limits, Sandbox
-from ibft.execution.verilog import judge_verilog, run_verilog_reference, verilog_source
 from ibft.text.answers import extract_sample
 
 __all__ = ["DESIGNS", "Desk", "desk"]

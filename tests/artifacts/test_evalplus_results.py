@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ibft.artifacts.evalplus_results import read_evalplus_results, to_evalplus_results
 from ibft.artifacts.rows import Problem, Result, Sample, Status
 from ibft.errors import UserError
-from ibft.execution.evalplus_results import read_evalplus_results, to_evalplus_results
 
 PROBLEMS = {
     task_id: Problem(task_id=task_id, prompt=f"def {task_id}():\n", tests="assert a()", entry_point=task_id)

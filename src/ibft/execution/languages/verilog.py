@@ -31,8 +31,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from ibft.artifacts.rows import Problem, Sample, Status
-from ibft.execution.icarus import Icarus, abnormal_end, first_line, installed_icarus
-from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.icarus import Icarus, abnormal_end, first_line, icarus_tools, icarus_warning, installed_icarus
+from ibft.execution.languages import Language, Sandboxes
+from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import CommandResult, Limits
 from ibft.execution.verilog_text import (
     TEST_BENCH_MODULE,
@@ -44,18 +45,15 @@ from ibft.execution.verilog_text import (
 )
 from ibft.text.answers.verilog import extract_design, has_statement, header_of
 from ibft.text.answers.verilog_modules import defined_modules
+from ibft.text.answers.verilog_reader import VerilogReader
 from ibft.text.answers.verilog_tokens import clean
 
-__all__ = [
-    "CommandSandbox",
-    "judge_verilog",
-    "run_verilog_reference",
-    "verilog_source",
-]
+__all__ = ["VERILOG", "CommandSandbox", "Verilog", "judge_verilog", "run_verilog_reference", "verilog_source"]
 
 _FLAGS = ("-g2012", "-Wall", "-Winfloop", "-Wno-timescale")  # those of VerilogEval v1's own harness
 _FILE_BYTES = 16 << 20  # the compiled form of a large correct design takes megabytes
 _EXPANDED_BYTES = 1 << 20  # as much of its output as the sandbox keeps
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 
 
 class CommandSandbox(Protocol):
@@ -84,6 +82,58 @@ class _Run(NamedTuple):
         )
 
 
+class Verilog(VerilogReader, Language):
+    """Verilog and SystemVerilog, judged by Icarus Verilog against a test bench."""
+
+    # A right design may simulate far more slowly than its reference: 30 s by default, as VerilogEval's harness has.
+    min_cpu_factor = 10.0
+
+    def judge(self, job: Job, prepared: None, sandboxes: Sandboxes) -> Outcome:
+        """Simulate a sample's design under the test bench."""
+        assert job.sample is not None
+        assert job.reference is not None
+        source = self.source(job.problem, job.sample)
+        return judge_verilog(job.problem, source, sandboxes(tools=icarus_tools()), job.limits, job.reference)
+
+    def reference(self, job: Job, prepared: None, sandboxes: Sandboxes) -> Reference:
+        """Simulate the problem's own design."""
+        return run_verilog_reference(job.problem, sandboxes(tools=icarus_tools()), job.limits)
+
+    def source(self, problem: Problem, sample: Sample) -> str:
+        """Return what is compiled, as `verilog_source` does."""
+        return verilog_source(problem, sample)
+
+    def num_runs(self, *, is_reference: bool) -> int:
+        """Expanding, compiling and simulating the design, and compiling it alone."""
+        return 4
+
+    def completed(self, problem: Problem) -> Problem:
+        """Return the problem with the name of its module, which is `top_module` where it has none."""
+        if problem.setup or problem.modules or problem.inside is not None:
+            raise ValueError(
+                f"{problem.task_id} has setup, modules or inside, which are for Python problems. Remove them."
+            )
+        name = _entry_point(problem)
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{problem.task_id} has the entry_point {name!r}, which is no Verilog name. Give the name of the "
+                "module to write (default: top_module)."
+            )
+        return msgspec.structs.replace(problem, entry_point=name)
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of Icarus Verilog."""
+        return {"icarus": installed_icarus().version}
+
+    def warnings(self) -> list[str]:
+        """Return what the installed version cannot run."""
+        warning = icarus_warning(installed_icarus().version)
+        return [warning.rstrip(".")] if warning else []
+
+
+VERILOG = Verilog()
+
+
 def run_verilog_reference(
     problem: Problem, sandbox: CommandSandbox, limits: Limits, icarus: Icarus | None = None
 ) -> Reference:
@@ -110,7 +160,7 @@ def run_verilog_reference(
 
 def verilog_source(problem: Problem, sample: Sample) -> str:
     """Return what to compile: a completion behind the prompt's header, a whole module alone; "" if it is not code."""
-    text = clean((sample.completion if sample.completion is not None else sample.solution) or "")
+    text = clean(sample.text)
     modules, body_end = defined_modules(text)
     if not modules and body_end is None and not has_statement(text):
         return ""

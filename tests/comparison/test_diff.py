@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ibft.artifacts.rows import Result, write_rows
+from ibft.comparison.diff import diff_results
 from ibft.errors import UserError
-from ibft.execution.diff import diff_results
 
 
 def write(path: Path, passes: dict[str, str], **fields: object) -> Path:

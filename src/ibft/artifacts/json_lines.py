@@ -1,0 +1,226 @@
+"""JSON Lines and small JSON files: the one reader and the one writer, for our own rows and for other tools'."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, TypeVar
+
+import msgspec
+
+from ibft.errors import UserError
+
+__all__ = [
+    "RowWriter",
+    "decode_foreign",
+    "error_reason",
+    "is_encodable",
+    "numbered_rows",
+    "open_for_reading",
+    "pretty_json",
+    "raw_row",
+    "read_content",
+    "read_lines",
+    "read_rows",
+    "write_atomically",
+    "write_rows",
+]
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+def open_for_reading(path: Path) -> IO[bytes]:
+    """Open a file for reading bytes, through gzip where its name ends in `.gz`.
+
+    Raises:
+        UserError: the file is missing or cannot be opened.
+    """
+    try:
+        return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")  # type: ignore[return-value]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+
+
+def read_content(path: str | os.PathLike[str]) -> bytes:
+    """Return a whole file, through gzip where its name ends in `.gz`.
+
+    Raises:
+        UserError: the file is missing, unreadable or a damaged archive.
+    """
+    path = Path(path)
+    try:
+        with open_for_reading(path) as file:
+            return file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file (`.gz` too) that are not blank, one at a time, with their numbers from 1.
+
+    Raises:
+        UserError: the file is missing, unreadable or a damaged archive.
+    """
+    path = Path(path)
+    try:
+        with open_for_reading(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+
+
+def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row]:
+    """Yield the rows of a JSON Lines file (`.gz` too), one at a time; blank lines are skipped.
+
+    Raises:
+        UserError: the file is missing or unreadable, or a line is not a `row_type`; names file and line.
+    """
+    return (row for _, row in numbered_rows(path, row_type))
+
+
+def numbered_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[tuple[int, Row]]:
+    """Yield the same rows with the numbers of their lines, from 1."""
+    decoder = msgspec.json.Decoder(row_type)
+    for number, line in read_lines(path):
+        try:
+            row = decoder.decode(line)
+        except msgspec.MsgspecError as error:
+            raise UserError(
+                f"{path}, line {number}: {error}. Each line must be one JSON object with the fields of "
+                f"{row_type.__name__}: {', '.join(row_type.__struct_fields__)}."
+            ) from None
+        except RecursionError:
+            raise UserError(f"{path}, line {number}: JSON that is nested too deeply to be read. Correct it.") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}, line {number}: not UTF-8 text ({error.reason}).") from None
+        yield number, row
+
+
+def decode_foreign(line: bytes, row_type: type[Row]) -> Row:
+    """Decode a line that another tool wrote, in which Python's json may have left lone surrogates.
+
+    A model can emit them and msgspec refuses them; one such answer must not cost the whole file.
+
+    Raises:
+        ValueError: it is not JSON, not UTF-8, or not a `row_type`.
+    """
+    try:
+        return msgspec.json.decode(line, type=row_type)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return msgspec.convert(json.loads(line), row_type)
+
+
+def error_reason(error: Exception) -> str:
+    """Why a file cannot be read or written, in the system's words where it has any."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it has no lone surrogates, which Python's own json reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def pretty_json(value: object) -> bytes:
+    """A value of our types as indented JSON with a line break at its end: for files that people read."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a whole file under a temporary name, then rename it: a file that exists is complete.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    _write_parts(Path(path), [content.encode() if isinstance(content, str) else content])
+
+
+def write_rows(path: str | os.PathLike[str], rows: Iterable[msgspec.Struct | msgspec.Raw]) -> None:
+    """Write rows as JSON Lines, atomically; `rows` may be a stream that would not fit in memory.
+
+    A row that is not of the project's own types comes as `raw_row` makes it.
+    """
+    encoder = msgspec.json.Encoder()
+    _write_parts(Path(path), (encoder.encode(row) + b"\n" for row in rows))
+
+
+def raw_row(row: object) -> msgspec.Raw:
+    """Somebody else's row as `write_rows` takes it: any value of JSON, numbers of any size; others as their text."""
+    return msgspec.Raw(json.dumps(row, default=str).encode())
+
+
+def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:  # of the parts too, which may be read as they are written
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise UserError(
+            f"{path}: cannot be written ({error_reason(error)}). Free space or choose another folder."
+        ) from None
+
+
+class RowWriter:
+    """Appends rows to a JSON Lines file so that a kill at any point loses at most the last batch.
+
+    Opening it drops an unfinished last line that an earlier run left. Use it inside a stage's work folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._encoder = msgspec.json.Encoder()
+        _drop_unfinished_line(self.path)
+        self._file = open(self.path, "ab")
+
+    def write(self, rows: Iterable[msgspec.Struct]) -> int:
+        """Append the rows and hand them to the operating system before returning; the number of bytes they took."""
+        data = b"".join(self._encoder.encode(row) + b"\n" for row in rows)
+        try:
+            self._file.write(data)
+            self._file.flush()
+            return len(data)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error_reason(error)}). Free space, then run again."
+            ) from None
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _drop_unfinished_line(path: Path, block: int = 1 << 16) -> None:
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - block)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            end = start
+        file.truncate(0)

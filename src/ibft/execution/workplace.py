@@ -1,0 +1,64 @@
+"""What a process that judges keeps between jobs: its sandboxes, and the problems' prepared tests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from ibft.artifacts.rows import Problem
+from ibft.execution.isolation import Level
+from ibft.execution.languages import LANGUAGES
+from ibft.execution.outcome import Job, Outcome, Reference
+from ibft.execution.sandbox import Sandbox
+
+__all__ = ["Workplace"]
+
+
+class Workplace:
+    """Judges in this process, which the tests of its problems run in: `Examiner` keeps it apart and can kill it.
+
+    Args:
+        level: of the sandboxes.
+        scratch: a folder for the samples' files, at levels without a file system of their own.
+        cleanup: closes the sandboxes.
+    """
+
+    def __init__(self, level: Level, scratch: str, cleanup: contextlib.ExitStack) -> None:
+        self._level, self._scratch = level, scratch
+        self._cleanup = cleanup
+        self._sandboxes: dict[tuple[tuple[str, ...], bool], Sandbox] = {}
+        self._prepared: dict[Problem, Any] = {}
+
+    def learn(self, problem: Problem) -> None:
+        """Prepare a problem's tests; that they are broken is said when they are to be run."""
+        try:
+            self._prepared[problem] = LANGUAGES[problem.language].prepare(problem)
+        except (Exception, SystemExit) as error:
+            self._prepared[problem] = _Broken(f"its setup or tests are broken: {type(error).__name__}: {error}")
+
+    def do(self, job: Job) -> Outcome | Reference:
+        """Judge a sample, or run a reference. Must be called from the main thread: tests are ended by an alarm.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        if job.problem not in self._prepared:
+            self.learn(job.problem)
+        prepared = self._prepared[job.problem]
+        if isinstance(prepared, _Broken):
+            return job.unfinished("failed", str(prepared))
+        language = LANGUAGES[job.problem.language]
+        run = language.reference if job.sample is None else language.judge
+        return run(job, prepared, self._sandbox)
+
+    def _sandbox(self, *, tools: Sequence[str] = (), with_numpy: bool = False) -> Sandbox:
+        key = (tuple(tools), with_numpy)
+        if key not in self._sandboxes:
+            sandbox = Sandbox(self._level, tools=tools, with_numpy=with_numpy, scratch=self._scratch)
+            self._sandboxes[key] = self._cleanup.enter_context(sandbox)
+        return self._sandboxes[key]
+
+
+class _Broken(str):
+    """Why a problem's tests cannot be run."""

@@ -1,0 +1,70 @@
+"""Names that stand for code: ours, loaded when first asked for, and that of other packages, found by entry points."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ibft.errors import UserError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["Registry"]
+
+Item = TypeVar("Item")
+
+
+class Registry(Generic[Item]):
+    """Items by name. A package adds one by an entry point, as in its pyproject.toml:
+
+        [project.entry-points."ibft.languages"]
+        ruby = "my_package.ruby:RUBY"
+
+    Ours come first: nobody replaces `python`.
+
+    Args:
+        kind: what an item is, for the error: `language`.
+        group: of the entry points.
+        built_in: `module:attribute` by name, so that nothing is imported before it is needed.
+    """
+
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str]) -> None:
+        self._kind, self._group, self._built_in = kind, group, built_in
+        self._items: dict[str, Item] = {}
+
+    def names(self) -> list[str]:
+        """Return the names that are known: ours, then those of installed packages."""
+        return list(dict.fromkeys([*self._built_in, *(point.name for point in self._entry_points())]))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._built_in or name in self.names()
+
+    def __getitem__(self, name: str) -> Item:
+        """Return the item with a name.
+
+        Raises:
+            UserError: there is none; lists those that there are.
+        """
+        if name not in self._items:
+            self._items[name] = self._load(name)
+        return self._items[name]
+
+    def _load(self, name: str) -> Any:
+        if name in self._built_in:
+            module, _, attribute = self._built_in[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        for entry_point in self._entry_points():
+            if entry_point.name == name:
+                return entry_point.load()
+        raise UserError(
+            f"{name!r} is not a known {self._kind}. Known are {', '.join(self.names())}; another package can add one "
+            f"by an entry point of the group {self._group}."
+        )
+
+    def _entry_points(self) -> Iterable[EntryPoint]:
+        # Imported here: it takes 20 ms, in every process that judges, and our own names do not need it.
+        import importlib.metadata
+
+        return importlib.metadata.entry_points(group=self._group)

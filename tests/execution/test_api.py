@@ -1,0 +1,86 @@
+"""Judging from a program of one's own: what a notebook, an RL reward or a cluster's pool calls."""
+
+import subprocess
+import sys
+from collections.abc import Generator, Iterable
+from typing import TypeVar
+
+import msgspec
+import pytest
+
+import ibft.execution
+from ibft.artifacts.rows import Problem, Sample
+from ibft.execution import Job, Limits, Outcome, Pool, Reference, check_references, execute, execute_all, local_pool
+from ibft.execution.inside import lockdown
+
+PROBLEM = Problem(
+    task_id="t/0",
+    prompt='import math\n\n\ndef root(x):\n    """Return the root of x."""\n',
+    tests="assert root(4) == 2\n",
+    entry_point="root",
+    canonical_solution="    return math.sqrt(x)\n",
+)
+CHAT = "Like this:\n```python\ndef root(x):\n    return math.sqrt(x)\n```\nIt uses `math`.\n"
+needs_sandbox = pytest.mark.skipif(not lockdown.landlock_abi(), reason="this kernel has no Landlock")
+Key = TypeVar("Key")
+
+
+@needs_sandbox
+def test_one_answer() -> None:
+    outcome = execute(PROBLEM, CHAT)
+    assert (outcome.status, outcome.passed, outcome.is_weak) == ("passed", True, False)
+    assert outcome.cpu_time_s > 0
+    wrong = execute(PROBLEM, "    return x\n", limits=Limits(cpu_s=1, wall_s=5, memory_mib=512))
+    assert (wrong.status, wrong.message) == ("failed", "failed: AssertionError: assert root(4) == 2")
+
+
+@needs_sandbox
+def test_many_answers_come_back_in_their_order() -> None:
+    broken = msgspec.structs.replace(PROBLEM, task_id="t/1", canonical_solution="    return -1\n")
+    limits = Limits(cpu_s=0.5, wall_s=5, memory_mib=512)
+    answers: list[tuple[Problem, str | Sample]] = [
+        (PROBLEM, "    while True: pass\n"),
+        (PROBLEM, ""),
+        (PROBLEM, Sample(task_id="t/0", solution="def root(x): return 2\n")),
+        (broken, CHAT),
+        (PROBLEM, "    return (\n"),
+        (PROBLEM, CHAT),
+    ]
+    expected = ["timeout_cpu", "no_code", "passed", "excluded", "syntax_error", "passed"]
+    with local_pool(2) as pool:
+        assert [outcome.status for outcome in execute_all(answers, limits=limits, pool=pool)] == expected
+        references = check_references([PROBLEM, broken])
+        outcomes = execute_all(answers, limits=limits, pool=pool, references=references)
+    assert [outcome.status for outcome in outcomes] == expected
+    assert execute_all([]) == []
+
+
+class Elsewhere:
+    """A pool that has no processes here: jobs and outcomes cross a wire, and end in another order."""
+
+    def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome | Reference], None, None]:
+        for key, job in reversed(list(jobs)):
+            arrived = msgspec.json.decode(msgspec.json.encode(job), type=Job)
+            assert arrived == job
+            if arrived.sample is None:
+                yield key, Reference(status="passed", message="passed", cpu_time_s=0.7)
+            else:
+                assert arrived.limits.cpu_s == 7  # ten times the reference's
+                yield key, Outcome(status="passed", message=arrived.sample.text)
+
+
+def test_any_pool_can_do_the_work() -> None:
+    pool: Pool = Elsewhere()
+    texts = [f"    return {number}\n" for number in range(5)]
+    outcomes = execute_all([(PROBLEM, text) for text in texts], pool=pool)
+    assert [outcome.message for outcome in outcomes] == texts
+
+
+def test_the_package_is_light_and_has_what_it_names() -> None:
+    code = "import ibft.execution, sys; from ibft.execution import execute; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"numpy", "torch", "transformers", "datasets", "matplotlib", "rich"}
+    for name in ibft.execution.__all__:
+        assert getattr(ibft.execution, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'run_it'"):
+        _ = ibft.execution.run_it
