@@ -28,6 +28,7 @@ class Verbs(click.Group):
         return {"Commands": tuple(name for name, verb in self.commands.items() if not verb.hidden)}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list of verbs for each section."""
         for title, names in self.sections().items():
             with formatter.section(title):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=200)) for name in names])
