@@ -8,7 +8,6 @@ from collections import Counter
 
 import pytest
 
-from ibft.data.code import units
 from ibft.data.functions import function_pairs
 from ibft.data.renaming import rename_identifiers
 from ibft.text.names import free_names
@@ -77,17 +76,17 @@ def test_a_renamed_program_does_the_same(code: str, arguments: str) -> None:
     assert results[0] == results[1]
 
 
-def test_on_real_functions_the_tree_differs_in_names_alone() -> None:
+def test_on_real_functions_names_alone_differ() -> None:
     num_changed = 0
-    for pair in function_pairs("stdlib")[::10]:
+    pairs = function_pairs("stdlib")[::10]
+    for pair in pairs:
         before = f"{pair.prompt}{pair.completion}"
         after = rename_identifiers(before, all_names(before))
         num_changed += before != after
-        assert [unit.fingerprint for unit in units(before)] == [unit.fingerprint for unit in units(after)], pair.id
+        assert re.sub(r"_ß\d+", "", after) == before, pair.id
         assert names(ast.parse(before), ast.Attribute, ast.alias) == names(ast.parse(after), ast.Attribute, ast.alias)
         assert free_names(before) == free_names(after)
-        assert re.sub(r"\w+", "", before) == re.sub(r"\w+", "", after)
-    assert num_changed > 300
+    assert num_changed > 0.95 * len(pairs)
 
 
 def test_what_stays() -> None:

@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from ibft.artifacts.rows import Score, Subset
-from ibft.artifacts.score_table import write_scores
+from ibft.artifacts.score_table import read_scores, write_scores
+from ibft.errors import UserError
 from ibft.findings.columns import first_copies
 from ibft.findings.score_columns import read_columns
 
@@ -54,3 +56,18 @@ def test_a_subset_without_scores_has_empty_columns(tmp_path: Path) -> None:
     )
     columns = read_columns(path, "train", ["mean_nll"])
     assert len(columns) == len(columns.groups) == len(columns.scores["mean_nll"]) == 0
+
+
+def test_a_table_of_an_earlier_version_is_read(table: Path) -> None:
+    """Which also had every score without the tokens that syntax forces, and their number."""
+    new = pyarrow.parquet.read_table(table)
+    old = new.append_column("num_free_tokens", pyarrow.array([5] * len(new)))
+    old = old.append_column("mean_nll_free", pyarrow.array([0.5] * len(new)))
+    pyarrow.parquet.write_table(old, table)
+    columns = read_columns(table, "train", ["mean_nll", "mean_nll_free"])
+    assert columns.scores["mean_nll"].tolist() == [1.0] * 5
+    assert columns.scores["mean_nll_free"].tolist() == [0.5] * 5
+    assert columns.num_tokens.tolist() == [9] * 5
+    assert [row.value for row in read_scores(table, "mean_nll_free", "control")] == [0.5] * 3
+    with pytest.raises(UserError, match=r"no score 'other'\. It has mean_nll, mean_nll_free\.$"):
+        list(read_scores(table, "other"))

@@ -301,7 +301,7 @@ def test_the_terminal_has_the_verdict_the_scores_and_the_path(
     print_audit(scan.summary, Path("/some/[where]/audit.html"))
     out = capsys.readouterr().out
     assert out.startswith("Yes: 23.2% of the training data")
-    assert "Min-20% Prob               0.702 0.656 to 0.747  +0.129 +0.068 to +0.189     yes" in out
+    assert "Min-20% Prob      0.702 0.656 to 0.747  +0.129 +0.068 to +0.189     yes" in out
     assert "Repeated word for word: 5.6%" in out
     assert "What to do: Train with the bottleneck (`objective: ib`)" in out
     assert out.rstrip().endswith("Audit: /some/[where]/audit.html")

@@ -166,6 +166,9 @@ def test_of_a_tokenizer_that_does_not_tell_places_the_response_begins_at_the_bor
             assert not options.pop("return_offsets_mapping", False)
             return tokenizer(text, **options)
 
+        def __len__(self) -> int:
+            return len(tokenizer)
+
         def __getattr__(self, name: str) -> Any:
             return getattr(tokenizer, name)
 

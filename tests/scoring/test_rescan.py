@@ -20,9 +20,8 @@ from ibft.findings.densities import Densities
 from ibft.findings.summary import ScanSummary
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
-from ibft.scoring import blocks
+from ibft.scoring import blocks, forward
 from ibft.scoring.encoder import Block
-from ibft.scoring.forward import Forward
 from ibft.stages import rescan as module
 from ibft.stages.rescan import RescanSummary, rescan
 from ibft.stages.scan import make_scorer, scan
@@ -173,26 +172,26 @@ def test_an_interrupted_rescan_goes_on_and_a_complete_one_loads_nothing(
 ) -> None:
     recipe = trained(recipe, adapter)
     counted: list[int] = []
-    begin = Forward.begin
+    begin_batch = forward.begin_batch
 
-    def interrupted(self: Any, batch: Any) -> Any:
+    def interrupted(model: Any, batch: Any, pad: int) -> Any:
         if sum(counted) >= 5:
             raise KeyboardInterrupt
         counted.append(len(batch))
-        return begin(self, batch)
+        return begin_batch(model, batch, pad)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Forward, "begin", interrupted)
+        patch.setattr(forward, "begin_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_stage(recipe)
     assert 0 < sum(counted) < 9
     again: list[Any] = []
 
-    def observed(self: Any, batch: Any) -> Any:
+    def observed(model: Any, batch: Any, pad: int) -> Any:
         again.extend(batch)
-        return begin(self, batch)
+        return begin_batch(model, batch, pad)
 
-    monkeypatch.setattr(Forward, "begin", observed)
+    monkeypatch.setattr(forward, "begin_batch", observed)
     folder = run_stage(recipe)
     assert len(again) == 9 - sum(counted)
     assert len(list(read_scores(folder, "min_k_prob_20"))) == 9

@@ -66,7 +66,7 @@ def blind_values(
     if max(len(train), len(control)) > MAX_EXAMPLES:
         raise ValueError(f"{len(train)} and {len(control)} texts: draw at most {MAX_EXAMPLES} of each set first")
     is_control = np.repeat([0, 1], [len(train), len(control)])
-    values = np.full(len(is_control), np.nan)
+    values: NDArray[np.float64] = np.full(len(is_control), np.nan)
     sides = groups or (range(len(train)), range(len(train), len(is_control)))
     if min(len(np.unique(np.asarray(side))) for side in sides) >= _NUM_FOLDS:
         codes = np.concatenate([np.asarray(side, np.int64) for side in sides])

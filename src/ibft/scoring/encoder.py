@@ -184,14 +184,16 @@ def encode_blocks(blocks: Iterable[Block], encoder: Encoder, num_workers: int = 
         UserError: as `Encoder.encode`.
         RuntimeError: a worker was killed.
     """
+    from torch import Generator
     from torch.utils.data import DataLoader
 
     loader: DataLoader[Any] = DataLoader(
         _Encoding(encoder),  # type: ignore[arg-type]  # what PyTorch calls a data set is anything with __getitem__
         sampler=blocks,
         batch_size=None,
-        collate_fn=_unchanged,
+        collate_fn=_unchanged,  # type: ignore[arg-type]  # of one block, not of a list
         num_workers=num_workers,
+        generator=Generator(),  # else it would draw from PyTorch's own, and a scan change what is random behind it
         # Not forked: a process that has used a GPU, or has threads, cannot be.
         multiprocessing_context="spawn" if num_workers else None,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -17,7 +16,7 @@ from ibft.models.loading import limits_of
 from ibft.scoring.encoder import Block, EncodedBlock, Encoder, Region, ScanExample, encode_blocks
 from ibft.scoring.forward import Forward
 from ibft.scoring.scores import Match, example_scores, greedy_match
-from ibft.scoring.token_stats import PendingStats, TokenStats, batches_by_tokens
+from ibft.scoring.token_stats import PendingStats, TokenStats
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import ModelLimits
 
@@ -104,11 +103,11 @@ class ScoredRows(NamedTuple):
 
 
 class _Begun(NamedTuple):
-    """A batch whose forward pass has begun; the first of a block has the rows without scores, too."""
+    """A batch whose forward pass has begun; the first of a block also has the rows without scores (maybe only them)."""
 
     block: EncodedBlock
     batch: list[ScanExample]
-    pending: list[PendingStats]
+    pending: PendingStats | None
     unscored: list[Score]
 
 
@@ -152,7 +151,7 @@ class Scorer:
         begun = self._begun(encode_blocks(blocks, self.encoder, self._num_workers))
         for block, batch, pending, unscored in one_ahead(begun) if self.forward.runs_beside else begun:
             nlls = self._reference_nlls(batch)
-            stats = itertools.chain.from_iterable(part.collect() for part in pending)
+            stats = [] if pending is None else pending.collect()
             rows = [
                 self._row(example, of_tokens, nlls.get(example.row.index))
                 for example, of_tokens in zip(batch, stats, strict=True)
@@ -162,24 +161,20 @@ class Scorer:
     def _begun(self, blocks: Iterable[EncodedBlock]) -> Iterator[_Begun]:
         for block in blocks:
             unscored = block.unscored
-            for batch in batches_by_tokens(block.examples, self.forward.batch_tokens):
-                yield _Begun(block, batch, self.forward.begin(batch), unscored)
+            for batch, pending in self.forward.begin(block.examples):
+                yield _Begun(block, batch, pending, unscored)
                 unscored = []
             if unscored:
-                yield _Begun(block, [], [], unscored)
+                yield _Begun(block, [], None, unscored)
 
     def _row(self, example: ScanExample, stats: TokenStats, reference_nll: float | None) -> Score:
         if not np.isfinite(stats.log_prob).all():
             row = example.row
             return Score(id=row.id, subset=row.subset, index=row.index, reason="without finite probabilities")
         match = self.match(example, stats)
+        scores = example_scores(stats.log_prob, stats.z, self._k_percent, example.num_zlib_bytes, reference_nll)
         return msgspec.structs.replace(
-            example.row,
-            num_tokens=len(stats.log_prob),
-            scores=example_scores(
-                stats.log_prob, stats.z, self._k_percent, example.num_zlib_bytes, reference_nll=reference_nll
-            ),
-            **(match._asdict() if match else {}),
+            example.row, num_tokens=len(stats.log_prob), scores=scores, **(match._asdict() if match else {})
         )
 
     def match(self, example: ScanExample, stats: TokenStats) -> Match | None:
@@ -193,10 +188,9 @@ class Scorer:
             return {}
         nlls = {}
         texts = [example.reference for example in batch if example.reference is not None]
-        for others in batches_by_tokens(texts, self._reference.batch_tokens):
-            stats = itertools.chain.from_iterable(part.collect() for part in self._reference.begin(others))
-            for example, of_tokens in zip(others, stats, strict=True):
-                nlls[example.row.index] = float(-of_tokens.log_prob.sum())
+        for others, pending in self._reference.begin(texts):
+            for example, stats in zip(others, pending.collect(), strict=True):
+                nlls[example.row.index] = float(-stats.log_prob.sum())
         return nlls
 
 

@@ -1,8 +1,9 @@
-"""One model's forward passes: batches that fit its memory in, statistics of each scored token out."""
+"""One model's forward passes: examples in, statistics of each scored token out, in batches that fit its memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from ibft import progress
 from ibft.errors import UserError
 from ibft.models.loading import limits_of
-from ibft.scoring.token_stats import PendingStats, begin_batch
+from ibft.scoring.token_stats import PendingStats, batches_by_tokens, begin_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,29 +44,41 @@ class Forward:
         self.batch_tokens = batch_tokens or _batch_tokens(self._model)
         self.runs_beside = self._model.device.type != "cpu"
 
-    def begin(self, batch: Sequence[ScanExample]) -> list[PendingStats]:
-        """Begin with a batch; in several parts where the GPU's memory does not suffice for all of it at once.
+    def begin(self, examples: Sequence[ScanExample]) -> Iterator[tuple[list[ScanExample], PendingStats]]:
+        """Begin with one batch of the examples after the other, the longest first.
+
+        A batch that the GPU's memory does not suffice for is halved, and no later one is larger than its half.
 
         Raises:
             UserError: the memory does not suffice for one example.
         """
-        try:
-            return [begin_batch(self._model, batch, self._pad_id)]
-        except torch.OutOfMemoryError:
-            longest = max(len(example.input_ids) for example in batch)
-            if len(batch) == 1:
-                raise UserError(
-                    f"scan: the GPU's memory does not suffice for one example of {longest} tokens. Lower "
-                    "data.max_tokens, or set model.quantization."
-                ) from None
-        # Not in the handler, whose traceback holds what the batch had taken.
+        batches = deque(batches_by_tokens(examples, self.batch_tokens))
+        while batches:
+            batch = batches.popleft()
+            try:
+                pending = begin_batch(self._model, batch, self._pad_id)
+            except torch.OutOfMemoryError:
+                pending = None
+            # Not in the handler, whose traceback holds what the batch had taken.
+            if pending is not None:
+                yield batch, pending
+            else:
+                self._lower_batch_tokens(batch)
+                rest = [example for others in (batch, *batches) for example in others]
+                batches = deque(batches_by_tokens(rest, self.batch_tokens))
+
+    def _lower_batch_tokens(self, batch: Sequence[ScanExample]) -> None:
+        longest = len(batch[0].input_ids)
+        if len(batch) == 1:
+            raise UserError(
+                f"scan: the GPU's memory does not suffice for one example of {longest} tokens. Lower "
+                "data.max_tokens, or set model.quantization."
+            )
         torch.cuda.empty_cache()
-        half = len(batch) // 2
-        self.batch_tokens = min(self.batch_tokens, longest * (len(batch) - half))
+        self.batch_tokens = min(self.batch_tokens, longest * (len(batch) - len(batch) // 2))
         progress.warn(
             "scan: the GPU's memory does not suffice", f"It continues with scan.batch_tokens: {self.batch_tokens}."
         )
-        return [*self.begin(batch[:half]), *self.begin(batch[half:])]
 
 
 def _batch_tokens(model: PreTrainedModel) -> int:

@@ -28,7 +28,7 @@ def show_tokens(scorer: Scorer, subset: Subset, index: int, example: Example, sc
     """
     encoded = scorer.encoder.encode(subset, index, example)
     assert isinstance(encoded, ScanExample), "only scored examples are shown"
-    [pending] = scorer.forward.begin([encoded])
+    [(_, pending)] = scorer.forward.begin([encoded])
     [stats] = pending.collect()
     match = scorer.match(encoded, stats)
     return ShownExample(
