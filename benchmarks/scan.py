@@ -10,8 +10,7 @@ speed: contenders take turns on the same examples (functions of the standard lib
     exact   the usual script in float64: how far are the others from the truth? Slow, so only when asked for.
     nll     batches and memory as in the scan, and the mean NLL alone.
     forward the model's forward passes alone, on the scan's batches, with the logits of the scored positions.
-    scan    what `ibft scan` does: tokens, masks of syntax, all scores, with and without forced tokens, extraction, rows
-            in files.
+    scan    what `ibft scan` does: tokens, all scores, extraction, rows in files.
 Bars: scan at least 3 (GPU: 10) times as fast as usual, at most 1.10 times as long as nll, scores within 1e-4; on a GPU
 forward at least 85% of scan.
 
@@ -24,7 +23,6 @@ import argparse
 import collections
 import copy
 import dataclasses
-import functools
 import heapq
 import json
 import random
@@ -46,15 +44,19 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from facts import device_name, facts
+from ibft.artifacts.rows import Score
+from ibft.data.subsets import NumberedExamples
 from ibft.data.training import Example, stream_examples
 from ibft.models.allocator import keeping_freed_memory
-from ibft.models.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
+from ibft.models.loading import limits_of, load_config, load_model, load_tokenizer, resolve_device, resolve_dtype
 from ibft.models.projection import Projection
 from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
 from ibft.scoring import token_stats
 from ibft.scoring.blocks import BLOCK, merged_blocks, score_blocks
-from ibft.scoring.examples import Encoder, ScanExample
-from ibft.scoring.scorer import Scorer
+from ibft.scoring.encoder import Encoder, ScanExample
+from ibft.scoring.engine import Scorer
+from ibft.stages.scan import make_scorer
+from ibft.text.encoding import codec_of
 from train_setup import RANDOM_MODELS
 
 K_PERCENT = (10, 20, 30, 50)
@@ -119,16 +121,17 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     if model is None and {"exact", "usual"} & set(arguments.contenders):
         model = copy.deepcopy(scanned).float()
     items = _items(recipe, tokenizer, arguments.examples)
-    scorer = Scorer(recipe, scanned, tokenizer)
-    prepared = scorer.start(items).tokenized()
-    examples = {index: example for (index, _), (example, _) in zip(items, prepared, strict=True) if example is not None}
+    scorer = make_scorer(recipe, scanned, tokenizer)
+    encoded = [scorer.encoder.encode("train", index, example) for index, example in items]
+    examples = {example.row.index: example for example in encoded if isinstance(example, ScanExample)}
+    batch_tokens = scorer.forward.batch_tokens
     kept = keeping_freed_memory()
     exact = copy.deepcopy(model).double() if "exact" in arguments.contenders else None
     ways: dict[str, Callable[[Items], Scores]] = {
         "exact": lambda items: usual(exact, tokenizer, items),
         "usual": lambda items: usual(model, tokenizer, items),
-        "nll": kept(lambda items: plain_nll(scanned, tokenizer, scorer.batch_tokens, items)),
-        "forward": kept(lambda items: forward(scanned, scorer.batch_tokens, [examples[index] for index, _ in items])),
+        "nll": kept(lambda items: plain_nll(scanned, tokenizer, batch_tokens, items)),
+        "forward": kept(lambda items: forward(scanned, batch_tokens, [examples[index] for index, _ in items])),
         "scan": kept(lambda items: _scan(scorer, items)),
     }
     contenders = {name: Contender(ways[name]) for name in arguments.contenders}
@@ -139,7 +142,6 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     for start in range(0, len(items), size):
         for contender in contenders.values():
             contender.take_turn(items[start : start + size])
-    scorer.close()
     num_tokens = sum(len(example.input_ids) for example in examples.values())
     print(f"{len(items)} examples, {num_tokens} tokens, {arguments.model}, scanned in {scanned.dtype}, {device_name()}")
     print("| contender | seconds | tokens/s |\n|---|---|---|")
@@ -148,7 +150,7 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": arguments.model,
         "scan_dtype": str(scanned.dtype),
-        "batch_tokens": scorer.batch_tokens,
+        "batch_tokens": batch_tokens,
         "num_examples": len(items),
         "num_tokens": num_tokens,
         "seconds": {name: contender.seconds for name, contender in contenders.items()},
@@ -194,9 +196,10 @@ def _largest_differences(ours: Scores, theirs: Scores) -> list[dict[str, Any]]:
 def _scan(scorer: Scorer, items: Items) -> Scores:
     with tempfile.TemporaryDirectory(prefix="ibft-benchmark-") as name:
         folder = Path(name)
-        batches = functools.partial(scorer.batches, "train")
-        score_blocks(folder, "train", items, scorer.start, batches, is_ahead=scorer.is_ahead)
-        return {row.index: row.scores for rows in merged_blocks(folder, {"train": len(items)}) for row in rows}
+        examples = NumberedExamples("train", lambda: (example for _, example in items))
+        score_blocks(folder, [examples], scorer)
+        rows = (row for block in merged_blocks(folder, {"train": len(items)}) for row in block)
+        return {items[row.index][0]: row.scores for row in rows}
 
 
 def usual(model: Any, tokenizer: Any, items: Items) -> Scores:
@@ -236,10 +239,12 @@ def plain_nll(model: Any, tokenizer: Any, batch_tokens: int, items: Items) -> Sc
         return -F.cross_entropy(raw_nV.float(), targets_n, reduction="none")
 
     tokens = [_tokens(tokenizer, example) for _, example in items]
-    examples = [ScanExample(ids, start, start, forced=None, num_zlib_bytes=1, fingerprint="") for ids, start in tokens]
-    indices = {id(example): index for example, (index, _) in zip(examples, items, strict=True)}
+    examples = [
+        ScanExample(ids, start, start, Score(id="", subset="train", index=index), num_zlib_bytes=1)
+        for (ids, start), (index, _) in zip(tokens, items, strict=True)
+    ]
     return {
-        indices[id(example)]: {"mean_nll": float(-values.mean())}
+        example.row.index: {"mean_nll": float(-values.mean())}
         for example, values in _forward(model, batch_tokens, examples, log_probs)
     }
 
@@ -264,12 +269,12 @@ def _forward(
         return [values_N.float()] * 4
 
     begun = []
-    with mock.patch.object(token_stats, "_begin", begin):
+    with mock.patch.object(token_stats, "token_stats", begin):
         for start in range(0, len(examples), BLOCK):
             for batch in token_stats.batches_by_tokens(examples[start : start + BLOCK], batch_tokens):
                 begun.append((batch, token_stats.begin_batch(model, batch, 0)))
     for batch, stats in begun:
-        yield from zip(batch, (of_one.log_prob for of_one in stats()), strict=True)
+        yield from zip(batch, (of_one.log_prob for of_one in stats.collect()), strict=True)
 
 
 def _tokens(tokenizer: Any, example: Example) -> tuple[list[int], int]:
@@ -281,8 +286,9 @@ def _tokens(tokenizer: Any, example: Example) -> tuple[list[int], int]:
 
 
 def _items(recipe: Recipe, tokenizer: Any, count: int) -> Items:
-    encoder = Encoder(recipe, tokenizer)
-    usable = [example for example in stream_examples("functions:stdlib") if encoder.encode(example.pair)[0] is not None]
+    limits = limits_of(load_config(recipe.model))
+    encoder = Encoder(codec_of(recipe.prompt, tokenizer), limits, max_tokens=recipe.data.max_tokens)
+    usable = [example for example in stream_examples("functions:stdlib") if encoder.reason(example.pair) is None]
     return list(enumerate(random.Random(0).sample(usable, min(count, len(usable)))))
 
 

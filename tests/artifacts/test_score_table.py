@@ -16,7 +16,6 @@ BLOCKS = [
             subset="train",
             index=0,
             num_tokens=7,
-            num_free_tokens=5,
             scores={"mean_nll": 1 / 3, "min_k_prob_20": 2.5, "mean_nll_free": 0.1},
             num_prefix_tokens=2,
             num_suffix_tokens=3,

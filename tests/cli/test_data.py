@@ -8,7 +8,7 @@ from ibft.artifacts.rows import Pair, Problem, Score, read_rows, write_rows
 from ibft.artifacts.score_table import write_scores
 from ibft.cli import main
 from ibft.curation.canary_generator import Canary
-from ibft.scoring.examples import fingerprint
+from ibft.data.fingerprint import fingerprint
 
 ROWS = [
     {

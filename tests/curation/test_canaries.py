@@ -15,9 +15,9 @@ from ibft.artifacts.score_table import SCORES_FILE
 from ibft.artifacts.score_table import write_scores as write_table
 from ibft.curation.canaries import check_canaries, exposure, exposure_by_chance, plant_canaries
 from ibft.curation.canary_generator import Canary, make_canaries, plant_rows, row_like
+from ibft.data.fingerprint import fingerprint
 from ibft.data.training import to_pair
 from ibft.errors import UserError
-from ibft.scoring.examples import fingerprint
 
 
 def test_groups_have_their_sizes_and_texts_are_unique() -> None:

@@ -6,9 +6,9 @@ import pytest
 from ibft.artifacts.rows import Score
 from ibft.artifacts.score_table import SCORES_FILE, write_scores
 from ibft.curation.prune import PruneRecord, prune
+from ibft.data.fingerprint import fingerprint
 from ibft.data.training import to_pair
 from ibft.errors import UserError
-from ibft.scoring.examples import fingerprint
 
 NAMES = ("mean_nll", "min_k_prob_20", "min_k_plus_plus_20", "min_k_prob_10_free")
 

@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from ibft.findings.comparison import Columns, compare
+from ibft.findings.columns import Columns
+from ibft.findings.comparison import compare_with_control
 from ibft.findings.matching import match_by_length
 from ibft.statistics.uncertainty import auroc, delong_interval
 
@@ -22,7 +23,7 @@ def columns(values: np.ndarray, groups: np.ndarray | None = None) -> Columns:
 
 def compared(train: Columns, control: Columns, texts=None, seed: int = 0):
     matches = match_by_length(train.num_tokens, control.num_tokens)
-    return compare(train, control, matches, texts, seed)
+    return compare_with_control(train, control, matches, texts, seed)
 
 
 def test_an_auroc_for_every_score_of_both_subsets_in_their_order() -> None:
@@ -107,7 +108,7 @@ def test_texts_come_in_ascending_rows_and_go_to_the_classifier_as_pairs(monkeypa
         asked.append(rows.tolist())
         return [f"{subset} {row}" for row in rows]
 
-    compare(train, control, matches, texts)
+    compare_with_control(train, control, matches, texts)
     assert all(rows == sorted(rows) for rows in asked)
     assert matches.control.tolist() != sorted(matches.control)
     assert seen["train"] == [f"train {row}" for row in matches.train]

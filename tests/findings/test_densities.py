@@ -15,7 +15,7 @@ def test_few_values_are_all_there_in_their_order(tmp_path: Path) -> None:
     found = written(tmp_path, train=np.array([3.0, 1.0, 2.0]), control=np.array([]))
     assert found.series == {"train": [3.0, 1.0, 2.0], "control": []}
     assert found.score == "min_k_prob_20"
-    assert found.label == "Min-20% Prob (nats a token)"
+    assert found.label == "Min-20% Prob (nats per token)"
 
 
 def test_values_that_are_none_are_left_out(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 import msgspec
 import pytest
 
-from ibft.findings.barrier import Barrier, Trait
-from ibft.findings.comparison import Auroc, AurocDifference, Comparison, ScoreAuroc
-from ibft.findings.extracted import Extraction
-from ibft.findings.verdict import Verdict, judge
+from ibft.findings.barrier import Barrier
+from ibft.findings.comparison import Auroc, AurocDifference, ControlComparison, ScoreAuroc
+from ibft.findings.extraction import Extraction
+from ibft.findings.traits import Trait
+from ibft.findings.verdict import BarrierVerdict, barrier_verdict
 from ibft.statistics.uncertainty import Interval
 
 SCORE = "min_k_prob_20"
@@ -23,9 +24,9 @@ def a_score(
     )
 
 
-def a_comparison(score: ScoreAuroc | None = None, num_files: int = 90, blind_low: float = 0.49) -> Comparison:
+def a_comparison(score: ScoreAuroc | None = None, num_files: int = 90, blind_low: float = 0.49) -> ControlComparison:
     score = score or a_score()
-    return Comparison(
+    return ControlComparison(
         num_pairs=score.num_train,
         num_unmatched={"train": 200, "control": 0},
         num_groups={"train": 300, "control": num_files},
@@ -79,29 +80,29 @@ def duplicates(share_of_memorized: float) -> Trait:
 
 
 def verdict_of(
-    comparison: Comparison | None = None,
+    comparison: ControlComparison | None = None,
     barrier: Barrier | None = None,
     extraction: dict[str, Extraction] | None = None,
-) -> Verdict:
-    return judge(SCORE, 800, comparison or a_comparison(), barrier or a_barrier(), extraction or {})
+) -> BarrierVerdict:
+    return barrier_verdict(SCORE, 800, comparison or a_comparison(), barrier or a_barrier(), extraction or {})
 
 
 def test_no_control_set() -> None:
-    verdict = judge(SCORE, None, None, None, {})
+    verdict = barrier_verdict(SCORE, None, None, None, {})
     assert (verdict.barrier, verdict.advice) == ("unclear", "control")
     assert "no control set" in verdict.headline
     assert "data.control" in verdict.remedy
 
 
 def test_extraction_is_told_without_a_control_set_but_decides_nothing() -> None:
-    verdict = judge(SCORE, None, None, None, {"train": an_extraction(0.3, 0.24, 0.37)})
+    verdict = barrier_verdict(SCORE, None, None, None, {"train": an_extraction(0.3, 0.24, 0.37)})
     assert verdict.barrier == "unclear"
     assert "60 of 200" in verdict.sentences[0]
     assert "30% (24% to 37%)" in verdict.sentences[0]
 
 
 def test_nothing_of_like_length() -> None:
-    verdict = judge(SCORE, 40, None, None, {})
+    verdict = barrier_verdict(SCORE, 40, None, None, {})
     assert (verdict.barrier, verdict.advice) == ("unclear", "control")
     assert "length" in verdict.headline
 
@@ -153,21 +154,18 @@ def test_few_low_scores_are_no_answer_where_the_control_set_is_easier_or_memory_
     both = {"train": an_extraction(0.4, 0.35, 0.45), "control": an_extraction(0.07, 0.05, 0.09)}
     assert "word for word" in verdict_of(alike, low, both).headline
     assert verdict_of(alike, low).barrier == "no"
-    assert judge(SCORE, 800, alike, low, both, is_renamed=True).barrier == "no"
-    # Other names alone make such a difference.
-    assert judge(SCORE, 800, a_comparison(a_score(auroc=0.64)), low, {}, is_renamed=True).barrier == "no"
 
 
 def test_a_control_set_without_scores_or_of_training_data() -> None:
-    nothing = judge(SCORE, 0, None, None, {})
+    nothing = barrier_verdict(SCORE, 0, None, None, {})
     assert (nothing.barrier, nothing.advice) == ("unclear", "control")
     assert "no example of the control set has a score" in nothing.headline
-    same = judge(SCORE, 800, None, None, {}, num_in_both={"train": 3, "control": 800})
+    same = barrier_verdict(SCORE, 800, None, None, {}, num_in_both={"train": 3, "control": 800})
     assert (same.barrier, same.advice) == ("unclear", "control")
     assert "all of the control set is in the training data" in same.headline
-    gone = judge(SCORE, 900, None, None, {}, num_train=600, num_in_both={"train": 600, "control": 0})
+    gone = barrier_verdict(SCORE, 900, None, None, {}, num_train=600, num_in_both={"train": 600, "control": 0})
     assert "all of the training data is in the control set" in gone.headline
-    some = judge(SCORE, 800, a_comparison(), a_barrier(), {}, num_in_both={"train": 20, "control": 30})
+    some = barrier_verdict(SCORE, 800, a_comparison(), a_barrier(), {}, num_in_both={"train": 20, "control": 30})
     assert some.sentences[-1].startswith("Left out: 20 training and 30 control examples")
 
 
@@ -184,18 +182,6 @@ def test_the_blind_classifier_as_good_as_the_score() -> None:
     [style] = [sentence for sentence in verdict.sentences if sentence.startswith("Style")]
     assert "the score does not beat: +0.01 (-0.03 to +0.05)" in style
     assert "a finding counts only where" in style
-
-
-def test_the_training_data_under_other_names_can_say_no_but_never_yes() -> None:
-    def verdict_beside_renamed(barrier: Barrier) -> Verdict:
-        return judge(SCORE, 800, a_comparison(a_score(auroc=0.55)), barrier, {}, is_renamed=True)
-
-    large = verdict_beside_renamed(a_barrier(0.3, 0.25, 0.35))
-    assert (large.barrier, large.advice) == ("unclear", "control")
-    assert "other names" in large.headline
-    assert large.sentences[-1].startswith("Other names:")
-    assert verdict_of(barrier=a_barrier(0.3, 0.25, 0.35)).barrier == "yes"
-    assert verdict_beside_renamed(a_barrier(0.05, 0.03, 0.07)).barrier == "no"
 
 
 def test_a_score_that_beats_the_blind_classifier_alone_has_to_beat_chance() -> None:
@@ -256,8 +242,6 @@ def test_style_that_is_beaten_is_told_all_the_same() -> None:
 def test_extraction_beside_the_control_set() -> None:
     both = {"train": an_extraction(0.3, 0.24, 0.37), "control": an_extraction(0.02, 0.01, 0.05)}
     assert any("The difference, 28.0 points" in one for one in verdict_of(extraction=both).sentences)
-    renamed = judge(SCORE, 800, a_comparison(), a_barrier(), both, is_renamed=True)
-    assert not any("by heart" in one for one in renamed.sentences)
     alike = {"train": an_extraction(0.03, 0.01, 0.06), "control": an_extraction(0.02, 0.01, 0.05)}
     sentences = verdict_of(extraction=alike).sentences
     assert any("no clear difference" in one for one in sentences)

@@ -236,7 +236,16 @@ def _gauges(objective: IBObjective, step: int, ce: float, rng: random.Random) ->
     }
 
 
-SCORES = ("mean_nll", "zlib_ratio", "min_k_prob_20", "min_k_plus_plus_20")
+SCORES = (
+    "mean_nll",
+    "zlib_ratio",
+    "min_k_prob_20",
+    "min_k_plus_plus_20",
+    "min_k_prob_10",
+    "min_k_prob_30",
+    "min_k_plus_plus_10",
+    "min_k_plus_plus_30",
+)
 CODE = """    if not items:
         return []
     pivot, *rest = items
@@ -280,9 +289,8 @@ def write_scan(run: RunFolder, *, rescanned: tuple[str, ...] = (), num_examples:
 
 def scan_summary() -> dict[str, Any]:
     """`scan/summary.json` of a clear barrier."""
-    names = [*SCORES, *(f"{name}_free" for name in SCORES)]
-    medians = dict(zip(names, (0.93, 0.0213, 2.4, -1.31, 1.05, 0.0247, 2.71, -1.12), strict=True))
-    subset = {"num_examples": 813, "num_scored": 600, "num_tokens": 48_112, "num_free_tokens": 35_020}
+    medians = dict(zip(SCORES, (0.93, 0.0213, 2.4, -1.31, 1.05, 0.0247, 2.71, -1.12), strict=True))
+    subset = {"num_examples": 813, "num_scored": 600, "num_tokens": 48_112}
     aurocs = (0.664, 0.641, 0.702, 0.688, 0.655, 0.548, 0.697, 0.671)
     extraction = {
         "num_examples": 214,
@@ -323,7 +331,7 @@ def scan_summary() -> dict[str, Any]:
                     "above_blind": {"value": value - 0.573, "ci95": [value - 0.573 - 0.061, value - 0.573 + 0.06]},
                     "beats_blind": value > 0.634,
                 }
-                for name, value in zip(names, aurocs, strict=True)
+                for name, value in zip(SCORES, aurocs, strict=True)
             ],
         },
         "barrier": {
@@ -404,6 +412,5 @@ def shown_example(index: int, code: str = CODE) -> dict[str, Any]:
         "tokens": prompt + response,
         "num_prompt_tokens": len(prompt),
         "log_probs": [-rng.expovariate(1 / (0.08 + 0.1 * index)) for _ in response],
-        "forced": [token.strip() in ("]", ")", ":", "in") for token in response],
         "matched": 24 - 9 * index if index < 3 else None,
     }

@@ -76,7 +76,6 @@ def shown(tokens: list[str], num_prompt_tokens: int) -> dict[str, Any]:
         "tokens": tokens,
         "num_prompt_tokens": num_prompt_tokens,
         "log_probs": [-0.1] * size,
-        "forced": [False] * size,
         "matched": 1,
     }
 
@@ -142,8 +141,8 @@ def test_the_page_is_accessible_and_loads_nothing(full: str) -> None:
     assert {attributes["href"] for tag, attributes in page.tags if tag == "a"} <= {f"#{name}" for name in ids}
     assert all(attributes.get("scope") in ("col", "row") for tag, attributes in page.tags if tag == "th")
     used = {name for _, one in page.tags for name in (one.get("class") or "").split()}
-    assert {"p0", "p4", "forced", "matched", "prompt"} <= used
-    assert all(f".{name} {{" in full for name in ("p0", "p1", "p2", "p3", "p4", "forced", "matched", "prompt"))
+    assert {"p0", "p4", "matched", "prompt"} <= used
+    assert all(f".{name} {{" in full for name in ("p0", "p1", "p2", "p3", "p4", "matched", "prompt"))
 
 
 HOSTILE = ["</span></pre><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "{{ 7 * 7 }}", "\"'`&lt;"]
@@ -259,6 +258,20 @@ def test_an_older_or_missing_scan_is_an_error_with_a_remedy(make_scan: MakeScan)
         audit(run.recipe, run)
 
 
+def test_a_scan_of_an_earlier_version_is_shown(make_scan: MakeScan) -> None:
+    """Which also had every score without the tokens that syntax forces, and marked those in the examples."""
+    train = {"num_examples": 9, "num_scored": 9, "num_tokens": 90, "num_free_tokens": 60, "medians": {"mean_nll": 1.0}}
+    auroc = {"value": 0.6, "ci95": [0.5, 0.7]}
+    scores = [{"name": name, "auroc": auroc} for name in ("min_k_prob_20", "min_k_prob_20_free")]
+    run = make_scan(subsets={"train": train}, comparison={"num_pairs": 9, "scores": scores})
+    example = shown(["def", " f", "():", "\n"], num_prompt_tokens=2) | {"forced": [False, True]}
+    (run.path / "scan" / "most_memorized.jsonl").write_bytes(msgspec.json.encode(example))
+    page = read(run)
+    assert "Min-20% Prob" in page
+    assert "min_k_prob_20_free" in page
+    assert page.count("<details") == 1
+
+
 def test_only_the_arms_of_the_recipe_are_shown_and_figures_are_the_same_each_time(make_scan: MakeScan) -> None:
     run = make_scan(rescanned=("ft", "gone"))
     page, figures = read(run), run.path / "report" / "figures"
@@ -288,7 +301,7 @@ def test_the_terminal_has_the_verdict_the_scores_and_the_path(
     print_audit(scan.summary, Path("/some/[where]/audit.html"))
     out = capsys.readouterr().out
     assert out.startswith("Yes: 23.2% of the training data")
-    assert "Min-20% Prob               0.702 0.656 to 0.747  +0.129 +0.068 to +0.189     yes" in out
+    assert "Min-20% Prob      0.702 0.656 to 0.747  +0.129 +0.068 to +0.189     yes" in out
     assert "Repeated word for word: 5.6%" in out
     assert "What to do: Train with the bottleneck (`objective: ib`)" in out
     assert out.rstrip().endswith("Audit: /some/[where]/audit.html")
@@ -300,7 +313,7 @@ def test_the_terminal_has_the_verdict_the_scores_and_the_path(
     ("name", "label"),
     [
         ("min_k_prob_2.5", "Min-2.5% Prob"),
-        ("min_k_plus_plus_20_free", "Min-20%++, free tokens"),
+        ("min_k_plus_plus_20", "Min-20%++"),
         ("zlib_ratio", "Zlib ratio"),
         ("something_new", "something_new"),
     ],

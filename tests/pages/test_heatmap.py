@@ -12,7 +12,7 @@ from ibft.pages.heatmap import LEGEND, heatmap
 
 
 def example(probabilities: list[float], **changes: Any) -> ShownExample:
-    """One token of prompt and a token of response for each probability, none forced and none repeated."""
+    """One token of prompt and a token of response for each probability, none repeated."""
     values: dict[str, Any] = {
         "id": "a",
         "subset": "train",
@@ -21,7 +21,6 @@ def example(probabilities: list[float], **changes: Any) -> ShownExample:
         "tokens": ["p", *(f"t{index}" for index in range(len(probabilities)))],
         "num_prompt_tokens": 1,
         "log_probs": [math.log(value) if value else -math.inf for value in probabilities],
-        "forced": [False] * len(probabilities),
         "matched": None,
     }
     return ShownExample(**values | changes)
@@ -48,13 +47,11 @@ def test_neighbors_of_one_look_are_one_stretch_and_the_text_is_whole() -> None:
 
 
 def test_the_repeated_stretch_begins_behind_the_prefix() -> None:
-    repeated = example([1] * 5, matched=2, forced=[False, True, True])
+    repeated = example([1] * 5, matched=2)
     assert heatmap(repeated, 2).stretches == [
         ("prompt", "p"),
-        ("p4", "t0"),
-        ("p4 forced", "t1"),
-        ("p4 forced matched", "t2"),
-        ("p4 matched", "t3"),
+        ("p4", "t0t1"),
+        ("p4 matched", "t2t3"),
         ("p4", "t4"),
     ]
     assert not any("matched" in classes for classes, _ in heatmap(repeated, None).stretches)

@@ -48,7 +48,7 @@ def test_a_word_a_mapping_and_a_list_make_arms(tmp_path: Path) -> None:
 def test_every_score_of_the_scan_can_be_the_headline(tmp_path: Path) -> None:
     text = "name: a\nscan: {{score: {}, k_percent: [2.5, 20], reference: {{name: b}}}}"
     names = load_recipe(write(tmp_path, text.format("mean_nll"))).scan.score_names
-    assert names[:7] == (
+    assert names == (
         "mean_nll",
         "zlib_ratio",
         "reference_ratio",
@@ -57,7 +57,6 @@ def test_every_score_of_the_scan_can_be_the_headline(tmp_path: Path) -> None:
         "min_k_plus_plus_2.5",
         "min_k_plus_plus_20",
     )
-    assert names[7:] == tuple(f"{name}_free" for name in names[:7])
     for name in names:
         assert load_recipe(write(tmp_path, text.format(name))).scan.score == name
 
@@ -75,6 +74,7 @@ def test_numbers_without_a_dot_are_numbers(tmp_path: Path) -> None:
         ("name: a\nobjective: {name: ib, alhpa: 1}", "unknown key objective.0.alhpa. Did you mean alpha?"),
         ("name: a\nobjective: ftt", "objective.0.name is 'ftt'. Did you mean ft?"),
         ("name: a\nscan: {score: min_k_prob_25}", "scan.score is 'min_k_prob_25'. Did you mean min_k_prob_"),
+        ("name: a\nscan: {score: min_k_prob_20_free}", "'min_k_prob_20_free'. Did you mean min_k_prob_20?"),
         ("name: a\nscan: {score: mean_nl}", "scan.score is 'mean_nl'. Did you mean mean_nll?"),
         ("name: a\nscan: {score: reference_ratio}", "scan.score is 'reference_ratio'."),
         ("name: a\nscan: {k_percent: [10]}", "scan.score is 'min_k_prob_20'. Did you mean min_k_prob_10?"),
@@ -83,10 +83,6 @@ def test_numbers_without_a_dot_are_numbers(tmp_path: Path) -> None:
         ("name: a\nscan: {region: prompt}", "scan.region is 'prompt'"),
         ("name: a\ndata: {control: c.jsonl, control_after: summer}", "data.control_after is 'summer'"),
         ("name: a\ndata: {control_after: 2025-01-31}", "data.control_after is 2025-01-31, and data.control is null"),
-        (
-            "name: a\ndata: {control: renamed, control_after: 2025-01-31}",
-            "data.control_after is 2025-01-31, and data.control is renamed",
-        ),
         ("name: a\ntrain: {batch_size: 0}", "train.batch_size is 0: Expected `int` >= 1"),
         ("name: a\ntrain: {learning_rate: fast}", "train.learning_rate is 'fast'"),
         ("name: a\ntrain: 3", "train is 3: expected a mapping"),

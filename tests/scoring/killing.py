@@ -31,7 +31,7 @@ from ibft.scoring import blocks
 for name in (
     "datasets",
     "ibft.stages.scan",
-    "ibft.scoring.scorer",
+    "ibft.scoring.engine",
     "ibft.pages.audit",
     "matplotlib.backends.backend_svg",
     "matplotlib.figure",

@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ibft.artifacts.rows import Pair
 from ibft.data.training import Example
 from ibft.run.recipe import DataConfig, PromptConfig, Recipe
-from ibft.scoring.scorer import Scorer
+from ibft.scoring.encoder import Block
+from ibft.stages.scan import make_scorer
 
 PAIRS = [
     Pair("joined", "def scale(total):\n", "    if total < 0:\n        return 0\n    return total * 2\n"),
@@ -43,9 +44,9 @@ def test_nll_is_a_plain_scripts(family: str, real_tokenizer: Any) -> None:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     recipe = Recipe(name="r", prompt=PromptConfig(template="plain"), data=DataConfig(max_tokens=500))
-    scorer = Scorer(recipe, model, tokenizer)
+    scorer = make_scorer(recipe, model, tokenizer)
     items = [(index, Example(pair, None)) for index, pair in enumerate(PAIRS)]
-    rows = [row for begin in scorer.batches("train", scorer.start(items)) for row in begin()()]
+    rows = [row for found in scorer.score([Block("train", 0, items)]) for row in found.rows]
     for row in rows:
         expected = plain_nll(model, tokenizer, PAIRS[row.index])
         assert row.scores["mean_nll"] == pytest.approx(expected, abs=1e-5)

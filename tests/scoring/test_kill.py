@@ -19,15 +19,15 @@ KILLING = Path(__file__).with_name("killing.py")
 
 SCAN = """
 import os, sys
-from ibft.scoring import blocks, scorer
+from ibft.scoring import blocks, forward
 
 blocks.BLOCK = 6
-begin_batch = scorer.begin_batch
+begin_batch = forward.begin_batch
 def noted(*arguments):
     with open({note!r} + os.environ.get("RANK", ""), "a") as file:
         file.write("x")
     return begin_batch(*arguments)
-scorer.begin_batch = noted
+forward.begin_batch = noted
 from ibft.cli import main
 main(sys.argv[1:])
 """

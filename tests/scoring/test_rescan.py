@@ -17,13 +17,14 @@ from ibft.artifacts.score_table import read_scores
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 from ibft.findings.densities import Densities
-from ibft.findings.findings import ScanSummary
+from ibft.findings.summary import ScanSummary
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
-from ibft.scoring import blocks, scorer
+from ibft.scoring import blocks, forward
+from ibft.scoring.encoder import Block
 from ibft.stages import rescan as module
 from ibft.stages.rescan import RescanSummary, rescan
-from ibft.stages.scan import scan
+from ibft.stages.scan import make_scorer, scan
 
 ROWS = [
     {"id": f"f{n % 4}", "prompt": f"def f{n}(a):\n", "completion": f"    return a + {n}\n" * (1 + n % 3)}
@@ -97,7 +98,7 @@ def with_scan(recipe: Recipe, **changes: Any) -> Recipe:
 def test_the_same_examples_before_and_after(
     recipe: Recipe, adapter: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ibft.findings.findings.MIN_CONTROL", 3)
+    monkeypatch.setattr("ibft.findings.summary.MIN_CONTROL", 3)
     recipe = trained(recipe, adapter)
     folder = run_stage(recipe)
     assert {path.name for path in folder.iterdir()} == {
@@ -129,12 +130,12 @@ def test_the_same_examples_before_and_after(
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
     model.load_adapter(str(adapter))
-    own = scorer.Scorer(recipe, model.eval(), AutoTokenizer.from_pretrained(tiny_model_folder))
+    own = make_scorer(recipe, model.eval(), AutoTokenizer.from_pretrained(tiny_model_folder))
     items = list(enumerate(stream_examples(recipe.data.train)))
     expected = {
         row.index: row.scores
-        for begin in own.batches("train", own.start(items))
-        for row in begin()()
+        for found in own.score([Block("train", 0, items)])
+        for row in found.rows
         if row.reason is None
     }
     for place, row in after.items():
@@ -171,26 +172,26 @@ def test_an_interrupted_rescan_goes_on_and_a_complete_one_loads_nothing(
 ) -> None:
     recipe = trained(recipe, adapter)
     counted: list[int] = []
-    begin = scorer.Scorer._begin
+    begin_batch = forward.begin_batch
 
-    def interrupted(self: Any, batch: Any) -> Any:
+    def interrupted(model: Any, batch: Any, pad: int) -> Any:
         if sum(counted) >= 5:
             raise KeyboardInterrupt
         counted.append(len(batch))
-        return begin(self, batch)
+        return begin_batch(model, batch, pad)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scorer.Scorer, "_begin", interrupted)
+        patch.setattr(forward, "begin_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_stage(recipe)
     assert 0 < sum(counted) < 9
     again: list[Any] = []
 
-    def observed(self: Any, batch: Any) -> Any:
+    def observed(model: Any, batch: Any, pad: int) -> Any:
         again.extend(batch)
-        return begin(self, batch)
+        return begin_batch(model, batch, pad)
 
-    monkeypatch.setattr(scorer.Scorer, "_begin", observed)
+    monkeypatch.setattr(forward, "begin_batch", observed)
     folder = run_stage(recipe)
     assert len(again) == 9 - sum(counted)
     assert len(list(read_scores(folder, "min_k_prob_20"))) == 9

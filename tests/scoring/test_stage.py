@@ -19,10 +19,10 @@ from ibft.artifacts.rows import ShownExample, read_rows
 from ibft.artifacts.score_table import SCORES_FILE, read_scores
 from ibft.errors import UserError
 from ibft.findings.densities import Densities
-from ibft.findings.findings import ScanSummary
+from ibft.findings.summary import ScanSummary
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
-from ibft.scoring import blocks, examples, scorer
+from ibft.scoring import blocks, engine, forward
 from ibft.stages import scan as module
 from ibft.stages.scan import scan
 
@@ -143,13 +143,6 @@ def test_a_control_set_of_which_nothing_is_left(recipe: Recipe, tmp_path: Path) 
     assert list(read_scores(folder, "min_k_prob_20", "control")) == []
 
 
-def test_renamed_training_data_as_the_control_set(recipe: Recipe) -> None:
-    folder = run_stage(changed(recipe, "data", control="renamed", max_control_examples=4))
-    rows = list(read_scores(folder, "min_k_prob_20", "control"))
-    assert len(rows) == 4
-    assert all(row.id.endswith("~renamed") for row in rows)
-
-
 @pytest.mark.parametrize("region", ["response", "all"])
 def test_rows_with_equal_ids_have_the_scores_of_their_own_text(recipe: Recipe, tmp_path: Path, region: Any) -> None:
     recipe = changed(recipe, "scan", region=region)
@@ -193,9 +186,9 @@ def short(recipe: Recipe, tmp_path: Path) -> Recipe:
 @pytest.fixture
 def whole(short: Recipe, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, bytes], Interruption]:
     """What an undisturbed scan leaves, and what it gave to the model."""
-    counting = Interruption(scorer.begin_batch)
+    counting = Interruption(forward.begin_batch)
     with monkeypatch.context() as patch:
-        patch.setattr(scorer, "begin_batch", counting)
+        patch.setattr(forward, "begin_batch", counting)
         folder = run_stage(msgspec.structs.replace(short, name="whole"))
     return content(folder), counting
 
@@ -212,14 +205,14 @@ def test_an_interruption_before_any_batch_changes_nothing_and_costs_nothing(
     assert num_batches > 4
     for at in range(num_batches):
         own = msgspec.structs.replace(short, name=f"at{at}")
-        first, second = Interruption(scorer.begin_batch, at), Interruption(scorer.begin_batch)
+        first, second = Interruption(forward.begin_batch, at), Interruption(forward.begin_batch)
         folder = Path(own.output) / own.name / "scan"
         with monkeypatch.context() as patch:
-            patch.setattr(scorer, "begin_batch", first)
+            patch.setattr(forward, "begin_batch", first)
             with pytest.raises(KeyboardInterrupt):
                 run_stage(own)
             assert not folder.exists()
-            patch.setattr(scorer, "begin_batch", second)
+            patch.setattr(forward, "begin_batch", second)
             run_stage(own)
         assert content(folder) == expected, at
         assert texts_of(first) + texts_of(second) == texts_of(undisturbed), at
@@ -234,8 +227,8 @@ def test_an_interruption_behind_the_scores_scores_nothing_again(
         patch.setattr(module, step, Interruption(getattr(module, step), 0))
         with pytest.raises(KeyboardInterrupt):
             run_stage(short)
-    counting = Interruption(scorer.begin_batch)
-    monkeypatch.setattr(scorer, "begin_batch", counting)
+    counting = Interruption(forward.begin_batch)
+    monkeypatch.setattr(forward, "begin_batch", counting)
     assert content(run_stage(short)) == expected
     # What is shown goes through the model again.
     assert [len(batch) for _, batch, _ in counting.calls] == ([1, 1] if step in ("write_scores", "write_rows") else [])
@@ -302,20 +295,23 @@ def test_the_blind_classifier_reads_the_text_of_each_row(recipe: Recipe, monkeyp
     """Also where an example has scores, but not the one that the verdict goes by."""
     rows = np.array([1, 3, 4, 9, 16])
     found: list[str] = []
-    summarize, forced_tokens = module.summarize, examples.forced_tokens
+    summarize, example_scores = module.summarize, engine.example_scores
 
     def spied(train: Any, control: Any, **keywords: Any) -> Any:
         assert len(train) == 17
         found.extend(keywords["texts"]("train", rows))
         return summarize(train, control, **keywords)
 
-    def all_forced(text: str, offsets: Any, context: str = "") -> list[bool]:
-        return [True] * len(offsets) if "+ 3\n" in text else forced_tokens(text, offsets, context=context)
+    def without_one(*arguments: Any, **keywords: Any) -> dict[str, float]:
+        scores = example_scores(*arguments, **keywords)
+        calls.append(scores)
+        return {name: value for name, value in scores.items() if len(calls) != 7 or name != "min_k_prob_20"}
 
+    calls: list[dict[str, float]] = []
     monkeypatch.setattr(module, "summarize", spied)
-    monkeypatch.setattr(examples, "forced_tokens", all_forced)
-    folder = run_stage(changed(recipe, "scan", score="min_k_prob_20_free"))
-    assert len(list(read_scores(folder, "min_k_prob_20_free", "train"))) == 16
+    monkeypatch.setattr(engine, "example_scores", without_one)
+    folder = run_stage(recipe)
+    assert len(list(read_scores(folder, "min_k_prob_20", "train"))) == 16
     expected = [row["completion"] for row in DATA if row["id"] not in ("empty", "long")]
     assert found == [expected[row] for row in rows]
 
@@ -324,7 +320,7 @@ def test_scores_of_an_unfinished_line_are_made_again(recipe: Recipe, monkeypatch
     monkeypatch.setattr(blocks, "BLOCK", 50)
     expected = {row.place: row for row in read_scores(run_stage(msgspec.structs.replace(recipe, name="w")), "mean_nll")}
     with monkeypatch.context() as patch:
-        patch.setattr(scorer, "begin_batch", Interruption(scorer.begin_batch, 4))
+        patch.setattr(forward, "begin_batch", Interruption(forward.begin_batch, 4))
         with pytest.raises(KeyboardInterrupt):
             run_stage(recipe)
     [partial] = (Path(recipe.output) / "scan" / "scan.partial" / "blocks").glob("*.partial.jsonl")

@@ -21,12 +21,14 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from ibft.artifacts.rows import Score
 from ibft.models.projection import Projection
 from ibft.scoring import token_stats as module
-from ibft.scoring.examples import ScanExample
-from ibft.scoring.token_stats import MIN_STD, TokenStats, batches_by_tokens, begin_batch, token_stats
+from ibft.scoring.encoder import ScanExample
+from ibft.scoring.token_stats import MIN_STD, PendingStats, TokenStats, batches_by_tokens, begin_batch, token_stats
 
 VOCABULARY, PAD = 90, 0
+ROW = Score(id="", subset="train", index=0)
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -74,7 +76,7 @@ def examples(seed: int = 0) -> list[ScanExample]:
     chance = random.Random(seed)
     lengths = [(2, 1), (9, 8), (17, 1), (40, 25), (33, 4), (40, 3), (12, 6)]
     return [
-        ScanExample([chance.randrange(1, VOCABULARY) for _ in range(length)], start, start, None, 1, "")
+        ScanExample([chance.randrange(1, VOCABULARY) for _ in range(length)], start, start, ROW, 1)
         for length, start in lengths
     ]
 
@@ -104,7 +106,7 @@ def assert_close(found: Sequence[TokenStats], expected: Sequence[TokenStats], at
 def test_agrees_with_the_definition_on_full_logits(model: Any) -> None:
     batch = examples()
     expected = [from_full_logits(model, example) for example in batch]
-    found = begin_batch(model, batch, PAD)()
+    found = begin_batch(model, batch, PAD).collect()
     assert_close(found, expected, 1e-6)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one.z, (other.log_prob - other.mean) / other.std, atol=1e-6)
@@ -114,10 +116,10 @@ def test_agrees_with_the_definition_on_full_logits(model: Any) -> None:
 def test_neighbors_order_and_padding_token_do_not_matter(model: Any, dtype: torch.dtype, atol: float) -> None:
     model = MODELS_IN[dtype](model)
     batch = examples()
-    alone = [begin_batch(model, [example], PAD)()[0] for example in batch]
-    assert_close(begin_batch(model, batch, PAD)(), alone, atol)
-    assert_close(begin_batch(model, batch[::-1], 7)()[::-1], alone, atol)
-    assert_close(begin_batch(model, [batch[0], batch[3]], 42)(), [alone[0], alone[3]], atol)
+    alone = [begin_batch(model, [example], PAD).collect()[0] for example in batch]
+    assert_close(begin_batch(model, batch, PAD).collect(), alone, atol)
+    assert_close(begin_batch(model, batch[::-1], 7).collect()[::-1], alone, atol)
+    assert_close(begin_batch(model, [batch[0], batch[3]], 42).collect(), [alone[0], alone[3]], atol)
 
 
 def _in_float32(model: Any) -> Any:
@@ -135,7 +137,7 @@ def test_only_scored_positions_reach_lm_head_a_chunk_at_a_time(model: Any, monke
     handle = model.lm_head.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape)))
     try:
         batch = examples()
-        begin_batch(model, batch, PAD)()
+        begin_batch(model, batch, PAD).collect()
     finally:
         handle.remove()
     assert sum(rows for rows, _ in shapes) == sum(len(example.input_ids) - example.start for example in batch)
@@ -143,14 +145,14 @@ def test_only_scored_positions_reach_lm_head_a_chunk_at_a_time(model: Any, monke
 
 
 def test_chunks_join_to_the_whole(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = begin_batch(model, examples(), PAD)()
+    whole = begin_batch(model, examples(), PAD).collect()
     monkeypatch.setattr(module, "CHUNK", 5)
-    assert_close(begin_batch(model, examples(), PAD)(), whole, 1e-12)
+    assert_close(begin_batch(model, examples(), PAD).collect(), whole, 1e-12)
 
 
 def test_no_gradient_is_kept(model: Any) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
-    begin_batch(model, examples(), PAD)()
+    begin_batch(model, examples(), PAD).collect()
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -160,12 +162,17 @@ def head(weight: torch.Tensor) -> Projection:
     return Projection(linear)
 
 
+def stats_of(*arguments: Any) -> TokenStats:
+    [stats] = PendingStats(token_stats(*arguments), np.empty(0, np.int64)).collect()
+    return stats
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_certainty_and_indifference_give_finite_values(dtype: torch.dtype) -> None:
     """One token has all of the probability, or every token has the same."""
     weight = torch.zeros(50, 1, dtype=dtype)
     weight[3] = 1.0
-    stats = token_stats(torch.tensor([[500.0], [0.0], [500.0]], dtype=dtype), torch.tensor([3, 3, 4]), head(weight))
+    stats = stats_of(torch.tensor([[500.0], [0.0], [500.0]], dtype=dtype), torch.tensor([3, 3, 4]), head(weight))
     np.testing.assert_allclose(stats.log_prob, [0, -np.log(50), -500], atol=1e-5)
     np.testing.assert_allclose(stats.mean, [0, -np.log(50), 0], atol=1e-5)
     np.testing.assert_allclose(stats.std, 0, atol=1e-5)
@@ -212,7 +219,7 @@ def test_large_logits_cost_no_precision(offset: float) -> None:
     rounded = (logits + offset).float()
     exact = torch.log_softmax(rounded.double(), dim=-1)
     identity = head(torch.eye(60))
-    stats = token_stats(rounded, torch.tensor([1, 2, 3, 4]), Projection(identity.lm_head))
+    stats = stats_of(rounded, torch.tensor([1, 2, 3, 4]), Projection(identity.lm_head))
     mean = (exact.exp() * exact).sum(dim=-1)
     std = (exact.exp() * (exact - mean[:, None]) ** 2).sum(dim=-1).sqrt()
     np.testing.assert_allclose(stats.mean, mean, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 
 from ibft.artifacts.rows import Message, Pair
 from ibft.data.functions import function_pairs
-from ibft.run.recipe import PromptConfig, Recipe
-from ibft.scoring.examples import Encoder
+from ibft.data.training import Example
+from ibft.scoring.encoder import Encoder, ScanExample
 from ibft.text.encoding import EncodedExample, Start, TextCodec
+from ibft.text.limits import ModelLimits
 
 SENTENCEPIECE = ("llama2", "codellama", "legacy")
 ADD_START = (*SENTENCEPIECE, "gemma3")
@@ -111,8 +113,9 @@ def test_the_start_token_is_there_as_often_as_the_tokenizer_adds_it_everywhere(
     pair, bos = functions(1)[0], tokenizer.bos_token_id
     for template in ("plain", "instruction", *(["chat"] if family in WITH_CHAT else [])):
         codec = TextCodec(tokenizer, template)
-        scanned, _ = Encoder(Recipe(name="r", prompt=PromptConfig(template=template)), tokenizer).encode(pair)  # type: ignore[arg-type]
-        assert scanned is not None
+        limits = ModelLimits(len(tokenizer), math.inf)
+        scanned = Encoder(codec, limits, max_tokens=2048).encode("train", 0, Example(pair, None))
+        assert isinstance(scanned, ScanExample)
         example = codec.example(pair.prompt, pair.completion).input_ids
         assert example[: len(scanned.input_ids)] == scanned.input_ids
         start = list(codec.start(pair.prompt).input_ids)

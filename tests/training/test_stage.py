@@ -269,7 +269,7 @@ def test_layer_out_of_range_is_explained(recipe: Recipe) -> None:
 ADAPTIVE = IBObjective(layer=2, bottleneck_dim=16, form="corrected", adaptive=True)
 
 
-@pytest.mark.parametrize("score", ["min_k_prob_20", "mean_nll_free"])
+@pytest.mark.parametrize("score", ["min_k_prob_20", "mean_nll"])
 def test_an_adaptive_arm_is_weighed_by_the_scans_headline_score(
     recipe: Recipe, score: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,18 +167,17 @@ Subset = Literal["train", "control"]
 class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How predictable one example is to a model.
 
-    `index` counts the examples of a subset from 0. `num_tokens` were scored, `num_free_tokens` of them not forced by
-    syntax. Every one of `scores` (`memorization.scores`) is lower for a more strongly memorized example; where there is
-    none, `reason` says why. Discoverable extraction: the model is given `num_prefix_tokens` of the response, and writes
-    `num_matched_tokens` of the next `num_suffix_tokens` by greedy decoding before it first differs; `suffix_log_prob`
-    (nats) is that of the whole suffix. `fingerprint`: see `memorization.examples.fingerprint`.
+    `index` counts the examples of a subset from 0; `num_tokens` were scored. Every one of `scores` (`scoring.scores`)
+    is lower for a more strongly memorized example; where there is none, `reason` says why. Discoverable extraction: the
+    model is given `num_prefix_tokens` of the response, and writes `num_matched_tokens` of the next `num_suffix_tokens`
+    by greedy decoding before it first differs; `suffix_log_prob` (nats) is that of the whole suffix. `fingerprint`: see
+    `data.fingerprint`.
     """
 
     id: str
     subset: Subset
     index: int
     num_tokens: int = 0
-    num_free_tokens: int = 0
     scores: dict[str, float] = {}
     num_prefix_tokens: int = 0
     num_suffix_tokens: int = 0
@@ -193,7 +192,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ShownExample(msgspec.Struct, frozen=True, kw_only=True):
     """One example token by token: `tokens` are pieces of prompt and response.
 
-    `log_probs` (nats) and `forced` (by syntax) are those of the response's tokens, which follow `num_prompt_tokens`.
+    `log_probs` (nats) are those of the response's tokens, which follow `num_prompt_tokens`.
     `matched` counts the response's tokens from the prefix on that greedy decoding gives.
     """
 
@@ -204,7 +203,6 @@ class ShownExample(msgspec.Struct, frozen=True, kw_only=True):
     tokens: list[str]
     num_prompt_tokens: int
     log_probs: list[float]
-    forced: list[bool]
     matched: int | None
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "read_batches",
     "read_scores",
     "score_name",
+    "score_table",
     "scores_file",
     "write_scores",
 ]
@@ -30,10 +31,11 @@ SCORES_FILE = "scores.parquet"
 
 _HEADLINE = "ibft.score"
 
-COUNTS = ("num_tokens", "num_free_tokens", "num_prefix_tokens", "num_suffix_tokens", "num_matched_tokens")
+COUNTS = ("num_tokens", "num_prefix_tokens", "num_suffix_tokens", "num_matched_tokens")
 """Columns that count tokens; see `rows.Score`."""
 
-_NOT_SCORES = frozenset(Score.__struct_fields__)
+_NOT_SCORES = frozenset(Score.__struct_fields__) | {"num_free_tokens"}
+"""The last is a column in tables of earlier versions, which also had every score without what syntax forces."""
 
 
 class ScoredRow(NamedTuple):
@@ -52,8 +54,22 @@ def scores_file(path: Path) -> Path:
     return inside / SCORES_FILE if path.is_dir() else path
 
 
+def score_table(rows: Sequence[Score], score_names: Sequence[str], headline: str) -> pyarrow.Table:
+    """Return the rows as a table with the columns of `write_scores`.
+
+    Raises:
+        UserError: pyarrow is not installed.
+    """
+    schema = _schema(score_names, headline)
+    fields = Score.__struct_fields__
+    columns = [
+        [getattr(row, name) if name in fields else row.scores.get(name) for row in rows] for name in schema.names
+    ]
+    return _pyarrow().table(columns, schema=schema)
+
+
 def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Sequence[str], headline: str) -> None:
-    """Write the rows, a row group a block, under a temporary name first; one block is in memory at a time.
+    """Write the rows, one row group per block, under a temporary name first; one block is in memory at a time.
 
     Columns: the fields of `rows.Score`, with each score in a column of its own (float64, null where there is none).
     The headline score's name stands in the file's metadata.
@@ -64,7 +80,20 @@ def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Seq
     pa = _pyarrow()
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with pq.ParquetWriter(temporary, _schema(score_names, headline), compression="zstd") as writer:
+            for block in blocks:
+                writer.write_table(score_table(block, score_names, headline))
+        os.replace(temporary, path)
+        pa.default_memory_pool().release_unused()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error_reason(error)}). Free space, then run again.") from None
+
+
+def _schema(score_names: Sequence[str], headline: str) -> pyarrow.Schema:
+    pa = _pyarrow()
+    return pa.schema(
         [("id", pa.string()), ("subset", pa.string()), ("index", pa.int64())]
         + [(name, pa.int64()) for name in COUNTS]
         + [(name, pa.float64()) for name in (*score_names, "suffix_log_prob")]
@@ -76,22 +105,6 @@ def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Seq
         ],
         metadata={_HEADLINE: headline},
     )
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for block in blocks:
-                columns = [_column(block, field.name) for field in schema]
-                writer.write_table(pa.table(columns, schema=schema))
-        os.replace(temporary, path)
-        pa.default_memory_pool().release_unused()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error_reason(error)}). Free space, then run again.") from None
-
-
-def _column(rows: Sequence[Score], name: str) -> list[Any]:
-    if name in Score.__struct_fields__:
-        return [getattr(row, name) for row in rows]
-    return [row.scores.get(name) for row in rows]
 
 
 def score_name(path: Path, word: str | None) -> str:
@@ -125,9 +138,21 @@ def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterato
 
 
 def read_batches(
-    path: Path, columns: Sequence[str], subset: Subset | None, scores: Sequence[str] = ()
+    path: Path,
+    columns: Sequence[str],
+    subset: Subset | None,
+    scores: Sequence[str] = (),
+    *,
+    only_scored: bool = False,
 ) -> Iterator[dict[str, list[Any]]]:
-    """These columns and scores of the rows of one subset, or of all, a few thousand rows at a time.
+    """Yield these columns and scores of the rows of one subset, or of all, a few thousand rows at a time.
+
+    Args:
+        path: of the file.
+        columns: fields of `rows.Score`.
+        subset: only these; None is all.
+        scores: names of scores; a value that is missing is None.
+        only_scored: leave out the examples that have no scores.
 
     Raises:
         UserError: there is no such file, or no such column or score in it.
@@ -140,9 +165,11 @@ def read_batches(
         raise UserError(f"{path} has no score {missing[0]!r}. It has {', '.join(names)}.")
     wanted = [*columns, *scores]
     with _explained(path):
-        for batch in file.iter_batches(batch_size=4096, columns=["subset", *wanted]):
+        for batch in file.iter_batches(batch_size=4096, columns=list({"subset", "num_tokens", *wanted})):
             if subset is not None:
                 batch = batch.filter(_pyarrow().compute.equal(batch["subset"], subset))
+            if only_scored:
+                batch = batch.filter(_pyarrow().compute.greater(batch["num_tokens"], 0))
             yield {name: batch[name].to_pylist() for name in wanted}
     _pyarrow().default_memory_pool().release_unused()
 

@@ -19,9 +19,9 @@ from ibft.artifacts.rows import Pair, raw_row, read_rows, write_rows
 from ibft.artifacts.score_table import read_scores, score_name
 from ibft.curation.canary_generator import Canary, Language, make_canaries, plant_rows, row_like
 from ibft.curation.outputs import make_folder, refuse_source
+from ibft.data.fingerprint import has_fingerprint
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
-from ibft.scoring.examples import has_code
 from ibft.statistics.uncertainty import Interval, auroc, auroc_interval
 
 __all__ = ["CanaryCheck", "Remembered", "check_canaries", "exposure", "plant_canaries"]
@@ -159,7 +159,7 @@ def _values(path: Path, by: str, known: Mapping[str, Canary], canaries: Path) ->
     """The scores of a scan, all of which must be of these canaries."""
     scanned = {row.id: row for row in read_scores(path, score_name(path, by))}
     num_others = sum(
-        identity not in known or not has_code(_pair(known[identity]), one.fingerprint)
+        identity not in known or not has_fingerprint(_pair(known[identity]), one.fingerprint)
         for identity, one in scanned.items()
     )
     if num_others:

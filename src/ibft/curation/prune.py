@@ -21,9 +21,9 @@ from ibft.curation.selection import (
     drop_lowest,
     drop_random,
 )
+from ibft.data.fingerprint import has_fingerprint
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
-from ibft.scoring.examples import has_code
 
 __all__ = ["Control", "Lengths", "PruneRecord", "prune"]
 
@@ -84,24 +84,18 @@ def prune(
         seed: of chance.
 
     Raises:
-        UserError: an argument is out of range, the scan is of other data, an id occurs twice, or something would be
-            overwritten.
+        UserError: a bad argument, a scan of other data, an id that occurs twice, or a file that would be overwritten.
     """
-    if out.suffix != ".jsonl":
-        raise UserError(f"--out {out}: give the name of a .jsonl file.")
-    record_file = out.with_suffix(".json")
-    refuse_source(source, (out, record_file))
-    _refuse_foreign(record_file)
-    scores = scores_file(scores)
-    by = score_name(scores, by)
+    record_file = _record_file(source, out)
+    scores, by = scores_file(scores), score_name(scores, by)
     scanned = {row.id: row for row in read_scores(scores, by, "train")}
     ids = _ids(source, split, scanned, scores)
-    scored = {identity: Scored(one.value, one.num_tokens) for identity, one in scanned.items() if identity in ids}
+    found = ((identity, scanned[identity]) for identity in ids if identity in scanned)
+    scored = {identity: Scored(row.value, row.num_tokens) for identity, row in found}  # in the order of the data
     if not scored:
         raise UserError(f"--scores {scores}: has no score of an example of {source}. Scan this data first.")
-    in_data_order = {identity: scored[identity] for identity in ids if identity in scored}
     count = _count(drop, len(scored))
-    dropped = _choose(control, in_data_order, count, seed, source, split)
+    dropped = _choose(control, scored, count, seed, source, split)
     gone = {one.id for one in dropped}
     make_folder(out.parent)
     write_rows(out, _kept_rows(source, split, gone))
@@ -116,10 +110,10 @@ def prune(
         num_asked=count,
         num_dropped=len(dropped),
         lengths={
-            "before": _lengths(in_data_order, set(scored)),
-            "after": _lengths(in_data_order, scored.keys() - gone),
-            "dropped": _lengths(in_data_order, gone),
-            "most memorized": _lengths(in_data_order, {one.id for one in drop_lowest(in_data_order, count)}),
+            "before": _lengths(scored, set(scored)),
+            "after": _lengths(scored, scored.keys() - gone),
+            "dropped": _lengths(scored, gone),
+            "most memorized": _lengths(scored, {one.id for one in drop_lowest(scored, count)}),
         },
         notes=_notes(control, count, len(dropped), len(ids) - len(scored)),
         dropped=dropped,
@@ -142,15 +136,20 @@ def _choose(
     return drop_lowest(scores, count)
 
 
-def _refuse_foreign(record: Path) -> None:
-    if not record.exists():
-        return
+def _record_file(source: str, out: Path) -> Path:
+    """Return where the record goes; neither it nor `out` may overwrite the data, nor the record a foreign file."""
+    if out.suffix != ".jsonl":
+        raise UserError(f"--out {out}: give the name of a .jsonl file.")
+    record = out.with_suffix(".json")
+    refuse_source(source, (out, record))
     try:
-        msgspec.json.decode(record.read_bytes(), type=PruneRecord)
+        if record.exists():
+            msgspec.json.decode(record.read_bytes(), type=PruneRecord)
     except (OSError, msgspec.MsgspecError):
         raise UserError(
             f"--out: the record would overwrite {record}, which `ibft prune` did not write. Choose another name."
         ) from None
+    return record
 
 
 def _ids(source: str, split: str, scanned: Mapping[str, ScoredRow], scores: Path) -> dict[str, None]:
@@ -168,7 +167,7 @@ def _ids(source: str, split: str, scanned: Mapping[str, ScoredRow], scores: Path
             ids[example.pair.id] = None
             if (one := scanned.get(example.pair.id)) is not None:
                 num_scored += 1
-                num_others += not has_code(example.pair, one.fingerprint)
+                num_others += not has_fingerprint(example.pair, one.fingerprint)
     if num_others:
         raise UserError(
             f"--scores {scores}: {num_others} of the {num_scored} examples of {source} that have scores are not what "

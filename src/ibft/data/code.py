@@ -8,7 +8,6 @@ changed consistently (type 2). What is edited besides (type 3) is for a similari
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import re
 import textwrap
@@ -18,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from ibft.artifacts.rows import Pair
-from ibft.data.named_code import FENCED
 
 __all__ = [
     "MIN_TOKENS",
@@ -46,6 +44,8 @@ MIN_TOKENS = 20
 
 _Language = Literal["python", "verilog", "other"]
 
+_FENCED = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+"""A fenced block of Markdown: group 2 is what stands inside."""
 _STRING = r'"(?:\\.|[^"\\\n])*"'
 _PYTHON = re.compile(
     r"\#[^\n]*|\\\n"
@@ -92,14 +92,13 @@ def prompt_text(pair: Pair) -> str:
     return pair.prompt if isinstance(pair.prompt, str) else "\n".join(turn.content for turn in pair.prompt)
 
 
-@functools.lru_cache(maxsize=1)  # a scan asks twice: for what syntax forces, and for the fingerprint
 def code_of(prompt: str, completion: str) -> tuple[str, ...]:
     """The code that an example teaches: its fenced blocks; else the completion, with the prompt where it continues it.
 
     It continues the prompt where the two together are Python, or where they are a Verilog module that the prompt began.
     Fences inside of Python (of a docstring) are none.
     """
-    blocks = [match.group(2) for match in FENCED.finditer(completion)]
+    blocks = [match.group(2) for match in _FENCED.finditer(completion)]
     both = prompt + ("" if prompt.endswith("\n") or not prompt else "\n") + completion
     if not blocks and "endmodule" in completion:
         return (completion if re.search(r"\bmodule\b", completion) else both,)

@@ -1,184 +1,156 @@
-"""Renamed variants of training pairs: the same program under names that a model cannot have seen with it. Pure.
-
-How much worse a model predicts the variant than the original says how much of its prediction was recall and not
-understanding. The text is edited where `ast` finds the names, so layout and comments stay. What could carry a name
-out of the code's own sight is left as it is, and the result is only handed out if its tree differs in names alone.
-"""
+"""Other names for the same program: identifiers of Python code replaced where `ast` finds them. Pure."""
 
 from __future__ import annotations
 
 import ast
-import io
 import keyword
-import random
 import re
-import tokenize
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import msgspec
+__all__ = ["rename_identifiers"]
 
-from ibft.artifacts.rows import Pair
-from ibft.data.name_pool import NamePool
-from ibft.data.named_code import NamedCode, Offsets, Segment, parse, read_names, texts_of
-
-__all__ = ["RENAMED_SUFFIX", "rename_identifiers"]
-
-RENAMED_SUFFIX = "~renamed"
-"""What a variant's id has behind its original's."""
-
-# Names that are everyday words are not told from them in a docstring, unless they are marked as code there.
-_ENGLISH = """
-    a all an and any are as at be both but by can did do each else for from get had has have how i if in into is it its
-    less may more most must no not now of off on one only or our out own per set so such than that the them then they
-    this to too true two up use used want was we were what when who why will with you your
-"""
-_ENGLISH_WORDS = frozenset(_ENGLISH.split())
-_WORD = re.compile(r"[^\W\d]\w*")
-_IDENTIFIER = re.compile(r"[_\d]|[a-z][A-Z]")
-_QUOTED = re.compile(r"`[^`\n]+`")
-_ABBREVIATION = re.compile(r"['’-]|\.\w")
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_Class = ast.ClassDef
+_WITHOUT_PLACE = frozenset({"MatchAs", "MatchStar", "MatchMapping", "TypeVar", "ParamSpec", "TypeVarTuple"})
 
 
-class _Edit(NamedTuple):
+class _Use(NamedTuple):
+    """A name, and the index of its first character in the code; -1 where it is not found."""
+
+    name: str
     start: int
-    end: int
-    new: str
 
 
-def rename_identifiers(pair: Pair, pool: NamePool, seed: int) -> Pair | None:
-    """The pair under other names, with the id `{id}~renamed`; None where there is no Python code with names of its own.
+def rename_identifiers(code: str, names: Mapping[str, str]) -> str:
+    """Return the code with each name of `names` replaced wherever it is used as a variable, function or class.
 
-    Renamed, each name to the same new one everywhere: parameters, local and (where the text defines them) global
-    variables, functions and classes. Kept: attributes and what a class body defines, keyword arguments, imported
-    names, builtins, names from outside, `self`, `args` and the like, names with two underscores around; parameters
-    that a decorator or a keyword of a call could address; and everything where the code looks at names at run time
-    (`locals()`, `exec`, ...). String literals stay, docstrings and comments follow. In prose around the code a name is
-    renamed where it is written as code: in backticks, before a bracket, or with an underscore, digit or capital inside.
-
-    New names come from the pool, by `NamePool.draw`, and occur nowhere in the pair.
+    Layout, comments and strings stay as they are. Also left as they are, everywhere in the code, are names that a
+    plain use does not reach: attributes and what a class body binds, imported names, parameters of decorated functions,
+    keywords of calls to functions from elsewhere, and names with a use that `ast` gives no place for (patterns of
+    `match`; below Python 3.12, inside of f-strings). A keyword of a call to a function or class of the code follows
+    the parameter's new name. Lookups by text (`globals()["x"]`, `eval`) are not followed.
 
     Args:
-        pair: the original.
-        pool: names of the same data, so that the names of all variants together are like those of all originals.
-        seed: the same pair, pool and seed give the same variant.
+        code: a Python module.
+        names: old name to new name; names that the code does not use are passed over.
+
+    Raises:
+        ValueError: the code is not Python, or a new name is not an identifier, occurs in the code already, or is
+            given twice.
     """
-    named = read_names(pair)
-    if named is None:
-        return None
-    texts = texts_of(pair)
-    names = _new_names(named, texts, pool, random.Random(f"{seed}:{pair.id}"))
-    edits = [_Edit(use.start, use.start + len(use.name), names[use.name]) for use in named.uses]
-    edits += _edits_in_comments(named.tree, named.code, names)
-    if not _only_names_differ(named.tree, parse(_apply(named.code, edits)), names):
-        return None
-    changed = _rewrite(texts, named.segments, edits, names)
-    if isinstance(pair.prompt, str):
-        return Pair(id=pair.id + RENAMED_SUFFIX, prompt=changed[0], completion=changed[1])
-    turns = zip(pair.prompt, changed, strict=False)
-    return Pair(
-        id=pair.id + RENAMED_SUFFIX,
-        prompt=tuple(msgspec.structs.replace(turn, content=text) for turn, text in turns),
-        completion=changed[-1],
-    )
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"the code is not Python: {error}") from None
+    words = set(re.findall(r"[^\W\d]\w*", code))
+    wanted = {old: new for old, new in names.items() if old in words}
+    for old, new in wanted.items():
+        if not new.isidentifier() or keyword.iskeyword(new) or new in words or list(wanted.values()).count(new) > 1:
+            raise ValueError(
+                f"{old!r} cannot become {new!r}: a new name must be an identifier that the code does not have, each "
+                "given once"
+            )
+    uses = [use for use in _uses(tree, code) if use.name in wanted]
+    # Python below 3.12 gets some positions inside of f-strings wrong: off the name, or on another one.
+    times = Counter(use.start for use in uses)
+    kept = _kept_names(tree)
+    kept |= {use.name for use in uses if times[use.start] > 1 or not code.startswith(use.name, use.start)}
+    pieces, position = [], 0
+    for name, start in sorted((use for use in uses if use.name not in kept), key=lambda use: use.start):
+        pieces += [code[position:start], wanted[name]]
+        position = start + len(name)
+    return "".join([*pieces, code[position:]])
 
 
-def _new_names(named: NamedCode, texts: Sequence[str], pool: NamePool, chance: random.Random) -> dict[str, str]:
-    taken = {*_WORD.findall("\n".join(texts)), *keyword.kwlist}
-    names: dict[str, str] = {}
-    for name, role in named.roles.items():
-        names[name] = pool.draw(name, role, taken, chance)
-        taken.add(names[name])
+def _uses(tree: ast.Module, code: str) -> Iterator[_Use]:
+    """Every place of a name that a plain use reaches."""
+    # Not splitlines(), which also splits at form feeds, where Python counts no line.
+    starts = [0, *(match.end() for match in re.finditer(r"\r\n|\r|\n", code))]
+
+    def index(line: int | None, column: int | None) -> int:
+        start = starts[(line or 1) - 1]
+        # A column of `ast` counts bytes of UTF-8.
+        return start + len(code[start : start + (column or 0)].encode()[:column].decode(errors="ignore"))
+
+    def found(name: str, pattern: str, start: int) -> _Use:
+        match = re.compile(pattern.format(name)).search(code, start)
+        return _Use(name, match.start(1) if match else -1)
+
+    parameters = _parameters(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield _Use(node.id, index(node.lineno, node.col_offset))
+        elif isinstance(node, ast.arg):
+            yield _Use(node.arg, index(node.lineno, node.col_offset))
+        elif isinstance(node, (*_Function, _Class)):
+            yield found(node.name, r"(?:def|class)\s+({})\b", index(node.lineno, node.col_offset))
+        elif isinstance(node, ast.ExceptHandler) and node.name and node.type:
+            yield found(node.name, r"\bas\s+({})\b", index(node.type.end_lineno, node.type.end_col_offset))
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            start = index(node.lineno, node.col_offset)
+            yield from (found(name, r"[\s,]({})\b", start) for name in node.names)
+        elif isinstance(node, ast.Call):
+            own = parameters.get(_callee(node), set())
+            yield from (
+                _Use(one.arg, index(one.lineno, one.col_offset)) for one in node.keywords if one.arg and one.arg in own
+            )
+
+
+def _callee(call: ast.Call) -> str:
+    """Return the name that is called, of a method the attribute's; empty for any other expression."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _parameters(tree: ast.Module) -> dict[str, set[str]]:
+    """Return the parameters of each function of the code, and of each class's `__init__` under the class's name."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, _Function):
+            arguments = node.args
+            every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+            found.setdefault(node.name, set()).update(one.arg for one in every)
+    for node in ast.walk(tree):
+        if isinstance(node, _Class) and any(isinstance(one, _Function) and one.name == "__init__" for one in node.body):
+            found.setdefault(node.name, set()).update(found["__init__"])
+    return found
+
+
+def _kept_names(tree: ast.Module) -> set[str]:
+    """Return the names that something other than a plain use of them refers to."""
+    names: set[str] = set()
+    parameters = _parameters(tree)
+    every_parameter = set().union(*parameters.values())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias):
+            names.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, _Class):
+            names |= _bound_in_class(node)
+        elif type(node).__name__ in _WITHOUT_PLACE:
+            names |= {getattr(node, "name", None) or "", getattr(node, "rest", None) or ""}
+        elif isinstance(node, _Function) and node.decorator_list:
+            names |= parameters[node.name]
+        elif isinstance(node, ast.Call):
+            # functools.partial(f, x=1), decorated(x=1), f(**{"x": 1}): what takes the keyword may be a function here.
+            own = parameters.get(_callee(node), set())
+            names |= {one.arg for one in node.keywords if one.arg and one.arg not in own} & every_parameter
+            names |= own if any(one.arg is None for one in node.keywords) else set()
     return names
 
 
-def _edits_in_comments(tree: ast.Module, code: str, names: Mapping[str, str]) -> Iterator[_Edit]:
-    """The names where docstrings and comments mention them."""
-    offset = Offsets(code)
-    for node in _docstrings(tree):
-        start, end = offset(node.lineno, node.col_offset), offset(node.end_lineno, node.end_col_offset)
-        yield from _mentions(code, start, end, names, is_prose=False)
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(code).readline):
-            if token.type == tokenize.COMMENT:
-                start = offset(token.start[0], 0) + token.start[1]
-                yield from _mentions(code, start, start + len(token.string), names, is_prose=False)
-    except (tokenize.TokenError, SyntaxError):
-        return
-
-
-def _docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
-    for node in ast.walk(tree):
-        if isinstance(node, (*_Function, ast.ClassDef, ast.Module)) and node.body:
-            first = node.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                yield first.value
-
-
-def _mentions(text: str, start: int, end: int, names: Mapping[str, str], is_prose: bool) -> Iterator[_Edit]:
-    """The names as whole words; in prose, only those that are written as code."""
-    quoted = [match.span() for match in _QUOTED.finditer(text, start, end)] if is_prose else []
-    for match in _WORD.finditer(text, start, end):
-        word, before, after = (
-            match.group(),
-            text[match.start() - 1 : match.start()],
-            text[match.end() : match.end() + 2],
-        )
-        if word not in names or before == ".":
+def _bound_in_class(node: ast.ClassDef) -> set[str]:
+    """Return the names that a class body binds, which are attributes outside of it."""
+    names: set[str] = set()
+    pending: list[ast.AST] = [*node.body]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, (*_Function, _Class)):
+            names.add(one.name)
             continue
-        if not (before == "`" or after[:1] in ("(", "`") or _IDENTIFIER.search(word)):
-            if is_prose and not any(left < match.start() < right for left, right in quoted):
-                continue
-            # "a", "it's", "e.g." and "s-expression" are no mentions of variables.
-            if word in _ENGLISH_WORDS or (len(word) == 1 and (before in ("'", "’", "-") or _ABBREVIATION.match(after))):
-                continue
-        yield _Edit(*match.span(), names[word])
-
-
-def _rewrite(
-    texts: list[str], segments: Sequence[Segment], edits: Sequence[_Edit], names: Mapping[str, str]
-) -> list[str]:
-    """The texts with the edits of their code, and with the mentions outside of it."""
-    per_text: list[list[_Edit]] = [[] for _ in texts]
-    for one in segments:
-        shift = one.start - one.at
-        within = (edit for edit in edits if one.at <= edit.start < one.at + one.end - one.start)
-        per_text[one.text] += [_Edit(edit.start + shift, edit.end + shift, edit.new) for edit in within]
-    for number, text in enumerate(texts):
-        position = 0
-        for start, end in [*((one.start, one.end) for one in segments if one.text == number), (len(text), len(text))]:
-            per_text[number] += _mentions(text, position, start, names, is_prose=True)
-            position = end
-    return [_apply(text, found) for text, found in zip(texts, per_text, strict=True)]
-
-
-def _apply(text: str, edits: Sequence[_Edit]) -> str:
-    pieces, position = [], 0
-    for edit in sorted(edits):
-        pieces += [text[position : edit.start], edit.new]
-        position = edit.end
-    return "".join([*pieces, text[position:]])
-
-
-def _only_names_differ(old: ast.Module, new: ast.Module | None, names: Mapping[str, str]) -> bool:
-    """Whether the old tree is the new one once its names are changed (which is done in place)."""
-    if new is None:
-        return False
-    for node in ast.walk(old):
-        for field in () if isinstance(node, (ast.keyword, ast.alias)) else ("id", "arg", "name"):
-            name = getattr(node, field, None)
-            if isinstance(name, str):
-                setattr(node, field, names.get(name, name))
-        if isinstance(node, ast.Nonlocal):
-            node.names = [names.get(name, name) for name in node.names]
-    for docstring in (*_docstrings(old), *_docstrings(new)):
-        docstring.value = ""
-    try:
-        return ast.dump(old) == ast.dump(new)
-    except ValueError:  # a hexadecimal number that is too long to be written in decimal digits
-        return False
+        if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
+            names.add(one.id)
+        pending.extend(ast.iter_child_nodes(one))
+    return names

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ibft.artifacts.rows import Pair, is_encodable
-from ibft.data.named_code import texts_of
 from ibft.errors import UserError
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import EmbeddingCheck, ModelLimits
@@ -19,6 +18,7 @@ __all__ = [
     "encode_pairs",
     "is_unicode",
     "reason_to_skip",
+    "texts_of",
 ]
 
 NOT_UNICODE = "text that is not valid Unicode"
@@ -59,13 +59,21 @@ class TokenizedData:
         return {reason: len(ids) for reason, ids in self.skipped.items()}
 
 
+def texts_of(pair: Pair) -> list[str]:
+    """Return the prompt, or the turns of a conversation, and the completion."""
+    return [
+        *([pair.prompt] if isinstance(pair.prompt, str) else [turn.content for turn in pair.prompt]),
+        pair.completion,
+    ]
+
+
 def is_unicode(pair: Pair) -> bool:
     """Return whether texts and roles have no lone surrogates, which JSON can hold and no tokenizer reads."""
     roles = [] if isinstance(pair.prompt, str) else [turn.role for turn in pair.prompt]
     return is_encodable("".join([*texts_of(pair), *roles]))
 
 
-def reason_to_skip(pair: Pair, num_prompt: int, num_tokens: int, max_tokens: int) -> str | None:
+def reason_to_skip(pair: Pair, num_prompt: int, num_tokens: int, max_tokens: float) -> str | None:
     """Return why a pair cannot be used; None if it can.
 
     Args:

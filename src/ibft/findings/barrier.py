@@ -1,55 +1,29 @@
-"""The memorization barrier in numbers: how much training data is too predictable, and what that data has in common."""
+"""The memorization barrier in numbers: how much of the training data is too predictable."""
 
 from __future__ import annotations
 
 import math
-import os.path
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import count
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ibft.statistics.uncertainty import Interval, effective_size, wilson_interval
+from ibft.findings.traits import Trait
+from ibft.statistics.uncertainty import Interval, effective_size
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ibft.statistics.uncertainty import Codes, Floats
 
-    from ibft.statistics.uncertainty import Codes, Flags, Floats
-
-__all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "Barrier", "BarrierShare", "Trait", "common_traits", "share_below_control"]
+__all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "Barrier", "BarrierShare", "share_below_control"]
 
 EXPECTED_SHARE = 0.05
 """Share of the control set below the threshold, and of training data that is no more predictable than it."""
 MIN_CONTROL = 19
 """Of fewer values the 5th percentile would lie below all of them."""
-MIN_GROUP = 5
-"""Files, packages and tags with fewer examples are not looked at."""
-MAX_TRAITS = 8
 _NUM_DRAWS = 10_000
 
 
-class Trait(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that memorized training examples have more often than chance allows.
-
-    `num_memorized` of the `num_examples` that have it are memorized. `ratio` is `share_of_memorized` over
-    `share_of_all`: how many times more often a memorized example has it than any; `ci95` is the ratio's interval.
-    """
-
-    kind: Literal["length", "duplicates", "file", "tag"]
-    name: str
-    num_examples: int
-    num_memorized: int
-    share_of_memorized: float
-    share_of_all: float
-    ratio: float
-    ci95: Interval
-
-
 class Barrier(msgspec.Struct, frozen=True, kw_only=True):
-    """How many training examples are more predictable than all but 5% of a control set of like lengths.
+    """How many training examples are more predictable than all but 5% of a control set of similar lengths.
 
     `share` is of the `num_examples` that were matched by length, `num_memorized` of which are below `threshold`, the
     5th percentile of the headline score on the matched control set. Of all `num_train` scored training examples, of any
@@ -95,7 +69,7 @@ def share_below_control(
         train: M scores, lower = more memorized; none NaN.
         control: N scores.
         groups: M and N codes; equal codes are one group. None: all are independent.
-        seed: of the 10,000 draws.
+        seed: random seed of the 10,000 draws.
 
     Returns:
         NaN where a set is empty. From fewer than 19 control scores the threshold is their minimum.
@@ -119,150 +93,3 @@ def share_below_control(
     draws = rng.beta(size_train * at_places + 0.5, size_train * (1 - at_places) + 0.5)
     low, high = np.percentile(draws, [2.5, 97.5])
     return BarrierShare(threshold, share, Interval(min(float(low), share), max(float(high), share)))
-
-
-def common_traits(
-    is_memorized: Flags,
-    num_tokens: Codes,
-    has_duplicate: Flags | None = None,
-    files: Sequence[str | None] | None = None,
-    tags: Sequence[Sequence[str]] | None = None,
-    groups: Codes | None = None,
-    scores: Floats | None = None,
-) -> list[Trait]:
-    """What the memorized of N examples have in common: the most telling traits first, at most 8.
-
-    Looked at are the quarters of length, whether there is a duplicate, and every file, package (the first folder below
-    the one that all files share) and tag with at least 5 examples. Told are those that memorized examples have more
-    often than a random draw of as many (Fisher's exact test, one-sided, corrected for the number of traits looked at
-    after Holm 1979, at 5%), in the order of their p-values. Where the memorized examples crowd in few groups, whatever
-    these share would be told; so counts are first divided by the design effect (Rao and Scott 1992), but for a single
-    file, which is told just because they crowd there. This describes these examples; it says nothing of others.
-
-    Args:
-        is_memorized: N flags.
-        num_tokens: N lengths.
-        has_duplicate: N flags; None: not known.
-        files: N paths, or None where there is none.
-        tags: N sequences of tags.
-        groups: N codes; equal codes are one group. None: all are independent.
-        scores: N scores, of which the memorized examples have the lowest; tell the design effect of few.
-    """
-    import numpy as np
-
-    flags = np.asarray(is_memorized, bool)
-    num, num_memorized = len(flags), int(flags.sum())
-    if not 0 < num_memorized < num:
-        return []
-    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num + 1)))])
-    independent = 1.0 if groups is None else min(1.0, effective_size(flags, groups, scores) / num)
-
-    def log_p(weight: float, members: int, hits: int) -> float:
-        counts = (round(weight * one) for one in (num, num_memorized, members, hits))
-        return _log_tail(log_factorials, *counts)
-
-    tested = sorted(
-        (log_p(weight, members, hits), kind, name, members, hits, weight)
-        for kind, name, members, hits, weight in _candidates(flags, num_tokens, has_duplicate, files, tags, independent)
-    )
-    found = []
-    for rank, (log_chance, kind, name, members, hits, weight) in enumerate(tested[:MAX_TRAITS]):
-        if log_chance > math.log(0.05 / (len(tested) - rank)):
-            break
-        overall = num_memorized / num
-        interval = wilson_interval(weight * hits, weight * members)
-        found.append(
-            Trait(
-                kind=kind,
-                name=name,
-                num_examples=members,
-                num_memorized=hits,
-                share_of_memorized=hits / num_memorized,
-                share_of_all=members / num,
-                ratio=hits / members / overall,
-                ci95=Interval(interval.low / overall, interval.high / overall),
-            )
-        )
-    return found
-
-
-_Kind = Literal["length", "duplicates", "file", "tag"]
-
-
-def _candidates(
-    flags: NDArray[np.bool_],
-    num_tokens: Codes,
-    has_duplicate: Flags | None,
-    files: Sequence[str | None] | None,
-    tags: Sequence[Sequence[str]] | None,
-    independent: float,
-) -> Iterator[tuple[_Kind, str, int, int, float]]:
-    """Kind, name, how many examples have the trait, how many are memorized too, and for how many each counts."""
-    import numpy as np
-
-    lengths = np.asarray(num_tokens, np.int64)
-    quarters = np.searchsorted(np.quantile(lengths, [0.25, 0.5, 0.75]), lengths)
-    for quarter in np.unique(quarters):
-        inside = quarters == quarter
-        low, high = lengths[inside].min(), lengths[inside].max()
-        name = f"{low} to {high} tokens" if low < high else f"{low} tokens"
-        yield "length", name, int(inside.sum()), int(flags[inside].sum()), independent
-    if has_duplicate is not None:
-        inside = np.asarray(has_duplicate, bool)
-        if inside.any():
-            yield "duplicates", "has a duplicate in the data", int(inside.sum()), int(flags[inside].sum()), independent
-    if files is not None:
-        by_file = _tally(((file,) if file is not None else () for file in files), flags)
-        for found, weight in ((_packages(by_file), independent), (by_file, 1.0)):
-            for name, members, hits in found:
-                if members >= MIN_GROUP:
-                    yield "file", name, members, hits, weight
-    if tags is not None:
-        for name, members, hits in _tally((set(own) for own in tags), flags):
-            if members >= MIN_GROUP:
-                yield "tag", name, members, hits, independent
-
-
-def _tally(names: Iterator[tuple[str, ...] | set[str]], flags: NDArray[np.bool_]) -> list[tuple[str, int, int]]:
-    """Each name with how many examples have it, and how many of these are memorized."""
-    codes: defaultdict[str, int] = defaultdict(count().__next__)
-    members: list[int] = []
-    hits: list[int] = []
-    for own, flag in zip(names, flags.tolist(), strict=True):
-        for name in own:
-            code = codes[name]
-            if code == len(members):
-                members.append(0)
-                hits.append(0)
-            members[code] += 1
-            hits[code] += flag
-    return [(name, members[code], hits[code]) for name, code in codes.items()]
-
-
-def _packages(by_file: Sequence[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """The same of the first folders below the one that all files share; one of a single file would say it twice."""
-    folders = [name.replace("\\", "/").split("/")[:-1] for name, _, _ in by_file]
-    depth = len(os.path.commonprefix(folders))  # noqa: RUF071 - of lists, so element by element
-    totals: dict[str, tuple[int, int, int]] = {}
-    for folder, (_, members, hits) in zip(folders, by_file, strict=True):
-        if len(folder) > depth:
-            name = "/".join(folder[: depth + 1]) + "/"
-            num_files, all_members, all_hits = totals.get(name, (0, 0, 0))
-            totals[name] = (num_files + 1, all_members + members, all_hits + hits)
-    return [(name, members, hits) for name, (num_files, members, hits) in totals.items() if num_files > 1]
-
-
-def _log_tail(log_factorials: NDArray[np.float64], num: int, num_memorized: int, members: int, hits: int) -> float:
-    """ln of the chance that of `members` examples drawn at random at least `hits` are memorized (hypergeometric)."""
-    import numpy as np
-
-    def log_choose(of: int, some: NDArray[np.int64] | int) -> NDArray[np.float64]:
-        return log_factorials[of] - log_factorials[some] - log_factorials[of - some]  # type: ignore[no-any-return]
-
-    if hits * num <= members * num_memorized:
-        return 0.0  # no more than by chance: an upper bound of the p-value, which is never told
-    drawn = np.arange(hits, min(members, num_memorized) + 1)
-    terms = log_choose(num_memorized, drawn) + log_choose(num - num_memorized, members - drawn)
-    largest = terms.max()
-    total = largest + math.log(float(np.exp(terms - largest).sum()))
-    return float(min(0.0, total - log_choose(num, members)))

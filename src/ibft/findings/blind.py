@@ -65,6 +65,21 @@ def blind_values(
 
     if max(len(train), len(control)) > MAX_EXAMPLES:
         raise ValueError(f"{len(train)} and {len(control)} texts: draw at most {MAX_EXAMPLES} of each set first")
+    is_control = np.repeat([0, 1], [len(train), len(control)])
+    values: NDArray[np.float64] = np.full(len(is_control), np.nan)
+    sides = groups or (range(len(train)), range(len(train), len(is_control)))
+    if min(len(np.unique(np.asarray(side))) for side in sides) >= _NUM_FOLDS:
+        codes = np.concatenate([np.asarray(side, np.int64) for side in sides])
+        values = _out_of_fold([text[:_MAX_CHARACTERS] for text in (*train, *control)], is_control, codes, seed)
+    return values[: len(train)], values[len(train) :]
+
+
+def _out_of_fold(
+    texts: Sequence[str], is_control: NDArray[np.int64], codes: NDArray[np.int64], seed: int
+) -> NDArray[np.float64]:
+    """Return each text's log-odds by a classifier that was trained without its group; NaN if a fold lacks a set."""
+    import numpy as np
+
     try:
         from sklearn.feature_extraction.text import HashingVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -74,29 +89,23 @@ def blind_values(
             "scikit-learn is not installed: the blind classifier beside the scores is of it. "
             "Run `pip install 'ibft[audit]'`."
         ) from None
-    is_control = np.repeat([0, 1], [len(train), len(control)])
+    vectorizer = HashingVectorizer(
+        n_features=_NUM_FEATURES,
+        token_pattern=_TOKEN,
+        ngram_range=(1, 2),
+        lowercase=False,
+        binary=True,
+        alternate_sign=False,
+    )
+    features = vectorizer.transform(texts)
+    if len(np.unique(codes)) == len(codes):  # the same folds in kind, without a slow search among groups of one
+        splits = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=seed).split(features, is_control)
+    else:
+        splits = StratifiedGroupKFold(_NUM_FOLDS, shuffle=True, random_state=seed).split(features, is_control, codes)
     values = np.full(len(is_control), np.nan)
-    sides = groups or (range(len(train)), range(len(train), len(is_control)))
-    if min(len(np.unique(np.asarray(side))) for side in sides) >= _NUM_FOLDS:
-        codes = np.concatenate([np.asarray(side, np.int64) for side in sides])
-        vectorizer = HashingVectorizer(
-            n_features=_NUM_FEATURES,
-            token_pattern=_TOKEN,
-            ngram_range=(1, 2),
-            lowercase=False,
-            binary=True,
-            alternate_sign=False,
-        )
-        features = vectorizer.transform(text[:_MAX_CHARACTERS] for text in (*train, *control))
-        if len(np.unique(codes)) == len(codes):  # the same folds in kind, without a slow search among groups of one
-            splits = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=seed).split(features, is_control)
-        else:
-            grouped = StratifiedGroupKFold(_NUM_FOLDS, shuffle=True, random_state=seed)
-            splits = grouped.split(features, is_control, codes)
-        for known, asked in splits:
-            if len(np.unique(is_control[known])) < 2:
-                values[:] = np.nan
-                break
-            classifier = LogisticRegression(C=_INVERSE_REGULARIZATION, solver="liblinear", random_state=seed)
-            values[asked] = classifier.fit(features[known], is_control[known]).decision_function(features[asked])
-    return values[: len(train)], values[len(train) :]
+    for known, asked in splits:
+        if len(np.unique(is_control[known])) < 2:
+            return np.full(len(is_control), np.nan)
+        classifier = LogisticRegression(C=_INVERSE_REGULARIZATION, solver="liblinear", random_state=seed)
+        values[asked] = classifier.fit(features[known], is_control[known]).decision_function(features[asked])
+    return values

@@ -6,14 +6,14 @@ Compared are pairs of like length. Examples of one file, or copies of one exampl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ibft.artifacts.rows import Subset
 from ibft.findings.blind import FEATURES, MAX_EXAMPLES, blind_values
+from ibft.findings.columns import Columns
 from ibft.findings.matching import Matches
 from ibft.statistics.uncertainty import Interval, auroc, auroc_difference, delong_interval
 
@@ -21,76 +21,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Auroc", "AurocDifference", "Columns", "Comparison", "ScoreAuroc", "Texts", "compare", "first_copies"]
+__all__ = ["Auroc", "AurocDifference", "ControlComparison", "ScoreAuroc", "Texts", "compare_with_control"]
 
 Texts = Callable[[Subset, "NDArray[np.int64]"], Sequence[str]]
 """Gives the texts of these rows of a subset's columns, in this order; the rows are ascending."""
 
 _MIN_VALUES = 10
 """Of fewer values a side, no AUROC is told."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """One subset's N scored examples, a column each; examples without scores are left out.
-
-    At most 8 bytes a number, and 70 a distinct file or set of tags. A whole column is `None` where nothing is known.
-
-    Args:
-        num_tokens: N numbers of scored tokens, at least 1.
-        groups: N codes, int64, equal for examples that depend on one another, also across the subsets: those of one
-            file, else copies of one example.
-        scores: N float64 a score, in the order in which they are shown; lower = more memorized, NaN = missing.
-        num_free_tokens: of the scored tokens, those that syntax does not force.
-        num_prefix_tokens: of discoverable extraction; 0 for an example that was too short, in the next two as well.
-        num_suffix_tokens: how many tokens the model should have written.
-        num_matched_tokens: how many of them it wrote before the first difference.
-        suffix_log_prob: nats, of the whole suffix; NaN = missing.
-        files: the file that an example is from, or None.
-        tags: what the source says of it.
-        codes: N int64, equal for equal code, also across the subsets (`examples.fingerprint`).
-
-    Raises:
-        ValueError: columns differ in length.
-    """
-
-    num_tokens: NDArray[np.integer]
-    groups: NDArray[np.int64]
-    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    num_free_tokens: NDArray[np.integer] | None = None
-    num_prefix_tokens: NDArray[np.integer] | None = None
-    num_suffix_tokens: NDArray[np.integer] | None = None
-    num_matched_tokens: NDArray[np.integer] | None = None
-    suffix_log_prob: NDArray[np.float64] | None = None
-    files: Sequence[str | None] | None = None
-    tags: Sequence[Sequence[str]] | None = None
-    codes: NDArray[np.int64] | None = None
-
-    def __post_init__(self) -> None:
-        columns = {**vars(self), **(self.scores if isinstance(self.scores, dict) else {})}
-        for name, column in columns.items():
-            if name != "scores" and column is not None and len(column) != len(self):
-                raise ValueError(f"column {name} has {len(column)} values for {len(self)} examples")
-
-    def __len__(self) -> int:
-        return len(self.num_tokens)
-
-    def also_in(self, other: Columns) -> NDArray[np.bool_]:
-        """Which examples have code that is in the other columns as well; none where code is not known."""
-        import numpy as np
-
-        if self.codes is None or other.codes is None:
-            return np.zeros(len(self), bool)
-        return np.isin(self.codes, other.codes)
-
-
-def first_copies(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each example the row of the first one with the same code, which may be its own."""
-    import numpy as np
-
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    rows: NDArray[np.int64] = first[inverse]
-    return rows
 
 
 class Auroc(msgspec.Struct, frozen=True):
@@ -123,7 +60,7 @@ class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
     beats_blind: bool | None
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class ControlComparison(msgspec.Struct, frozen=True, kw_only=True):
     """Training and control examples, matched 1:1 by length.
 
     `num_groups`: files (or single examples, where no file is known) in the matched part of each subset; intervals take
@@ -142,13 +79,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     scores: list[ScoreAuroc]
 
 
-def compare(
+def compare_with_control(
     train: Columns,
     control: Columns,
     matches: Matches,
     texts: Texts | None = None,
     seed: int = 0,
-) -> Comparison:
+) -> ControlComparison:
     """Compare the matched examples by every score, by length, and by a classifier of their texts.
 
     Args:
@@ -178,7 +115,7 @@ def compare(
         for name, values in train.scores.items()
         if name in control.scores
     ]
-    return Comparison(
+    return ControlComparison(
         num_pairs=len(matches.train),
         num_unmatched={"train": matches.num_unmatched_train, "control": matches.num_unmatched_control},
         num_groups={"train": len(np.unique(groups[0])), "control": len(np.unique(groups[1]))},

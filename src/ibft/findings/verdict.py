@@ -1,4 +1,24 @@
-"""The findings in words: is there a memorization barrier, how big, how sure, and what is to be done."""
+"""The findings in words: is there a memorization barrier, how big, how sure, and what is to be done.
+
+Decided by rules that are fixed beforehand; the first that holds:
+
+1. No control set, no score of any of its examples, or one set all in the other: unclear; get one (`control`).
+2. Fewer than 50 pairs of like length, fewer than 10 files on a side, or the score missing on most: unclear; a
+   larger control set (`control`).
+3. The share's whole interval is at most 7.5%, where 5% is chance: no (`nothing`). But unclear (a control set of the
+   same style, `control`) where the control set may just be easier to predict: the whole interval of the blind
+   classifier's AUROC is above 0.7, or there is none, or that of the score's AUROC is below 0.45. Unclear as well
+   where memory shows elsewhere than in the lowest scores: the score beats the blind classifier, with the whole
+   interval of its AUROC above 0.55; or that of the share repeated word for word is 2.5 points above the control's.
+4. The interval contains 5%: unclear; a larger control set (`control`).
+5. The score does not beat the blind classifier, or there is none: unclear; a control set of the same style
+   (`control`), or a larger one where it beats the classifier, but not 0.5.
+6. Yes. At least half of the memorized examples have duplicates, and more than chance explains: `prune`, duplicates
+   first. Else, up to a share of 15%, both of the matched examples and of all: `prune`; above: `ib`.
+
+Only the headline score counts, since the best of many would be too good by chance. Extraction can forbid
+a "no" and never makes a "yes": it speaks for the examples that it finds, not for a barrier.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +28,16 @@ from typing import Literal
 import msgspec
 
 from ibft.findings.barrier import EXPECTED_SHARE, Barrier
-from ibft.findings.comparison import Auroc, Comparison, ScoreAuroc
-from ibft.findings.extracted import Extraction
-from ibft.statistics.uncertainty import Interval
+from ibft.findings.comparison import Auroc, ControlComparison, ScoreAuroc
+from ibft.findings.extraction import Extraction
+from ibft.findings.wording import (
+    extraction_sentences,
+    percent,
+    percent_interval,
+    size_sentence,
+    style_sentence,
+    sureness_sentence,
+)
 
 __all__ = [
     "DIFFERENT_STYLE",
@@ -19,8 +46,8 @@ __all__ = [
     "MIN_GROUPS",
     "MIN_PAIRS",
     "NEGLIGIBLE_SHARE",
-    "Verdict",
-    "judge",
+    "BarrierVerdict",
+    "barrier_verdict",
 ]
 
 MIN_PAIRS = 50
@@ -40,7 +67,7 @@ LARGE_SHARE = 0.15
 """5% by chance and the 10% that the method's paper drops (arXiv 2510.16022, figure 4); to drop more costs too much."""
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class BarrierVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader should take away: `headline` in one sentence, `sentences` the reasons, `remedy` for the advice."""
 
     barrier: Literal["yes", "no", "unclear"]
@@ -50,38 +77,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
-def judge(
+def barrier_verdict(
     score: str,
     num_control: int | None,
-    comparison: Comparison | None,
+    comparison: ControlComparison | None,
     barrier: Barrier | None,
     extraction: Mapping[str, Extraction],
-    *,
     num_train: int | None = None,
     num_in_both: Mapping[str, int] | None = None,
-    is_renamed: bool = False,
-) -> Verdict:
-    """Decide by rules that are fixed beforehand, the first that holds.
-
-    1. No control set, no score of any of its examples, or one set all in the other: unclear; get one (`control`).
-    2. Fewer than 50 pairs of like length, fewer than 10 files on a side, or the score missing on most: unclear; a
-       larger control set (`control`).
-    3. The share's whole interval is at most 7.5%, where 5% is chance: no (`nothing`). But unclear (a control set of the
-       same style, `control`) where the control set may just be easier to predict: the whole interval of the blind
-       classifier's AUROC is above 0.7, or there is none, or that of the score's AUROC is below 0.45. Unclear as well
-       where memory shows elsewhere than in the lowest scores: the score beats the blind classifier, with the whole
-       interval of its AUROC above 0.55; or that of the share repeated word for word is 2.5 points above the control's
-       (not beside other names, which alone make such differences).
-    4. The interval contains 5%: unclear; a larger control set (`control`).
-    5. The control set is the training data under other names: unclear (`control`). Names that do not fit are harder to
-       predict for a model that never saw the originals, too.
-    6. The score does not beat the blind classifier, or there is none: unclear; a control set of the same style
-       (`control`), or a larger one where it beats the classifier, but not 0.5.
-    7. Yes. At least half of the memorized examples have duplicates, and more than chance explains: `prune`, duplicates
-       first. Else, up to a share of 15%, both of the matched examples and of all: `prune`; above: `ib`.
-
-    Only the headline score counts, since the best of many would be too good by chance. Extraction can forbid
-    a "no" and never makes a "yes": it speaks for the examples that it finds, not for a barrier.
+) -> BarrierVerdict:
+    """Decide by the rules above.
 
     Args:
         score: name of the headline score.
@@ -91,9 +96,8 @@ def judge(
         extraction: by subset.
         num_train: scored training examples.
         num_in_both: of both subsets, the scored examples that are not compared since the other has them as well.
-        is_renamed: the control set is `data.control: renamed`.
     """
-    told = _extraction_sentences(extraction, is_renamed)
+    told = extraction_sentences(extraction)
     if num_control is None:
         return _unclear(
             "there is no control set to compare with",
@@ -118,13 +122,13 @@ def judge(
             f"only {num_pairs} pairs of training and control examples are of like length; {MIN_PAIRS} are needed"
         )
         return _unclear(few_pairs, told, _MORE)
-    reasons = [_size(barrier), _sureness(found.auroc, comparison), _beside_blind(found, comparison)]
+    reasons = [size_sentence(barrier), sureness_sentence(found.auroc, comparison), style_sentence(found, comparison)]
     reasons += [*told, _NOT_SHOWN]
     if any(in_both.values()):
         left_out = f"{in_both.get('train', 0):,} training and {in_both.get('control', 0):,} control examples"
         reasons.append(f"Left out: {left_out}, since the other set has them as well.")
-    doubt = _why_not_no(found, comparison.blind, extraction, is_renamed)
-    return _by_size_and_style(barrier, found, doubt, is_renamed, reasons)
+    doubt = _why_not_no(found, comparison.blind, extraction)
+    return _by_size_and_style(barrier, found, doubt, reasons)
 
 
 _UNSEEN = (
@@ -138,27 +142,20 @@ _NOT_SHOWN = (
 )
 
 
-_RENAMED = (
-    "Other names: names that do not fit what they stand for are harder to predict, also for a model that never saw the "
-    "originals. SmolLM2 preferred the originals with an AUROC of 0.63 where it may have seen them and of 0.67 where it "
-    "cannot have (docs/audit.md)."
-)
 _ALIKE = (
     "Give data.control code of the same kind as the training data (the same projects, after the model's cutoff, are "
     "best), so that only having been seen can tell them apart."
 )
 
 
-def _by_size_and_style(
-    barrier: Barrier, found: ScoreAuroc, doubt: str, is_renamed: bool, reasons: list[str]
-) -> Verdict:
-    """Rules 3 to 7."""
+def _by_size_and_style(barrier: Barrier, found: ScoreAuroc, doubt: str, reasons: list[str]) -> BarrierVerdict:
+    """Decide by rules 3 to 6."""
     if barrier.ci95.high <= NEGLIGIBLE_SHARE:
         if doubt:
             return _unclear(f"few training examples are too predictable, but {doubt}", reasons, _ALIKE)
-        return Verdict(
+        return BarrierVerdict(
             barrier="no",
-            headline=f"No: of the training examples compared, at most {_percent(barrier.ci95.high)} are more "
+            headline=f"No: of the training examples compared, at most {percent(barrier.ci95.high)} are more "
             "predictable than 95% of the control set; chance gives 5%.",
             sentences=reasons,
             advice="nothing",
@@ -166,15 +163,9 @@ def _by_size_and_style(
         )
     if barrier.ci95.low <= barrier.expected_share:
         return _unclear(
-            f"the share of predictable training examples could still be chance ({_interval(barrier.ci95)})",
+            f"the share of predictable training examples could still be chance ({percent_interval(barrier.ci95)})",
             reasons,
             "Give data.control more examples: the interval narrows with their number and with that of their files.",
-        )
-    if is_renamed:
-        return _unclear(
-            "the training data is more predictable than under other names, but so is code that no model has seen",
-            [*reasons, _RENAMED],
-            _ALIKE,
         )
     if found.above_blind is None:
         return _unclear(
@@ -195,7 +186,7 @@ def _by_size_and_style(
     return _yes(barrier, reasons)
 
 
-def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str, Extraction], is_renamed: bool) -> str:
+def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str, Extraction]) -> str:
     """What speaks against "no" though few examples are below the threshold; empty if nothing does (rule 3)."""
     if blind is None:
         return "no classifier could tell whether the control set is of the same style"
@@ -203,8 +194,6 @@ def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str,
         return "the control set is of so different a style that this may be why"
     if found.auroc.ci95.high < EASY_CONTROL:
         return "on the whole the control set is easier to predict, which may hide what is memorized"
-    if is_renamed:
-        return ""  # other names alone make that difference
     if found.beats_blind and found.auroc.ci95.low > 1 - EASY_CONTROL:
         return "on the whole the training data is more predictable, and not by its words alone"
     if len(extraction) == 2:
@@ -214,9 +203,9 @@ def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str,
     return ""
 
 
-def _yes(barrier: Barrier, reasons: list[str]) -> Verdict:
+def _yes(barrier: Barrier, reasons: list[str]) -> BarrierVerdict:
     headline = (
-        f"Yes: of the training examples compared, {_percent(barrier.share)} are more predictable than 95% of the "
+        f"Yes: of the training examples compared, {percent(barrier.share)} are more predictable than 95% of the "
         "control set; chance gives 5%."
     )
     duplicates = next((one for one in barrier.traits if one.kind == "duplicates"), None)
@@ -226,7 +215,7 @@ def _yes(barrier: Barrier, reasons: list[str]) -> Verdict:
         remedy = (
             "First drop the copies (`ibft prune DATA --scores RUN/scan --control duplicates --drop "
             f"{barrier.num_copies} --out deduplicated.jsonl`): "
-            f"{_percent(duplicates.share_of_memorized)} of the memorized examples have one. Then scan again."
+            f"{percent(duplicates.share_of_memorized)} of the memorized examples have one. Then scan again."
         )
     elif max(barrier.share, _share_of_train(barrier)) <= LARGE_SHARE:
         remedy = (
@@ -238,19 +227,19 @@ def _yes(barrier: Barrier, reasons: list[str]) -> Verdict:
     else:
         advice = "ib"
         remedy = (
-            f"Dropping all {number} memorized examples would cost {_percent(_share_of_train(barrier))} of the data. "
+            f"Dropping all {number} memorized examples would cost {percent(_share_of_train(barrier))} of the data. "
             "Train with the bottleneck (`objective: ib`) beside plain fine-tuning (`ft`), and keep what the benchmark "
             "shows to be better."
         )
-    return Verdict(barrier="yes", headline=headline, sentences=reasons, advice=advice, remedy=remedy)
+    return BarrierVerdict(barrier="yes", headline=headline, sentences=reasons, advice=advice, remedy=remedy)
 
 
-def _unclear(reason: str, sentences: list[str], remedy: str) -> Verdict:
+def _unclear(reason: str, sentences: list[str], remedy: str) -> BarrierVerdict:
     headline = f"Unclear: {reason}."
-    return Verdict(barrier="unclear", headline=headline, sentences=sentences, advice="control", remedy=remedy)
+    return BarrierVerdict(barrier="unclear", headline=headline, sentences=sentences, advice="control", remedy=remedy)
 
 
-def _few_files(comparison: Comparison | None) -> tuple[str, str]:
+def _few_files(comparison: ControlComparison | None) -> tuple[str, str]:
     """Why the examples are of too few files, and what helps; empty where they are not, or the pairs are too few."""
     if comparison is None or comparison.num_pairs < MIN_PAIRS:
         return "", ""
@@ -264,73 +253,5 @@ def _few_files(comparison: Comparison | None) -> tuple[str, str]:
     return f"the training examples are from {of} only; {MIN_GROUPS} are needed", more
 
 
-def _size(barrier: Barrier) -> str:
-    return (
-        f"How big: of {barrier.num_examples:,} training examples, {barrier.num_memorized:,} or "
-        f"{_percent(barrier.share)} ({_interval(barrier.ci95)}) are more predictable than 95% of control examples of "
-        f"like length; {_percent(barrier.expected_share)} would be by chance."
-    )
-
-
-def _sureness(auroc: Auroc, comparison: Comparison) -> str:
-    num_train, num_control = comparison.num_groups["train"], comparison.num_groups["control"]
-    return (
-        f"How sure: a training example is more predictable than a control example with a chance of {_area(auroc)}, "
-        f"where 0.5 is no difference; the intervals are at 95%, from {num_train:,} independent training files or "
-        f"examples and {num_control:,} of the control set."
-    )
-
-
-def _beside_blind(found: ScoreAuroc, comparison: Comparison) -> str:
-    rule = "a finding counts only where the score beats a classifier that never sees the model"
-    if comparison.blind is None or found.above_blind is None:
-        return f"Style: {rule}, and none could be trained here."
-    low, high = found.above_blind.ci95
-    difference = f"{found.above_blind.value:+.2f} ({low:+.2f} to {high:+.2f})"
-    outcome = "which the score beats" if found.beats_blind else "which the score does not beat"
-    if not found.beats_blind and low > 0:
-        outcome = "and the score itself may be no better than chance"
-    end = f"Style: a classifier that never sees the model reaches {_area(comparison.blind)}, {outcome}: {difference}"
-    if not found.beats_blind:
-        return f"{end}; {rule}."
-    if comparison.blind.ci95.low > 0.5:
-        return f"{end}; part of the difference is style all the same, since the classifier tells the sets apart, too."
-    return f"{end}; so the words alone, which it sees, do not explain the difference."
-
-
-def _extraction_sentences(extraction: Mapping[str, Extraction], is_renamed: bool) -> list[str]:
-    train, control = extraction.get("train"), extraction.get("control")
-    if train is None:
-        return []
-    text = (
-        f"Word for word: given the first {train.prefix_tokens} tokens, the model writes the next {train.suffix_tokens} "
-        f"itself in {train.num_extracted:,} of {train.num_examples:,} training examples, {_percent(train.share)} "
-        f"({_interval(train.ci95)})"
-    )
-    if control is None:
-        return [f"{text}."]
-    beside = f"in the control set in {_percent(control.share)} ({_interval(control.ci95)})"
-    if train.ci95.low <= control.ci95.high:
-        return [f"{text}; {beside}: no clear difference."]
-    if is_renamed:
-        return [f"{text}; {beside}."]
-    return [
-        f"{text}; {beside}. The difference, {100 * (train.share - control.share):.1f} points, is about how much the "
-        "model knows by heart; the rest is formulaic, as in the control set."
-    ]
-
-
 def _share_of_train(barrier: Barrier) -> float:
     return barrier.num_train_memorized / barrier.num_train
-
-
-def _percent(share: float) -> str:
-    return (f"{100 * share:.1f}" if share >= 0.01 else f"{100 * share:.2g}").removesuffix(".0") + "%"
-
-
-def _interval(interval: Interval) -> str:
-    return f"{_percent(interval.low)} to {_percent(interval.high)}"
-
-
-def _area(auroc: Auroc) -> str:
-    return f"{auroc.value:.2f} ({auroc.ci95.low:.2f} to {auroc.ci95.high:.2f})"

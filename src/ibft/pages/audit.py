@@ -18,7 +18,7 @@ from ibft.pages.audit_rows import interval, key_figures, model_rows, number, per
 from ibft.pages.evidence import read_making, skipped_in_scan
 from ibft.pages.heatmap import LEGEND, Heatmap, heatmap
 from ibft.pages.page import Page, duration, render_template, write_page
-from ibft.pages.scan import SUBSET_NAMES, Comparison, Extraction, Scan, ScanSummary, read_scan, read_shown_examples
+from ibft.pages.scan import SUBSET_NAMES, Extraction, Scan, ScanSummary, read_scan, read_shown_examples
 from ibft.pages.scan_charts import auroc_chart, density_chart
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
@@ -78,7 +78,6 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
         model_rows=model_rows(scan),
         rescans=scan.rescans,
         score_rows=score_rows(summary),
-        has_free=any(one.name.endswith("_free") for one in (summary.comparison or Comparison()).scores),
         times=times,
         subset_names=SUBSET_NAMES,
         attempts=sorted({n for found in summary.extraction.values() for n, _ in found.within}),

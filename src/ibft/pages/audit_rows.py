@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ibft.artifacts.score_names import score_label
 from ibft.pages.compare import Cell
-from ibft.pages.scan import Barrier, Comparison, Interval, Scan, ScanSummary
+from ibft.pages.scan import Barrier, ControlComparison, Interval, Scan, ScanSummary
 
 __all__ = [
     "KeyFigure",
@@ -79,7 +79,7 @@ def key_figures(summary: ScanSummary) -> list[KeyFigure]:
 
 def score_rows(summary: ScanSummary) -> list[ScoreRow]:
     """The table of AUROCs as text, the blind classifier's first where there is one."""
-    compared = summary.comparison or Comparison()
+    compared = summary.comparison or ControlComparison()
     rows = []
     if compared.blind is not None:
         cell = Cell(ratio(compared.blind.value), interval(compared.blind.ci95, ratio))

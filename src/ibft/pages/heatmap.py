@@ -23,7 +23,7 @@ _MAX_TOKEN_CHARACTERS = 120
 
 
 class Stretch(NamedTuple):
-    """Neighboring tokens that look alike: `classes` are p0 to p4, `forced` and `matched`, or `prompt`."""
+    """Neighboring tokens that look alike: `classes` are p0 to p4 and `matched`, or `prompt`."""
 
     classes: str
     text: str
@@ -65,8 +65,6 @@ def _classes(example: ShownExample, position: int, matched: range) -> str:
     if position < len(example.log_probs):
         probability = math.exp(min(example.log_probs[position], 0.0))
         classes.append(f"p{sum(probability >= limit for limit in _LIMITS)}")
-    if position < len(example.forced) and example.forced[position]:
-        classes.append("forced")
     if position in matched:
         classes.append("matched")
     return " ".join(classes)

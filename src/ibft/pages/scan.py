@@ -20,10 +20,11 @@ from ibft.run.stage import read_record
 __all__ = [
     "SUBSET_NAMES",
     "Auroc",
+    "AurocDifference",
     "Barrier",
-    "Comparison",
+    "BarrierVerdict",
+    "ControlComparison",
     "Densities",
-    "Difference",
     "Extraction",
     "Rescan",
     "RescanSummary",
@@ -32,7 +33,6 @@ __all__ = [
     "ScoreAuroc",
     "SubsetSummary",
     "Trait",
-    "Verdict",
     "read_scan",
     "read_shown_examples",
     "read_summary",
@@ -60,7 +60,7 @@ class Auroc(msgspec.Struct, frozen=True):
     ci95: Interval = (None, None)
 
 
-class Difference(msgspec.Struct, frozen=True):
+class AurocDifference(msgspec.Struct, frozen=True):
     """A score's AUROC minus that of the blind classifier."""
 
     value: float | None = None
@@ -72,11 +72,11 @@ class ScoreAuroc(msgspec.Struct, frozen=True):
 
     name: str
     auroc: Auroc = Auroc()
-    above_blind: Difference | None = None
+    above_blind: AurocDifference | None = None
     beats_blind: bool | None = None
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class ControlComparison(msgspec.Struct, frozen=True):
     """The training data beside the control set, matched by length.
 
     `num_groups` counts what the intervals take for independent: files, or examples of no known file. `length` is what
@@ -135,7 +135,7 @@ class Extraction(msgspec.Struct, frozen=True):
     within: list[tuple[int, float | None]] = []
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class BarrierVerdict(msgspec.Struct, frozen=True):
     """The scan's answer in words."""
 
     barrier: Literal["yes", "no", "unclear"]
@@ -153,10 +153,10 @@ class ScanSummary(msgspec.Struct, frozen=True):
     subsets: dict[str, SubsetSummary] = {}
     skipped: dict[str, dict[str, int]] = {}
     num_in_both: dict[str, int] = {}
-    comparison: Comparison | None = None
+    comparison: ControlComparison | None = None
     barrier: Barrier | None = None
     extraction: dict[str, Extraction] = {}
-    verdict: Verdict | None = None
+    verdict: BarrierVerdict | None = None
 
 
 class Densities(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ibft.artifacts.score_names import score_axis, score_label
 from ibft.pages.charts import Dot, draw_against, draw_densities
 from ibft.pages.figures import Chart
-from ibft.pages.scan import Auroc, Comparison, Scan, SubsetSummary
+from ibft.pages.scan import Auroc, ControlComparison, Scan, SubsetSummary
 
 __all__ = ["auroc_chart", "density_chart"]
 
@@ -38,7 +38,7 @@ def density_chart(scan: Scan) -> Chart | None:
     return Chart("densities", drawing, caption)
 
 
-def auroc_chart(compared: Comparison) -> Chart | None:
+def auroc_chart(compared: ControlComparison) -> Chart | None:
     """Every score's AUROC beside the blind classifier's; None where none is defined."""
     dots = {score_label(one.name): dot for one in compared.scores if (dot := _auroc_dot(one.auroc)) is not None}
     if not dots:

@@ -18,6 +18,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from ibft.artifacts.score_names import score_names
 from ibft.errors import UserError
 from ibft.run.objectives import Count, Fraction, FTObjective, IBObjective, NonNegative, Objective, Positive, Section
 
@@ -26,7 +27,6 @@ __all__ = [
     "FORGETTING",
     "FORMATS",
     "PACKAGE",
-    "RENAMED_CONTROL",
     "DataConfig",
     "Format",
     "GenerateConfig",
@@ -43,9 +43,6 @@ __all__ = [
     "dump_recipe",
     "load_recipe",
 ]
-
-RENAMED_CONTROL = "renamed"
-"""`data.control`: the training data itself under other names."""
 
 BASE_ARM = "base"
 """The arm that is not trained: the base model itself."""
@@ -107,9 +104,8 @@ class DataConfig(Section, frozen=True):
     `functions:PACKAGE[,PACKAGE]` (signature and docstring to body, by `ast`). Examples longer than
     `max_tokens` (prompt, completion and end token together) are left out and counted, never cut.
 
-    `control: renamed` stands for the training data itself with other names in its code (Python): the model cannot have
-    seen it word for word. `control_after` keeps the rows of a control set whose field `date` is later (ISO 8601): give
-    the day after which the model cannot have read anything.
+    `control_after` keeps the rows of a control set whose field `date` is later (ISO 8601): give the day after which the
+    model cannot have read anything.
     """
 
     train: str = "functions:stdlib"
@@ -122,10 +118,10 @@ class DataConfig(Section, frozen=True):
     max_control_examples: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.control_after is not None and self.control in (None, RENAMED_CONTROL):
+        if self.control_after is not None and self.control is None:
             raise UserError(
-                f"data.control_after is {self.control_after}, and data.control is {self.control or 'null'}, which has "
-                "no dates. Give a control set whose rows have a field `date`, or leave control_after out."
+                f"data.control_after is {self.control_after}, and data.control is null. Give a control set whose rows "
+                "have a field `date`, or leave control_after out."
             )
 
 
@@ -133,11 +129,11 @@ class ScanConfig(Section, frozen=True):
     """How the base model's memorization of the data is measured.
 
     score: the one that barrier and verdict go by, which `adaptive` weighs by, and which `ibft prune` prunes by: Min-K%
-        Prob at K = 20 (arXiv 2510.16022, section 4). All of them are measured: see `memorization.scores`.
+        Prob at K = 20 (arXiv 2510.16022, section 4). All of them are measured: see `scoring.scores`.
     k_percent: the K of Min-K% and Min-K%++.
     region: the tokens that are scored: those of the response, or of prompt and response.
     batch_tokens: of one forward pass, padding included; null is 1,024 on a CPU (whose caches larger ones overflow), and
-        elsewhere more for narrow models than for wide ones: 16,384 for a hidden size of 4,096 (`memorization.scorer`);
+        elsewhere more for narrow models than for wide ones: 16,384 for a hidden size of 4,096 (`scoring.forward`);
         halved where a GPU's memory does not suffice.
     max_examples: of the training data, and of the control set: a seeded draw over the whole of each; null is all.
     reference: a smaller or older model to take the ratio to; null is none. It costs a forward pass of its own.
@@ -159,14 +155,8 @@ class ScanConfig(Section, frozen=True):
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """The scores of an example, in the order in which they are shown.
-
-        `_free` leaves out the tokens that syntax forces.
-        """
-        names = ["mean_nll", "zlib_ratio", *(["reference_ratio"] if self.reference else [])]
-        for kind in ("min_k_prob", "min_k_plus_plus"):
-            names += [f"{kind}_{k:g}" for k in self.k_percent]
-        return (*names, *(f"{name}_free" for name in names))
+        """The scores of an example, in the order in which they are shown."""
+        return score_names(self.k_percent, has_reference=self.reference is not None)
 
     def __post_init__(self) -> None:
         names = [f"{k:g}" for k in self.k_percent]

@@ -1,4 +1,4 @@
-"""A scan's rows while they are made: a file a block, so that processes share the work and a kill loses one batch.
+"""A scan's rows while they are made: one file per block, so that processes share the work and a kill loses one batch.
 
 blocks/<subset>-<number>.jsonl            a complete block, in any order
 blocks/<subset>-<number>.partial.jsonl    one that is being made
@@ -10,85 +10,80 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ibft.artifacts.rows import RowWriter, Score, Subset, read_rows
+from ibft.data.subsets import NumberedExamples
 from ibft.errors import UserError
+from ibft.scoring.encoder import Block
 
-__all__ = ["BLOCK", "Batch", "block_path", "merged_blocks", "score_blocks"]
+if TYPE_CHECKING:
+    from ibft.scoring.engine import ScoredRows
+
+__all__ = ["BLOCK", "block_path", "merged_blocks", "score_blocks"]
 
 BLOCK = 512
 """Examples of a block: what a process takes at a time, sorts by length, and holds in memory."""
 
 Item = TypeVar("Item")
-Started = TypeVar("Started")
-
-Batch = Callable[[], Callable[[], Sequence[Score]]]
-"""Begins with the batch; gives a function that waits for its rows."""
 
 
-def block_path(folder: Path, subset: Subset, number: int) -> Path:
+class _Scorer(Protocol):
+    def score(self, blocks: Iterable[Block]) -> Iterator[ScoredRows]:
+        """Yield the rows of all examples of the blocks."""
+
+
+def block_path(folder: Path, subset: str, number: int) -> Path:
     """Where a complete block lies."""
     return folder / f"{subset}-{number:06d}.jsonl"
 
 
 def score_blocks(
     folder: Path,
-    subset: Subset,
-    items: Iterable[tuple[int, Item]],
-    start: Callable[[Sequence[tuple[int, Item]]], Started],
-    batches: Callable[[Started], Sequence[Batch]],
+    sources: Sequence[NumberedExamples],
+    scorer: _Scorer,
     *,
     rank: int = 0,
     num_processes: int = 1,
-    is_ahead: bool = False,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[int, str], None] = lambda num, subset: None,
 ) -> None:
-    """Score every `num_processes`-th block of the items; nothing that a file holds already is scored again.
+    """Score every `num_processes`-th block of the sources; nothing that a file holds already is scored again.
 
     Args:
         folder: of the blocks.
-        subset: of the items.
-        items: numbered items; the same ones in the same order in every process and every attempt.
-        start: is given the items of a block that have no rows yet, while the block before is still to be scored.
-        batches: of what `start` gave; at least one, also of no items. Their rows have the items' numbers.
+        sources: the same examples in the same order in every process and every attempt.
+        scorer: gives the rows.
         rank: of this process.
         num_processes: that share the blocks.
-        is_ahead: a batch is begun before the rows of the one before are asked for, of the next block too.
-        advance: is told how many items more are done.
+        advance: called with how many examples more are done, and their subset.
     """
+    num_left: dict[Path, int] = {}
 
-    def started() -> Iterator[tuple[Path, Started]]:
-        for number, block in enumerate(_blocks(items)):
-            path = block_path(folder, subset, number)
-            if number % num_processes != rank:
-                continue
-            if path.exists():
-                advance(len(block))
-                continue
-            partial = _partial(path)
-            with RowWriter(partial):  # drops a last line that a kill left unfinished
-                done = {row.index for row in read_rows(partial, Score)}
-            advance(len(done))
-            yield path, start([item for item in block if item[0] not in done])
+    def unfinished() -> Iterator[Block]:
+        for source in sources:
+            for number, items in enumerate(_split(source)):
+                if number % num_processes != rank:
+                    continue
+                path = block_path(folder, source.subset, number)
+                left = [] if path.exists() else _without_rows(items, _partial(path))
+                advance(len(items) - len(left), source.subset)
+                num_left[path] = len(left)
+                if left:
+                    yield Block(source.subset, number, left)
+                elif not path.exists():  # killed between the last row and this
+                    os.replace(_partial(path), path)
 
-    def begun() -> Iterator[tuple[Path, bool, Callable[[], Sequence[Score]]]]:
-        for path, block in _one_ahead(started()):
-            *others, last = batches(block)
-            for begin in others:
-                yield path, False, begin()
-            yield path, True, last()
-
-    for path, is_last, rows in _one_ahead(begun()) if is_ahead else begun():
-        found = rows()
+    for subset, number, rows in scorer.score(unfinished()):
+        path = block_path(folder, subset, number)
         with RowWriter(_partial(path)) as writer:
-            writer.write(found)
-        if is_last:
+            writer.write(rows)
+        num_left[path] -= len(rows)
+        if not num_left[path]:
             os.replace(_partial(path), path)
-        advance(len(found))
+        advance(len(rows), subset)
 
 
-def _blocks(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _split(items: Iterable[Item]) -> Iterator[list[Item]]:
     iterator = iter(items)
     while block := list(itertools.islice(iterator, BLOCK)):
         yield block
@@ -98,21 +93,19 @@ def _partial(path: Path) -> Path:
     return path.with_suffix(".partial.jsonl")
 
 
-def _one_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items, each when the next one is there already."""
-    waiting: list[Item] = []
-    for item in items:
-        yield from waiting
-        waiting = [item]
-    yield from waiting
+def _without_rows(items: list[tuple[int, Item]], partial: Path) -> list[tuple[int, Item]]:
+    """Return the items that have no row yet in a block that is being made."""
+    with RowWriter(partial):  # drops a last line that a kill left unfinished
+        done = {row.index for row in read_rows(partial, Score)}
+    return [item for item in items if item[0] not in done]
 
 
 def merged_blocks(folder: Path, counts: dict[Subset, int]) -> Iterator[list[Score]]:
-    """The rows of all blocks in the order of the data, one block in memory at a time.
+    """Yield the rows of all blocks in the order of the data, one block in memory at a time.
 
     Args:
         folder: of the blocks.
-        counts: how many items each subset has.
+        counts: how many examples each subset has.
 
     Raises:
         UserError: a block is missing.

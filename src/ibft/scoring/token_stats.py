@@ -1,4 +1,4 @@
-"""One forward pass over a batch: of each scored token what every likelihood score is made of.
+"""One forward pass over a batch: for each scored token, the numbers that every likelihood score is made of.
 
 Shapes: B examples, T positions of the longest, H hidden size, V vocabulary, N scored tokens of the whole batch, n
 positions of one chunk.
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
-    from ibft.scoring.examples import ScanExample
+    from ibft.scoring.encoder import ScanExample
 
-__all__ = ["TokenStats", "batches_by_tokens", "begin_batch", "token_stats"]
+__all__ = ["PendingStats", "TokenStats", "batches_by_tokens", "begin_batch", "token_stats"]
 
 CHUNK = 512
 """Positions projected onto the vocabulary at a time: 512 x 50,000 float32 logits are 100 MiB."""
@@ -35,7 +35,7 @@ MIN_STD = 1e-4
 
 
 class TokenStats(NamedTuple):
-    """One value a scored token, each (N,).
+    """One value per scored token, each (N,).
 
     `log_prob` of the token, in nats; `mean` and `std` of the log-probability over the vocabulary under the model's own
     distribution (Min-K%++, arXiv 2404.02936); `is_top1` (bool): no token is likelier.
@@ -53,6 +53,25 @@ class TokenStats(NamedTuple):
         return z
 
 
+class PendingStats(NamedTuple):
+    """Statistics of a batch that a GPU may still compute.
+
+    `values` are the four of `TokenStats`, each (N,) over the whole batch; `ends` (B - 1,) are where one example's end
+    and the next one's begin.
+    """
+
+    values: list[Tensor]
+    ends: NDArray[np.int64]
+
+    def collect(self) -> list[TokenStats]:
+        """Wait for the device, and return the values of each of the B examples."""
+        log_prob, mean, std, is_top1 = (np.split(values.cpu().numpy(), self.ends) for values in self.values)
+        return [
+            TokenStats(a.astype(np.float64), b.astype(np.float64), c.astype(np.float64), d)
+            for a, b, c, d in zip(log_prob, mean, std, is_top1, strict=True)
+        ]
+
+
 def batches_by_tokens(examples: Sequence[ScanExample], batch_tokens: int) -> Iterator[list[ScanExample]]:
     """Split examples into batches of at most `batch_tokens` tokens, padding included; at least one example each.
 
@@ -68,10 +87,8 @@ def batches_by_tokens(examples: Sequence[ScanExample], batch_tokens: int) -> Ite
         yield batch
 
 
-def begin_batch(
-    model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_id: int
-) -> Callable[[], list[TokenStats]]:
-    """The scored tokens of each example of a batch; in the model's dtype, reduced in float32 or wider.
+def begin_batch(model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_id: int) -> PendingStats:
+    """Begin with a batch's forward pass; in the model's dtype, reduced in float32 or wider.
 
     Padding stands on the right, where no token of a causal model attends to it, so no mask is needed, and an example's
     values do not depend on its neighbors. Only positions that predict a scored token reach `lm_head`.
@@ -82,7 +99,7 @@ def begin_batch(
         pad_token_id: any token.
 
     Returns:
-        A function that gives the values; a GPU computes them meanwhile.
+        The statistics of each example's scored tokens, which a GPU still computes.
     """
     lengths = np.array([len(example.input_ids) for example in batch])
     starts = np.array([example.start for example in batch])
@@ -101,25 +118,21 @@ def begin_batch(
         output = model.base_model(input_ids=placed(ids_BT), use_cache=False)
         # Token t is predicted at position t - 1.
         hidden_NH = output.last_hidden_state.flatten(0, 1)[placed(places_N - 1)]
-        stats = _begin(hidden_NH, placed(targets_N), Projection.of(model))
-    ends = np.cumsum(lengths - starts)[:-1]
-    return lambda: [
-        TokenStats(*parts) for parts in zip(*(np.split(values, ends) for values in _collect(stats)), strict=True)
-    ]
+        stats = token_stats(hidden_NH, placed(targets_N), Projection.of(model))
+    return PendingStats(stats, np.cumsum(lengths - starts)[:-1])
 
 
-def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> TokenStats:
-    """What the model predicts at N positions; one chunk of logits is alive at a time.
+def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
+    """Return the four values of `TokenStats` at N positions; one chunk of logits is alive at a time.
 
     Args:
         hidden_NH: the states behind the final norm, (N, H).
         targets_N: the tokens that follow, (N,).
         projection: lm_head, scale and soft cap.
+
+    Returns:
+        Four tensors (N,), the first three float, the last bool, on the device.
     """
-    return _collect(_begin(hidden_NH, targets_N, projection))
-
-
-def _begin(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
     device = hidden_NH.device.type
     reduced = _reduced_on_gpu if device == "cuda" else _reduced
     rows = CACHED if device == "cpu" else CHUNK
@@ -131,11 +144,6 @@ def _begin(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list
         )
     ]
     return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
-
-
-def _collect(stats: Sequence[Tensor]) -> TokenStats:
-    log_prob, mean, std, is_top1 = (values.cpu().numpy() for values in stats)
-    return TokenStats(log_prob.astype(np.float64), mean.astype(np.float64), std.astype(np.float64), is_top1)
 
 
 def _reduced(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: float | None) -> tuple[Tensor, ...]:

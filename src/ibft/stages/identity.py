@@ -31,7 +31,7 @@ from ibft.errors import UserError
 from ibft.run.digests import folder_digest
 from ibft.run.inputs import FORMAT
 from ibft.run.objectives import IBObjective, Objective
-from ibft.run.recipe import PACKAGE, RENAMED_CONTROL, ModelConfig, ProblemsConfig, PromptConfig, Recipe
+from ibft.run.recipe import PACKAGE, ModelConfig, ProblemsConfig, PromptConfig, Recipe
 
 __all__ = [
     "data_identity",
@@ -131,7 +131,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
     """
     data, scan = msgspec.to_builtins(recipe.data), msgspec.to_builtins(recipe.scan)
     data["train"] = _named_data("train", recipe.data.train)
-    if recipe.data.control not in (None, RENAMED_CONTROL):
+    if recipe.data.control is not None:
         data["control"] = _named_data("control", recipe.data.control)
     for name in ("batch_tokens", "max_trained_examples"):
         del scan[name]

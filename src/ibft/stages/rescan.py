@@ -6,7 +6,7 @@ rescan/<arm>/scores.parquet, summary.json, densities.json
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,19 +14,18 @@ import numpy as np
 
 from ibft.artifacts.rows import pretty_json, write_atomically
 from ibft.artifacts.score_table import read_scores
-from ibft.data.training import Example
+from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.findings.densities import write_densities
-from ibft.findings.findings import ScanSummary
-from ibft.models.loading import load_arm, load_config, load_tokenizer, weights_folder
+from ibft.findings.summary import ScanSummary
+from ibft.models.loading import load_arm, load_tokenizer, weights_folder
 from ibft.models.processes import decide, join
 from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
 from ibft.run.stage import Stage
-from ibft.scoring.examples import Source, within_context
 from ibft.stages.identity import rescan_inputs, scan_inputs, weights_identity
 from ibft.stages.resolution import resolve
-from ibft.stages.scan import make_table
+from ibft.stages.scan import make_scorer, make_table
 
 __all__ = ["RescanSummary", "rescan"]
 
@@ -43,19 +42,6 @@ class RescanSummary(msgspec.Struct, frozen=True, kw_only=True):
     median_before: float
     median_after: float
     share_below_threshold: float | None
-
-
-class _Chosen:
-    """Some of a source's examples."""
-
-    def __init__(self, source: Source, indices: set[int]) -> None:
-        self.subset, self._source, self._indices = source.subset, source, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __iter__(self) -> Iterator[tuple[int, Example]]:
-        return ((index, example) for index, example in self._source if index in self._indices)
 
 
 def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
@@ -83,15 +69,16 @@ def _open(recipe: Recipe, run: RunFolder, arm: str) -> tuple[Stage, bool]:
 
 
 def _make(recipe: Recipe, run: RunFolder, arm: str, folder: Path) -> None:
-    from ibft.scoring.scorer import Scorer
-
     before = {row.place: row.value for row in read_scores(run.path / "scan", recipe.scan.score, "train")}
     count = min(recipe.scan.max_trained_examples, len(before))
-    tokenizer = load_tokenizer(recipe.model)
-    recipe = within_context(recipe, load_config(recipe.model))
-    chosen = _Chosen(Source(recipe, "train", tokenizer), set(random.Random(recipe.seed).sample(sorted(before), count)))
+    everything = NumberedExamples("train", partial(read_subset, recipe.data, "train"))
+    chosen = everything.only(random.Random(recipe.seed).sample(sorted(before), count))
     make_table(
-        recipe, [chosen], folder, lambda: Scorer(recipe, load_arm(recipe, run, arm), tokenizer), f"Scanning after {arm}"
+        recipe,
+        [chosen],
+        folder,
+        lambda: make_scorer(recipe, load_arm(recipe, run, arm), load_tokenizer(recipe.model)),
+        f"Scanning after {arm}",
     )
     if is_main_process():
         _conclude(recipe, run, arm, folder, before)

@@ -1,8 +1,8 @@
 """The scan stage: how predictable is the training data to the base model already, beside a control set?
 
-scan/scores.parquet         a row an example: every score, or the reason why there is none (`score_table`)
-scan/summary.json           what they say: `findings.ScanSummary`
-scan/densities.json         values of the headline score, at most 2,000 a subset: `densities.Densities`
+scan/scores.parquet         one row per example: every score, or the reason why there is none (`score_table`)
+scan/summary.json           what they say: `summary.ScanSummary`
+scan/densities.json         values of the headline score, at most 2,000 per subset: `densities.Densities`
 scan/most_memorized.jsonl   the most memorized training examples token by token: `rows.ShownExample`
 
 rescan/<arm>/ has the same scores of some training examples under a trained arm, and densities and summary of its own
@@ -11,41 +11,46 @@ rescan/<arm>/ has the same scores of some training examples under a trained arm,
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import heapq
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ibft import progress
 from ibft.artifacts.rows import Subset, pretty_json, write_atomically, write_rows
 from ibft.artifacts.score_table import SCORES_FILE, read_scores, write_scores
-from ibft.data.training import Example
+from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.errors import UserError
 from ibft.findings.densities import write_densities
-from ibft.findings.findings import summarize
+from ibft.findings.score_columns import read_columns, read_places, read_reasons
+from ibft.findings.summary import summarize
 from ibft.models.allocator import keeping_freed_memory, returning_freed_memory
-from ibft.models.loading import load_config, load_model, load_tokenizer, resolve_model_path
+from ibft.models.loading import limits_of, load_config, load_model, load_tokenizer, resolve_model_path
 from ibft.models.processes import decide, join
 from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process, num_processes, process_index
-from ibft.run.recipe import RENAMED_CONTROL, Recipe
+from ibft.run.provenance import usable_cores
+from ibft.run.recipe import Recipe
 from ibft.run.stage import Stage
 from ibft.scoring.blocks import merged_blocks, score_blocks
-from ibft.scoring.examples import Source, text_of, within_context
-from ibft.scoring.score_columns import read_columns, read_places, read_reasons
+from ibft.scoring.encoder import Encoder, draw_scorable, explaining_killed_workers, text_of
 from ibft.stages.identity import scan_inputs
 from ibft.stages.resolution import resolve
+from ibft.text.encoding import codec_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from ibft.scoring.scorer import Scorer
+    from ibft.scoring.engine import Scorer
 
-__all__ = ["make_table", "scan"]
+__all__ = ["make_scorer", "make_table", "scan"]
 
 _COLUMN_PART = 2**17
 """Bytes: columns of some thousand examples and more are larger, and each goes back once it has been used."""
@@ -75,40 +80,76 @@ def _open(recipe: Recipe, run: RunFolder) -> tuple[Stage, bool]:
 
 
 def _make(recipe: Recipe, folder: Path) -> None:
-    tokenizer = load_tokenizer(recipe.model)
-    recipe = within_context(recipe, load_config(recipe.model))
-    subsets: tuple[Subset, ...] = ("train",) if recipe.data.control is None else ("train", "control")
-    sources = [Source(recipe, subset, tokenizer) for subset in subsets]
-    if not len(sources[0]):
-        raise _nothing_scored(sources[0].num_skipped)
+    sources, reasons = _read_sources(recipe)
+    # Reads all of the data: what is wrong with it is said before a model is loaded.
+    num_train, *_ = [len(source) for source in sources]
+    if not num_train:
+        raise _nothing_scored(reasons.get("train", {}))
     scorer = make_table(recipe, sources, folder, lambda: _load_scorer(recipe))
     if is_main_process():
         _show(recipe, scorer, sources[0], folder)
         del scorer
         gc.collect()  # the model goes before the columns come
         with progress.task("Comparing", total=None), returning_freed_memory(least=_COLUMN_PART):
-            _conclude(recipe, {source.subset: source for source in sources}, folder)
+            _conclude(recipe, {source.subset: source for source in sources}, reasons, folder)
+
+
+def _read_sources(recipe: Recipe) -> tuple[list[NumberedExamples], dict[Subset, dict[str, int]]]:
+    """Return the examples of each subset, and why those that `scan.max_examples` passed over cannot be scored."""
+    subsets: tuple[Subset, ...] = ("train",) if recipe.data.control is None else ("train", "control")
+    sources = [NumberedExamples(subset, partial(read_subset, recipe.data, subset)) for subset in subsets]
+    limit = recipe.scan.max_examples
+    if limit is None:
+        return sources, {}
+    encoder = _make_encoder(recipe, load_tokenizer(recipe.model), load_config(recipe.model), recipe.data.max_tokens)
+    drawn = [draw_scorable(source, encoder, limit, recipe.seed) for source in sources]
+    return [source for source, _ in drawn], {source.subset: reasons for source, reasons in drawn}
+
+
+def _make_encoder(
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
+    max_tokens: int | None,
+    reference: Encoder | None = None,
+) -> Encoder:
+    # Where there is no end token, none is missed: it is not scored.
+    has_end = recipe.prompt.end_of_text and tokenizer.eos_token_id is not None
+    codec = codec_of(msgspec.structs.replace(recipe.prompt, end_of_text=has_end), tokenizer)
+    return Encoder(codec, limits_of(config), max_tokens=max_tokens, region=recipe.scan.region, reference=reference)
 
 
 def _load_scorer(recipe: Recipe) -> Scorer:
-    from ibft.scoring.scorer import Scorer
-
-    return Scorer(recipe, load_model(recipe.model), load_tokenizer(recipe.model))
+    return make_scorer(recipe, load_model(recipe.model), load_tokenizer(recipe.model))
 
 
-class Items(Protocol):
-    """Numbered examples of one subset, the same in each pass."""
+def make_scorer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Scorer:
+    """Return the scorer that a recipe asks for, with its reference model loaded where it names one."""
+    from ibft.scoring.engine import Scorer
+    from ibft.scoring.forward import Forward
 
-    subset: Subset
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[tuple[int, Example]]: ...
+    config = recipe.scan
+    reference = encoder = None
+    if config.reference is not None:
+        other, its = load_model(config.reference), load_tokenizer(config.reference)
+        # The other model's own context is the limit: the text is one that the first model has read whole.
+        encoder = _make_encoder(recipe, its, other.config, None)
+        reference = Forward(other, its, config.batch_tokens)
+    forward = Forward(model, tokenizer, config.batch_tokens)
+    return Scorer(
+        forward,
+        _make_encoder(recipe, tokenizer, model.config, recipe.data.max_tokens, encoder),
+        k_percent=config.k_percent,
+        prefix_tokens=config.prefix_tokens,
+        suffix_tokens=config.suffix_tokens,
+        reference=reference,
+        num_workers=max(1, min(8, usable_cores() // num_processes() - 1)) if forward.runs_beside else 0,
+    )
 
 
 def make_table(
     recipe: Recipe,
-    sources: Sequence[Items],
+    sources: Sequence[NumberedExamples],
     folder: Path,
     load: Callable[[], Scorer],
     title: str = "Scanning",
@@ -130,27 +171,25 @@ def make_table(
     return scorer
 
 
-def _score(scorer: Scorer, sources: Sequence[Items], folder: Path, title: str) -> None:
+def _score(scorer: Scorer, sources: Sequence[NumberedExamples], folder: Path, title: str) -> None:
     """Score this process's share of the sources' examples into blocks."""
     folder.mkdir(parents=True, exist_ok=True)
     num = sum(map(len, sources))
-    with progress.task(title, total=num) as task, keeping_freed_memory(), contextlib.closing(scorer):
-        for source in sources:
-            score_blocks(
-                folder,
-                source.subset,
-                source,
-                scorer.start,
-                lambda prepared, source=source: scorer.batches(source.subset, prepared),  # type: ignore[misc]
-                rank=process_index(),
-                num_processes=num_processes(),
-                is_ahead=scorer.is_ahead,
-                advance=lambda count, source=source: task.advance(count * num_processes(), note=source.subset),  # type: ignore[misc]
-            )
+    with progress.task(title, total=num) as task, keeping_freed_memory(), explaining_killed_workers():
+        score_blocks(
+            folder,
+            sources,
+            scorer,
+            rank=process_index(),
+            num_processes=num_processes(),
+            advance=lambda count, subset: task.advance(count * num_processes(), note=subset),
+        )
 
 
-def _show(recipe: Recipe, scorer: Scorer | None, source: Source, folder: Path) -> None:
+def _show(recipe: Recipe, scorer: Scorer | None, source: NumberedExamples, folder: Path) -> None:
     """Write the most memorized training examples token by token."""
+    from ibft.scoring.shown import show_tokens
+
     path = folder / "most_memorized.jsonl"
     if path.exists():
         return
@@ -164,7 +203,8 @@ def _show(recipe: Recipe, scorer: Scorer | None, source: Source, folder: Path) -
     del lowest[recipe.scan.max_shown :]
     scorer = scorer or _load_scorer(recipe)
     values = {row.place: row.value for row in lowest}
-    shown = {index: scorer.shown("train", example, values[index]) for index, example in source if index in values}
+    found = source.only(values.keys())
+    shown = {place: show_tokens(scorer, "train", place, example, values[place]) for place, example in found}
     write_rows(path, [shown[row.place] for row in lowest])
 
 
@@ -173,7 +213,12 @@ def _nothing_scored(reasons: Mapping[str, int]) -> UserError:
     return UserError(f"scan: no training example has scores ({told or 'the data set is empty'}). Check the data.")
 
 
-def _conclude(recipe: Recipe, sources: Mapping[Subset, Source], folder: Path) -> None:
+def _conclude(
+    recipe: Recipe,
+    sources: Mapping[Subset, NumberedExamples],
+    reasons: Mapping[Subset, Mapping[str, int]],
+    folder: Path,
+) -> None:
     path, names = folder / SCORES_FILE, recipe.scan.score_names
     columns = {subset: read_columns(path, subset, names) for subset in sources}
     summary = summarize(
@@ -181,20 +226,19 @@ def _conclude(recipe: Recipe, sources: Mapping[Subset, Source], folder: Path) ->
         columns.get("control"),
         score=recipe.scan.score,
         region=recipe.scan.region,
-        skipped={subset: read_reasons(path, subset) | source.num_skipped for subset, source in sources.items()},
+        skipped={subset: {**read_reasons(path, subset), **reasons.get(subset, {})} for subset in sources},
         texts=lambda subset, rows: _texts(recipe, sources[subset], path, rows),
-        is_renamed=recipe.data.control == RENAMED_CONTROL,
         is_dated=recipe.data.control_after is not None,
         seed=recipe.seed,
     )
     labels = {"train": "training data", "control": "control set"}
-    series = {labels[subset]: one.scores[recipe.scan.score] for subset, one in columns.items()}
+    series = {labels[subset]: of_subset.scores[recipe.scan.score] for subset, of_subset in columns.items()}
     write_densities(folder, recipe.scan.score, series, recipe.seed)
     write_atomically(folder / "summary.json", pretty_json(summary))
 
 
-def _texts(recipe: Recipe, source: Source, path: Path, rows: NDArray[np.int64]) -> list[str]:
-    """The texts of these rows of the subset's columns, by a pass over the data."""
+def _texts(recipe: Recipe, source: NumberedExamples, path: Path, rows: NDArray[np.int64]) -> list[str]:
+    """Return the texts of these rows of the subset's columns, by a pass over the data."""
     places = read_places(path, source.subset)
-    wanted = {places[row] for row in rows.tolist()}
-    return [text_of(example.pair, recipe.scan.region) for place, example in source if place in wanted]
+    wanted = source.only({places[row] for row in rows.tolist()})
+    return [text_of(example.pair, recipe.scan.region) for _, example in wanted]

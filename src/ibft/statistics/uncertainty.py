@@ -34,7 +34,7 @@ __all__ = [
 
 _CHUNK_CELLS = 4_000_000  # resamples x problems held at once: 32 MB
 _Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
-_TAIL = 0.05  # as far down as the memorization barrier asks (`memorization.barrier.EXPECTED_SHARE`)
+_TAIL = 0.05  # as far down as the memorization barrier asks (`findings.barrier.EXPECTED_SHARE`)
 
 
 class Interval(NamedTuple):

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import msgspec
 
 from ibft.errors import UserError
-from ibft.findings.barrier import MIN_CONTROL, Barrier, common_traits, share_below_control
-from ibft.findings.comparison import Columns, Comparison, Texts, compare, first_copies
-from ibft.findings.extracted import Extraction, count_extracted
+from ibft.findings.barrier import MIN_CONTROL, Barrier, share_below_control
+from ibft.findings.columns import Columns, first_copies
+from ibft.findings.comparison import ControlComparison, Texts, compare_with_control
+from ibft.findings.extraction import Extraction, count_extracted
 from ibft.findings.matching import Matches, match_by_length
-from ibft.findings.verdict import Verdict, judge
+from ibft.findings.traits import common_traits
+from ibft.findings.verdict import BarrierVerdict, barrier_verdict
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 __all__ = ["ScanSummary", "SubsetSummary", "summarize"]
 
@@ -29,7 +30,6 @@ class SubsetSummary(msgspec.Struct, frozen=True, kw_only=True):
     num_examples: int
     num_scored: int
     num_tokens: int
-    num_free_tokens: int
     medians: dict[str, float]
 
 
@@ -47,10 +47,10 @@ class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
     subsets: dict[str, SubsetSummary]
     skipped: dict[str, dict[str, int]]
     num_in_both: dict[str, int]
-    comparison: Comparison | None
+    comparison: ControlComparison | None
     barrier: Barrier | None
     extraction: dict[str, Extraction]
-    verdict: Verdict
+    verdict: BarrierVerdict
 
 
 def summarize(
@@ -61,14 +61,12 @@ def summarize(
     region: Literal["response", "all"] = "response",
     skipped: Mapping[str, Mapping[str, int]] | None = None,
     texts: Texts | None = None,
-    is_renamed: bool = False,
     is_dated: bool = False,
     seed: int = 0,
 ) -> ScanSummary:
     """Compare the scores of the training data with those of the control set.
 
-    Code in both is left out of both. Where dates vouch for the control set, it is left out of the training data alone,
-    whose newer part the control set may be.
+    Code in both is left out of both; where dates vouch for the control set, out of the training data alone.
 
     Args:
         train: the scored examples.
@@ -77,7 +75,6 @@ def summarize(
         region: of the tokens that were scored.
         skipped: by subset, reason and count: the examples that are not in the columns.
         texts: gives the texts for the blind classifier, see `comparison.Texts`; None: there is none.
-        is_renamed: the control set is the training data under other names.
         is_dated: the control set is what is later than a day.
         seed: of matching, draws and classifier.
 
@@ -89,23 +86,22 @@ def summarize(
     if score not in train.scores:
         raise UserError(f"scan.score {score!r}: this scan has {', '.join(train.scores) or 'no scores'}. Choose one.")
     skipped = skipped or {}
-    control = control if control is not None and score in control.scores else None
-    sides = [train] if control is None else [train, control]
-    has = [np.isfinite(one.scores[score]) for one in sides]
-    num_scored = [int(side.sum()) for side in has]
-    subsets = {"train": train} | ({"control": control} if control is not None else {})
+    subsets = {"train": train}
+    if control is not None and score in control.scores:
+        subsets["control"] = control
+    num_scored = {name: int(np.isfinite(columns.scores[score]).sum()) for name, columns in subsets.items()}
     comparison = barrier = None
     num_in_both: dict[str, int] = {}
-    if control is not None:
-        in_both = [train.also_in(control), control.also_in(train) & (not is_dated)]
-        num_in_both = {name: int((own & side).sum()) for name, own, side in zip(subsets, has, in_both, strict=True)}
-        rows = [np.flatnonzero(own & ~side) for own, side in zip(has, in_both, strict=True)]
-        matches = _match(train, control, rows[0], rows[1], seed)
+    if "control" in subsets:
+        matches, num_in_both = _match(train, subsets["control"], score, is_dated, seed)
         if len(matches.train):
-            comparison = compare(train, control, matches, texts, seed)
+            comparison = compare_with_control(train, subsets["control"], matches, texts, seed)
         if len(matches.train) >= MIN_CONTROL:
-            barrier = _barrier(train, control, matches, score, seed)
+            barrier = _barrier(train, subsets["control"], matches, score, seed)
     extraction = {name: found for name, columns in subsets.items() if (found := count_extracted(columns)) is not None}
+    verdict = barrier_verdict(
+        score, num_scored.get("control"), comparison, barrier, extraction, num_scored["train"], num_in_both
+    )
     return ScanSummary(
         score=score,
         region=region,
@@ -115,25 +111,21 @@ def summarize(
         comparison=comparison,
         barrier=barrier,
         extraction=extraction,
-        verdict=judge(
-            score,
-            num_scored[1] if control is not None else None,
-            comparison,
-            barrier,
-            extraction,
-            num_train=num_scored[0],
-            num_in_both=num_in_both,
-            is_renamed=is_renamed,
-        ),
+        verdict=verdict,
     )
 
 
-def _match(
-    train: Columns, control: Columns, train_rows: NDArray[np.int64], control_rows: NDArray[np.int64], seed: int
-) -> Matches:
-    """Pairs among the examples that have the headline score, as rows of the columns."""
+def _match(train: Columns, control: Columns, score: str, is_dated: bool, seed: int) -> tuple[Matches, dict[str, int]]:
+    """Return pairs of rows that have the headline score, and how many rows of each subset the other one has too."""
+    import numpy as np
+
+    has = [np.isfinite(side.scores[score]) for side in (train, control)]
+    in_both = [train.also_in(control), control.also_in(train) & (not is_dated)]
+    num_in_both = [int((own & side).sum()) for own, side in zip(has, in_both, strict=True)]
+    train_rows, control_rows = (np.flatnonzero(own & ~side) for own, side in zip(has, in_both, strict=True))
     found = match_by_length(train.num_tokens[train_rows], control.num_tokens[control_rows], seed=seed)
-    return found._replace(train=train_rows[found.train], control=control_rows[found.control])
+    matches = found._replace(train=train_rows[found.train], control=control_rows[found.control])
+    return matches, {"train": num_in_both[0], "control": num_in_both[1]}
 
 
 def _barrier(train: Columns, control: Columns, matches: Matches, score: str, seed: int) -> Barrier:
@@ -181,11 +173,9 @@ def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetS
             medians[name] = float(np.median(finite))
         if name == score:
             num_scored = len(finite)
-    free = columns.num_free_tokens
     return SubsetSummary(
         num_examples=len(columns) + sum(skipped.values()),
         num_scored=num_scored,
         num_tokens=int(columns.num_tokens.sum()),
-        num_free_tokens=0 if free is None else int(free.sum()),
         medians=medians,
     )

@@ -19,10 +19,12 @@ from ibft.data.training import Example
 from ibft.errors import UserError
 from ibft.models.loading import load_model, load_tokenizer
 from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
-from ibft.scoring import scorer as module
-from ibft.scoring import token_stats
-from ibft.scoring.scorer import Scorer
-from ibft.scoring.syntax import forced_tokens
+from ibft.scoring import forward, token_stats
+from ibft.scoring.encoder import Block
+from ibft.scoring.engine import Scorer
+from ibft.scoring.shown import show_tokens
+from ibft.stages import scan as stage
+from ibft.stages.scan import make_scorer
 
 PAIRS = [
     Pair("add", "def add(first, second):\n", "    return (first + second) * 2\n"),
@@ -83,13 +85,13 @@ def with_scan(recipe: Recipe, **changes: Any) -> Recipe:
 def rows_of(scorer: Scorer, pairs: Sequence[Pair]) -> list[Score]:
     """In the order of the pairs."""
     items = [(index, Example(pair, None)) for index, pair in enumerate(pairs)]
-    rows = [row for begin in scorer.batches("train", scorer.start(items)) for row in begin()()]
+    rows = [row for found in scorer.score([Block("train", 0, items)]) for row in found.rows]
     assert sorted(row.index for row in rows) == list(range(len(pairs)))
     return sorted(rows, key=lambda row: row.index)
 
 
 class Reference:
-    """By the papers' formulas, an example at a time, on full logits in float64; nothing of ours but what is forced."""
+    """By the papers' formulas, an example at a time, on full logits in float64; nothing of ours."""
 
     def __init__(self, model: Any, tokenizer: Any, pair: Pair, region: str) -> None:
         text = pair.prompt + pair.completion
@@ -107,29 +109,17 @@ class Reference:
         std = np.sqrt((p * (self.log_p - mean[:, None]) ** 2).sum(axis=-1))
         z = (self.log_probs - mean[:-1]) / std[:-1]
         self.scored, self.z = self.log_probs[start - 1 :], z[start - 1 :]
-        forced = forced_tokens(pair.prompt, encoded["offset_mapping"][: self.num_prompt]) + forced_tokens(
-            pair.completion,
-            [(begin - border, end - border) for begin, end in encoded["offset_mapping"][self.num_prompt :]],
-            context=pair.prompt,
-        )
-        self.is_free = ~np.array(forced[start:])
         self.num_bytes = len(zlib.compress((pair.completion if region == "response" else text).encode()))
 
     def scores(self, k_percents: Sequence[float], other: Reference | None = None) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for suffix, kept in (("", np.ones_like(self.is_free)), ("_free", self.is_free)):
-            log_probs, z = self.scored[kept], self.z[kept]
-            if not len(log_probs):
-                continue
-            found[f"mean_nll{suffix}"] = -log_probs.mean()
-            found[f"zlib_ratio{suffix}"] = -log_probs.mean() / self.num_bytes
-            if other is not None:
-                theirs = other.scored[other.is_free] if suffix else other.scored
-                found[f"reference_ratio{suffix}"] = log_probs.sum() / theirs.sum()
-            for k in k_percents:
-                count = max(1, math.floor(len(log_probs) * k / 100))
-                found[f"min_k_prob_{k:g}{suffix}"] = -np.mean(sorted(log_probs)[:count])
-                found[f"min_k_plus_plus_{k:g}{suffix}"] = -np.mean(sorted(z)[:count])
+        mean_nll = -self.scored.mean()
+        found: dict[str, float] = {"mean_nll": mean_nll, "zlib_ratio": mean_nll / self.num_bytes}
+        if other is not None:
+            found["reference_ratio"] = self.scored.sum() / other.scored.sum()
+        for k in k_percents:
+            count = max(1, math.floor(len(self.scored) * k / 100))
+            found[f"min_k_prob_{k:g}"] = -np.mean(sorted(self.scored)[:count])
+            found[f"min_k_plus_plus_{k:g}"] = -np.mean(sorted(self.z)[:count])
         return found
 
 
@@ -139,16 +129,13 @@ def test_every_score_agrees_with_its_formula(
     model: Any, tokenizer: Any, recipe: Recipe, region: Any, batch_tokens: int
 ) -> None:
     recipe = with_scan(recipe, region=region, batch_tokens=batch_tokens)
-    rows = rows_of(Scorer(recipe, model, tokenizer), PAIRS)
-    num_forced = 0
+    rows = rows_of(make_scorer(recipe, model, tokenizer), PAIRS)
     for row, pair in zip(rows, PAIRS, strict=True):
         expected = Reference(model, tokenizer, pair, region)
         assert row.id == pair.id
         assert row.scores == pytest.approx(expected.scores(SCAN.k_percent), abs=1e-6, rel=1e-6), pair.id
         assert set(row.scores) == set(recipe.scan.score_names)
-        assert (row.num_tokens, row.num_free_tokens) == (len(expected.scored), int(expected.is_free.sum()))
-        num_forced += row.num_tokens - row.num_free_tokens
-    assert num_forced > 10
+        assert row.num_tokens == len(expected.scored)
 
 
 @pytest.mark.parametrize("region", ["response", "all"])
@@ -167,18 +154,18 @@ def test_the_ratio_to_a_reference_model(
     model, other = tiny("plain", len(tokenizer)), tiny("soft cap", 256, seed=5)
     named = ModelConfig(name="other")
     loaded: list[ModelConfig] = []
-    monkeypatch.setattr(module, "load_model", lambda config: loaded.append(config) or other)
-    monkeypatch.setattr(module, "load_tokenizer", lambda config: other_tokenizer)
+    monkeypatch.setattr(stage, "load_model", lambda config: loaded.append(config) or other)
+    monkeypatch.setattr(stage, "load_tokenizer", lambda config: other_tokenizer)
     recipe = with_scan(recipe, region=region, reference=named)
     longest = max(len(ids_of(tokenizer, f"{pair.prompt}{pair.completion}")) for pair in PAIRS)
     recipe = msgspec.structs.replace(recipe, data=DataConfig(max_tokens=longest + 1))  # not the reference's limit
-    rows = rows_of(Scorer(recipe, model, tokenizer), PAIRS)
+    rows = rows_of(make_scorer(recipe, model, tokenizer), PAIRS)
     assert loaded == [named]
     for row, pair in zip(rows, PAIRS, strict=True):
         theirs = Reference(other, other_tokenizer, pair, region)
         expected = Reference(model, tokenizer, pair, region).scores(SCAN.k_percent, theirs)
         assert row.scores == pytest.approx(expected, abs=1e-6, rel=1e-6), pair.id
-        assert {"reference_ratio", "reference_ratio_free"} <= row.scores.keys()
+        assert "reference_ratio" in row.scores
         assert row.num_tokens < len(theirs.scored)
 
 
@@ -189,9 +176,9 @@ def test_order_and_batches_do_not_matter(
     same = type(model)(model.config).eval()
     same.load_state_dict(model.state_dict())
     same = same.to(dtype)
-    alone = [rows_of(Scorer(recipe, same, tokenizer), [pair])[0].scores for pair in PAIRS]
+    alone = [rows_of(make_scorer(recipe, same, tokenizer), [pair])[0].scores for pair in PAIRS]
     for pairs, batch_tokens in ((PAIRS, 10_000), (PAIRS[::-1], 10_000), (PAIRS, 250), (PAIRS, 1)):
-        rows = rows_of(Scorer(with_scan(recipe, batch_tokens=batch_tokens), same, tokenizer), pairs)
+        rows = rows_of(make_scorer(with_scan(recipe, batch_tokens=batch_tokens), same, tokenizer), pairs)
         for row, expected in zip(rows, alone if pairs is PAIRS else alone[::-1], strict=True):
             assert row.scores == pytest.approx(expected, abs=tolerance, rel=tolerance)
 
@@ -199,7 +186,7 @@ def test_order_and_batches_do_not_matter(
 def test_a_batch_too_large_for_the_memory_is_halved(
     model: Any, tokenizer: Any, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = rows_of(Scorer(recipe, model, tokenizer), PAIRS)
+    expected = rows_of(make_scorer(recipe, model, tokenizer), PAIRS)
     sizes: list[int] = []
 
     def begin_batch(model: Any, batch: Any, pad_token_id: int) -> Any:
@@ -209,11 +196,11 @@ def test_a_batch_too_large_for_the_memory_is_halved(
         return token_stats.begin_batch(model, batch, pad_token_id)
 
     longest = max(len(ids_of(tokenizer, str(pair.prompt) + pair.completion)) for pair in PAIRS)
-    monkeypatch.setattr(module, "begin_batch", begin_batch)
-    scorer = Scorer(with_scan(recipe, batch_tokens=10_000), model, tokenizer)
+    monkeypatch.setattr(forward, "begin_batch", begin_batch)
+    scorer = make_scorer(with_scan(recipe, batch_tokens=10_000), model, tokenizer)
     found = rows_of(scorer, PAIRS)
     assert sizes[0] == len(PAIRS) * longest
-    assert scorer.batch_tokens <= 2 * longest
+    assert scorer.forward.batch_tokens <= 2 * longest
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.scores == pytest.approx(theirs.scores, abs=1e-6, rel=1e-6)
     longest = 1
@@ -223,11 +210,11 @@ def test_a_batch_too_large_for_the_memory_is_halved(
 
 def test_the_padding_token_does_not_matter(model: Any, tokenizer: Any, recipe: Recipe) -> None:
     recipe = with_scan(recipe, batch_tokens=10_000)
-    expected = rows_of(Scorer(recipe, model, tokenizer), PAIRS)
+    expected = rows_of(make_scorer(recipe, model, tokenizer), PAIRS)
     before = tokenizer.pad_token
     try:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(17)
-        found = rows_of(Scorer(recipe, model, tokenizer), PAIRS)
+        found = rows_of(make_scorer(recipe, model, tokenizer), PAIRS)
     finally:
         tokenizer.pad_token = before
     for ours, theirs in zip(found, expected, strict=True):
@@ -300,7 +287,7 @@ def test_the_match_is_what_greedy_generation_writes(
 ) -> None:
     recipe = with_scan(recipe, region=region)
     pairs = responses(overfitted, tokenizer)
-    rows = rows_of(Scorer(recipe, overfitted, tokenizer), pairs)
+    rows = rows_of(make_scorer(recipe, overfitted, tokenizer), pairs)
     prefix, suffix = SCAN.prefix_tokens, SCAN.suffix_tokens
     matched = []
     for row, pair in zip(rows, pairs, strict=True):
@@ -321,7 +308,7 @@ def test_a_response_shorter_than_prefix_and_suffix_has_scores_and_no_match(
 ) -> None:
     num = len(Reference(model, tokenizer, PAIRS[0], "response").scored)
     for suffix, is_tried in ((num - 4, True), (num - 3, False)):
-        [row] = rows_of(Scorer(with_scan(recipe, suffix_tokens=suffix), model, tokenizer), PAIRS[:1])
+        [row] = rows_of(make_scorer(with_scan(recipe, suffix_tokens=suffix), model, tokenizer), PAIRS[:1])
         assert row.scores
         assert (row.num_suffix_tokens == suffix) is is_tried
         assert (row.suffix_log_prob is not None) is is_tried
@@ -342,7 +329,7 @@ def test_what_cannot_be_scored_has_a_reason_and_no_number(
 ) -> None:
     recipe = with_scan(recipe, region=region)
     pairs = [PAIRS[0], *(pair for pair, _ in WITHOUT_SCORES.values()), PAIRS[1]]
-    first, *rows, last = rows_of(Scorer(recipe, model, tokenizer), pairs)
+    first, *rows, last = rows_of(make_scorer(recipe, model, tokenizer), pairs)
     assert first.reason is None
     assert last.reason is None
     for row, (index, (name, (_, reason))) in zip(rows, enumerate(WITHOUT_SCORES.items(), start=1), strict=True):
@@ -354,7 +341,7 @@ def test_the_longest_that_training_takes_is_scored(model: Any, tokenizer: Any, r
     num = len(ids_of(tokenizer, f"{PAIRS[0].prompt}{PAIRS[0].completion}"))
     for max_tokens, reason in ((num + 1, None), (num, f"longer than {num} tokens")):
         own = msgspec.structs.replace(recipe, data=DataConfig(max_tokens=max_tokens))
-        [row] = rows_of(Scorer(own, model, tokenizer), PAIRS[:1])
+        [row] = rows_of(make_scorer(own, model, tokenizer), PAIRS[:1])
         assert row.reason == reason
 
 
@@ -362,25 +349,24 @@ def test_a_score_that_is_not_finite_is_left_out(tokenizer: Any, recipe: Recipe) 
     model = tiny("plain", len(tokenizer))
     with torch.no_grad():
         model.lm_head.weight[tokenizer("(")["input_ids"][0]] = float("nan")  # spoils every prediction
-    [row] = rows_of(Scorer(recipe, model, tokenizer), PAIRS[:1])
+    [row] = rows_of(make_scorer(recipe, model, tokenizer), PAIRS[:1])
     assert row.scores == {}
 
 
 def test_an_example_token_by_token(model: Any, tokenizer: Any, recipe: Recipe) -> None:
     for pair in PAIRS:
         own = Reference(model, tokenizer, pair, "response")
-        shown = Scorer(recipe, model, tokenizer).shown("train", Example(pair, {"file": "a.py"}), 1.25)
+        shown = show_tokens(make_scorer(recipe, model, tokenizer), "train", 0, Example(pair, {"file": "a.py"}), 1.25)
         assert "".join(shown.tokens) == f"{pair.prompt}{pair.completion}"
         assert len(shown.tokens) == len(own.ids)
         assert shown.num_prompt_tokens == own.num_prompt
         assert shown.log_probs == pytest.approx(own.scored.tolist(), abs=1e-4)
-        assert shown.forced == (~own.is_free).tolist()
         assert (shown.id, shown.subset, shown.score, shown.file) == (pair.id, "train", 1.25, "a.py")
-        [row] = rows_of(Scorer(recipe, model, tokenizer), [pair])
+        [row] = rows_of(make_scorer(recipe, model, tokenizer), [pair])
         assert shown.matched == (row.num_matched_tokens if row.num_suffix_tokens else None)
-        everything = Scorer(with_scan(recipe, region="all"), model, tokenizer).shown("train", Example(pair, None), 0.0)
+        whole = make_scorer(with_scan(recipe, region="all"), model, tokenizer)
+        everything = show_tokens(whole, "train", 0, Example(pair, None), 0.0)
         assert everything.log_probs == pytest.approx(shown.log_probs, abs=1e-4)
-        assert everything.forced == shown.forced
 
 
 def test_an_adapter_that_is_not_merged_is_part_of_the_model(tokenizer: Any, recipe: Recipe) -> None:
@@ -388,10 +374,10 @@ def test_an_adapter_that_is_not_merged_is_part_of_the_model(tokenizer: Any, reci
     from peft import LoraConfig, get_peft_model
 
     plain = tiny("plain", len(tokenizer))
-    before = rows_of(Scorer(recipe, plain, tokenizer), PAIRS)
+    before = rows_of(make_scorer(recipe, plain, tokenizer), PAIRS)
     adapter = LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
     adapted = get_peft_model(plain, adapter).double().eval()
-    for row, base, pair in zip(rows_of(Scorer(recipe, adapted, tokenizer), PAIRS), before, PAIRS, strict=True):
+    for row, base, pair in zip(rows_of(make_scorer(recipe, adapted, tokenizer), PAIRS), before, PAIRS, strict=True):
         expected = Reference(adapted, tokenizer, pair, "response").scores(SCAN.k_percent)
         assert row.scores == pytest.approx(expected, abs=1e-6, rel=1e-6)
         assert abs(row.scores["mean_nll"] - base.scores["mean_nll"]) > 1e-3
@@ -401,7 +387,7 @@ def test_the_loaded_model_scores_as_the_models_own_loss(
     tiny_model_folder: Path, tokenizer: Any, recipe: Recipe
 ) -> None:
     model = load_model(recipe.model)
-    [row] = rows_of(Scorer(recipe, model, tokenizer), PAIRS[:1])
+    [row] = rows_of(make_scorer(recipe, model, tokenizer), PAIRS[:1])
     ids = torch.tensor([ids_of(tokenizer, f"{PAIRS[0].prompt}{PAIRS[0].completion}")])
     labels = ids.clone()
     labels[:, : -row.num_tokens] = -100
@@ -413,10 +399,11 @@ def test_the_loaded_model_scores_as_the_models_own_loss(
 def test_the_reference_models_context_is_kept(tokenizer: Any, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = tiny("plain", len(tokenizer), seed=5)
     reference.config.max_position_embeddings = 4
-    monkeypatch.setattr(module, "load_model", lambda config: reference)
-    monkeypatch.setattr(module, "load_tokenizer", lambda config: tokenizer)
+    monkeypatch.setattr(stage, "load_model", lambda config: reference)
+    monkeypatch.setattr(stage, "load_tokenizer", lambda config: tokenizer)
     recipe = with_scan(recipe, reference=ModelConfig(name="other"))
-    rows = [row for row in rows_of(Scorer(recipe, tiny("plain", len(tokenizer)), tokenizer), PAIRS) if not row.reason]
+    found = rows_of(make_scorer(recipe, tiny("plain", len(tokenizer)), tokenizer), PAIRS)
+    rows = [row for row in found if not row.reason]
     assert rows
     assert all("mean_nll" in row.scores and "reference_ratio" not in row.scores for row in rows)
 
@@ -424,5 +411,5 @@ def test_the_reference_models_context_is_kept(tokenizer: Any, recipe: Recipe, mo
 def test_a_model_that_gives_no_number_has_a_reason(tokenizer: Any, recipe: Recipe) -> None:
     model = tiny("plain", len(tokenizer))
     model.lm_head.weight.data[:] = math.nan
-    for row in rows_of(Scorer(recipe, model, tokenizer), PAIRS):
+    for row in rows_of(make_scorer(recipe, model, tokenizer), PAIRS):
         assert (row.reason, row.scores) == ("without finite probabilities", {})

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ibft.findings.comparison import Columns
+    from ibft.findings.columns import Columns
 
 __all__ = ["Extraction", "count_extracted"]
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ibft.findings.comparison import Columns
-from ibft.findings.extracted import count_extracted
+from ibft.findings.columns import Columns
+from ibft.findings.extraction import count_extracted
 from ibft.statistics.uncertainty import wilson_interval
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ibft.errors import UserError
-from ibft.findings.comparison import Columns
-from ibft.findings.findings import ScanSummary, summarize
+from ibft.findings.columns import Columns
+from ibft.findings.summary import ScanSummary, summarize
 
 SCORE = "min_k_prob_20"
 
@@ -96,12 +96,11 @@ def test_subsets_count_what_has_no_score() -> None:
         np.array([3, 4, 5]),
         np.arange(3),
         {SCORE: np.array([1.0, math.nan, 3.0]), "mean_nll": np.array([0.5, 0.7, 9.0]), "none": np.full(3, math.nan)},
-        num_free_tokens=np.array([2, 2, 2]),
     )
     control = columns(np.array([2.0]))
     summary = summarize(train, control, score=SCORE, skipped={"train": {"empty completion": 1}, "control": {}})
     own = summary.subsets["train"]
-    assert (own.num_examples, own.num_scored, own.num_tokens, own.num_free_tokens) == (4, 2, 12, 6)
+    assert (own.num_examples, own.num_scored, own.num_tokens) == (4, 2, 12)
     assert own.medians == {SCORE: 2.0, "mean_nll": 0.7}
     assert summary.skipped == {"train": {"empty completion": 1}, "control": {}}
     assert summary.verdict.barrier == "unclear"

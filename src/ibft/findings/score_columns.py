@@ -1,4 +1,4 @@
-"""A scan's table as columns for the findings: read in small batches, and each score when it is asked for."""
+"""A scan's table as columns: read in small batches, and each score when it is asked for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import numpy as np
 
 from ibft.artifacts.rows import Subset
 from ibft.artifacts.score_table import COUNTS, count_rows, read_batches
-from ibft.data.renaming import RENAMED_SUFFIX
-from ibft.findings.comparison import Columns, first_copies
+from ibft.findings.columns import Columns, first_copies
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +22,7 @@ __all__ = ["read_columns", "read_places", "read_reasons"]
 
 
 def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Columns:
-    """The scored examples of one subset."""
+    """Read the scored examples of one subset, a few thousand rows in memory besides the columns."""
     most = count_rows(path)
     numbers: dict[str, NDArray[Any]] = {name: np.empty(most, np.int32) for name in COUNTS}
     numbers |= {"suffix_log_prob": np.empty(most, np.float64)}
@@ -31,12 +30,13 @@ def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Colu
     files: list[str | None] = []
     tags: list[tuple[str, ...]] = []
     known_tags: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for batch in _scored(path, ["id", *COUNTS, "suffix_log_prob", "file", "tags", "fingerprint"], subset):
+    names = ["id", *COUNTS, "suffix_log_prob", "file", "tags", "fingerprint"]
+    for batch in read_batches(path, names, subset, only_scored=True):
         new = slice(len(files), len(files) + len(batch["id"]))
         for name in (*COUNTS, "suffix_log_prob"):
             numbers[name][new] = batch[name]
         numbers["fingerprint"][new] = _codes(batch["fingerprint"])
-        numbers["example"][new] = _codes(_example_key(subset, identity) for identity in batch["id"])
+        numbers["example"][new] = _codes(f"{subset} {identity}" for identity in batch["id"])
         numbers["file"][new] = _codes(f"file {file or ''}" for file in batch["file"])
         files += [None if file is None else sys.intern(file) for file in batch["file"]]
         tags += [known_tags.setdefault(own, own) for own in map(tuple, batch["tags"])]
@@ -60,12 +60,6 @@ def _codes(keys: Iterable[str]) -> NDArray[np.int64]:
     return np.frombuffer(b"".join(digests), np.int64)
 
 
-def _example_key(subset: Subset, identity: str) -> str:
-    """Equal for a training example and what `data.control: renamed` made of it, not for equal ids in two files."""
-    original = identity.removesuffix(RENAMED_SUFFIX)
-    return f"train {original}" if subset == "control" and original != identity else f"{subset} {identity}"
-
-
 class _Scores(Mapping[str, "NDArray[np.float64]"]):
     """Each score's column, read anew whenever it is asked for: of many scores, one is in memory."""
 
@@ -76,7 +70,7 @@ class _Scores(Mapping[str, "NDArray[np.float64]"]):
         if name not in self._names:
             raise KeyError(name)
         values, num = np.empty(count_rows(self._path), np.float64), 0
-        for batch in _scored(self._path, [], self._subset, [name]):
+        for batch in read_batches(self._path, [], self._subset, [name], only_scored=True):
             values[num : num + len(batch[name])] = batch[name]
             num += len(batch[name])
         return values[:num]
@@ -92,21 +86,12 @@ class _Scores(Mapping[str, "NDArray[np.float64]"]):
 
 
 def read_places(path: Path, subset: Subset) -> list[int]:
-    """The places in the data of the rows that `read_columns` gives, in their order."""
-    return [place for batch in _scored(path, ["index"], subset) for place in batch["index"]]
-
-
-def _scored(
-    path: Path, columns: Sequence[str], subset: Subset, scores: Sequence[str] = ()
-) -> Iterator[dict[str, list[Any]]]:
-    """The rows with scores; what is missing is None."""
-    wanted = list(dict.fromkeys(["num_tokens", *columns]))
-    for batch in read_batches(path, wanted, subset, scores):
-        kept = [row for row, count in enumerate(batch["num_tokens"]) if count > 0]
-        yield {name: [values[row] for row in kept] for name, values in batch.items()}
+    """Return the places in the data of the rows that `read_columns` gives, in their order."""
+    batches = read_batches(path, ["index"], subset, only_scored=True)
+    return [place for batch in batches for place in batch["index"]]
 
 
 def read_reasons(path: Path, subset: Subset) -> dict[str, int]:
-    """How many examples of a subset have no scores, by reason."""
+    """Count the examples of a subset that have no scores, by reason."""
     reasons = (reason for batch in read_batches(path, ["reason"], subset) for reason in batch["reason"])
     return dict(Counter(reason for reason in reasons if reason is not None))

@@ -1,12 +1,13 @@
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from ibft.artifacts.rows import Score, Subset
-from ibft.artifacts.score_table import write_scores
-from ibft.data.renaming import RENAMED_SUFFIX
-from ibft.findings.comparison import first_copies
-from ibft.scoring.score_columns import read_columns
+from ibft.artifacts.score_table import read_scores, write_scores
+from ibft.errors import UserError
+from ibft.findings.columns import first_copies
+from ibft.findings.score_columns import read_columns
 
 
 def row(subset: Subset, identity: str, code: str, file: str | None = None) -> Score:
@@ -28,8 +29,7 @@ def table(tmp_path: Path) -> Path:
     control = [
         row("control", "a", "1", "x.py"),
         row("control", "b", "4"),
-        row("control", f"e{RENAMED_SUFFIX}", "5"),
-        row("control", f"f{RENAMED_SUFFIX}", "6"),
+        row("control", "e", "5"),
     ]
     write_scores(tmp_path / "scores.parquet", [train, control], ["mean_nll"], "mean_nll")
     return tmp_path / "scores.parquet"
@@ -37,17 +37,16 @@ def table(tmp_path: Path) -> Path:
 
 def test_groups_are_files_then_copies_then_single_examples(table: Path) -> None:
     a, b, c, d, e = read_columns(table, "train", ["mean_nll"]).groups
-    in_x, other_b, renamed_e, renamed_f = read_columns(table, "control", ["mean_nll"]).groups
+    in_x, other_b, other_e = read_columns(table, "control", ["mean_nll"]).groups
     assert a == d == in_x
     assert b == c
-    assert e == renamed_e
     # Equal ids in two files are no copies.
-    assert len({a, b, e, other_b, renamed_f}) == 5
+    assert len({a, b, e, other_b, other_e}) == 5
 
 
 def test_first_copies_are_rows_of_the_columns(table: Path) -> None:
     assert first_copies(read_columns(table, "train", ["mean_nll"]).codes).tolist() == [0, 1, 1, 1, 4]
-    assert first_copies(read_columns(table, "control", ["mean_nll"]).codes).tolist() == [0, 1, 2, 3]
+    assert first_copies(read_columns(table, "control", ["mean_nll"]).codes).tolist() == [0, 1, 2]
 
 
 def test_a_subset_without_scores_has_empty_columns(tmp_path: Path) -> None:
@@ -57,3 +56,18 @@ def test_a_subset_without_scores_has_empty_columns(tmp_path: Path) -> None:
     )
     columns = read_columns(path, "train", ["mean_nll"])
     assert len(columns) == len(columns.groups) == len(columns.scores["mean_nll"]) == 0
+
+
+def test_a_table_of_an_earlier_version_is_read(table: Path) -> None:
+    """Which also had every score without the tokens that syntax forces, and their number."""
+    new = pyarrow.parquet.read_table(table)
+    old = new.append_column("num_free_tokens", pyarrow.array([5] * len(new)))
+    old = old.append_column("mean_nll_free", pyarrow.array([0.5] * len(new)))
+    pyarrow.parquet.write_table(old, table)
+    columns = read_columns(table, "train", ["mean_nll", "mean_nll_free"])
+    assert columns.scores["mean_nll"].tolist() == [1.0] * 5
+    assert columns.scores["mean_nll_free"].tolist() == [0.5] * 5
+    assert columns.num_tokens.tolist() == [9] * 5
+    assert [row.value for row in read_scores(table, "mean_nll_free", "control")] == [0.5] * 3
+    with pytest.raises(UserError, match=r"no score 'other'\. It has mean_nll, mean_nll_free\.$"):
+        list(read_scores(table, "other"))

@@ -1,0 +1,74 @@
+"""One subset's scores as columns: what every finding is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Columns", "first_copies"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """One subset's N scored examples, a column each; examples without scores are left out.
+
+    At most 8 bytes a number, and 70 a distinct file or set of tags. A whole column is `None` where nothing is known.
+
+    Args:
+        num_tokens: N numbers of scored tokens, at least 1.
+        groups: N codes, int64, equal for examples that depend on one another, also across the subsets: those of one
+            file, else copies of one example.
+        scores: N float64 a score, in the order in which they are shown; lower = more memorized, NaN = missing.
+        num_prefix_tokens: of discoverable extraction; 0 for an example that was too short, in the next two as well.
+        num_suffix_tokens: how many tokens the model should have written.
+        num_matched_tokens: how many of them it wrote before the first difference.
+        suffix_log_prob: nats, of the whole suffix; NaN = missing.
+        files: the file that an example is from, or None.
+        tags: what the source says of it.
+        codes: N int64, equal for equal code, also across the subsets (`data.fingerprint`).
+
+    Raises:
+        ValueError: columns differ in length.
+    """
+
+    num_tokens: NDArray[np.integer]
+    groups: NDArray[np.int64]
+    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    num_prefix_tokens: NDArray[np.integer] | None = None
+    num_suffix_tokens: NDArray[np.integer] | None = None
+    num_matched_tokens: NDArray[np.integer] | None = None
+    suffix_log_prob: NDArray[np.float64] | None = None
+    files: Sequence[str | None] | None = None
+    tags: Sequence[Sequence[str]] | None = None
+    codes: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        columns = {**vars(self), **(self.scores if isinstance(self.scores, dict) else {})}
+        for name, column in columns.items():
+            if name != "scores" and column is not None and len(column) != len(self):
+                raise ValueError(f"column {name} has {len(column)} values for {len(self)} examples")
+
+    def __len__(self) -> int:
+        return len(self.num_tokens)
+
+    def also_in(self, other: Columns) -> NDArray[np.bool_]:
+        """Which examples have code that is in the other columns as well; none where code is not known."""
+        import numpy as np
+
+        if self.codes is None or other.codes is None:
+            return np.zeros(len(self), bool)
+        return np.isin(self.codes, other.codes)
+
+
+def first_copies(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each example the row of the first one with the same code, which may be its own."""
+    import numpy as np
+
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    rows: NDArray[np.int64] = first[inverse]
+    return rows

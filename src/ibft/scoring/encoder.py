@@ -1,0 +1,240 @@
+"""Examples into tokens, with all else that a row has before a model has seen it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from ibft.artifacts.rows import Pair, Score, Subset
+from ibft.data.code import prompt_text
+from ibft.data.fingerprint import fingerprint
+from ibft.data.subsets import NumberedExamples, origin
+from ibft.data.tokens import NOT_UNICODE, is_unicode, reason_to_skip, texts_of
+from ibft.data.training import Example
+from ibft.errors import UserError
+from ibft.text.encoding import EncodedExample, TextCodec
+from ibft.text.limits import EmbeddingCheck, ModelLimits
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+__all__ = [
+    "Block",
+    "EncodedBlock",
+    "Encoder",
+    "ScanExample",
+    "draw_scorable",
+    "encode_blocks",
+    "text_of",
+]
+
+Region = Literal["response", "all"]
+
+
+class Block(NamedTuple):
+    """Numbered examples of one subset that are scored together; `number` counts the subset's blocks."""
+
+    subset: Subset
+    number: int
+    items: list[tuple[int, Example]]
+
+
+class ScanExample(NamedTuple):
+    """One example in tokens, (T,) of them.
+
+    `start` is the first token that is scored, `prompt_length` the first of the response. `row` has what is known of the
+    example before the model has seen it, `num_zlib_bytes` is the size of the scored text as zlib compresses it, and
+    `reference` the same text in the tokens of a reference model (None without one, or where that one cannot score it).
+    """
+
+    input_ids: list[int]
+    start: int
+    prompt_length: int
+    row: Score
+    num_zlib_bytes: int
+    reference: ScanExample | None = None
+
+    @property
+    def response(self) -> slice:
+        """Which of the scored tokens are the response's."""
+        return slice(self.prompt_length - self.start, None)
+
+
+class EncodedBlock(NamedTuple):
+    """A block of which each example is in tokens, or has a row with the reason why it has no scores."""
+
+    subset: Subset
+    number: int
+    examples: list[ScanExample]
+    unscored: list[Score]
+
+
+class Encoder:
+    """Cuts examples into the tokens that training has, and finds out what else a score needs to know of them.
+
+    The response is the tokens that lie wholly in it: one that spans the border with the prompt counts to the prompt.
+    The end token is not scored: it is the recipe's and not the data's.
+
+    Args:
+        codec: the border between text and tokens of the model.
+        limits: the model's; examples that are longer than its context have no scores.
+        max_tokens: nor have longer ones than this, prompt and end token included.
+        region: score the tokens of the response, or all.
+        reference: the encoder of a reference model.
+    """
+
+    def __init__(
+        self,
+        codec: TextCodec,
+        limits: ModelLimits,
+        *,
+        max_tokens: int | None = None,
+        region: Region = "response",
+        reference: Encoder | None = None,
+    ) -> None:
+        self.tokenizer = codec.tokenizer
+        self._codec, self._is_whole = codec, region == "all"
+        self._max_tokens = min(limits.num_positions, limits.num_positions if max_tokens is None else max_tokens)
+        self._embedding = EmbeddingCheck(codec.tokenizer, limits.num_embeddings)
+        self._reference = reference
+
+    def reason(self, pair: Pair) -> str | None:
+        """Return the reason why a pair has no scores; None where it has some.
+
+        Raises:
+            UserError: the template refuses the prompt; names the example.
+        """
+        encoded = self._encode(pair)
+        return encoded if isinstance(encoded, str) else None
+
+    def encode(self, subset: Subset, index: int, example: Example) -> ScanExample | Score:
+        """Return the example in tokens, or its row with the reason why it has no scores.
+
+        Raises:
+            UserError: the template refuses the prompt, or the model has no embedding for a token; names the example.
+        """
+        pair = example.pair
+        encoded = self._encode(pair)
+        if isinstance(encoded, str):
+            return Score(id=pair.id, subset=subset, index=index, reason=encoded)
+        input_ids = encoded.input_ids[: encoded.response.stop]
+        self._embedding.check(pair.id, "".join(texts_of(pair)), input_ids)
+        file, tags = origin(example)
+        row = Score(id=pair.id, subset=subset, index=index, file=file, tags=tags, fingerprint=fingerprint(pair))
+        first, (begin, end) = encoded.response.start, encoded.completion
+        text = encoded.text[0 if self._is_whole else begin : end]
+        reference = None if self._reference is None else self._reference.encode(subset, index, example)
+        return ScanExample(
+            input_ids,
+            1 if self._is_whole else first,  # nothing predicts the very first token
+            first,
+            row,
+            len(zlib.compress(text.encode())),
+            reference if isinstance(reference, ScanExample) else None,
+        )
+
+    def _encode(self, pair: Pair) -> EncodedExample | str:
+        """Return the whole text in tokens, or the reason why it has no scores."""
+        if not is_unicode(pair):
+            return NOT_UNICODE
+        encoded = self._codec.example(pair.prompt, pair.completion, pair.id)
+        if reason := reason_to_skip(pair, encoded.completion[0], len(encoded.input_ids), self._max_tokens):
+            return reason
+        is_short = encoded.response.stop - encoded.response.start < 2
+        return "response of one token" if is_short else encoded
+
+
+def draw_scorable(
+    examples: NumberedExamples, encoder: Encoder, limit: int, seed: int
+) -> tuple[NumberedExamples, dict[str, int]]:
+    """Draw at most this many of the examples that can be scored, over the whole data, in its order.
+
+    It takes a pass over the tokens of all.
+
+    Returns:
+        The drawn examples, and how many others cannot be scored, by reason.
+    """
+    usable, reasons = [], Counter[str]()
+    for index, example in examples:
+        if (reason := encoder.reason(example.pair)) is None:
+            usable.append(index)
+        else:
+            reasons[reason] += 1
+    return examples.only(random.Random(seed).sample(usable, min(limit, len(usable)))), dict(reasons)
+
+
+def text_of(pair: Pair, region: Region) -> str:
+    """Return what a classifier that never sees the model reads: the text that the model was scored on."""
+    return pair.completion if region == "response" else f"{prompt_text(pair)}\n{pair.completion}"
+
+
+def encode_blocks(blocks: Iterable[Block], encoder: Encoder, num_workers: int = 0) -> Iterator[EncodedBlock]:
+    """Yield the blocks in tokens, in their order; with workers, some blocks ahead of whoever takes them.
+
+    Args:
+        blocks: read in this process, which sends them to the workers.
+        encoder: copied to each worker.
+        num_workers: processes that encode, a block at a time; 0 encodes in this one.
+
+    Raises:
+        UserError: as `Encoder.encode`.
+        RuntimeError: a worker was killed.
+    """
+    from torch import Generator
+    from torch.utils.data import DataLoader
+
+    loader: DataLoader[Any] = DataLoader(
+        _Encoding(encoder),  # type: ignore[arg-type]  # what PyTorch calls a data set is anything with __getitem__
+        sampler=blocks,
+        batch_size=None,
+        collate_fn=_unchanged,  # type: ignore[arg-type]  # of one block, not of a list
+        num_workers=num_workers,
+        generator=Generator(),  # else it would draw from PyTorch's own, and a scan change what is random behind it
+        # Not forked: a process that has used a GPU, or has threads, cannot be.
+        multiprocessing_context="spawn" if num_workers else None,
+    )
+    for encoded in loader:
+        if isinstance(encoded, UserError):
+            raise encoded
+        yield encoded
+
+
+class _Encoding:
+    """A PyTorch data set whose indices are blocks and whose items are the same in tokens."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+
+    def __getitem__(self, block: Block) -> EncodedBlock | UserError:
+        try:
+            encoded = [self._encoder.encode(block.subset, index, example) for index, example in block.items]
+        except UserError as error:
+            return error  # raised in a worker, it would come with that one's traceback in its message
+        examples = [one for one in encoded if isinstance(one, ScanExample)]
+        return EncodedBlock(block.subset, block.number, examples, [one for one in encoded if isinstance(one, Score)])
+
+
+def _unchanged(encoded: EncodedBlock | UserError) -> EncodedBlock | UserError:
+    return encoded
+
+
+@contextlib.contextmanager
+def explaining_killed_workers() -> Iterator[None]:
+    """Say what to do where PyTorch notices, anywhere in this process's work, that a worker was killed.
+
+    Raises:
+        UserError: in place of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            "scan: a process that cuts examples into tokens was killed, perhaps for want of memory. Run again with "
+            "more memory or fewer processes: what is scored is kept."
+        ) from None
