@@ -118,7 +118,7 @@ def _train(folder: RunFolder) -> None:
 def warn_of_alarms(folder: RunFolder) -> None:
     """Say what alarms the arms have that was not said while they were trained: just now, or by an earlier command."""
     from ibft import progress
-    from ibft.findings.alarms import alarm_title
+    from ibft.objectives.alarms import alarm_title
     from ibft.pages.evidence import read_alarms
 
     for arm, alarms in read_alarms(folder.recipe, folder).items():
