@@ -13,6 +13,7 @@ from ibft.errors import UserError
 from ibft.models.projection import Projection
 from ibft.objectives.base import Objective
 from ibft.objectives.bottleneck.terms import Terms, penalty
+from ibft.objectives.registry import OBJECTIVES
 from ibft.training.bottleneck import HEAD_NAME, Bottleneck
 from ibft.training.compression import COLUMN, WeightedCollator
 from ibft.training.config import IBConfig
@@ -263,9 +264,10 @@ class IBTrainer(ObjectiveTrainer):
 def _check_base(objective: Objective, base: PreTrainedModel, adapter: PeftModel | None) -> None:
     """The base model is the trained one with its adapter off: is there such an adapter?"""
     if adapter is None or adapter.active_peft_config.is_prompt_learning:
+        *names, last = (name for name, kind in OBJECTIVES.items() if "base_logits" not in kind.needs)
         raise UserError(
             f"objective: {objective.name} compares with the base model, which is the model with its LoRA adapter off: "
-            "there is no such adapter. Train one, or use ft, ib, dft, eaft, gem or neftune, which need no base."
+            f"there is no such adapter. Train one, or use {', '.join(names)} or {last}, which need no base."
         )
     if any(parameter.requires_grad for parameter in Projection.of(base).lm_head.parameters()):
         raise UserError(

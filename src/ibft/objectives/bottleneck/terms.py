@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ibft.objectives.bottleneck.losses import kl_to_standard_normal
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Head", "Posterior", "Scores", "TappedLayer", "Terms", "penalty", "variational_terms"]
+__all__ = ["Head", "Posterior", "Scores", "TappedLayer", "Terms", "hidden_std", "penalty", "variational_terms"]
 
 ACTIVE_NATS = 0.01
 """A dimension counts as active if its mean KL is above this (as in Burda et al., arXiv 1509.00519, of its mean)."""
@@ -133,11 +131,6 @@ def variational_terms(
 def hidden_std(hidden_BTH: Tensor) -> Tensor:
     """Standard deviation of h over all its entries, without gradient."""
     return hidden_BTH.detach().float().std(correction=0)
-
-
-def kl_of(posterior: Posterior) -> Tensor:
-    """The posterior's KL to the prior of each element, nats."""
-    return kl_to_standard_normal(*posterior)
 
 
 def penalty(kl: Tensor, ce_bottleneck: Tensor, alpha: float, ce_weight: float) -> Tensor:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ibft.objectives.bottleneck.form import NO_HEAD, Form
 from ibft.objectives.bottleneck.forms.paper import HEADED
-from ibft.objectives.bottleneck.losses import rms_normalize, with_free_bits
-from ibft.objectives.bottleneck.terms import Terms, kl_of, variational_terms
+from ibft.objectives.bottleneck.losses import kl_to_standard_normal, rms_normalize, with_free_bits
+from ibft.objectives.bottleneck.terms import Terms, variational_terms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ class Corrected(Form):
     def terms(self, layer: TappedLayer) -> Terms:
         """The KL summed over labelled tokens; over dimensions summed or averaged, as `kl_reduction` says."""
         posterior = layer.head.encode(rms_normalize(layer.hidden_NH))
-        kl_ND = kl_of(posterior)
+        kl_ND = kl_to_standard_normal(*posterior)
         return variational_terms(layer, posterior, kl_ND, self._penalty(kl_ND, layer), self.settings.predict_tokens)
 
     def _penalty(self, kl_ND: Tensor, layer: TappedLayer) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ibft.objectives.bottleneck.form import NO_HEAD, Form
-from ibft.objectives.bottleneck.terms import Posterior, Terms, kl_of, variational_terms
+from ibft.objectives.bottleneck.losses import kl_to_standard_normal
+from ibft.objectives.bottleneck.terms import Posterior, Terms, variational_terms
 
 if TYPE_CHECKING:
     from ibft.objectives.bottleneck.terms import TappedLayer
@@ -44,6 +45,8 @@ class Paper(Form):
     def terms(self, layer: TappedLayer) -> Terms:
         """The KL of all positions; only labelled ones are decoded: the others' noise would reach no loss."""
         posterior_BTD = layer.head.encode(layer.hidden_BTH)
-        penalty = kl_of(posterior_BTD).mean()
+        penalty = kl_to_standard_normal(*posterior_BTD).mean()
         posterior = Posterior(layer.labelled(posterior_BTD.mean), layer.labelled(posterior_BTD.logvar))
-        return variational_terms(layer, posterior, kl_of(posterior), penalty, self.settings.predict_tokens)
+        return variational_terms(
+            layer, posterior, kl_to_standard_normal(*posterior), penalty, self.settings.predict_tokens
+        )
