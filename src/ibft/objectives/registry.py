@@ -16,6 +16,8 @@ import logging
 import operator
 from typing import TYPE_CHECKING
 
+from msgspec.structs import fields
+
 import ibft.objectives
 from ibft.objectives.base import Objective
 from ibft.objectives.discovery import classes_in
@@ -69,6 +71,5 @@ def objectives_table() -> str:
 
 def _defaults(kind: type[Objective]) -> str:
     """The settings and their defaults; where there are too many for a row, the section that has them."""
-    defaults = dict(zip(kind.__struct_fields__, kind.__struct_defaults__, strict=True))
-    numbers = {name: value for name, value in defaults.items() if isinstance(value, float | int)}
+    numbers = {field.name: field.default for field in fields(kind) if isinstance(field.default, float | int)}
     return ", ".join(f"`{name}: {value:g}`" for name, value in numbers.items()) if len(numbers) <= 3 else "see above"

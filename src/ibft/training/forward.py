@@ -64,10 +64,6 @@ class LossForward:
             Loss and gradients are TRL's to rounding; False is for those that must be TRL's bit for bit.
     """
 
-    output: LossOutput
-    """Of the latest call for a loss. TRL's trainer discards what it does not know, so ours reads it here; the tensors
-    are those that were returned, on which FSDP has put its hooks."""
-
     def __init__(
         self,
         base: PreTrainedModel,
@@ -80,7 +76,18 @@ class LossForward:
         self._base, self._adapter, self._objective, self._bottleneck = base, adapter, objective, bottleneck
         self._labelled_only = labelled_only
         self._trl_forward = base.forward
+        self._output: LossOutput | None = None
         base.forward = self
+
+    def take(self) -> LossOutput:
+        """Hand out the output of the latest call for a loss, and forget it.
+
+        TRL's trainer discards what it does not know, so ours asks here. The tensors are those that were returned, on
+        which FSDP has put its hooks.
+        """
+        output, self._output = self._output, None
+        assert output is not None, "TRL did not call the model for its loss"
+        return output
 
     def remove(self) -> None:
         """Give the model TRL's forward back."""
@@ -100,8 +107,10 @@ class LossForward:
             if self._bottleneck is not None:
                 self._bottleneck.pass_by()
             return self._trl_forward(*arguments, labels=labels, shift_labels=shift_labels, **keywords)
-        assert labels is not None or shift_labels is not None, "TRL asks for a loss and gives no labels"
-        next_labels = labels[:, 1:] if shift_labels is None else shift_labels  # type: ignore[index]
+        next_labels = shift_labels
+        if next_labels is None:
+            assert labels is not None, "TRL asks for a loss and gives no labels"
+            next_labels = labels[:, 1:]
         base_hidden_NH = self._base_states(arguments, keywords, next_labels) if self._objective.needs_base else None
         if self._bottleneck is not None:
             self._bottleneck.begin(next_labels, is_training=self._base.training)
@@ -113,7 +122,7 @@ class LossForward:
             )
         if self._bottleneck is not None:
             output.terms = self._bottleneck.end(next_labels, weights_BT, Projection.of(self._base))
-        self.output = output
+        self._output = output
         return output
 
     def _has_triton(self) -> bool:

@@ -77,11 +77,12 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _refuse_other_losses(self) -> None:
         name = self.objective.name
-        if self.compute_loss_func is not None and not self.objective.is_plain:
-            raise UserError(f"compute_loss_func is set: it would replace the loss of objective {name}. Leave it out.")
-        if self.objective.is_cross_entropy:
+        if self.objective.is_plain:
             return
-        if self.label_smoother is not None or self.args.loss_type != "nll":
+        if self.compute_loss_func is not None:
+            raise UserError(f"compute_loss_func is set: it would replace the loss of objective {name}. Leave it out.")
+        is_weighed = self.args.loss_type != "nll" and not self.objective.is_cross_entropy
+        if self.label_smoother is not None or is_weighed:
             raise UserError(f"objective: {name} is a loss of its own. Leave out label_smoothing_factor and loss_type.")
         if self.aux_loss_enabled and self.objective.needs:
             raise UserError(
@@ -146,7 +147,7 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         result = super().compute_loss(
             model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
-        output = self._forward.output
+        output = self._forward.take()
         # The log averages over the forwards of a step: each counts as often as there are.
         num_steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
         num_labelled = output.label_mask.sum()
