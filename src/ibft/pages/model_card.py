@@ -110,7 +110,7 @@ def model_card(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("ibft", "."),
+        loader=PackageLoader("ibft.pages", "."),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -167,13 +167,10 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         kl = terms.penalty / num_steps if form.is_mean_of_forward else terms.penalty * scale
         ce_bottleneck = terms.ce_sum * scale
         added = penalty(kl, ce_bottleneck, schedule.alpha, schedule.ce_weight)
-        in_loss = {"ce": ce, "ib/penalty": added} | form.loss_gauges(kl, ce_bottleneck)
-        record(
-            self,
-            {name: value * num_steps for name, value in in_loss.items()}
-            | form.gauges(terms)
-            | form.schedule_gauges(schedule, self._bottleneck.replaced),
-        )
+        in_loss = {"ce": ce, "ib/penalty": added, **form.loss_gauges(kl, ce_bottleneck)}
+        scaled = {name: value * num_steps for name, value in in_loss.items()}
+        of_schedule = form.schedule_gauges(schedule, self._bottleneck.replaced)
+        record(self, {**scaled, **form.gauges(terms), **of_schedule})
         if self.model.training and schedule.needs_kl:
             # One forward's KL, over all processes.
             local = stack([terms.kl_per_token * num_labelled, num_labelled.float()])

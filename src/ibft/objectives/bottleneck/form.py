@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from ibft.objectives.bottleneck.schedule import Schedule
@@ -19,7 +18,7 @@ NO_HEAD = "form: entropy, which has no head"
 """The remedy that is left where a head closes the bottleneck."""
 
 
-class Form(ABC):
+class Form:
     """One form. A subclass is the whole form; its class variables are its row in the table of docs/training.md.
 
     name: `form:` in the recipe.
@@ -60,9 +59,9 @@ class Form(ABC):
     def __init__(self, settings: IBObjective) -> None:
         self.settings = settings
 
-    @abstractmethod
     def terms(self, layer: TappedLayer) -> Terms:
         """One layer's terms of one forward."""
+        raise NotImplementedError
 
     def schedule(self) -> Schedule:
         """The weights over a training run, at its start."""

@@ -72,4 +72,5 @@ def matrix_entropy(hidden_NH: Tensor) -> Tensor:
     unit_NH = centered_NH / centered_NH.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     # sum_ij A_ij² is the squared norm of the smaller of U U^T and U^T U.
     gram = unit_NH @ unit_NH.T if len(unit_NH) <= unit_NH.size(1) else unit_NH.T @ unit_NH
-    return -(gram.square().sum() / len(unit_NH) ** 2).log()
+    purity: Tensor = gram.square().sum() / len(unit_NH) ** 2
+    return -purity.log()
