@@ -148,6 +148,8 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
             model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
         output = self._forward.take()
+        if output.sums is None and output.terms is None:
+            return result
         # The log averages over the forwards of a step: each counts as often as there are.
         num_steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
         num_labelled = output.label_mask.sum()
