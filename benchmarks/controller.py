@@ -17,15 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ibft.bottleneck.losses import kl_to_standard_normal, rms_normalize
-from ibft.bottleneck.module import Posterior, VariationalHead
-from ibft.bottleneck.tap import final_norm
 from ibft.data.tokens import encode_pairs
 from ibft.data.training import load_training_pairs
 from ibft.models.loading import limits_of, load_model, load_tokenizer
+from ibft.models.tap import final_norm
+from ibft.objectives.bottleneck.forms.controlled import KLController
+from ibft.objectives.bottleneck.losses import kl_to_standard_normal, rms_normalize
+from ibft.objectives.bottleneck.terms import Posterior
 from ibft.run.recipe import DataConfig, ModelConfig
 from ibft.text.encoding import TextCodec
-from ibft.training.controller import KLController
+from ibft.training.head import VariationalHead
 
 LAYER, NUM_EXAMPLES, BATCH_TOKENS, PREDICTED_TOKENS = 20, 300, 200, 64
 ALPHA, BETA, WARMUP = 0.1, 1.0, 0.25

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from ibft.artifacts.rows import TrainingLog, read_rows
-from ibft.findings.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
+from ibft.objectives.bottleneck.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
+from ibft.objectives.ib import IBObjective
 from ibft.pages.charts import Curve, draw_curves
-from ibft.run.objectives import IBObjective
 from ibft.run.recipe import load_recipe
 from ibft.run.stage import read_record
 

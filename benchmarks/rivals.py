@@ -11,21 +11,25 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from ibft.models.loading import load_model, load_tokenizer
-from ibft.run.objectives import ASFTObjective, EAFTObjective, FTKLObjective, GEMObjective, STMObjective
+from ibft.objectives.asft import ASFTObjective
+from ibft.objectives.base import Objective
+from ibft.objectives.eaft import EAFTObjective
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ft_kl import FTKLObjective
+from ibft.objectives.gem import GEMObjective
+from ibft.objectives.stm import STMObjective
 from ibft.run.recipe import ModelConfig
-from ibft.training.response_only import project_labelled_only
-from ibft.training.rivals import RivalTrainer
+from ibft.training.trainer import ObjectiveTrainer
 
 OBJECTIVES = {
-    "ft": None,
+    "ft": FTObjective(),
     "eaft": EAFTObjective(),
     "gem": GEMObjective(),
     "stm": STMObjective(),
@@ -44,12 +48,15 @@ def rows() -> Dataset:
     return Dataset.from_dict({"input_ids": ids.tolist(), "labels": labels.tolist()})
 
 
-def make_trainer(objective: Any, folder: str) -> SFTTrainer:
-    """TRL's trainer as the `ft` arm has it, or the rival's."""
-    model = load_model(MODEL)
-    keywords: dict[str, Any] = {} if objective is None else {"objective": objective}
-    trainer = (SFTTrainer if objective is None else RivalTrainer)(
-        model,
+class LabelledOnly(ObjectiveTrainer):
+    """As the train stage has it."""
+
+    labelled_only = True
+
+
+def make_trainer(objective: Objective, folder: str) -> ObjectiveTrainer:
+    trainer = LabelledOnly(
+        load_model(MODEL),
         SFTConfig(
             folder,
             use_cpu=True,
@@ -62,10 +69,8 @@ def make_trainer(objective: Any, folder: str) -> SFTTrainer:
         train_dataset=rows(),
         processing_class=load_tokenizer(MODEL),
         peft_config=LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"),
-        **keywords,
+        objective=objective,
     )
-    if objective is None:
-        project_labelled_only(model)
     trainer.model.train()
     return trainer
 

@@ -14,10 +14,10 @@ from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from ibft.bottleneck.tap import decoder_layers
 from ibft.data.tokens import TokenizedExample
 from ibft.models.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
-from ibft.run.objectives import IBObjective
+from ibft.models.tap import decoder_layers
+from ibft.objectives.ib import IBObjective
 from ibft.run.recipe import ModelConfig, Recipe, TrainConfig
 
 MAX_TOKENS = 2048

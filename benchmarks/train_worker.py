@@ -27,7 +27,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ibft.models.allocator import returning_freed_memory
 from ibft.models.loading import resolve_device
-from ibft.run.objectives import FTObjective
+from ibft.objectives.ft import FTObjective
 from ibft.training import fit
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
 from ibft.training.weights import lora_config

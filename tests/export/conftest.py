@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from ibft.artifacts.metrics import Metrics, summarize
 from ibft.artifacts.rows import Problem, Result, write_rows
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ib import IBObjective
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import FTObjective, IBObjective
 from ibft.run.recipe import DataConfig, GenerateConfig, ModelConfig, ProblemsConfig, Recipe, ReportConfig, TrainConfig
 from ibft.run.recipe import LoraConfig as LoraSection
 from ibft.stages.report import report

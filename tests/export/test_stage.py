@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM
 
 from ibft.cli import main
 from ibft.errors import UserError
+from ibft.objectives.ft import FTObjective
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import FTObjective
 from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, TrainConfig, dump_recipe
 from ibft.stages.export import export
 from ibft.stages.train import train

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ibft.artifacts.rows import Pair, Problem, Result, Sample, read_rows, write_rows
+from ibft.objectives.ft import FTObjective
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import FTObjective
 from ibft.run.recipe import (
     DataConfig,
     GenerateConfig,

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from ibft.errors import UserError
-from ibft.models.loading import projection as module
+from ibft.models import projection as module
 from ibft.models.projection import Projection, TokenLoss, cross_entropy, labelled_positions, token_losses
 
 HIDDEN, VOCABULARY, CHUNK = 16, 50, 8

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ibft.objectives.asft import asft
+from ibft.objectives.asft import ASFTObjective
+from ibft.objectives.base import Tokens
 from ibft.objectives.dft import dft
 
 
@@ -21,7 +22,7 @@ def make_batch() -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("kl_weight", [0.0, 0.05, 2.0])
 def test_equals_loops(kl_weight: float) -> None:
     logits, targets, base_logits = make_batch()
-    loss = asft(logits, targets, base_logits, kl_weight=kl_weight)
+    loss = ASFTObjective(kl_weight=kl_weight).loss(Tokens(logits, targets, base_logits))
     for row, base_row, target, value in zip(logits.tolist(), base_logits.tolist(), targets.tolist(), loss, strict=True):
         p, p_base = ([math.exp(x) / sum(map(math.exp, line)) for x in line] for line in (row, base_row))
         kl = sum(b * math.log(b / q) for b, q in zip(p_base, p, strict=True))
@@ -32,7 +33,7 @@ def test_equals_loops(kl_weight: float) -> None:
 def test_probability_is_not_differentiated(kl_weight: float) -> None:
     """The gradient is p(y) * (p - onehot) + kl_weight * (p - p_base); with p(y) differentiated it would be another."""
     logits, targets, base_logits = make_batch()
-    asft(logits, targets, base_logits, kl_weight=kl_weight).sum().backward()
+    ASFTObjective(kl_weight=kl_weight).loss(Tokens(logits, targets, base_logits)).sum().backward()
     p, p_base = logits.detach().softmax(-1), base_logits.softmax(-1)
     onehot = torch.nn.functional.one_hot(targets, 11)
     p_target = p.gather(1, targets[:, None])
@@ -51,5 +52,5 @@ def test_dft_has_the_gradient_of_minus_the_probability() -> None:
 def test_no_gradient_reaches_the_base() -> None:
     logits, targets, base_logits = make_batch()
     base_logits.requires_grad_()
-    asft(logits, targets, base_logits, kl_weight=1.0).sum().backward()
+    ASFTObjective(kl_weight=1.0).loss(Tokens(logits, targets, base_logits)).sum().backward()
     assert base_logits.grad is None

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ibft.objectives.eaft import eaft, normalized_top_entropy
+from ibft.objectives.base import Tokens
+from ibft.objectives.eaft import EAFTObjective, normalized_top_entropy
 
 
 def make_batch(vocabulary: int = 40) -> tuple[Tensor, Tensor]:
@@ -27,7 +28,7 @@ def loop_weight(row: list[float], top_k: int) -> float:
 @pytest.mark.parametrize("top_k", [2, 20, 40, 100])
 def test_equals_loops_and_the_weight_is_not_differentiated(top_k: int) -> None:
     logits, targets = make_batch()
-    loss = eaft(logits, targets, top_k=top_k)
+    loss = EAFTObjective(top_k=top_k).loss(Tokens(logits, targets))
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
     weights = torch.tensor([loop_weight(row, top_k) for row in logits.tolist()], dtype=torch.float64)
     log_probs = logits.detach().log_softmax(-1)
@@ -55,6 +56,6 @@ def test_certain_is_zero_and_undecided_is_one() -> None:
 def test_confident_conflict_weighs_nothing() -> None:
     conflict = torch.zeros(1, 50)
     conflict[0, 7] = 40.0
-    loss = eaft(conflict, torch.tensor([3]), top_k=20)
+    loss = EAFTObjective(top_k=20).loss(Tokens(conflict, torch.tensor([3])))
     assert torch.nn.functional.cross_entropy(conflict, torch.tensor([3])) > 39
     assert loss.item() < 1e-10

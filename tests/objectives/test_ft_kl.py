@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
-from ibft.objectives.ft_kl import ft_kl
+from ibft.objectives.base import Tokens
+from ibft.objectives.ft_kl import FTKLObjective
 
 
 def make_batch() -> tuple[Tensor, Tensor, Tensor]:
@@ -17,7 +18,7 @@ def make_batch() -> tuple[Tensor, Tensor, Tensor]:
 
 def test_equals_torch_distributions_with_its_gradient() -> None:
     logits, targets, base_logits = make_batch()
-    loss = ft_kl(logits, targets, base_logits, kl_weight=0.3)
+    loss = FTKLObjective(kl_weight=0.3).loss(Tokens(logits, targets, base_logits))
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
     model, base = Categorical(logits=logits), Categorical(logits=base_logits.detach())
     expected = -model.log_prob(targets) + 0.3 * kl_divergence(base, model)
@@ -31,7 +32,7 @@ def test_equals_torch_distributions_with_its_gradient() -> None:
 
 def test_no_gradient_reaches_the_base() -> None:
     logits, targets, base_logits = make_batch()
-    ft_kl(logits, targets, base_logits, kl_weight=1.0).sum().backward()
+    FTKLObjective(kl_weight=1.0).loss(Tokens(logits, targets, base_logits)).sum().backward()
     assert base_logits.grad is None
 
 
@@ -39,14 +40,16 @@ def test_direction_is_from_the_base() -> None:
     """KL(base || model) is infinite where the model excludes what the base allows, and finite the other way round."""
     spread, peaked = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -float("inf")]])
     target = torch.tensor([0])
-    assert ft_kl(peaked, target, spread, kl_weight=1.0).isinf().all()
+    assert FTKLObjective(kl_weight=1.0).loss(Tokens(peaked, target, spread)).isinf().all()
     ce = -spread.log_softmax(-1)[:, 0]
-    torch.testing.assert_close(ft_kl(spread, target, peaked, kl_weight=1.0), ce + torch.tensor(1.5).log())
+    torch.testing.assert_close(
+        FTKLObjective(kl_weight=1.0).loss(Tokens(spread, target, peaked)), ce + torch.tensor(1.5).log()
+    )
 
 
 def test_weight_zero_is_the_cross_entropy() -> None:
     logits, targets, base_logits = make_batch()
-    loss = ft_kl(logits, targets, base_logits, kl_weight=0.0)
+    loss = FTKLObjective(kl_weight=0.0).loss(Tokens(logits, targets, base_logits))
     expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
 
@@ -54,4 +57,4 @@ def test_weight_zero_is_the_cross_entropy() -> None:
 def test_the_base_itself_pays_no_kl() -> None:
     logits, targets, _ = make_batch()
     expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    torch.testing.assert_close(ft_kl(logits, targets, logits, kl_weight=100.0), expected)
+    torch.testing.assert_close(FTKLObjective(kl_weight=100.0).loss(Tokens(logits, targets, logits)), expected)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ibft.objectives.ib import penalty, ramp, replaced_share
+from ibft.objectives.bottleneck.forms.in_path import replaced_share
+from ibft.objectives.bottleneck.schedule import ramp
+from ibft.objectives.bottleneck.terms import penalty
 
 
 def test_penalty_is_the_weighted_sum_and_carries_gradients() -> None:

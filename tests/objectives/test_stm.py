@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ibft.objectives.stm import stm
+from ibft.objectives.base import Tokens
+from ibft.objectives.stm import STMObjective
 
 
 def make_batch() -> tuple[Tensor, Tensor, Tensor]:
@@ -20,7 +21,7 @@ def make_batch() -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("max_perplexity", [1.5, 2.5, 20.0])
 def test_equals_loops_with_its_gradient(max_perplexity: float) -> None:
     logits, targets, base_logits = make_batch()
-    loss = stm(logits, targets, base_logits, max_perplexity=max_perplexity)
+    loss = STMObjective(max_perplexity=max_perplexity).loss(Tokens(logits, targets, base_logits))
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
     num_masked = 0
     for row, base_row, target, value, slope in zip(
@@ -41,17 +42,17 @@ def test_equals_loops_with_its_gradient(max_perplexity: float) -> None:
 def test_huge_threshold_is_the_cross_entropy() -> None:
     logits, targets, base_logits = make_batch()
     expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    assert torch.equal(stm(logits, targets, base_logits, max_perplexity=1e12), expected)
+    assert torch.equal(STMObjective(max_perplexity=1e12).loss(Tokens(logits, targets, base_logits)), expected)
 
 
 def test_the_models_own_surprise_does_not_mask() -> None:
     surprised, sure = torch.tensor([[0.0, 9.0]]), torch.tensor([[9.0, 0.0]])
     target = torch.tensor([0])
-    assert stm(surprised, target, sure, max_perplexity=2.5) > 8
-    assert stm(sure, target, surprised, max_perplexity=2.5) == 0
+    assert STMObjective(max_perplexity=2.5).loss(Tokens(surprised, target, sure)) > 8
+    assert STMObjective(max_perplexity=2.5).loss(Tokens(sure, target, surprised)) == 0
 
 
 def test_a_masked_token_with_no_probability_gives_no_nan() -> None:
     logits = torch.tensor([[0.0, float("-inf")]], requires_grad=True)
-    loss = stm(logits, torch.tensor([1]), torch.tensor([[0.0, -50.0]]), max_perplexity=2.5)
+    loss = STMObjective(max_perplexity=2.5).loss(Tokens(logits, torch.tensor([1]), torch.tensor([[0.0, -50.0]])))
     assert loss.item() == 0.0

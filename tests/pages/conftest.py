@@ -14,19 +14,16 @@ import pytest
 
 from ibft.artifacts.metrics import Metrics, summarize
 from ibft.artifacts.rows import Problem, Result, Sample, TrainingLog, write_rows
-from ibft.findings.alarms import find_alarms
+from ibft.objectives.asft import ASFTObjective
+from ibft.objectives.base import Objective
+from ibft.objectives.dft import DFTObjective
+from ibft.objectives.eaft import EAFTObjective
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ft_kl import FTKLObjective
+from ibft.objectives.gem import GEMObjective
+from ibft.objectives.ib import IBObjective
+from ibft.objectives.stm import STMObjective
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import (
-    ASFTObjective,
-    DFTObjective,
-    EAFTObjective,
-    FTKLObjective,
-    FTObjective,
-    GEMObjective,
-    IBObjective,
-    Objective,
-    STMObjective,
-)
 from ibft.run.recipe import FORMATS, GenerateConfig, ProblemsConfig, PromptConfig, Recipe, ReportConfig
 from ibft.statistics.pass_at_k import Count
 
@@ -187,9 +184,6 @@ def _write_training(run: RunFolder, objective: Objective) -> None:
         elif not isinstance(objective, FTObjective):
             metrics |= {"ce": ce, "loss": ce * 0.4 + rng.random() * 0.1}
         rows.append(TrainingLog(step, metrics))
-    alarms = []
-    if isinstance(objective, IBObjective):
-        alarms = find_alarms(rows, bottleneck_dim=objective.bottleneck_dim, form=objective.form)
     summary = {
         "steps": 120,
         "examples": 1394,
@@ -198,7 +192,7 @@ def _write_training(run: RunFolder, objective: Objective) -> None:
         "seconds": 183.4,
         "peak_memory_mib": 2913.2,
         "final_loss": 0.91,
-        "alarms": alarms,
+        "alarms": objective.alarms(rows, num_steps=0),
     }
     with run.stage(f"train/{objective.arm}", {"train": run.recipe.train}).work() as folder:
         write_rows(folder / "log.jsonl", rows)

@@ -10,16 +10,14 @@ from scipy.stats import binomtest
 
 from ibft.artifacts.metrics import Metric, Metrics
 from ibft.errors import UserError
+from ibft.objectives.asft import ASFTObjective
+from ibft.objectives.dft import DFTObjective
+from ibft.objectives.eaft import EAFTObjective
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.gem import GEMObjective
+from ibft.objectives.stm import STMObjective
 from ibft.pages.compare import Comparison, compare, comparison_rows
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import (
-    ASFTObjective,
-    DFTObjective,
-    EAFTObjective,
-    FTObjective,
-    GEMObjective,
-    STMObjective,
-)
 from ibft.run.recipe import GenerateConfig, Recipe, ReportConfig
 
 MakeRun = Callable[..., RunFolder]

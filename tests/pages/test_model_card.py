@@ -8,9 +8,11 @@ import msgspec
 import pytest
 import yaml
 
-from ibft.findings.alarms import Alarm
+from ibft.objectives.alarms import Alarm
+from ibft.objectives.base import Objective
+from ibft.objectives.dft import DFTObjective
+from ibft.objectives.ib import IBObjective
 from ibft.pages.model_card import HubNames, TrainingFacts, Weights, hub_names, model_card
-from ibft.run.objectives import DFTObjective, IBObjective, Objective, settings_of
 from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, TrainConfig
 
 HUB = ModelConfig(name="deepseek-ai/coder", revision="abc123")
@@ -126,7 +128,7 @@ def test_settings_are_those_with_an_effect(form: Any) -> None:
     """A setting is shown exactly where changing it is not refused."""
     from ibft.errors import UserError
 
-    shown = settings_of(IBObjective(form=form))
+    shown = IBObjective(form=form).settings()
     for name, other in {"beta": 0.3, "free_bits": 0.1, "kl_target": 3.0, "replaced": 0.2, "entropy_tokens": 9}.items():
         if name in shown:
             IBObjective(form=form, **{name: other})

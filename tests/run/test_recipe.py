@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ibft.errors import UserError
-from ibft.run.objectives import IBObjective
+from ibft.objectives.ib import IBObjective
 from ibft.run.recipe import dump_recipe, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -13,11 +13,11 @@ import pytest
 from ibft import progress
 from ibft.artifacts.rows import TrainingLog
 from ibft.cli.stages import warn_of_alarms
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ib import IBObjective
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import FTObjective, IBObjective
 from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
 from ibft.stages.train import train
-from ibft.training.alarms import arm_alarms
 from ibft.training.callbacks import AlarmBell
 
 Terminal = Callable[[], list[str]]
@@ -74,8 +74,8 @@ def test_library_use_stays_silent(monkeypatch: pytest.MonkeyPatch, capfd: pytest
 
 def test_an_arm_without_a_bottleneck_has_no_alarm() -> None:
     rows = [TrainingLog(step, {"ib/alpha": 0.2, "ib/grad_ratio": 20.0}) for step in range(5)]
-    assert arm_alarms(FTObjective(), rows, 5) == []
-    assert [alarm.kind for alarm in arm_alarms(IBObjective(), rows, 5)] == ["overload"]
+    assert FTObjective().alarms(rows, 5) == []
+    assert [alarm.kind for alarm in IBObjective().alarms(rows, 5)] == ["overload"]
 
 
 def test_a_warning_stands_above_the_bar_and_is_given_once(terminal: Terminal) -> None:

@@ -15,9 +15,13 @@ from trl.kernels import ChunkedLogProbFunction
 from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
 from ibft.models.loading import load_model
-from ibft.run.objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
+from ibft.objectives.base import Objective
+from ibft.objectives.dft import DFTObjective
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ib import IBObjective
+from ibft.objectives.neftune import NEFTuneObjective
 from ibft.run.recipe import LoraConfig, ModelConfig, Recipe, TrainConfig
-from ibft.training import fit, response_only
+from ibft.training import fit, forward
 from ibft.training.batching import attention_share, choose_batching, keeps_apart, split_batch
 
 CPU = torch.device("cpu")
@@ -360,7 +364,7 @@ def test_sorted_run_resumes_with_the_same_batches(recipe: Recipe, setup: Setup, 
 def projected(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     """How many positions each call of a function that projects onto the vocabulary was given, by its owner."""
     calls: dict[str, list[int]] = {"trl": [], "ibft": []}
-    apply, ours = ChunkedLogProbFunction.apply, response_only.token_losses
+    apply, ours = ChunkedLogProbFunction.apply, forward.token_losses
 
     def spy_trl(hidden: Any, *arguments: Any) -> Any:
         calls["trl"].append(len(hidden))
@@ -371,7 +375,7 @@ def projected(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         return ours(hidden, *arguments)
 
     monkeypatch.setattr(ChunkedLogProbFunction, "apply", spy_trl)
-    monkeypatch.setattr(response_only, "token_losses", spy_ours)
+    monkeypatch.setattr(forward, "token_losses", spy_ours)
     return calls
 
 
@@ -385,7 +389,7 @@ def test_only_labelled_positions_are_projected_and_nothing_else_changes(
     ours = Result(setup(recipe, objective), EXAMPLES)
     num_labelled = sum(label != -100 for e in EXAMPLES for label in e.labels[1:])
     assert projected == {"trl": [0], "ibft": [num_labelled]}
-    monkeypatch.setattr(fit, "project_labelled_only", lambda model: None)
+    monkeypatch.setattr(fit.StageTrainer, "labelled_only", False)
     theirs = Result(setup(recipe, objective), EXAMPLES)
     assert projected["trl"][1] > 1.4 * num_labelled
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-6)
@@ -409,7 +413,7 @@ def test_trained_head_gets_the_gradient_that_trl_gives_it(
 ) -> None:
     recipe = with_train(recipe, lora=None)
     ours = Result(setup(recipe), EXAMPLES)
-    monkeypatch.setattr(fit, "project_labelled_only", lambda model: None)
+    monkeypatch.setattr(fit.StageTrainer, "labelled_only", False)
     theirs = Result(setup(recipe), EXAMPLES)
     assert "model.embed_tokens.weight" in ours.gradients  # tied to lm_head
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-6)
@@ -419,7 +423,7 @@ def test_trained_head_gets_the_gradient_that_trl_gives_it(
 def test_metrics_of_trl_are_kept(recipe: Recipe, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = setup(recipe)
     Result(ours, EXAMPLES)
-    monkeypatch.setattr(fit, "project_labelled_only", lambda model: None)
+    monkeypatch.setattr(fit.StageTrainer, "labelled_only", False)
     theirs = setup(recipe)
     Result(theirs, EXAMPLES)
     for name in ("entropy", "mean_token_accuracy", "num_tokens"):

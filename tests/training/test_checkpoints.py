@@ -27,7 +27,7 @@ class StopAfter(TrainerCallback):
 
 def state_of(trainer: Any) -> dict[str, torch.Tensor]:
     weights = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
-    return weights | {"noise": trainer._generator.get_state()}
+    return weights | {"noise": trainer._bottleneck.generator.get_state()}
 
 
 def test_resumed_run_equals_the_uninterrupted_one(make_trainer: Any, tmp_path: Path) -> None:

@@ -236,13 +236,13 @@ from ibft.cli import main
 from ibft.training import fit
 
 if os.environ["RANK"] == "1":
-    compute = fit._FTTrainer.compute_loss
+    compute = fit.StageTrainer.compute_loss
     def poisoned(self, *arguments, **keywords):
         loss = compute(self, *arguments, **keywords)
         if {error!r} and self.state.global_step == 1:
             raise MemoryError("in one process alone")
         return loss * (float("nan") if self.state.global_step == 1 else 1)
-    fit._FTTrainer.compute_loss = poisoned
+    fit.StageTrainer.compute_loss = poisoned
 main(["train", *sys.argv[1:]])
 """
 

@@ -147,7 +147,7 @@ def test_paper_loss_is_that_of_full_logits(
 ) -> None:
     trainer = trainer_of(tiny(family, tokenizer, tied=tied, dtype=torch.float32), tokenizer, tmp_path)
     noise = torch.Generator().manual_seed(0)
-    noise.set_state(trainer._generator.get_state())
+    noise.set_state(trainer._bottleneck.generator.get_state())
     batch = batch_of(trainer)
     trainer.model.eval()
     loss = trainer.compute_loss(trainer.model, dict(batch)).item()

@@ -34,7 +34,7 @@ def expected_terms(trainer: Any, batch: dict[str, torch.Tensor], noise: torch.Ge
     labels = batch["labels"][:, 1:]
     mask = labels != -100
     kls, ces, corrects = [], [], []
-    for layer, head in zip(trainer.settings.layer_indices(4), trainer.bottleneck.double(), strict=True):
+    for layer, head in zip(trainer.objective.layer_indices(4), trainer.bottleneck.double(), strict=True):
         hidden = output.hidden_states[layer][:, :-1][mask]
         hidden = hidden / (hidden.square().mean(-1, keepdim=True) + 1e-6).sqrt()
         mean, scale = head.mean(hidden), (head.logvar(hidden).clamp(-4, 4) / 2).exp()
@@ -62,7 +62,7 @@ def test_corrected_equals_float64_reference(make_trainer: Any, layer: Any, reduc
     batch = batch_of(trainer)
     assert (batch["attention_mask"] == 0).any()
     noise = torch.Generator()
-    noise.set_state(trainer._generator.get_state())
+    noise.set_state(trainer._bottleneck.generator.get_state())
     trainer.model.eval()
     loss = trainer.compute_loss(trainer.model, dict(batch)).item()
     gauges = gauges_of(trainer)
@@ -144,7 +144,7 @@ def test_in_path_equals_a_model_with_the_mixture_in_it(make_trainer: Any) -> Non
     trainer.state.max_steps, trainer.state.global_step = 10, 4
     batch = batch_of(trainer)
     noise = torch.Generator()
-    noise.set_state(trainer._generator.get_state())
+    noise.set_state(trainer._bottleneck.generator.get_state())
     trainer.model.train()
     loss = trainer.compute_loss(trainer.model, dict(batch)).item()
     gauges = gauges_of(trainer)

@@ -20,24 +20,23 @@ from trl import SFTConfig, SFTTrainer
 
 from ibft.artifacts.rows import TrainingLog, read_rows
 from ibft.errors import UserError
-from ibft.run import objectives as recipe_objectives
+from ibft.objectives.asft import ASFTObjective
+from ibft.objectives.base import Objective
+from ibft.objectives.dft import DFTObjective
+from ibft.objectives.eaft import EAFTObjective
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ft_kl import FTKLObjective
+from ibft.objectives.gem import GEMObjective
+from ibft.objectives.ib import IBObjective
+from ibft.objectives.neftune import NEFTuneObjective
+from ibft.objectives.registry import OBJECTIVES
+from ibft.objectives.stm import STMObjective
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import (
-    ASFTObjective,
-    DFTObjective,
-    EAFTObjective,
-    FTKLObjective,
-    FTObjective,
-    GEMObjective,
-    NEFTuneObjective,
-    Objective,
-    STMObjective,
-)
 from ibft.run.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
 from ibft.run.recipe import LoraConfig as RecipeLora
 from ibft.stages.train import train
 from ibft.training import fit
-from ibft.training.rivals import RivalTrainer
+from ibft.training.trainer import ObjectiveTrainer
 
 RIVALS = [
     FTKLObjective(kl_weight=0.3),
@@ -61,7 +60,7 @@ def name_of(objective: Any) -> str:
 
 @pytest.fixture
 def make(tiny_model_folder: Path, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, short_run: dict[str, Any]) -> Any:
-    """`make(objective)` is a RivalTrainer, `make(None)` TRL's own with the same arguments."""
+    """`make(objective)` is an ObjectiveTrainer, `make(None)` TRL's own with the same arguments."""
 
     def make(
         objective: Any,
@@ -72,7 +71,7 @@ def make(tiny_model_folder: Path, tokenizer: PreTrainedTokenizerBase, pairs: Dat
         trainer_arguments: dict[str, Any] | None = None,
         **changes: Any,
     ) -> Any:
-        chosen: Any = SFTTrainer if objective is None else RivalTrainer
+        chosen: Any = SFTTrainer if objective is None else ObjectiveTrainer
         return chosen(
             AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32, **(model_changes or {})),
             SFTConfig(**(short_run | changes)),
@@ -360,7 +359,7 @@ def test_mixture_of_experts_with_its_own_loss_is_refused(make: Any, tmp_path: Pa
     config = MixtralConfig(vocab_size=320, num_key_value_heads=2, num_local_experts=2, **sizes)
     arguments = SFTConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none")
     with pytest.raises(UserError, match="gem leaves out the load-balancing loss"):
-        RivalTrainer(
+        ObjectiveTrainer(
             MixtralForCausalLM(config),
             arguments,
             objective=GEMObjective(),
@@ -403,8 +402,8 @@ def run_stage(recipe: Recipe, objective: Objective) -> tuple[dict[str, Tensor], 
 
 
 def test_every_objective_of_the_recipe_is_tested_here() -> None:
-    tested = {type(objective) for objective in ALL} | {recipe_objectives.IBObjective}
-    assert tested == set(recipe_objectives.Objective.__args__)
+    tested = {type(objective) for objective in ALL} | {IBObjective}
+    assert tested == set(OBJECTIVES.values())
 
 
 @pytest.mark.parametrize("batching", ["padded", "packed"])
@@ -499,7 +498,7 @@ def test_dft_logs_the_cross_entropy(recipe: Recipe) -> None:
 
 def test_a_negative_loss_is_no_explosion_afterwards(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """GEM's loss may be below 0, and a multiple of such a lowest loss is no limit."""
-    monkeypatch.setattr(fit._RivalTrainer, "_lowest", -5.0)
+    monkeypatch.setattr(fit.StageTrainer, "_lowest", -5.0)
     assert len(run_stage(recipe, GEMObjective())[1]) == 4
 
 

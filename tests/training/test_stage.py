@@ -19,8 +19,10 @@ from ibft.artifacts.rows import TrainingLog, read_rows
 from ibft.artifacts.score_table import read_scores
 from ibft.errors import UserError
 from ibft.models.loading import load_tokenizer
+from ibft.objectives.base import Objective
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ib import IBObjective
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import FTObjective, IBObjective, Objective
 from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, ScanConfig, TrainConfig
 from ibft.stages.scan import scan
 from ibft.stages.train import train
@@ -181,14 +183,14 @@ def test_other_control_set_keeps_the_arm(recipe: Recipe, monkeypatch: pytest.Mon
 
 
 def test_nan_loss_names_step_and_examples_and_can_be_resumed(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute = fit._FTTrainer.compute_loss
+    compute = fit.StageTrainer.compute_loss
 
     def poisoned(self: Any, *arguments: Any, **keywords: Any) -> Any:
         loss = compute(self, *arguments, **keywords)
         return loss * float("nan") if self.state.global_step == 2 else loss
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit._FTTrainer, "compute_loss", poisoned)
+        patch.setattr(fit.StageTrainer, "compute_loss", poisoned)
         with pytest.raises(UserError, match=r"the loss is nan at step 3 \(examples f\d.*learning_rate"):
             run_stage(recipe, FTObjective())
     folder = Path(recipe.output) / recipe.name / "train"
@@ -200,21 +202,21 @@ def test_nan_loss_names_step_and_examples_and_can_be_resumed(recipe: Recipe, mon
 def test_exploding_loss_names_step_and_examples_and_can_be_resumed(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = fit._FTTrainer.compute_loss
+    compute = fit.StageTrainer.compute_loss
 
     def broken(self: Any, *arguments: Any, **keywords: Any) -> torch.Tensor:
         loss = compute(self, *arguments, **keywords)
         return loss * 1000 if self.state.global_step == 2 else loss
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit._FTTrainer, "compute_loss", broken)
+        patch.setattr(fit.StageTrainer, "compute_loss", broken)
         with pytest.raises(UserError, match=r"the loss is \d+\S* at step 3, after \d\S* at best \(examples f\d"):
             run_stage(recipe, FTObjective())
     assert (run_stage(recipe, FTObjective()) / "adapter").is_dir()
 
 
 def test_nan_gradient_stops_before_it_spoils_the_weights(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute = fit._FTTrainer.compute_loss
+    compute = fit.StageTrainer.compute_loss
     trainers: list[Any] = []
 
     def poisoned(self: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -222,7 +224,7 @@ def test_nan_gradient_stops_before_it_spoils_the_weights(recipe: Recipe, monkeyp
         parameter = next(p for p in self.model.parameters() if p.requires_grad)
         return compute(self, *arguments, **keywords) + (parameter.sum() * 0).sqrt()  # adds 0, with a NaN gradient
 
-    monkeypatch.setattr(fit._FTTrainer, "compute_loss", poisoned)
+    monkeypatch.setattr(fit.StageTrainer, "compute_loss", poisoned)
     with pytest.raises(UserError, match="the gradient is nan at step 1"):
         run_stage(recipe, FTObjective())
     assert all(p.isfinite().all() for p in trainers[0].model.parameters())

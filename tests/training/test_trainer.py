@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from ibft import IBConfig, IBTrainer
 from ibft.errors import UserError
-from ibft.training.trainer import HEAD_NAME
+from ibft.training.bottleneck import HEAD_NAME
 
 NO_NOISE = {"logvar_min": -40.0, "logvar_max": -30.0}
 """A posterior so narrow that the noise is nothing, to compare runs that draw it in different pieces."""
@@ -41,7 +41,7 @@ def paper_loss_in_float64(trainer: Any, batch: dict[str, torch.Tensor], noise: t
     model = trainer.model.get_base_model().double().eval()
     head = trainer.bottleneck.double()[0]
     output = model(batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True)
-    hidden = output.hidden_states[trainer.settings.layer]
+    hidden = output.hidden_states[trainer.objective.layer]
     mean, logvar = head.mean(hidden), head.logvar(hidden).clamp(-4, 4)
     scale = (logvar / 2).exp()
     prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
@@ -63,7 +63,7 @@ def test_paper_form_equals_float64_reference(make_trainer: Any, alpha: float) ->
     batch = batch_of(trainer)
     assert (batch["attention_mask"] == 0).any()  # padding, which the KL counts
     noise = torch.Generator().manual_seed(0)
-    noise.set_state(trainer._generator.get_state())
+    noise.set_state(trainer._bottleneck.generator.get_state())
     trainer.model.eval()
     loss = trainer.compute_loss(trainer.model, dict(batch)).item()
     expected = paper_loss_in_float64(trainer, batch, noise)

@@ -17,8 +17,13 @@ from transformers import AutoModelForCausalLM
 from ibft.artifacts.rows import TrainingLog, read_rows
 from ibft.errors import UserError
 from ibft.models.loading import load_arm, load_model
+from ibft.objectives.asft import ASFTObjective
+from ibft.objectives.base import Objective
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ft_kl import FTKLObjective
+from ibft.objectives.ib import IBObjective
+from ibft.objectives.stm import STMObjective
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import ASFTObjective, FTKLObjective, FTObjective, IBObjective, Objective, STMObjective
 from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
 from ibft.stages.train import check_objectives, train
 from ibft.training import fit
@@ -102,7 +107,7 @@ def test_bfloat16_is_for_products_alone(
 ) -> None:
     """Updates that bfloat16 weights would round away must arrive."""
     seen: dict[str, Any] = {}
-    step = fit._FTTrainer.training_step
+    step = fit.StageTrainer.training_step
 
     def observe(self: Any, *arguments: Any, **keywords: Any) -> Any:
         layer = self.model.model.layers[0].mlp
@@ -112,7 +117,7 @@ def test_bfloat16_is_for_products_alone(
         hook.remove()
         return loss
 
-    monkeypatch.setattr(fit._FTTrainer, "training_step", observe)
+    monkeypatch.setattr(fit.StageTrainer, "training_step", observe)
     run_stage(recipe_of(tiny_model_folder, tmp_path, dtype="bfloat16"), OBJECTIVES[0])
     assert seen == {"weights": {torch.float32}, "product": torch.bfloat16}
 

@@ -12,19 +12,17 @@ from pathlib import Path
 import pytest
 
 from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.objectives.asft import ASFTObjective
+from ibft.objectives.base import Objective
+from ibft.objectives.dft import DFTObjective
+from ibft.objectives.eaft import EAFTObjective
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ft_kl import FTKLObjective
+from ibft.objectives.gem import GEMObjective
+from ibft.objectives.ib import IBObjective
+from ibft.objectives.neftune import NEFTuneObjective
+from ibft.objectives.stm import STMObjective
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import (
-    ASFTObjective,
-    DFTObjective,
-    EAFTObjective,
-    FTKLObjective,
-    FTObjective,
-    GEMObjective,
-    IBObjective,
-    NEFTuneObjective,
-    Objective,
-    STMObjective,
-)
 from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
 from ibft.stages.train import train
 

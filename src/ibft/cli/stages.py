@@ -12,8 +12,8 @@ from ibft.cli.recipes import open_run, quiet_libraries, recipe_command
 from ibft.cli.tables import print_audit, print_comparison
 
 if TYPE_CHECKING:
+    from ibft.objectives.base import Objective
     from ibft.run.folder import RunFolder
-    from ibft.run.objectives import Objective
 
 __all__ = ["warn_of_alarms"]
 
@@ -125,7 +125,7 @@ def _objectives(folder: RunFolder) -> list[Objective]:
 def warn_of_alarms(folder: RunFolder) -> None:
     """Say what alarms the arms have that was not said while they were trained: just now, or by an earlier command."""
     from ibft import progress
-    from ibft.findings.alarms import alarm_title
+    from ibft.objectives.alarms import alarm_title
     from ibft.pages.evidence import read_alarms
 
     for arm, alarms in read_alarms(folder.recipe, folder).items():

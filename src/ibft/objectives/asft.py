@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from ibft.objectives.base import Objective, Tokens
 from ibft.objectives.dft import dft
-from ibft.objectives.ft_kl import kl_from_base
+from ibft.settings import NonNegative
 
-__all__ = ["asft"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["ASFTObjective"]
 
 
-def asft(logits_nV: Tensor, targets_n: Tensor, base_logits_nV: Tensor | None, *, kl_weight: float) -> Tensor:
-    """sg(p(y)) * -log p(y) + kl_weight * KL(p_base || p), at response tokens.
+class ASFTObjective(Objective, frozen=True, tag_field="name", tag="asft"):
+    """Anchored SFT: DFT plus kl_weight * KL(base || model) (arXiv 2509.23753).
 
-    The KL's direction is that of the authors' code (zhuchichi56/ASFT at 6f6f51c, `train_v2.py`, mode `asft`), which
-    LLaMA-Factory (at ff6d4d1) and Unsloth follow. Deviation: the paper's text, as Unsloth's `losses/asft.py` notes,
-    calls it a reverse KL, which would be KL(p || p_base).
-
-    Args:
-        logits_nV: (n, V), float32.
-        targets_n: token ids, (n,).
-        base_logits_nV: the base model's, (n, V); no gradient reaches them.
-        kl_weight: weight of the KL; 0 is DFT.
-
-    Returns:
-        the loss of each token in nats, (n,).
+    kl_weight: 0.05 in the authors' example (zhuchichi56/ASFT at 6f6f51c, README), whose code has 0.1 by default.
     """
-    assert base_logits_nV is not None
-    log_probs_nV = logits_nV.log_softmax(dim=-1)
-    ce_n = -log_probs_nV.gather(1, targets_n[:, None])[:, 0]
-    return dft(ce_n) + kl_weight * kl_from_base(log_probs_nV, base_logits_nV)
+
+    formula = "sg(p(y)) · -log p(y) + kl_weight · KL(p_base, p)"
+    source = "arXiv 2509.23753"
+    cost = "a base forward"
+    place = 4
+    needs = ("logits", "base_logits")
+
+    arm: str = "asft"
+    kl_weight: NonNegative = 0.05
+
+    def loss(self, tokens: Tokens) -> Tensor:
+        """sg(p(y)) * -log p(y) + kl_weight * KL(p_base || p), at response tokens.
+
+        The KL's direction is that of the authors' code (zhuchichi56/ASFT at 6f6f51c, `train_v2.py`, mode `asft`),
+        which LLaMA-Factory (at ff6d4d1) and Unsloth follow. Deviation: the paper's text, as Unsloth's
+        `losses/asft.py` notes, calls it a reverse KL, which would be KL(p || p_base).
+        """
+        return dft(tokens.cross_entropy_n) + self.kl_weight * tokens.kl_from_base_n
+
+    def sums(self, loss_N: Tensor, cross_entropy_N: Tensor) -> dict[str, Tensor]:
+        """`asft/kl`, KL(base || model) in nats: what the loss has beyond its first term. None with a weight of 0."""
+        return {"asft/kl": (loss_N - dft(cross_entropy_N)).sum() / self.kl_weight} if self.kl_weight > 0 else {}

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
+from msgspec import Meta
 
-from ibft.models.projection import cross_entropy
+from ibft.objectives.base import Objective, Tokens
 
-__all__ = ["eaft", "normalized_top_entropy"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-
-def eaft(logits_nV: Tensor, targets_n: Tensor, base_logits_nV: Tensor | None = None, *, top_k: int) -> Tensor:
-    """sg(H_k / ln k) * -log p(y), where H_k is the entropy of the k likeliest tokens and sg stops the gradient.
-
-    A token that the model is certain about and gets wrong (a "confident conflict") weighs nearly nothing.
-
-    Args:
-        logits_nV: (n, V), float32.
-        targets_n: token ids, (n,).
-        base_logits_nV: not used.
-        top_k: k; 20 in the paper.
-
-    Returns:
-        the loss of each token in nats, (n,).
-    """
-    return normalized_top_entropy(logits_nV, top_k) * cross_entropy(logits_nV, targets_n)
+__all__ = ["EAFTObjective", "normalized_top_entropy"]
 
 
-@torch.no_grad()
+class EAFTObjective(Objective, frozen=True, tag_field="name", tag="eaft"):
+    """Entropy-adaptive: cross-entropy weighted by the normalized entropy of the top_k tokens (arXiv 2601.02151; 20)."""
+
+    formula = "sg(entropy of the top k / ln k) · -log p(y)"
+    source = "arXiv 2601.02151"
+    place = 5
+    needs = ("logits",)
+
+    arm: str = "eaft"
+    top_k: Annotated[int, Meta(ge=2)] = 20
+
+    def loss(self, tokens: Tokens) -> Tensor:
+        """sg(H_k / ln k) * -log p(y), where H_k is the entropy of the k likeliest tokens and sg stops the gradient.
+
+        A token that the model is certain about and gets wrong (a "confident conflict") weighs nearly nothing.
+        """
+        return normalized_top_entropy(tokens.logits_nV, self.top_k) * tokens.cross_entropy_n
+
+
 def normalized_top_entropy(logits_nV: Tensor, top_k: int) -> Tensor:
     """H_k / ln k of each token, (n,), from 0 (certain) to 1 (k equally likely tokens), without gradient.
 
@@ -39,5 +43,5 @@ def normalized_top_entropy(logits_nV: Tensor, top_k: int) -> Tensor:
     A vocabulary smaller than k counts as k.
     """
     top_k = min(top_k, logits_nV.shape[-1])
-    log_probs_nk = logits_nV.topk(top_k, dim=-1).values.log_softmax(dim=-1)
+    log_probs_nk = logits_nV.detach().topk(top_k, dim=-1).values.log_softmax(dim=-1)
     return -(log_probs_nk.exp() * log_probs_nk).sum(dim=-1) / math.log(top_k)

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-__all__ = ["ft_kl", "kl_from_base"]
+from ibft.objectives.base import Objective, Tokens
+from ibft.settings import NonNegative
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["FTKLObjective"]
 
 
-def ft_kl(logits_nV: Tensor, targets_n: Tensor, base_logits_nV: Tensor | None, *, kl_weight: float) -> Tensor:
-    """-log p(y) + kl_weight * KL(p_base || p), the KL over the whole vocabulary, at response tokens.
+class FTKLObjective(Objective, frozen=True, tag_field="name", tag="ft_kl"):
+    """Cross-entropy plus kl_weight * KL(base || model) on the response's next-token distributions.
 
-    Source: the `sft+kl` baseline of zhuchichi56/ASFT at 6f6f51c, `train_v2.py` (there kl_weight 0.1).
-
-    Args:
-        logits_nV: (n, V), float32.
-        targets_n: token ids, (n,).
-        base_logits_nV: the base model's, (n, V); no gradient reaches them.
-        kl_weight: weight of the KL; 0 is plain fine-tuning.
-
-    Returns:
-        the loss of each token in nats, (n,).
+    kl_weight: no single source; 0.05 as in ASFT, so that the two differ in the first term alone.
     """
-    assert base_logits_nV is not None
-    log_probs_nV = logits_nV.log_softmax(dim=-1)
-    ce_n = -log_probs_nV.gather(1, targets_n[:, None])[:, 0]
-    return ce_n + kl_weight * kl_from_base(log_probs_nV, base_logits_nV)
 
+    formula = "-log p(y) + kl_weight · KL(p_base, p)"
+    source = "zhuchichi56/ASFT, `sft+kl`"
+    cost = "a base forward"
+    place = 3
+    needs = ("logits", "base_logits")
 
-def kl_from_base(log_probs_nV: Tensor, base_logits_nV: Tensor) -> Tensor:
-    """KL(p_base || p) of each token in nats, (n,); its gradient at the logits is p - p_base."""
-    base_probs_nV = base_logits_nV.detach().softmax(dim=-1)
-    return F.kl_div(log_probs_nV, base_probs_nV, reduction="none").sum(dim=-1)
+    arm: str = "ft_kl"
+    kl_weight: NonNegative = 0.05
+
+    def loss(self, tokens: Tokens) -> Tensor:
+        """-log p(y) + kl_weight * KL(p_base || p), the KL over the whole vocabulary, at response tokens.
+
+        Source: the `sft+kl` baseline of zhuchichi56/ASFT at 6f6f51c, `train_v2.py` (there kl_weight 0.1).
+        """
+        return tokens.cross_entropy_n + self.kl_weight * tokens.kl_from_base_n
+
+    def sums(self, loss_N: Tensor, cross_entropy_N: Tensor) -> dict[str, Tensor]:
+        """`ft_kl/kl`, KL(base || model) in nats: what the loss has beyond its first term. None with a weight of 0."""
+        return {"ft_kl/kl": (loss_N - cross_entropy_N).sum() / self.kl_weight} if self.kl_weight > 0 else {}

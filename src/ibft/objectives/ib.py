@@ -1,50 +1,152 @@
-"""The information-bottleneck objective (arXiv 2510.16022, section 5): the loss from its terms, and its schedules."""
+"""The information bottleneck on a hidden layer (arXiv 2510.16022, section 5): the settings of all its forms."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from torch import Tensor
+from msgspec import Meta
 
-__all__ = ["penalty", "ramp", "replaced_share"]
+from ibft.errors import UserError
+from ibft.objectives.alarms import Alarm
+from ibft.objectives.base import LayerChoice, Objective
+from ibft.objectives.bottleneck.alarms import find_alarms
+from ibft.objectives.bottleneck.form import Form
+from ibft.objectives.bottleneck.forms import FORMS, forms_with
+from ibft.objectives.bottleneck.gauges import GAUGES
+from ibft.settings import Count, Fraction, NonNegative, Positive, Share
 
-Value = TypeVar("Value", float, Tensor)
+if TYPE_CHECKING:
+    from ibft.artifacts.rows import TrainingLog
+
+__all__ = ["IBObjective"]
+
+if TYPE_CHECKING:
+    FormName = str
+else:
+    FormName = Literal[tuple(FORMS)]
 
 
-def penalty(kl: Value, ce_bottleneck: Value, alpha: float, ce_weight: float) -> Value:
-    """What is added to the cross-entropy: alpha * KL + ce_weight * CE through the bottleneck.
+class IBObjective(Objective, frozen=True, tag_field="name", tag="ib"):
+    """Cross-entropy plus an information bottleneck on a hidden layer (arXiv 2510.16022, section 5).
 
-    Compress the hidden state, but keep what predicts the response. In the method's notation,
-    alpha * (KL + beta * CE), `ce_weight` is alpha * beta, and stays so where a controller moves the KL's weight: if
-    both moved together, their ratio, and with it the code that the head settles on, would not change.
-
-    How the two are reduced depends on the form:
-
-    - `paper`, as the reference code does (OPTML-Group/MemorizationBarrier at 160d19d, util/ModelWithIB.py): the KL
-      is a mean over *all* positions of the batch, prompt and padding included, and over the D dimensions, so it does
-      not grow with D. Deviation: the reference pads every example to 2,048 tokens, so its mean also runs over that
-      padding; here a batch is padded to its longest example, or not at all. The cross-entropy is that of
-      `lm_head(h_bar)`, without the model's final norm.
-    - `corrected`, `controlled`, `in_path`: the KL is a mean over labelled tokens, as both cross-entropies are.
-    - `entropy`: the matrix-based entropy stands in the KL's place, and there is no second cross-entropy.
-
-    Args:
-        kl: nats, reduced as above.
-        ce_bottleneck: nats a labelled token.
-        alpha: current weight of the KL.
-        ce_weight: weight of `ce_bottleneck`.
+    form: how h is compressed; one file each in `bottleneck/forms`, whose docstrings have their sources.
+    alpha: 0.1 in the paper, appendix A; 0.2 in the reference code. For `controlled`, where the KL's weight starts.
+    beta: null is 0.01 (paper, appendix A: 0.01 or 0.02; reference code: 0.01), and 1 for `controlled`, whose KL needs
+        no small weight beside it to stay open: alpha * beta is then the weight of the whole bottleneck.
+    layer: an index of `hidden_states`, from 1 to num_hidden_layers - 1, a fraction of the depth (0.66), or a list
+        of these, over which the bottleneck's terms are averaged. 20 of 30 to 32 layers in the paper.
+    bottleneck_dim, logvar_min, logvar_max: 256, and log-variance clamped to [-4, 4] (reference code).
+    kl_reduction: over the code's dimensions; `mean` is the reference code's. `sum` is the KL as the method defines
+        it and as VIBERT has it: bottleneck_dim times as strong at the same alpha.
+    free_bits: nats per dimension that cost nothing (Kingma et al., arXiv 1606.04934). None in the paper.
+    warmup: share of all steps over which alpha or the replaced share rises from 0, or the set point moves from the
+        first step's KL to `kl_target`; null is 0 for `paper`, whose reference code has none, 0.25 for `controlled`
+        (measured: docs/method.md), and 0.1 for the others, as the learning rate's.
+    predict_tokens: random share of the response tokens that the CE through the bottleneck is estimated from.
+    kl_target: the set point of `controlled`, in nats per response token. An untrained head on normalized h has about
+        0.26 nats per dimension, 66 in all, whatever the model: 30 asks for less than half.
+    kl_gain_p, kl_gain_i: the controller's gains on log(KL / kl_target) (PI control after ControlVAE, arXiv
+        2004.05988, in its velocity form, on log alpha). Measured: docs/method.md.
+    replaced: largest share of h that `in_path` replaces. VIBERT replaces all of it, in a model it does not export.
+    entropy_tokens: response positions, drawn at random, that the matrix of `entropy` is built from.
+    adaptive: weigh each example's KL by its memorization score from the scan: from 0 for the least predictable to 2
+        for the most, 1 on average (the paper's future work).
     """
-    return alpha * kl + ce_weight * ce_bottleneck
 
+    formula = "-log p(y), and a penalty on the hidden state: [above](#the-bottleneck-and-its-five-forms)"
+    source = "arXiv 2510.16022"
+    cost = "a head; [measured](performance.md)"
+    place = 1
+    charts = GAUGES
 
-def ramp(step: int, num_steps: int, share: float) -> float:
-    """The rise from 0 to 1 over the first `share` of `num_steps` optimizer steps; step counts from 0."""
-    return min(1.0, (step + 1) / (share * num_steps)) if share * num_steps >= 1 else 1.0
+    arm: str = "ib"
+    form: FormName = "paper"
+    alpha: NonNegative = 0.1
+    beta: NonNegative | None = None
+    layer: LayerChoice | tuple[LayerChoice, ...] = 20
+    bottleneck_dim: Count = 256
+    logvar_min: float = -4.0
+    logvar_max: float = 4.0
+    kl_reduction: Literal["mean", "sum"] = "mean"
+    free_bits: NonNegative = 0.0
+    warmup: Fraction | None = None
+    predict_tokens: Share = 1.0
+    kl_target: Positive = 30.0
+    kl_gain_p: NonNegative = 5.0
+    kl_gain_i: NonNegative = 0.3
+    replaced: Share = 0.5
+    entropy_tokens: Annotated[int, Meta(ge=2)] = 256
+    adaptive: bool = False
 
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("beta", self.ce_share), ("kl_target", self.kl_target)):
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(
+                    f"{name} is {value}: it must be a finite number from 0 up. The paper has alpha 0.1, beta 0.01."
+                )
+        if not self.logvar_min < self.logvar_max:
+            raise UserError(
+                f"logvar_min is {self.logvar_min} and logvar_max {self.logvar_max}: the lower clamp must be below "
+                "the upper one. The reference code has -4 and 4."
+            )
+        for layer in self.layers:
+            if (isinstance(layer, float) and not 0 < layer < 1) or (isinstance(layer, int) and layer < 1):
+                raise UserError(
+                    f"layer is {layer}: it must be an index from 1 up, or a fraction of the depth between 0 and 1. "
+                    "The paper has layer 20."
+                )
+        if not self.layers:
+            raise UserError("layer is an empty list: name at least one layer. The paper has layer 20.")
+        self._refuse_settings_of_other_forms()
 
-def replaced_share(step: int, num_steps: int, largest: float, warmup: float) -> float:
-    """`in_path`: the share of h that is replaced at a step: up over the warm-up, linearly down to 0 in the second half.
+    def _refuse_settings_of_other_forms(self) -> None:
+        """A setting that does nothing would mislead."""
+        for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
+            forms = forms_with(name)
+            if self.form not in forms and getattr(self, name) != default:
+                raise UserError(f"{name} has no effect with form: {self.form}; it belongs to {', '.join(forms)}.")
 
-    The model that is exported has no bottleneck, so training must end without one.
-    """
-    return largest * ramp(step, num_steps, warmup) * min(1.0, 2 * (1 - (step + 1) / num_steps))
+    @property
+    def bottleneck(self) -> Form:
+        """The form, with these settings."""
+        return FORMS[self.form](self)
+
+    @property
+    def weighs_examples(self) -> bool:
+        """As `adaptive` says."""
+        return self.adaptive
+
+    @property
+    def layers(self) -> tuple[LayerChoice, ...]:
+        """The layers as a tuple, however they are written."""
+        return self.layer if isinstance(self.layer, tuple) else (self.layer,)
+
+    @property
+    def warmup_share(self) -> float:
+        """`warmup`, or the form's own where it is null."""
+        return FORMS[self.form].default_warmup if self.warmup is None else self.warmup
+
+    @property
+    def ce_share(self) -> float:
+        """`beta`, or the form's own where it is null: the weight of the CE through the bottleneck, over alpha."""
+        return FORMS[self.form].default_beta if self.beta is None else self.beta
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that have an effect with this form."""
+        resolved = {"beta": self.ce_share, "warmup": self.warmup_share}
+        return {
+            name: resolved.get(name, value)
+            for name, value in super().settings().items()
+            if self.form in forms_with(name)
+        }
+
+    def alarms(self, rows: Sequence[TrainingLog], num_steps: int) -> list[Alarm]:
+        """Overload and collapse."""
+        return find_alarms(
+            rows,
+            bottleneck_dim=self.bottleneck_dim,
+            form=FORMS[self.form],
+            warmup_steps=round(self.warmup_share * num_steps),
+        )

@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
+from msgspec import Meta
 
-from ibft.models.projection import cross_entropy
+from ibft.objectives.base import Objective, Tokens
 
-__all__ = ["stm"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["STMObjective"]
 
 
-def stm(logits_nV: Tensor, targets_n: Tensor, base_logits_nV: Tensor | None, *, max_perplexity: float) -> Tensor:
-    """-log p(y) where the base model's perplexity of the token, 1 / p_base(y), is at most max_perplexity; else 0.
+class STMObjective(Objective, frozen=True, tag_field="name", tag="stm"):
+    """Selective token masking: tokens that surprise the base model are left out of the loss (arXiv 2501.14315).
 
-    Source: appier-research/robust-llm-finetunes at 5ea67bd, `collate_fn.py` (2.5, strictly above is masked) and
-    `generate_stm_training_data.py` (the perplexity of a token is exp of its own cross-entropy).
-
-    Deviation: there a masked token gets the label -100, so it does not count in the mean; here it counts as a token
-    with a loss of 0, since a step's kept tokens are known only after all of its forwards. So the loss and its
-    gradient are smaller by the share that is kept, which AdamW's update does not feel, but a bound on the gradient's
-    norm does: it clips less.
-
-    Args:
-        logits_nV: (n, V), float32.
-        targets_n: token ids, (n,).
-        base_logits_nV: the base model's, (n, V); no gradient reaches them.
-        max_perplexity: above it, a token is masked.
-
-    Returns:
-        the loss of each token in nats, (n,).
+    max_perplexity: tokens whose perplexity under the base model, 1 / p, is above it are masked; 2.5 in the paper.
     """
-    assert base_logits_nV is not None
-    is_kept_n = cross_entropy(base_logits_nV.detach(), targets_n) <= math.log(max_perplexity)
-    return torch.where(is_kept_n, cross_entropy(logits_nV, targets_n), 0.0)
+
+    formula = "-log p(y) if 1 / p_base(y) ≤ max_perplexity, else 0"
+    source = "arXiv 2501.14315"
+    cost = "a base forward"
+    place = 7
+    needs = ("logits", "base_logits")
+
+    arm: str = "stm"
+    max_perplexity: Annotated[float, Meta(gt=1)] = 2.5
+
+    def loss(self, tokens: Tokens) -> Tensor:
+        """-log p(y) where the base model's perplexity of the token, 1 / p_base(y), is at most max_perplexity; else 0.
+
+        Source: appier-research/robust-llm-finetunes at 5ea67bd, `collate_fn.py` (2.5, strictly above is masked) and
+        `generate_stm_training_data.py` (the perplexity of a token is exp of its own cross-entropy).
+
+        Deviation: there a masked token gets the label -100, so it does not count in the mean; here it counts as a
+        token with a loss of 0, since a step's kept tokens are known only after all of its forwards. So the loss and
+        its gradient are smaller by the share that is kept, which AdamW's update does not feel, but a bound on the
+        gradient's norm does: it clips less.
+        """
+        base_ce_n = Tokens(tokens.base_logits_nV, tokens.targets_n).cross_entropy_n
+        return tokens.cross_entropy_n.where(base_ce_n <= math.log(self.max_perplexity), 0.0)
+
+    def sums(self, loss_N: Tensor, cross_entropy_N: Tensor) -> dict[str, Tensor]:
+        """`stm/kept`: the share of tokens with a loss above 0."""
+        return {"stm/kept": (loss_N > 0).sum().float()}

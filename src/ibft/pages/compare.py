@@ -10,7 +10,7 @@ import msgspec
 from ibft.artifacts.metrics import Metric
 from ibft.comparison import Difference, Scores, compare_all
 from ibft.errors import UserError
-from ibft.findings.alarms import Alarm, alarm_note
+from ibft.objectives.alarms import Alarm, alarm_note
 from ibft.pages.arms import Arm, JudgedArm, read_arm
 from ibft.pages.elicitation import Elicitation, read_elicitation
 from ibft.pages.evidence import read_alarms

@@ -14,7 +14,7 @@ import msgspec
 
 from ibft.artifacts.rows import Result, TrainingLog, read_rows
 from ibft.errors import UserError
-from ibft.findings.alarms import Alarm
+from ibft.objectives.alarms import Alarm
 from ibft.pages.scan import SUBSET_NAMES, Scan, ScanSummary, read_summary
 from ibft.problems.loading import load_benchmark
 from ibft.run.folder import RunFolder

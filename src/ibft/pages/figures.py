@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ibft.artifacts.metrics import Metric
-from ibft.findings.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
+from ibft.objectives.base import Gauge
+from ibft.objectives.registry import OBJECTIVES
 from ibft.pages.charts import Curve, Dot, Drawing, draw_curves, draw_intervals, draw_named_intervals
 from ibft.pages.compare import Comparison
 from ibft.pages.evidence import TrainedArm
@@ -28,86 +29,17 @@ _MAX_SMOOTHED_POINTS = 25
 
 _SUPERSCRIPTS = str.maketrans("0123456789()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾")
 
-Axis = Literal["plain", "wide", "log", "percent"]
-"""`wide` turns logarithmic where the values span more than two decades."""
-
-
-class _Gauge(NamedTuple):
-    """How one of the logged metrics is drawn."""
-
-    name: str
-    title: str
-    caption: str
-    axis: Axis = "plain"
-
-
 _LOSSES = (
-    _Gauge(
+    Gauge(
         "loss",
         "Training loss (nats a token)",
         "The whole loss that is minimized, so an arm's extra terms count in it.",
         "wide",
     ),
-    _Gauge("ce", "Cross-entropy (nats a token)", "Without an arm's extra terms, so the arms can be compared."),
-    _Gauge("grad_norm", "Gradient norm", "Before clipping.", "wide"),
-    _Gauge("learning_rate", "Learning rate", "The schedule as it was applied."),
+    Gauge("ce", "Cross-entropy (nats a token)", "Without an arm's extra terms, so the arms can be compared."),
+    Gauge("grad_norm", "Gradient norm", "Before clipping.", "wide"),
+    Gauge("learning_rate", "Learning rate", "The schedule as it was applied."),
 )
-_GAUGES = (
-    _Gauge(
-        "ib/kl_per_token",
-        "KL to the prior (nats a response token)",
-        "What the code says about its input, at most. Good: it falls and stays above 0.1, below which the bottleneck "
-        "is closed; with form: controlled it follows its set point, the thin line.",
-        "wide",
-    ),
-    _Gauge(
-        "ib/grad_ratio",
-        "Gradient into the LoRA: bottleneck / CE",
-        f"Good: between the dashed lines. Above {OVERLOAD_RATIO:g} the bottleneck is nearly the whole update, below "
-        f"{COLLAPSE_RATIO:g} it does not act on the model.",
-        "log",
-    ),
-    _Gauge(
-        "ib/active_units",
-        "Active units (dimensions)",
-        "Dimensions of the code with more than 0.01 nats. Good: tens of them; none means that the head has closed the "
-        "bottleneck by itself.",
-    ),
-    _Gauge(
-        "ib/accuracy",
-        "Accuracy of the decoded code (%)",
-        "How often the code alone predicts the next token. Good: it rises, so what is kept is what the task needs.",
-        "percent",
-    ),
-)
-_MORE_GAUGES = (
-    _Gauge(
-        "ib/alpha",
-        "Weight of the bottleneck (alpha)",
-        "Constant after the warm-up, or what the controller set. Good: it levels off; a weight that keeps climbing or "
-        "falling means that the set point cannot be held.",
-        "wide",
-    ),
-    _Gauge(
-        "ib/hidden_std",
-        "Scale of the hidden state",
-        "Standard deviation of h. Good: it stays; a fall means that the penalty shrinks activations rather than "
-        "choosing among them.",
-        "wide",
-    ),
-    _Gauge(
-        "ib/replaced",
-        "Share of h that is replaced (%)",
-        "Good: back at 0 by the end, since the exported model has no head.",
-        "percent",
-    ),
-    _Gauge("ib/entropy", "Entropy of the hidden states (nats)", "Good: it falls without a rise of the cross-entropy."),
-    _Gauge("ib/kl", "KL as the loss has it (nats)", "Reduced over positions and dimensions as the form does.", "wide"),
-    _Gauge("ib/ce", "Cross-entropy through the bottleneck", "In nats a token. Good: it falls.", "wide"),
-    _Gauge("ib/penalty", "Penalty (nats a token)", "What the bottleneck adds to the loss in all.", "wide"),
-)
-_LIMITS = {"ib/grad_ratio": (OVERLOAD_RATIO, COLLAPSE_RATIO)}
-_TARGETS = {"ib/kl_per_token": "ib/kl_target"}
 
 
 class Chart(NamedTuple):
@@ -191,15 +123,17 @@ def training_charts(
         styles: arm to the number of its color and marker.
         plain_arms: whose loss is the plain cross-entropy: beside an arm that logs `ce`, theirs is drawn, too.
     """
+    gauges = list(dict.fromkeys(gauge for kind in OBJECTIVES.values() for gauge in kind.charts))
+    vital, others = ([gauge for gauge in gauges if gauge.is_vital is is_vital] for is_vital in (True, False))
     groups = [
         [chart for gauge in group if (chart := _training_chart(gauge, trained, styles, plain_arms)) is not None]
-        for group in (_LOSSES, _GAUGES, _MORE_GAUGES)
+        for group in (_LOSSES, vital, others)
     ]
     return TrainingCharts(*groups)
 
 
 def _training_chart(
-    gauge: _Gauge, trained: Sequence[TrainedArm], styles: Mapping[str, int], plain_arms: Collection[str]
+    gauge: Gauge, trained: Sequence[TrainedArm], styles: Mapping[str, int], plain_arms: Collection[str]
 ) -> Chart | None:
     scale = 100 if gauge.axis == "percent" else 1
     curves = _curves(trained, gauge.name, scale)
@@ -220,8 +154,8 @@ def _training_chart(
         is_percentage=gauge.axis == "percent",
         is_log=gauge.axis == "log" or (gauge.axis == "wide" and _is_wide(curves)),
         styles=styles,
-        targets=_curves([arm for arm in trained if arm.name in curves], _TARGETS.get(gauge.name, "")),
-        limits=_LIMITS.get(gauge.name, ()),
+        targets=_curves([arm for arm in trained if arm.name in curves], gauge.target),
+        limits=gauge.limits,
     )
     return Chart(gauge.name.replace("/", "-"), drawing, caption)
 

@@ -16,8 +16,8 @@ import yaml
 from ibft.artifacts.metrics import Metric
 from ibft.data.sources import FILE_SUFFIXES
 from ibft.errors import UserError
-from ibft.findings.alarms import Alarm, alarm_title
-from ibft.run.objectives import Objective, settings_of
+from ibft.objectives.alarms import Alarm, alarm_title
+from ibft.objectives.base import Objective
 from ibft.run.recipe import Recipe
 from ibft.statistics.pass_at_k import metric_name
 
@@ -121,9 +121,9 @@ def model_card(
         header=_header(recipe, objective, names, weights),
         recipe=recipe,
         objective=objective,
-        name=_tag(objective),
+        name=objective.name,
         about=(type(objective).__doc__ or "").partition("\n")[0],
-        settings={key: _shown(value) for key, value in settings_of(objective).items()},
+        settings={key: _shown(value) for key, value in objective.settings().items()},
         training=training,
         versions=versions,
         names=names,
@@ -145,12 +145,8 @@ def _header(recipe: Recipe, objective: Objective, names: HubNames, weights: Weig
     fields["pipeline_tag"] = "text-generation"
     if names.dataset:
         fields["datasets"] = [names.dataset]
-    fields["tags"] = ["ibft", f"ibft-{_tag(objective)}", *(["lora"] if recipe.train.lora else [])]
+    fields["tags"] = ["ibft", f"ibft-{objective.name}", *(["lora"] if recipe.train.lora else [])]
     return yaml.safe_dump(fields, sort_keys=False)
-
-
-def _tag(objective: Objective) -> str:
-    return str(type(objective).__struct_config__.tag)
 
 
 def _shown(value: Any) -> str:

@@ -20,7 +20,10 @@ from msgspec import Meta
 
 from ibft.artifacts.score_names import score_names
 from ibft.errors import UserError
-from ibft.run.objectives import Count, Fraction, FTObjective, IBObjective, NonNegative, Objective, Positive, Section
+from ibft.objectives.ft import FTObjective
+from ibft.objectives.ib import IBObjective
+from ibft.objectives.registry import AnyObjective
+from ibft.settings import Count, Fraction, NonNegative, Positive, Section
 
 __all__ = [
     "BASE_ARM",
@@ -316,7 +319,7 @@ class Recipe(Section, frozen=True):
     prompt: PromptConfig = PromptConfig()
     data: DataConfig = DataConfig()
     scan: ScanConfig = ScanConfig()
-    objective: tuple[Objective, ...] = (FTObjective(), IBObjective())
+    objective: tuple[AnyObjective, ...] = (FTObjective(), IBObjective())
     train: TrainConfig = TrainConfig()
     problems: ProblemsConfig = ProblemsConfig()
     forgetting: ProblemsConfig | None = None

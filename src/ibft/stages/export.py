@@ -14,10 +14,10 @@ from ibft.artifacts.rows import write_atomically
 from ibft.errors import UserError
 from ibft.models.folder import copy_files, new_folder
 from ibft.models.loading import load_model, load_tokenizer, weights_folder
+from ibft.objectives.base import Objective
 from ibft.pages.model_card import Scores, Weights, hub_names, model_card, read_training_facts
 from ibft.run.folder import RunFolder
 from ibft.run.inputs import FORMAT
-from ibft.run.objectives import Objective
 from ibft.run.recipe import BASE_ARM, Recipe
 from ibft.stages.export_scores import read_scores
 from ibft.stages.identity import train_inputs

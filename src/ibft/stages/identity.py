@@ -28,15 +28,14 @@ import msgspec
 from ibft.artifacts.rows import Problem
 from ibft.data.sources import data_digest, hub_name
 from ibft.errors import UserError
+from ibft.objectives.base import Objective
 from ibft.run.digests import folder_digest
 from ibft.run.inputs import FORMAT
-from ibft.run.objectives import IBObjective, Objective
 from ibft.run.recipe import PACKAGE, ModelConfig, ProblemsConfig, PromptConfig, Recipe
 
 __all__ = [
     "data_identity",
     "generate_inputs",
-    "is_adaptive",
     "model_identity",
     "rescan_inputs",
     "scan_inputs",
@@ -152,11 +151,6 @@ def _named_data(key: str, source: str) -> dict[str, Any]:
         return data_identity(source)
     except UserError as error:
         raise UserError(f"data.{key}: {str(error).removeprefix('data: ')}") from None
-
-
-def is_adaptive(objective: Objective) -> bool:
-    """Return True if the arm is weighed by the scan's scores."""
-    return isinstance(objective, IBObjective) and objective.adaptive
 
 
 def train_inputs(

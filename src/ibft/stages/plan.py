@@ -15,7 +15,6 @@ from ibft.run.inputs import FORMAT
 from ibft.run.recipe import BASE_ARM, FORGETTING
 from ibft.stages.identity import (
     generate_inputs,
-    is_adaptive,
     rescan_inputs,
     scan_inputs,
     train_inputs,
@@ -63,7 +62,7 @@ class _Plan:
 
         check_objectives(self._recipe)
         for objective in self._objectives:
-            scan = self._scan_identity() if is_adaptive(objective) else None
+            scan = self._scan_identity() if objective.weighs_examples else None
             self._add(f"train/{objective.arm}", train_inputs(self._recipe, objective, scan))
 
     def rescan(self) -> None:

@@ -34,7 +34,6 @@ from ibft.pages.scan import read_scan
 from ibft.pages.scan_charts import density_chart
 from ibft.pages.verdict import best_arm, costs, format_name, points
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import FTObjective, NEFTuneObjective
 from ibft.run.recipe import Recipe, dump_recipe
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def _pairs(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:
 
 
 def _plain_arms(recipe: Recipe) -> set[str]:
-    return {objective.arm for objective in recipe.objective if isinstance(objective, FTObjective | NEFTuneObjective)}
+    return {objective.arm for objective in recipe.objective if objective.is_plain}
 
 
 def _training_rows(trained: Sequence[TrainedArm]) -> list[Row]:

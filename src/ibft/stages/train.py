@@ -20,21 +20,20 @@ from ibft.artifacts.score_table import SCORES_FILE, read_batches
 from ibft.data.tokens import TokenizedExample, encode_pairs
 from ibft.data.training import load_training_pairs
 from ibft.errors import UserError
-from ibft.findings.alarms import Alarm
 from ibft.models.loading import limits_of, load_config, load_tokenizer, resolve_model_path
 from ibft.models.processes import decide, join
-from ibft.objectives.adaptive import compression_weights
+from ibft.objectives.alarms import Alarm
+from ibft.objectives.base import Objective
+from ibft.objectives.bottleneck.adaptive import compression_weights
 from ibft.pages.model_card import TrainingFacts, Weights, hub_names, model_card
 from ibft.run.folder import RunFolder
-from ibft.run.objectives import NEEDS_BASE, IBObjective, Objective
 from ibft.run.processes import is_main_process, num_processes
 from ibft.run.provenance import provenance
 from ibft.run.recipe import Recipe
 from ibft.run.stage import Stage, read_record
-from ibft.stages.identity import is_adaptive, train_inputs
+from ibft.stages.identity import train_inputs
 from ibft.stages.resolution import resolve
 from ibft.text.encoding import codec_of
-from ibft.training.alarms import arm_alarms
 
 __all__ = ["TrainingSummary", "check_objectives", "train"]
 
@@ -70,21 +69,21 @@ def check_objectives(recipe: Recipe) -> None:
         UserError: the model cannot be found, an objective's layer is out of its range, or it needs an adapter.
     """
     for objective in recipe.objective:
-        if isinstance(objective, NEEDS_BASE) and recipe.train.lora is None:
+        if objective.needs_base and recipe.train.lora is None:
             raise UserError(
                 f"objective: the arm {objective.arm} compares with the base model, which is the model without its "
                 "adapter, and train.lora is null. Give train.lora a rank, or leave the arm out."
             )
-        if isinstance(objective, IBObjective):
+        if objective.layers:
             try:
                 objective.layer_indices(load_config(recipe.model).num_hidden_layers)
             except UserError as error:
                 raise UserError(f"objective: the arm {objective.arm}: {error}") from None
-            if objective.adaptive and recipe.scan.max_examples is not None:
-                raise UserError(
-                    f"objective: the arm {objective.arm} is adaptive, which needs a score of every training example: "
-                    "set scan.max_examples: null."
-                )
+        if objective.weighs_examples and recipe.scan.max_examples is not None:
+            raise UserError(
+                f"objective: the arm {objective.arm} is adaptive, which needs a score of every training example: "
+                "set scan.max_examples: null."
+            )
 
 
 def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
@@ -113,7 +112,7 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
         if tokenizer.pad_token_id >= limits.num_embeddings:  # as of models that came without a padding token
             tokenizer.pad_token = tokenizer.eos_token
         weights = None
-        if is_adaptive(objective):
+        if objective.weighs_examples:
             weights = compression_weights(_scores(recipe, run, tokenized.examples))
         with progress.task("Loading TRL", total=None):
             from ibft.training.fit import fit
@@ -123,7 +122,7 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
             return
         record = read_record(folder)
         summary = TrainingSummary(
-            objective=str(type(objective).__struct_config__.tag),
+            objective=objective.name,
             steps=result.steps,
             processes=num_processes(),
             examples=len(tokenized.examples),
@@ -134,7 +133,7 @@ def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) ->
             trainable_parameters=result.trainable_parameters,
             batching=result.batching,
             final_loss=result.final_loss,
-            alarms=arm_alarms(objective, list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
+            alarms=objective.alarms(list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
         )
         write_atomically(folder / "summary.json", pretty_json(summary))
         _write_card(recipe, objective, summary, folder)
@@ -166,6 +165,6 @@ def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, 
 
 def _open(recipe: Recipe, run: RunFolder, objective: Objective) -> tuple[Stage, bool]:
     """The arm's stage, and whether it is complete. The main process's business."""
-    scan = run.record("scan").identity if is_adaptive(objective) else None
+    scan = run.record("scan").identity if objective.weighs_examples else None
     stage = run.stage(f"train/{objective.arm}", train_inputs(recipe, objective, scan))
     return stage, stage.is_complete

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from ibft.bottleneck.tap import decoder_layers
 from ibft.errors import UserError
+from ibft.models.tap import decoder_layers
 
 if TYPE_CHECKING:
     from datasets import Dataset

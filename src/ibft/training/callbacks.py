@@ -16,10 +16,9 @@ from transformers import TrainerCallback
 from ibft import progress
 from ibft.artifacts.rows import RowWriter, TrainingLog, read_rows, write_atomically, write_rows
 from ibft.errors import UserError
-from ibft.findings.alarms import MIN_ROWS, alarm_title
-from ibft.run.objectives import IBObjective
+from ibft.objectives.alarms import MIN_ROWS, alarm_title
+from ibft.objectives.base import Objective
 from ibft.run.processes import is_main_process, num_processes
-from ibft.training.alarms import arm_alarms
 
 __all__ = ["AlarmBell", "CheckpointKeeper", "LogWriter", "ProgressBar", "last_complete_checkpoint"]
 
@@ -77,19 +76,19 @@ def _log_row(step: int, logs: dict[str, Any]) -> TrainingLog:
 
 
 class AlarmBell(TrainerCallback):  # type: ignore[misc]
-    """Says in the terminal that the bottleneck is the whole update or does not act, each once, when first seen."""
+    """Says the objective's alarms in the terminal, each once, when first seen."""
 
-    def __init__(self, objective: IBObjective) -> None:
+    def __init__(self, objective: Objective) -> None:
         self._objective = objective
         self._rows: deque[TrainingLog] = deque(maxlen=MIN_ROWS)  # an alarm is first seen in the latest of so many
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Look at the latest rows that the bottleneck has written."""
-        if logs is None or "ib/alpha" not in logs:
+        """Look at the latest rows of the training, which alone have a loss of that name."""
+        if logs is None or "loss" not in logs:
             return
         self._rows.append(_log_row(state.global_step, logs))
         if len(self._rows) == MIN_ROWS:
-            for alarm in arm_alarms(self._objective, list(self._rows), state.max_steps):
+            for alarm in self._objective.alarms(list(self._rows), state.max_steps):
                 progress.warn(alarm_title(self._objective.arm, alarm), alarm.message)
 
 

@@ -1,4 +1,4 @@
-"""How each example's compression weight (`ibft.objectives.adaptive`) reaches the batch."""
+"""How each example's compression weight (`ibft.objectives.bottleneck.adaptive`) reaches the batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMN = "compression_weight"
 
 
 class WeightedCollator:
-    """Wraps TRL's collator: turns the column of weights, one an example, into one a token, (B, T), 0 on padding.
+    """Wraps TRL's collator: turns the column of weights, one per example, into one per token, (B, T), 0 on padding.
 
     Args:
         collator: makes the batch from examples without the column.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +9,13 @@ import msgspec
 from trl import SFTConfig
 
 from ibft.errors import UserError
-from ibft.run.objectives import IBObjective, LayerChoice
+from ibft.objectives.base import LayerChoice
+from ibft.objectives.bottleneck.forms import FORMS
+from ibft.objectives.ib import IBObjective
 
-__all__ = ["IBConfig"]
+__all__ = ["IBConfig", "ObjectiveConfig"]
 
 _DEFAULT = IBObjective()
-_FORMS: tuple[str, ...] = typing.get_args(typing.get_type_hints(IBObjective)["form"])
 
 
 def _setting(name: str, text: str) -> Any:
@@ -24,10 +24,17 @@ def _setting(name: str, text: str) -> Any:
 
 
 @dataclass
+class ObjectiveConfig(SFTConfig):  # type: ignore[misc]
+    """TRL's arguments with an objective's settings beside them, for what reads a run's configuration (W&B)."""
+
+    objective_settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class IBConfig(SFTConfig):  # type: ignore[misc]
     """Arguments of `IBTrainer`: everything `trl.SFTConfig` takes, and the settings of an `IBObjective`.
 
-    Names, defaults and sources are those of `ibft.run.objectives.IBObjective`, the frozen struct that `objective`
+    Names, defaults and sources are those of `ibft.objectives.ib.IBObjective`, the frozen struct that `objective`
     is; here they are flat, as TRL's parsers and users expect. `alpha=0` trains exactly as `SFTTrainer` and still
     logs the gauges. `layer` may also be a string, such as `"0.5,20"`.
 
@@ -36,7 +43,7 @@ class IBConfig(SFTConfig):  # type: ignore[misc]
     """
 
     form: str = field(
-        default=_DEFAULT.form, metadata={"help": "Which bottleneck: see docs/training.md.", "choices": list(_FORMS)}
+        default=_DEFAULT.form, metadata={"help": "Which bottleneck: see docs/training.md.", "choices": list(FORMS)}
     )
     alpha: float = _setting("alpha", "Weight of the bottleneck's loss; 0 is plain SFT.")
     beta: float | None = _setting("beta", "Weight of the cross-entropy through the bottleneck.")
@@ -47,10 +54,10 @@ class IBConfig(SFTConfig):  # type: ignore[misc]
     logvar_min: float = _setting("logvar_min", "Lower clamp of the code's log-variance.")
     logvar_max: float = _setting("logvar_max", "Upper clamp of the code's log-variance.")
     kl_reduction: str = _setting("kl_reduction", "The KL over the code's dimensions: mean or sum.")
-    free_bits: float = _setting("free_bits", "Nats a dimension that cost nothing.")
+    free_bits: float = _setting("free_bits", "Nats per dimension that cost nothing.")
     warmup: float | None = _setting("warmup", "Share of all steps over which the bottleneck rises to full strength.")
     predict_tokens: float = _setting("predict_tokens", "Share of tokens for the CE through the bottleneck.")
-    kl_target: float = _setting("kl_target", "Set point of the KL, nats a token (controlled).")
+    kl_target: float = _setting("kl_target", "Set point of the KL, nats per token (controlled).")
     kl_gain_p: float = _setting("kl_gain_p", "Proportional gain of the controller (controlled).")
     kl_gain_i: float = _setting("kl_gain_i", "Integral gain of the controller (controlled).")
     replaced: float = _setting("replaced", "Largest share of h that is replaced (in_path).")
@@ -59,8 +66,8 @@ class IBConfig(SFTConfig):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         """Check the bottleneck's settings, then do what TRL does."""
-        if self.form not in _FORMS:
-            raise UserError(f"form is {self.form!r}: known forms are {', '.join(_FORMS)}.")
+        if self.form not in FORMS:
+            raise UserError(f"form is {self.form!r}: known forms are {', '.join(FORMS)}.")
         settings = {name: getattr(self, name) for name in IBObjective.__struct_fields__ if name != "arm"}
         settings["layer"] = _layers(self.layer)
         try:
@@ -88,7 +95,7 @@ def _layers(layer: int | float | str | list[LayerChoice] | tuple[LayerChoice, ..
                 f"layer is {layer!r}: give an index (20), a fraction of the depth (0.66), or both."
             ) from None
     if isinstance(layer, (list, tuple)):
-        return [_index_or_fraction(one) for one in layer]
+        return [_index_or_fraction(choice) for choice in layer]
     return _index_or_fraction(layer)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -21,14 +20,14 @@ from transformers.integrations import (
     is_deepspeed_zero3_enabled,
 )
 from transformers.trainer_callback import PrinterCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
 from ibft.models.allocator import returning_freed_memory
 from ibft.models.loading import resolve_device
 from ibft.models.processes import decide
-from ibft.run.objectives import DFTObjective, FTObjective, IBObjective, NEFTuneObjective, Objective
+from ibft.objectives.base import Objective
 from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
 from ibft.training.batching import Batching, SortsByLength, choose_batching
@@ -40,11 +39,10 @@ from ibft.training.callbacks import (
     last_complete_checkpoint,
 )
 from ibft.training.compression import COLUMN
+from ibft.training.config import ObjectiveConfig
 from ibft.training.divergence import StopAtDivergence
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
-from ibft.training.response_only import project_labelled_only
-from ibft.training.rivals import DFTTrainer, RivalTrainer
-from ibft.training.trainer import IBConfig, IBTrainer
+from ibft.training.trainer import ObjectiveTrainer
 from ibft.training.weights import load_base, lora_config, save_weights, trains_in_autocast
 
 __all__ = ["FitResult", "fit"]
@@ -62,20 +60,10 @@ class FitResult:
     final_loss: float | None
 
 
-class _FTTrainer(StopAtDivergence, SortsByLength, SFTTrainer):  # type: ignore[misc]
-    """Plain fine-tuning."""
+class StageTrainer(StopAtDivergence, SortsByLength, ObjectiveTrainer):
+    """The trainer of every arm."""
 
-
-class _IBTrainer(StopAtDivergence, SortsByLength, IBTrainer):
-    """Fine-tuning with the bottleneck."""
-
-
-class _DFTTrainer(StopAtDivergence, SortsByLength, DFTTrainer):
-    """Dynamic fine-tuning."""
-
-
-class _RivalTrainer(StopAtDivergence, SortsByLength, RivalTrainer):
-    """Fine-tuning with an objective that needs the logits or the base model."""
+    labelled_only = True
 
 
 def fit(
@@ -104,10 +92,9 @@ def fit(
     ):
         trainer = make_trainer(recipe, objective, tokenizer, examples, folder, weights)
         trainer.remove_callback(PrinterCallback)
-        for callback in (log, bar, CheckpointKeeper()) if is_main_process() else (CheckpointKeeper(),):
+        of_main = (log, bar, AlarmBell(objective)) if is_main_process() else ()
+        for callback in (*of_main, CheckpointKeeper()):
             trainer.add_callback(callback)
-        if is_main_process() and isinstance(objective, IBObjective):
-            trainer.add_callback(AlarmBell(objective))
         for callback in trainer.callback_handler.callbacks:
             # Its own choice is among the checkpoints, which are deleted in the end.
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
@@ -115,8 +102,7 @@ def fit(
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
         checkpoint = decide(lambda: last_complete_checkpoint(folder / "checkpoints"))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if isinstance(trainer, IBTrainer):
-            trainer.remove_bottleneck()
+        trainer.remove_bottleneck()
         save_weights(trainer, recipe, folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return FitResult(
@@ -136,7 +122,7 @@ def make_trainer(
     examples: Sequence[TokenizedExample],
     folder: Path,
     weights: Sequence[float] | None = None,
-) -> SFTTrainer:
+) -> StageTrainer:
     """The trainer of an objective: the arms differ in the loss alone, never in data, order, seed or budget."""
     arguments = common_arguments(recipe, folder / "checkpoints")
     model = load_base(recipe, SFTConfig(**arguments))
@@ -149,31 +135,19 @@ def make_trainer(
     }
     if weights is not None:
         columns[COLUMN] = list(weights)
-    shared = {
-        "train_dataset": datasets.Dataset.from_dict(columns),
-        "processing_class": tokenizer,
-        "peft_config": lora_config(recipe.train.lora, recipe.model, model),
-    }
-    trainer: Any
-    if isinstance(objective, IBObjective):
-        settings = {name: getattr(objective, name) for name in objective.__struct_fields__ if name != "arm"}
-        ib_arguments = IBConfig(**arguments, **settings)
-        trainer = _IBTrainer(model, _one_gpu(ib_arguments), **shared)
-    elif isinstance(objective, FTObjective):
-        trainer = _FTTrainer(model, _one_gpu(SFTConfig(**arguments)), **shared)
-    elif isinstance(objective, NEFTuneObjective):
-        # Transformers scales the noise by a row's length, and a packed row is a whole batch long.
-        rows = recipe.train.batch_size if batching == "packed" else 1
-        noisy = SFTConfig(**arguments, neftune_noise_alpha=objective.noise_alpha * math.sqrt(rows))
-        trainer = _FTTrainer(model, _one_gpu(noisy), **shared)
-    elif isinstance(objective, DFTObjective):
-        trainer = _DFTTrainer(model, _one_gpu(SFTConfig(**arguments, loss_type="dft")), **shared)
-    else:
-        trainer = _RivalTrainer(model, _one_gpu(SFTConfig(**arguments)), objective=objective, **shared)
+    arguments["objective_settings"] = {"name": objective.name, **objective.settings()}
+    # Transformers' noise depends on a row's length, and a packed row is a whole batch long.
+    rows_per_batch = recipe.train.batch_size if batching == "packed" else 1
+    trainer = StageTrainer(
+        model,
+        _one_gpu(ObjectiveConfig(**arguments, **objective.trl_arguments(rows_per_batch))),
+        objective=objective,
+        train_dataset=datasets.Dataset.from_dict(columns),
+        processing_class=tokenizer,
+        peft_config=lora_config(recipe.train.lora, recipe.model, model),
+    )
     trainer.examples = examples
     trainer.batching = batching
-    if not isinstance(trainer, RivalTrainer):  # its own forward does so
-        project_labelled_only(model)
     return trainer
 
 

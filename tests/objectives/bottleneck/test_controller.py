@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ibft.training.controller import RANGE, KLController
+from ibft.objectives.bottleneck.forms.controlled import RANGE, KLController
 
 
 class Head:

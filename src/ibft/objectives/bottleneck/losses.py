@@ -5,8 +5,10 @@ Shapes: N labelled positions, H hidden size, D bottleneck dimensions.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["kl_to_standard_normal", "rms_normalize", "with_free_bits"]
 
@@ -29,7 +31,7 @@ def rms_normalize(hidden: Tensor, eps: float = 1e-6) -> Tensor:
     rid of the KL, and a bottleneck of the same settings starts from the same KL on every model and layer.
     """
     hidden = hidden.float()
-    return hidden * torch.rsqrt(hidden.square().mean(dim=-1, keepdim=True) + eps)
+    return hidden * (hidden.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
 
 
 def with_free_bits(kl_ND: Tensor, free_bits: float) -> Tensor:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from ibft.artifacts.rows import TrainingLog, read_rows, write_rows
-from ibft.findings.alarms import Alarm, Form, alarm_note, find_alarms
+from ibft.objectives.alarms import Alarm, alarm_note
+from ibft.objectives.bottleneck.alarms import find_alarms
+from ibft.objectives.bottleneck.forms import FORMS
 
 # ../shared/METHOD.md, section 4: step, KL (nats a dimension), gradient ratio; alpha 0.2, 256 dimensions.
 PUBLISHED_LOSS = [(0, 1033, 630), (10, 503, 362), (20, 70, 186), (30, 19.2, 2.1), (50, 6.8, 0.42)]
@@ -32,8 +34,8 @@ def closed(steps: range) -> list[TrainingLog]:
     return [row(step, grad_ratio=0.001, kl_per_token=0.02, active_units=1) for step in steps]
 
 
-def find(rows: list[TrainingLog], form: Form = "paper", warmup_steps: int = 0) -> dict[str, Alarm]:
-    alarms = find_alarms(rows, bottleneck_dim=256, form=form, warmup_steps=warmup_steps)
+def find(rows: list[TrainingLog], form: str = "paper", warmup_steps: int = 0) -> dict[str, Alarm]:
+    alarms = find_alarms(rows, bottleneck_dim=256, form=FORMS[form], warmup_steps=warmup_steps)
     assert [alarm.kind for alarm in alarms] in (["overload", "collapse"], ["overload"], ["collapse"], [])
     return {alarm.kind: alarm for alarm in alarms}
 
@@ -157,7 +159,7 @@ def test_a_resumed_log_reads_like_one_that_was_never_cut(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("form", ["paper", "corrected", "controlled", "in_path", "entropy"])
-def test_the_remedy_is_not_the_form_that_one_has(form: Form) -> None:
+def test_the_remedy_is_not_the_form_that_one_has(form: str) -> None:
     log = ratios(*[20] * 3, *[1] * 3)
     weak = [row(step, grad_ratio=0.001) for step in range(7, 10)]
     for alarm in [*find(log + weak, form).values(), *find(log + closed(range(7, 10)), form).values()]:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ibft.objectives.adaptive import compression_weights
+from ibft.objectives.bottleneck.adaptive import compression_weights
 
 
 def test_most_predictable_is_compressed_most() -> None:

@@ -8,61 +8,24 @@ step 30.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
+from ibft.objectives.alarms import MIN_ROWS, Alarm
 
-from ibft.artifacts.rows import TrainingLog
+if TYPE_CHECKING:
+    from ibft.artifacts.rows import TrainingLog
+    from ibft.objectives.bottleneck.form import Form
 
-__all__ = ["COLLAPSE_RATIO", "MIN_ROWS", "OVERLOAD_RATIO", "Alarm", "Form", "alarm_note", "alarm_title", "find_alarms"]
+__all__ = ["COLLAPSE_RATIO", "OVERLOAD_RATIO", "find_alarms"]
 
 OVERLOAD_RATIO = 10.0
 """The bottleneck's gradient into the LoRA over the cross-entropy's, above which a step is the bottleneck's alone."""
 COLLAPSE_RATIO = 0.01
 """The same ratio, below which the bottleneck does not act on the model."""
 COLLAPSE_KL = 0.1
-"""Nats a response token, below which the code says next to nothing about its input."""
+"""Nats per response token, below which the code says next to nothing about its input."""
 COLLAPSE_SHARE = 0.01
 """Share of the code's dimensions; with fewer active the bottleneck is closed."""
-MIN_ROWS = 3
-"""Rows in a row that make an alarm: a single batch may be odd."""
-
-Form = Literal["paper", "corrected", "controlled", "in_path", "entropy"]
-
-_NO_HEAD = "form: entropy, which has no head"
-_OVERLOAD_REMEDIES: dict[Form, str] = {
-    "paper": "form: controlled or corrected, which normalize the hidden state, or a smaller alpha",
-    "corrected": "a smaller alpha, or form: controlled, which finds the weight by itself",
-    "controlled": "a larger kl_target, or a longer warmup",
-    "in_path": "a smaller alpha",
-    "entropy": "a smaller alpha",
-}
-_CLOSED_REMEDIES: dict[Form, str] = {
-    "paper": f"form: controlled with a kl_target, form: corrected with free_bits, or {_NO_HEAD}",
-    "corrected": f"free_bits, form: controlled with a kl_target, or {_NO_HEAD}",
-    "controlled": f"a larger kl_target, free_bits, or {_NO_HEAD}",
-    "in_path": f"free_bits, form: controlled with a kl_target, or {_NO_HEAD}",
-    "entropy": "a larger alpha",
-}
-_WEAK_REMEDIES: dict[Form, str] = {
-    "paper": f"a larger alpha, form: controlled with a kl_target, or {_NO_HEAD}",
-    "corrected": f"a larger alpha, form: controlled with a kl_target, or {_NO_HEAD}",
-    "controlled": f"a smaller kl_target, or {_NO_HEAD}",
-    "in_path": f"a larger alpha, or {_NO_HEAD}",
-    "entropy": "a larger alpha",
-}
-
-
-class Alarm(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with an arm's bottleneck, at which optimizer steps, and (`message`) what to do about it.
-
-    overload: the bottleneck's gradient dwarfs the cross-entropy's. collapse: it does not act on the model.
-    """
-
-    kind: Literal["overload", "collapse"]
-    first_step: int
-    last_step: int
-    message: str
 
 
 class _Reading(NamedTuple):
@@ -72,7 +35,9 @@ class _Reading(NamedTuple):
     value: float
 
 
-def find_alarms(rows: Sequence[TrainingLog], *, bottleneck_dim: int, form: Form, warmup_steps: int = 0) -> list[Alarm]:
+def find_alarms(
+    rows: Sequence[TrainingLog], *, bottleneck_dim: int, form: type[Form], warmup_steps: int = 0
+) -> list[Alarm]:
     """At most one alarm of each kind, overload first.
 
     Rows count where `ib/alpha` is above 0, so an arm with alpha = 0 has no alarm; a gauge that a row lacks, or that
@@ -85,7 +50,7 @@ def find_alarms(rows: Sequence[TrainingLog], *, bottleneck_dim: int, form: Form,
     Args:
         rows: an arm's log so far, in the order of its steps.
         bottleneck_dim: dimensions of the code.
-        form: of the objective; it decides which remedy is left.
+        form: the objective's; it has the words for which remedy is left.
         warmup_steps: up to this step the ratio may be small, since the weight is: no collapse by that sign.
     """
     weighed = [row for row in rows if (row.metrics.get("ib/alpha") or 0) > 0]
@@ -93,20 +58,7 @@ def find_alarms(rows: Sequence[TrainingLog], *, bottleneck_dim: int, form: Form,
     return [alarm for alarm in found if alarm is not None]
 
 
-def alarm_title(arm: str, alarm: Alarm) -> str:
-    """What stands before the message: whose alarm it is, and of which kind."""
-    return f"{alarm.kind.capitalize()} alarm, {arm}"
-
-
-def alarm_note(arm: str, alarm: Alarm) -> str:
-    """The alarm in one line, for a list of notes; the rest is in its message."""
-    span = f"from step {alarm.first_step} to {alarm.last_step}"
-    if alarm.kind == "overload":
-        return f"{arm}: overload {span} of the training: the bottleneck's gradient dwarfed the cross-entropy's."
-    return f"{arm}: collapse {span}, the end of the training: the bottleneck no longer acted on the model."
-
-
-def _overload(rows: Sequence[TrainingLog], form: Form) -> Alarm | None:
+def _overload(rows: Sequence[TrainingLog], form: type[Form]) -> Alarm | None:
     readings = _readings(rows, "ib/grad_ratio")
     is_over = [reading.value > OVERLOAD_RATIO for reading in readings]
     if not readings or not (any(_series(is_over)) or (len(rows) < MIN_ROWS and all(is_over))):
@@ -123,12 +75,12 @@ def _overload(rows: Sequence[TrainingLog], form: Form) -> Alarm | None:
         message=(
             f"The bottleneck's gradient into the LoRA was more than {OVERLOAD_RATIO:g} times the cross-entropy's "
             f"{where}, up to {_figure(max(reading.value for reading in over))} times: with gradient clipping, the "
-            f"bottleneck is then nearly the whole update. Remedy: {_OVERLOAD_REMEDIES[form]}."
+            f"bottleneck is then nearly the whole update. Remedy: {form.overload_remedy}."
         ),
     )
 
 
-def _collapse(rows: Sequence[TrainingLog], bottleneck_dim: int, form: Form, warmup_steps: int) -> Alarm | None:
+def _collapse(rows: Sequence[TrainingLog], bottleneck_dim: int, form: type[Form], warmup_steps: int) -> Alarm | None:
     rows = [row for row in rows if row.metrics.get("ib/replaced") != 0]
     units = _trailing(_readings(rows, "ib/active_units"), lambda value: value < COLLAPSE_SHARE * bottleneck_dim)
     kl = _trailing(_readings(rows, "ib/kl_per_token"), lambda value: value < COLLAPSE_KL)
@@ -149,17 +101,17 @@ def _collapse(rows: Sequence[TrainingLog], bottleneck_dim: int, form: Form, warm
     seen = [*units, *kl, *ratio]
     first, last = min(reading.step for reading in seen), max(reading.step for reading in seen)
     if units or kl:
-        what, remedies = "The head has closed the bottleneck by itself (posterior collapse)", _CLOSED_REMEDIES
+        what, remedy = "The head has closed the bottleneck by itself (posterior collapse)", form.closed_remedy
     else:
-        head = "" if form == "entropy" else ", or the head has adapted to it"
-        what, remedies = f"Its weight is too small{head}", _WEAK_REMEDIES
+        head = ", or the head has adapted to it" if form.has_head else ""
+        what, remedy = f"Its weight is too small{head}", form.weak_remedy
     return Alarm(
         kind="collapse",
         first_step=first,
         last_step=last,
         message=(
             f"The penalty has not acted on the model since step {first}. {what}: at step {last}, {_listed(signs)}. "
-            f"Remedy: {remedies[form]}."
+            f"Remedy: {remedy}."
         ),
     )
 

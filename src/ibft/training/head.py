@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Posterior", "VariationalHead"]
+from ibft.objectives.bottleneck.terms import Posterior
 
-
-class Posterior(NamedTuple):
-    """q(z|h) = N(mean, diag(exp(logvar))), one Gaussian a position; both (..., D), float32."""
-
-    mean: Tensor
-    logvar: Tensor
+__all__ = ["VariationalHead"]
 
 
 class VariationalHead(nn.Module):

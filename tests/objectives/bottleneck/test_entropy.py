@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ibft.bottleneck.entropy import matrix_entropy
+from ibft.objectives.bottleneck.forms.entropy import matrix_entropy
 
 
 def by_eigenvalues(hidden: torch.Tensor) -> float:

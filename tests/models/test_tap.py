@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from ibft.bottleneck.tap import HiddenStateTap, decoder_layers
 from ibft.errors import UserError
+from ibft.models.tap import HiddenStateTap, decoder_layers
 
 
 def llama() -> LlamaForCausalLM:

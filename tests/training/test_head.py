@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ibft.bottleneck.module import VariationalHead
+from ibft.training.head import VariationalHead
 
 
 def make_head(seed: int = 0, logvar_min: float = -4, logvar_max: float = 4) -> VariationalHead:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ibft.bottleneck.losses import kl_to_standard_normal
+from ibft.objectives.bottleneck.losses import kl_to_standard_normal
 
 
 def test_kl_equals_torch_distributions() -> None:

@@ -1,0 +1,37 @@
+"""What is wrong with an arm's training, in words: one struct for all objectives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = ["MIN_ROWS", "Alarm", "alarm_note", "alarm_title"]
+
+MIN_ROWS = 3
+"""Logged rows in a row that make an alarm: a single batch may be odd."""
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with an arm's bottleneck, at which optimizer steps, and (`message`) what to do about it.
+
+    overload: the bottleneck's gradient dwarfs the cross-entropy's. collapse: it does not act on the model.
+    """
+
+    kind: Literal["overload", "collapse"]
+    first_step: int
+    last_step: int
+    message: str
+
+
+def alarm_title(arm: str, alarm: Alarm) -> str:
+    """What stands before the message: whose alarm it is, and of which kind."""
+    return f"{alarm.kind.capitalize()} alarm, {arm}"
+
+
+def alarm_note(arm: str, alarm: Alarm) -> str:
+    """The alarm in one line, for a list of notes; the rest is in its message."""
+    span = f"from step {alarm.first_step} to {alarm.last_step}"
+    if alarm.kind == "overload":
+        return f"{arm}: overload {span} of the training: the bottleneck's gradient dwarfed the cross-entropy's."
+    return f"{arm}: collapse {span}, the end of the training: the bottleneck no longer acted on the model."

@@ -1,0 +1,75 @@
+"""All objectives by name: those of this folder, and those of other packages.
+
+Another package adds one with an entry point, whose value is a subclass of `ibft.objectives.base.Objective`:
+
+    [project.entry-points."ibft.objectives"]
+    mine = "my_package.objective:MyObjective"
+
+Its module must not import torch when it is imported, since every command reads the recipe.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+import operator
+from typing import TYPE_CHECKING
+
+from msgspec.structs import fields
+
+import ibft.objectives
+from ibft.objectives.base import Objective
+from ibft.objectives.discovery import classes_in
+
+__all__ = ["OBJECTIVES", "AnyObjective", "objectives_table"]
+
+GROUP = "ibft.objectives"
+
+
+def _find() -> dict[str, type[Objective]]:
+    ours = [kind for kind in classes_in(GROUP, ibft.objectives.__path__, Objective) if kind.__struct_config__.tag]
+    found = {str(kind.__struct_config__.tag): kind for kind in sorted(ours, key=lambda kind: kind.place)}
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        try:
+            kind = _load(entry)
+            if entry.name in found:
+                raise ValueError("there is one of that name already")
+        except Exception as error:  # a defect of another package must not stop commands that do not use it
+            logging.getLogger(__name__).warning("The objective %s cannot be loaded: %s", entry.name, error)
+        else:
+            found[entry.name] = kind
+    return found
+
+
+def _load(entry: importlib.metadata.EntryPoint) -> type[Objective]:
+    kind = entry.load()
+    if not (isinstance(kind, type) and issubclass(kind, Objective)):
+        raise TypeError(f"{entry.value} is not a subclass of ibft.objectives.base.Objective")
+    if kind.__struct_config__.tag != entry.name:
+        raise TypeError(f"{entry.value} needs tag_field='name' and tag={entry.name!r}")
+    return kind
+
+
+OBJECTIVES: dict[str, type[Objective]] = _find()
+"""Name in the recipe to class, in the order in which they are listed."""
+
+if TYPE_CHECKING:
+    AnyObjective = Objective
+else:
+    AnyObjective = functools.reduce(operator.or_, OBJECTIVES.values())
+    """What one entry of the recipe's `objective:` may be: msgspec tells them apart by their tags."""
+
+
+def objectives_table() -> str:
+    """The table of docs/training.md: every objective, its loss, settings with their defaults, source and cost."""
+    rows = ["| objective | loss of a response token | settings | source | cost |", "|---|---|---|---|---|"]
+    for name, kind in OBJECTIVES.items():
+        rows.append(f"| `{name}` | {kind.formula} | {_defaults(kind)} | {kind.source} | {kind.cost} |")
+    return "\n".join(rows)
+
+
+def _defaults(kind: type[Objective]) -> str:
+    """The settings and their defaults; where there are too many for a row, the section that has them."""
+    numbers = {field.name: field.default for field in fields(kind) if isinstance(field.default, float | int)}
+    return ", ".join(f"`{name}: {value:g}`" for name, value in numbers.items()) if len(numbers) <= 3 else "see above"
