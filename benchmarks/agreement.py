@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from ibft.artifacts.rows import Problem, Result, read_rows
 from ibft.problems.loading import load_problems
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file
 
 SWAPS: dict[type[ast.AST], list[type[ast.AST]]] = {

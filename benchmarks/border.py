@@ -16,7 +16,8 @@ from typing import Any
 
 from ibft.artifacts.rows import Sample, read_rows
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import GenerateConfig, ModelConfig, ProblemsConfig, PromptConfig, Recipe
+from ibft.run.recipe import Recipe
+from ibft.run.sections import GenerateConfig, ModelConfig, ProblemsConfig, PromptConfig
 from ibft.stages.generate import generate
 from ibft.stages.judge import judge
 

@@ -24,7 +24,7 @@ from ibft.models.tap import final_norm
 from ibft.objectives.bottleneck.forms.controlled import KLController
 from ibft.objectives.bottleneck.losses import kl_to_standard_normal, rms_normalize
 from ibft.objectives.bottleneck.terms import Posterior
-from ibft.run.recipe import DataConfig, ModelConfig
+from ibft.run.sections import DataConfig, ModelConfig
 from ibft.text.encoding import TextCodec
 from ibft.training.head import VariationalHead
 

@@ -14,7 +14,7 @@ from ibft.artifacts.rows import Pair
 from ibft.data.subsets import origin
 from ibft.data.training import Example, stream_examples
 from ibft.models.loading import limits_of, load_config, load_tokenizer
-from ibft.run.recipe import ModelConfig
+from ibft.run.sections import ModelConfig
 from ibft.scoring.encoder import Encoder
 from ibft.text.encoding import TextCodec
 

@@ -46,7 +46,7 @@ from ibft.execution.pool import LocalPool
 from ibft.execution.references import run_references
 from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.problems.loading import load_problems
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file
 
 

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _measure(size: int) -> tuple[float, float, float]:
-    from ibft.run.recipe import JudgeConfig
+    from ibft.run.sections import JudgeConfig
     from ibft.stages.judge import judge_file
 
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.pool import LocalPool
 from ibft.execution.sandbox import Limits
 from ibft.execution.settings import JudgeSettings
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 
 TESTS = "assert f(2) == 4\n"
 PROBLEM = Problem(task_id="t", prompt="", tests=TESTS, entry_point="f")

@@ -25,7 +25,7 @@ from ibft.objectives.ft import FTObjective
 from ibft.objectives.ft_kl import FTKLObjective
 from ibft.objectives.gem import GEMObjective
 from ibft.objectives.stm import STMObjective
-from ibft.run.recipe import ModelConfig
+from ibft.run.sections import ModelConfig
 from ibft.training.trainer import ObjectiveTrainer
 
 OBJECTIVES = {

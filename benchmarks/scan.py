@@ -50,7 +50,8 @@ from ibft.data.training import Example, stream_examples
 from ibft.models.allocator import keeping_freed_memory
 from ibft.models.loading import limits_of, load_config, load_model, load_tokenizer, resolve_device, resolve_dtype
 from ibft.models.projection import Projection
-from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, ScanConfig
 from ibft.scoring import token_stats
 from ibft.scoring.blocks import BLOCK, merged_blocks, score_blocks
 from ibft.scoring.encoder import Encoder, ScanExample

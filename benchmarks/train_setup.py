@@ -18,7 +18,8 @@ from ibft.data.tokens import TokenizedExample
 from ibft.models.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
 from ibft.models.tap import decoder_layers
 from ibft.objectives.ib import IBObjective
-from ibft.run.recipe import ModelConfig, Recipe, TrainConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import ModelConfig, TrainConfig
 
 MAX_TOKENS = 2048
 """The reference code pads every example to this length."""

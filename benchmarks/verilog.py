@@ -22,7 +22,7 @@ from pathlib import Path
 from ibft.artifacts.rows import Problem, Sample, read_rows, write_rows
 from ibft.execution.icarus import installed_icarus
 from ibft.problems.loading import load_problems
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import check_problems, judge_file
 from ibft.text.answers.verilog import extract_design
 

@@ -33,7 +33,7 @@ def real_tokenizer() -> Callable[[str], Any]:
     from transformers import AutoTokenizer, CodeLlamaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
     from ibft.models.loading import load_tokenizer
-    from ibft.run.recipe import ModelConfig
+    from ibft.run.sections import ModelConfig
 
     @functools.cache
     def load(name: str) -> Any:

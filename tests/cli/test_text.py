@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ibft.cli import main
-from ibft.run.recipe import PromptConfig, Recipe, load_recipe
+from ibft.run.recipe import Recipe, load_recipe
+from ibft.run.sections import PromptConfig
 from ibft.stages.resolution import as_recorded
 
 CHATML = (

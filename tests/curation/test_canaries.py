@@ -255,7 +255,8 @@ def test_planted_canaries_of_a_trained_model_are_found_through_the_scan(tiny_mod
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from ibft.run.folder import RunFolder
-    from ibft.run.recipe import DataConfig, ModelConfig, Recipe
+    from ibft.run.recipe import Recipe
+    from ibft.run.sections import DataConfig, ModelConfig
     from ibft.stages.scan import scan
 
     folder = plant(data, count=4, repeats=[1, 8])

@@ -14,7 +14,7 @@ from ibft.artifacts.rows import Pair
 from ibft.data.subsets import NumberedExamples, origin, read_subset
 from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
-from ibft.run.recipe import DataConfig
+from ibft.run.sections import DataConfig
 
 ROWS = [{"id": f"r{n}", "prompt": f"p{n}", "completion": f"print({n})\n" * (1 + n % 3)} for n in range(40)]
 

@@ -8,7 +8,7 @@ from ibft.artifacts.rows import Message, Pair
 from ibft.data.tokens import NOT_UNICODE, TokenizedData, encode_pairs
 from ibft.errors import UserError
 from ibft.models.loading import load_tokenizer
-from ibft.run.recipe import ModelConfig, PromptConfig
+from ibft.run.sections import ModelConfig, PromptConfig
 from ibft.text.encoding import codec_of
 from ibft.text.limits import EmbeddingCheck, ModelLimits
 

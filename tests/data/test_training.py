@@ -9,7 +9,7 @@ from ibft.artifacts.rows import Message, Pair
 from ibft.data.sources import data_digest
 from ibft.data.training import load_training_pairs, stream_examples, to_pair
 from ibft.errors import UserError
-from ibft.run.recipe import DataConfig
+from ibft.run.sections import DataConfig
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ibft.errors import UserError
 from ibft.execution import LANGUAGES, execute
 from ibft.execution.inside import lockdown
 from ibft.problems.loading import load_problems
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file
 from ibft.text.answers import extract, has_ended
 from ibft.text.answers.reader import READERS, Answer

@@ -4,7 +4,7 @@ import pytest
 from ibft.artifacts.rows import Module, Problem, Sample
 from ibft.execution.outcome import Reference
 from ibft.execution.settings import JudgeSettings
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 
 PROBLEM = Problem(task_id="t", prompt="def f(x):\n", tests="assert f(2) == 4\n", entry_point="f")
 REFERENCE = Reference(status="passed", message="", cpu_time_s=0.01)

@@ -19,7 +19,8 @@ from ibft.execution.isolation import detect_level
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.problems.loading import load_problems
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import JudgeConfig, ProblemsConfig, Recipe, ReportConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import JudgeConfig, ProblemsConfig, ReportConfig
 from ibft.stages.judge import check_problems, judge, judge_file
 
 CONFIG = JudgeConfig(workers=2, timeout_s=1, memory_mib=512, cache=False)
@@ -376,7 +377,7 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing_running(toy: Path) -> None:
     write_rows(toy / "samples.jsonl", [Sample(task_id="T/0", solution="while True: pass\n")] * 4)
     code = (
         "import signal, sys; from pathlib import Path; from ibft.stages.judge import judge_file;"
-        "from ibft.run.recipe import JudgeConfig; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from ibft.run.sections import JudgeConfig; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "root = Path(sys.argv[1]);"
         "judge_file(str(root / 'problems.jsonl'), root / 'samples.jsonl', root / 'out', JudgeConfig(timeout_s=30))"
     )

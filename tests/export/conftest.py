@@ -17,8 +17,9 @@ from ibft.artifacts.rows import Problem, Result, write_rows
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.ib import IBObjective
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, GenerateConfig, ModelConfig, ProblemsConfig, Recipe, ReportConfig, TrainConfig
-from ibft.run.recipe import LoraConfig as LoraSection
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, GenerateConfig, ModelConfig, ProblemsConfig, ReportConfig, TrainConfig
+from ibft.run.sections import LoraConfig as LoraSection
 from ibft.stages.report import report
 from ibft.statistics.pass_at_k import Count
 

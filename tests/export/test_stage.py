@@ -21,7 +21,8 @@ from ibft.cli import main
 from ibft.errors import UserError
 from ibft.objectives.ft import FTObjective
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, TrainConfig, dump_recipe
+from ibft.run.recipe import Recipe, dump_recipe
+from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, TrainConfig
 from ibft.stages.export import export
 from ibft.stages.train import train
 

@@ -10,7 +10,8 @@ import pytest
 from ibft.artifacts.rows import Pair, Problem, Result, Sample, read_rows, write_rows
 from ibft.objectives.ft import FTObjective
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import (
+from ibft.run.recipe import Recipe
+from ibft.run.sections import (
     DataConfig,
     GenerateConfig,
     JudgeConfig,
@@ -18,7 +19,6 @@ from ibft.run.recipe import (
     ModelConfig,
     ProblemsConfig,
     PromptConfig,
-    Recipe,
     TrainConfig,
 )
 from ibft.stages.generate import generate

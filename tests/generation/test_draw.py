@@ -13,7 +13,7 @@ from ibft.errors import UserError
 from ibft.generation.ask import Ask
 from ibft.generation.draw import LocalSource, Wanted, Written, draw
 from ibft.models.loading import load_model, load_tokenizer
-from ibft.run.recipe import GenerateConfig, ModelConfig
+from ibft.run.sections import GenerateConfig, ModelConfig
 from ibft.text.encoding import TextCodec
 
 GREEDY = GenerateConfig(num_samples=1, temperature=0, max_new_tokens=60)

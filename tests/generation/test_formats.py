@@ -5,7 +5,7 @@ from transformers import AutoTokenizer
 
 from ibft.artifacts.rows import Message, Pair, Problem
 from ibft.generation.formats import NUM_EXAMPLES, applicable_formats, ask, draw_examples
-from ibft.run.recipe import FORMATS
+from ibft.run.sections import FORMATS
 from ibft.text.templates import ChatTemplate
 
 OPEN = Problem(task_id="t/0", prompt='def f(x):\n    """Add 1."""\n', tests="", entry_point="f")

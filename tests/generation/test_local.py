@@ -6,7 +6,7 @@ import torch
 
 from ibft.generation.local import Generated, Request, Sampling, generate_batches, sample_seed
 from ibft.models.loading import load_model, load_tokenizer
-from ibft.run.recipe import ModelConfig
+from ibft.run.sections import ModelConfig
 from ibft.text.healing import Vocabulary
 
 PROMPTS = [tuple(range(5, 5 + length)) for length in (3, 9, 4, 12)]

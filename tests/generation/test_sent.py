@@ -5,7 +5,7 @@ import pytest
 
 from ibft.generation.sent import to_send, whole_prompt
 from ibft.models.loading import load_tokenizer
-from ibft.run.recipe import ModelConfig
+from ibft.run.sections import ModelConfig
 from ibft.text.encoding import TextCodec
 
 

@@ -17,7 +17,8 @@ from ibft.errors import UserError
 from ibft.generation.sent import Sent
 from ibft.generation.server import Question, Server
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import GenerateConfig, ModelConfig, ProblemsConfig, Recipe, ServerConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import GenerateConfig, ModelConfig, ProblemsConfig, ServerConfig
 from ibft.stages.generate import generate
 
 QUESTIONS = [

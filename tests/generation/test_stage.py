@@ -12,7 +12,8 @@ from ibft.errors import UserError
 from ibft.pages.elicitation import read_elicitation
 from ibft.pages.forgetting import read_forgetting
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, GenerateConfig, JudgeConfig, ModelConfig, ProblemsConfig, PromptConfig, Recipe
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, GenerateConfig, JudgeConfig, ModelConfig, ProblemsConfig, PromptConfig
 from ibft.run.stage import read_record
 from ibft.stages.generate import generate
 from ibft.stages.judge import judge

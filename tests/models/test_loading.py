@@ -7,7 +7,7 @@ import torch
 
 from ibft.errors import UserError
 from ibft.models.loading import load_model, load_tokenizer, resolve_device, resolve_dtype, resolve_model_path
-from ibft.run.recipe import ModelConfig
+from ibft.run.sections import ModelConfig
 
 
 def test_a_folder_loads_in_evaluation_mode(tiny_model_folder: Path) -> None:

@@ -24,7 +24,8 @@ from ibft.objectives.gem import GEMObjective
 from ibft.objectives.ib import IBObjective
 from ibft.objectives.stm import STMObjective
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import FORMATS, GenerateConfig, ProblemsConfig, PromptConfig, Recipe, ReportConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import FORMATS, GenerateConfig, ProblemsConfig, PromptConfig, ReportConfig
 from ibft.statistics.pass_at_k import Count
 
 Tallies = Mapping[str, list[int]]

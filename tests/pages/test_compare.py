@@ -18,7 +18,8 @@ from ibft.objectives.gem import GEMObjective
 from ibft.objectives.stm import STMObjective
 from ibft.pages.compare import Comparison, compare, comparison_rows
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import GenerateConfig, Recipe, ReportConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import GenerateConfig, ReportConfig
 
 MakeRun = Callable[..., RunFolder]
 

@@ -12,7 +12,8 @@ from ibft.pages.compare import Comparison, compare, comparison_rows
 from ibft.pages.elicitation import read_elicitation
 from ibft.pages.verdict import costs
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import ProblemsConfig, Recipe
+from ibft.run.recipe import Recipe
+from ibft.run.sections import ProblemsConfig
 from ibft.stages.report import render
 
 from .conftest import write_run

@@ -13,7 +13,8 @@ from ibft.objectives.base import Objective
 from ibft.objectives.dft import DFTObjective
 from ibft.objectives.ib import IBObjective
 from ibft.pages.model_card import HubNames, TrainingFacts, Weights, hub_names, model_card
-from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, TrainConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, TrainConfig
 
 HUB = ModelConfig(name="deepseek-ai/coder", revision="abc123")
 FACTS = TrainingFacts(steps=1200, processes=2, examples=1234, tokens=56789, skipped={}, batching="packed")

@@ -13,7 +13,8 @@ import pytest
 from ibft.cli.tables import print_comparison
 from ibft.pages.compare import Comparison, compare
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import GenerateConfig, ReportConfig, dump_recipe, load_recipe
+from ibft.run.recipe import dump_recipe, load_recipe
+from ibft.run.sections import GenerateConfig, ReportConfig
 from ibft.stages.report import render, report
 
 MakeRun = Callable[..., RunFolder]

@@ -9,7 +9,7 @@ from ibft.artifacts.rows import Sample, write_rows
 from ibft.errors import UserError
 from ibft.execution.inside import lockdown
 from ibft.problems.loading import BENCHMARKS, load_problems
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file
 
 

@@ -19,7 +19,7 @@ from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.data.training import Example
 from ibft.errors import UserError
 from ibft.models.loading import load_tokenizer
-from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig
+from ibft.run.sections import DataConfig, ModelConfig, PromptConfig
 from ibft.scoring.encoder import (
     Block,
     Encoder,

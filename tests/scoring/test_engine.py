@@ -18,7 +18,8 @@ from ibft.artifacts.rows import Pair, Score
 from ibft.data.training import Example
 from ibft.errors import UserError
 from ibft.models.loading import load_model, load_tokenizer
-from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, ScanConfig
 from ibft.scoring import forward, token_stats
 from ibft.scoring.encoder import Block
 from ibft.scoring.engine import Scorer

@@ -10,7 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ibft.artifacts.rows import Pair
 from ibft.data.training import Example
-from ibft.run.recipe import DataConfig, PromptConfig, Recipe
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, PromptConfig
 from ibft.scoring.encoder import Block
 from ibft.stages.scan import make_scorer
 

@@ -19,7 +19,8 @@ from ibft.errors import UserError
 from ibft.findings.densities import Densities
 from ibft.findings.summary import ScanSummary
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, ScanConfig
 from ibft.scoring import blocks, forward
 from ibft.scoring.encoder import Block
 from ibft.stages import rescan as module

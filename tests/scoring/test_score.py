@@ -16,7 +16,8 @@ from ibft.data.subsets import NumberedExamples
 from ibft.data.training import Example
 from ibft.errors import UserError
 from ibft.models.loading import load_tokenizer
-from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe, ScanConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, ScanConfig
 from ibft.scoring import blocks, forward
 from ibft.scoring.blocks import merged_blocks, score_blocks
 from ibft.scoring.token_stats import PendingStats

@@ -21,7 +21,8 @@ from ibft.errors import UserError
 from ibft.findings.densities import Densities
 from ibft.findings.summary import ScanSummary
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, ModelConfig, Recipe, ScanConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, ModelConfig, ScanConfig
 from ibft.scoring import blocks, engine, forward
 from ibft.stages import scan as module
 from ibft.stages.scan import scan

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from ibft.cli import main
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import ModelConfig
+from ibft.run.sections import ModelConfig
 from ibft.stages.identity import data_identity, model_identity
 
 RECIPE: dict[str, Any] = {

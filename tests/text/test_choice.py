@@ -9,7 +9,8 @@ import pytest
 from transformers import GenerationConfig
 
 from ibft.models.loading import load_stop_ids, load_tokenizer
-from ibft.run.recipe import DataConfig, ModelConfig, PromptConfig, Recipe
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, ModelConfig, PromptConfig
 from ibft.stages.resolution import resolve
 from ibft.text.choice import choose_template
 

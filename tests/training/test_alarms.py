@@ -16,7 +16,8 @@ from ibft.cli.stages import warn_of_alarms
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.ib import IBObjective
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, LoraConfig, ModelConfig, TrainConfig
 from ibft.stages.train import train
 from ibft.training.callbacks import AlarmBell
 

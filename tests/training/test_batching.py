@@ -20,7 +20,8 @@ from ibft.objectives.dft import DFTObjective
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.ib import IBObjective
 from ibft.objectives.neftune import NEFTuneObjective
-from ibft.run.recipe import LoraConfig, ModelConfig, Recipe, TrainConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import LoraConfig, ModelConfig, TrainConfig
 from ibft.training import fit, forward
 from ibft.training.batching import attention_share, choose_batching, keeps_apart, split_batch
 

@@ -32,8 +32,9 @@ from ibft.objectives.neftune import NEFTuneObjective
 from ibft.objectives.registry import OBJECTIVES
 from ibft.objectives.stm import STMObjective
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
-from ibft.run.recipe import LoraConfig as RecipeLora
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, ModelConfig, TrainConfig
+from ibft.run.sections import LoraConfig as RecipeLora
 from ibft.stages.train import train
 from ibft.training import fit
 from ibft.training.trainer import ObjectiveTrainer

@@ -23,7 +23,8 @@ from ibft.objectives.base import Objective
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.ib import IBObjective
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, ScanConfig, TrainConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, LoraConfig, ModelConfig, ScanConfig, TrainConfig
 from ibft.stages.scan import scan
 from ibft.stages.train import train
 from ibft.training import fit

@@ -24,7 +24,8 @@ from ibft.objectives.ft_kl import FTKLObjective
 from ibft.objectives.ib import IBObjective
 from ibft.objectives.stm import STMObjective
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, LoraConfig, ModelConfig, TrainConfig
 from ibft.stages.train import check_objectives, train
 from ibft.training import fit
 

@@ -23,7 +23,8 @@ from ibft.objectives.ib import IBObjective
 from ibft.objectives.neftune import NEFTuneObjective
 from ibft.objectives.stm import STMObjective
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import DataConfig, LoraConfig, ModelConfig, Recipe, TrainConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, LoraConfig, ModelConfig, TrainConfig
 from ibft.stages.train import train
 
 FOLDER = Path(__file__).parent

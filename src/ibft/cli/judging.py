@@ -16,7 +16,7 @@ from ibft.errors import UserError
 
 if TYPE_CHECKING:
     from ibft.run.folder import RunFolder
-    from ibft.run.recipe import JudgeConfig
+    from ibft.run.sections import JudgeConfig
 
 __all__ = ["SOURCES", "judge_arms"]
 
@@ -164,7 +164,7 @@ def _refuse_options_of_samples(recipe: Path) -> None:
 
 
 def _judge_config(*, no_cache: bool = False, timeout_s: float = 3.0, **options: Any) -> JudgeConfig:
-    from ibft.run.recipe import JudgeConfig
+    from ibft.run.sections import JudgeConfig
 
     if not 0 < timeout_s < 86_400:
         raise UserError(f"--timeout {timeout_s:g}: give the CPU seconds a sample may use, above 0 and below a day.")

@@ -11,7 +11,7 @@ from typing import Any
 from ibft.artifacts.rows import Subset
 from ibft.data.training import Example, stream_examples
 from ibft.errors import UserError
-from ibft.run.recipe import DataConfig
+from ibft.run.sections import DataConfig
 
 __all__ = ["NumberedExamples", "origin", "read_subset"]
 

@@ -15,7 +15,7 @@ from ibft.artifacts.rows import Message, Pair
 from ibft.data.functions import function_pairs
 from ibft.data.sources import FUNCTIONS, file_of, hub_name
 from ibft.errors import UserError
-from ibft.run.recipe import DataConfig
+from ibft.run.sections import DataConfig
 
 __all__ = [
     "Example",

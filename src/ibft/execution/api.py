@@ -22,7 +22,7 @@ from ibft.execution.references import run_references
 from ibft.execution.run import without_running
 from ibft.execution.sandbox import Limits
 from ibft.execution.settings import JudgeSettings, resolve_settings
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 from ibft.text.answers import extract_sample
 
 __all__ = ["execute", "execute_all", "local_pool"]

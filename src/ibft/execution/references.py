@@ -17,7 +17,7 @@ from ibft.execution.pool import LocalPool, Pool
 from ibft.execution.sandbox import Limits
 from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.progress import task
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 
 __all__ = ["check_references", "run_references"]
 

@@ -19,7 +19,7 @@ from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Reference
 from ibft.execution.sandbox import Limits
 from ibft.run.provenance import usable_cores
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 from ibft.text import answers
 from ibft.text.answers import extract_sample
 

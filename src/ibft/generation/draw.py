@@ -14,7 +14,7 @@ from ibft.generation.local import Generated, Request, Sampling, generate_batches
 from ibft.generation.sent import to_send, whole_prompt
 from ibft.generation.server import Answer, Question, Server
 from ibft.models.loading import context_length
-from ibft.run.recipe import GenerateConfig
+from ibft.run.sections import GenerateConfig
 from ibft.text.answers import extract, has_ended
 from ibft.text.encoding import Start, TextCodec
 

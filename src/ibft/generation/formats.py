@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from ibft.artifacts.rows import Message, Pair, Problem
 from ibft.generation.ask import Ask
-from ibft.run.recipe import FORMATS, Format
+from ibft.run.sections import FORMATS, Format
 from ibft.text.answers import is_open
 from ibft.text.answers.blocks import has_fence
 from ibft.text.templates import ChatTemplate, Rendered, render_plain

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ibft.errors import PromptError, UserError
 from ibft.generation.sent import Sent
-from ibft.run.recipe import GenerateConfig, ServerConfig
+from ibft.run.sections import GenerateConfig, ServerConfig
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

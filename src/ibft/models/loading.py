@@ -17,7 +17,8 @@ from ibft import progress
 from ibft.errors import UserError
 from ibft.run.digests import cache_folder
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import BASE_ARM, PACKAGE, ModelConfig, Recipe
+from ibft.run.recipe import BASE_ARM, Recipe
+from ibft.run.sections import PACKAGE, ModelConfig
 from ibft.text.limits import ModelLimits
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ibft.models.loading import has_gpu
 from ibft.run.processes import is_main_process, num_processes
-from ibft.run.recipe import ModelConfig
+from ibft.run.sections import ModelConfig
 
 __all__ = ["decide", "join"]
 

@@ -17,7 +17,8 @@ from ibft.comparison import ALPHA, Gain, Scores, Undefined, beats_every, compare
 from ibft.pages.arms import Arm, JudgedArm, read_arm
 from ibft.pages.format_shares import FormatShares
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import BASE_ARM, FORGETTING, Format, Recipe
+from ibft.run.recipe import BASE_ARM, FORGETTING, Recipe
+from ibft.run.sections import Format
 
 __all__ = ["AskedArm", "Elicitation", "FormatGain", "Kind", "format_kinds", "read_elicitation"]
 

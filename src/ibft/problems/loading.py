@@ -17,7 +17,7 @@ from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.problems.own import load_own
 from ibft.registry import Registry
-from ibft.run.recipe import ProblemsConfig
+from ibft.run.sections import ProblemsConfig
 
 __all__ = ["BENCHMARKS", "load_benchmark", "load_problems", "select_problems"]
 

@@ -25,7 +25,8 @@ from ibft.generation.formats import applicable_formats, ask, draw_examples
 from ibft.models.loading import load_arm, load_tokenizer, weights_folder
 from ibft.problems.loading import load_benchmark
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import BASE_ARM, FORGETTING, Format, GenerateConfig, Recipe
+from ibft.run.recipe import BASE_ARM, FORGETTING, Recipe
+from ibft.run.sections import Format, GenerateConfig
 from ibft.run.stage import Stage
 from ibft.stages.identity import generate_inputs, weights_identity
 from ibft.stages.resolution import resolve

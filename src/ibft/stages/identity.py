@@ -31,7 +31,8 @@ from ibft.errors import UserError
 from ibft.objectives.base import Objective
 from ibft.run.digests import folder_digest
 from ibft.run.inputs import FORMAT
-from ibft.run.recipe import PACKAGE, ModelConfig, ProblemsConfig, PromptConfig, Recipe
+from ibft.run.recipe import Recipe
+from ibft.run.sections import PACKAGE, ModelConfig, ProblemsConfig, PromptConfig
 
 __all__ = [
     "data_identity",

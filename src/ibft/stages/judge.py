@@ -27,7 +27,8 @@ from ibft.execution.settings import JudgeSettings, Judging, MetricSettings, reso
 from ibft.problems.loading import load_benchmark, load_problems, select_problems
 from ibft.run.digests import file_digest
 from ibft.run.folder import RunFolder
-from ibft.run.recipe import JudgeConfig, Recipe
+from ibft.run.recipe import Recipe
+from ibft.run.sections import JudgeConfig
 from ibft.run.stage import Stage, StageRecord, read_record
 
 __all__ = ["check_problems", "judge", "judge_file", "judge_inputs", "load_judged"]

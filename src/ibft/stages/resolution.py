@@ -15,7 +15,8 @@ import msgspec
 from ibft.data.training import is_conversational
 from ibft.models.loading import load_stop_ids, load_tokenizer, resolve_device, resolve_dtype, uses_gpu
 from ibft.run.processes import num_processes
-from ibft.run.recipe import ModelConfig, Recipe
+from ibft.run.recipe import Recipe
+from ibft.run.sections import ModelConfig
 from ibft.text.choice import choose_template
 
 if TYPE_CHECKING:

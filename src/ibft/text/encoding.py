@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ibft.artifacts.rows import Message
 from ibft.errors import UserError
-from ibft.run.recipe import PromptConfig
+from ibft.run.sections import PromptConfig
 from ibft.text.healing import Vocabulary
 from ibft.text.start import Start, common_prefix_length, find_start
 from ibft.text.templates import ChatTemplate, Rendered, control_tokens, render_plain

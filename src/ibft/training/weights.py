@@ -12,7 +12,8 @@ import torch
 from ibft.errors import UserError
 from ibft.models.loading import load_model, resolve_device, resolve_dtype, resolve_model_path
 from ibft.run.processes import is_main_process
-from ibft.run.recipe import LoraConfig, ModelConfig, Recipe
+from ibft.run.recipe import Recipe
+from ibft.run.sections import LoraConfig, ModelConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

