@@ -26,7 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from ibft.artifacts.rows import Problem, Result, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import Problem, Result
 from ibft.problems.loading import load_problems
 from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file

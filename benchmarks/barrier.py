@@ -31,7 +31,8 @@ import numpy as np
 
 from facts import facts
 from halves import MODEL, audit_cells, ibft, read_audit, write_halves, write_recipe
-from ibft.artifacts.rows import Result, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import Result
 from ibft.cli.recipes import quiet_libraries
 from ibft.comparison import interval, p_value
 from ibft.run.folder import RunFolder

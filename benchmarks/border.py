@@ -14,7 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ibft.artifacts.rows import Sample, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import Sample
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.run.sections import GenerateConfig, ModelConfig, ProblemsConfig, PromptConfig

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import TrainingLog
 from ibft.objectives.bottleneck.alarms import COLLAPSE_RATIO, OVERLOAD_RATIO
 from ibft.objectives.ib import IBObjective
 from ibft.pages.charts import Curve, draw_curves

@@ -19,7 +19,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ibft.artifacts.rows import Problem, Sample, read_rows, write_rows
+from ibft.artifacts.json_lines import read_rows, write_rows
+from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.icarus import installed_icarus
 from ibft.problems.loading import load_problems
 from ibft.run.sections import JudgeConfig

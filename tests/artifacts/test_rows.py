@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ibft.artifacts.rows import RowWriter, Sample, raw_row, read_rows, write_atomically, write_rows
+from ibft.artifacts.json_lines import RowWriter, raw_row, read_rows, write_atomically, write_rows
+from ibft.artifacts.rows import Sample
 from ibft.errors import UserError
 
 SAMPLES = [

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ibft.artifacts.rows import Pair, Problem, Score, read_rows, write_rows
+from ibft.artifacts.json_lines import read_rows, write_rows
+from ibft.artifacts.rows import Pair, Problem, Score
 from ibft.artifacts.score_table import write_scores
 from ibft.cli import main
 from ibft.curation.canary_generator import Canary

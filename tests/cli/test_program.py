@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ibft.artifacts.rows import Sample, write_rows
+from ibft.artifacts.json_lines import write_rows
+from ibft.artifacts.rows import Sample
 from ibft.cli import main
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import load_recipe

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ibft.artifacts.rows import Result, write_rows
+from ibft.artifacts.json_lines import write_rows
+from ibft.artifacts.rows import Result
 from ibft.comparison.diff import diff_results
 from ibft.errors import UserError
 

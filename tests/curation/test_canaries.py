@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ibft.artifacts.rows import Pair, Score, read_rows, write_rows
+from ibft.artifacts.json_lines import read_rows, write_rows
+from ibft.artifacts.rows import Pair, Score
 from ibft.artifacts.score_table import SCORES_FILE
 from ibft.artifacts.score_table import write_scores as write_table
 from ibft.curation.canaries import check_canaries, exposure, exposure_by_chance, plant_canaries

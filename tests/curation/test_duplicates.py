@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ibft.artifacts.rows import Pair, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import Pair
 from ibft.curation import duplicates
 from ibft.curation.duplicates import Duplicate, DuplicateFinder, find_duplicates
 from ibft.data.code import jaccard, shingles, whole

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ibft.artifacts.rows import Pair, Problem, read_rows, write_rows
+from ibft.artifacts.json_lines import read_rows, write_rows
+from ibft.artifacts.rows import Pair, Problem
 from ibft.curation.decontaminate import find_leakage
 from ibft.curation.leakage import Leak, ProblemIndex
 from ibft.curation.outputs import refuse_source

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ibft.artifacts.rows import Problem, Result, Sample, read_rows, write_rows
+from ibft.artifacts.json_lines import read_rows, write_rows
+from ibft.artifacts.rows import Problem, Result, Sample
 from ibft.errors import UserError
 from ibft.execution import LANGUAGES, execute
 from ibft.execution.inside import lockdown

@@ -11,8 +11,9 @@ from typing import ClassVar, Literal
 import msgspec
 import pytest
 
+from ibft.artifacts.json_lines import read_rows, write_rows
 from ibft.artifacts.metrics import Metrics
-from ibft.artifacts.rows import Problem, Result, Sample, read_rows, write_rows
+from ibft.artifacts.rows import Problem, Result, Sample
 from ibft.errors import UserError
 from ibft.execution import pool
 from ibft.execution.isolation import detect_level

@@ -12,8 +12,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from ibft.artifacts.json_lines import write_rows
 from ibft.artifacts.metrics import Metrics, summarize
-from ibft.artifacts.rows import Problem, Result, write_rows
+from ibft.artifacts.rows import Problem, Result
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.ib import IBObjective
 from ibft.run.folder import RunFolder

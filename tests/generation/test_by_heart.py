@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ibft.artifacts.rows import Pair, Problem, Result, Sample, read_rows, write_rows
+from ibft.artifacts.json_lines import read_rows, write_rows
+from ibft.artifacts.rows import Pair, Problem, Result, Sample
 from ibft.objectives.ft import FTObjective
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe

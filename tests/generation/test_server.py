@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from ibft.artifacts.rows import Sample, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import Sample
 from ibft.errors import UserError
 from ibft.generation.sent import Sent
 from ibft.generation.server import Question, Server

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ibft.artifacts.rows import Pair, Problem, Sample, read_rows, write_rows
+from ibft.artifacts.json_lines import read_rows, write_rows
+from ibft.artifacts.rows import Pair, Problem, Sample
 from ibft.errors import UserError
 from ibft.pages.elicitation import read_elicitation
 from ibft.pages.forgetting import read_forgetting

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 import ibft
-from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import TrainingLog
 from ibft.objectives.bottleneck.forms import FORMS, forms_table
 from ibft.objectives.registry import OBJECTIVES, objectives_table
 

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ibft.artifacts.json_lines import write_rows
 from ibft.artifacts.metrics import Metrics, summarize
-from ibft.artifacts.rows import Problem, Result, Sample, TrainingLog, write_rows
+from ibft.artifacts.rows import Problem, Result, Sample, TrainingLog
 from ibft.objectives.asft import ASFTObjective
 from ibft.objectives.base import Objective
 from ibft.objectives.dft import DFTObjective

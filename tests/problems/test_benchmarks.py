@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ibft.artifacts.rows import Sample, write_rows
+from ibft.artifacts.json_lines import write_rows
+from ibft.artifacts.rows import Sample
 from ibft.errors import UserError
 from ibft.execution.inside import lockdown
 from ibft.problems.loading import BENCHMARKS, load_problems

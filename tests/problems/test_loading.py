@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ibft.artifacts.rows import Problem, write_rows
+from ibft.artifacts.json_lines import write_rows
+from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.problems.loading import load_problems, select_problems
 

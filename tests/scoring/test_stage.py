@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from ibft.artifacts.rows import ShownExample, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import ShownExample
 from ibft.artifacts.score_table import SCORES_FILE, read_scores
 from ibft.errors import UserError
 from ibft.findings.densities import Densities

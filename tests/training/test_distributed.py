@@ -17,7 +17,8 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import TrainingLog
 
 pytestmark = pytest.mark.slow
 

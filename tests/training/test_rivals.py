@@ -18,7 +18,8 @@ from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import TrainingLog
 from ibft.errors import UserError
 from ibft.objectives.asft import ASFTObjective
 from ibft.objectives.base import Objective

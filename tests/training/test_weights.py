@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import TrainingLog
 from ibft.errors import UserError
 from ibft.models.loading import load_arm, load_model
 from ibft.objectives.asft import ASFTObjective

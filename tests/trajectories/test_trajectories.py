@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ibft.artifacts.rows import TrainingLog, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import TrainingLog
 from ibft.objectives.asft import ASFTObjective
 from ibft.objectives.base import Objective
 from ibft.objectives.dft import DFTObjective

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ibft.artifacts.hollow import Hollow
-from ibft.artifacts.rows import pretty_json
+from ibft.artifacts.json_lines import pretty_json
 from ibft.errors import UserError
 from ibft.statistics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
 from ibft.statistics.uncertainty import bootstrap_means

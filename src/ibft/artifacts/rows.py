@@ -10,39 +10,18 @@ from typing import Literal
 
 import msgspec
 
-from ibft.artifacts.json_lines import (
-    RowWriter,
-    error_reason,
-    is_encodable,
-    open_for_reading,
-    pretty_json,
-    raw_row,
-    read_rows,
-    write_atomically,
-    write_rows,
-)
-
 __all__ = [
     "Message",
     "Module",
     "Pair",
     "Problem",
     "Result",
-    "RowWriter",
     "Sample",
     "Score",
     "ShownExample",
     "Status",
     "Subset",
     "TrainingLog",
-    "error_reason",
-    "is_encodable",
-    "open_for_reading",
-    "pretty_json",
-    "raw_row",
-    "read_rows",
-    "write_atomically",
-    "write_rows",
 ]
 
 

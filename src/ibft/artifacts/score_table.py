@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ibft.artifacts.rows import Score, Subset, error_reason
+from ibft.artifacts.json_lines import error_reason
+from ibft.artifacts.rows import Score, Subset
 from ibft.errors import UserError
 
 if TYPE_CHECKING:

@@ -205,7 +205,7 @@ def check(canaries: Path, scores: tuple[Path, ...], by: str, seed: int, as_json:
 
     found = check_canaries(canaries, scores, by, seed)
     if as_json:
-        from ibft.artifacts.rows import pretty_json
+        from ibft.artifacts.json_lines import pretty_json
 
         click.echo(pretty_json(found), nl=False)
         return

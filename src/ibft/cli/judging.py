@@ -145,7 +145,7 @@ def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
 
     found = diff_results(a, b, _counts(k))
     if as_json:
-        from ibft.artifacts.rows import pretty_json
+        from ibft.artifacts.json_lines import pretty_json
 
         click.echo(pretty_json(found), nl=False)
     else:

@@ -82,7 +82,7 @@ def _write_new(contents: dict[Path, bytes]) -> None:
     Raises:
         UserError: one exists, or cannot be written.
     """
-    from ibft.artifacts.rows import error_reason, write_atomically
+    from ibft.artifacts.json_lines import error_reason, write_atomically
 
     existing = [path for path in contents if path.exists()]
     if existing:

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from ibft import progress
-from ibft.artifacts.rows import Pair, raw_row, read_rows, write_rows
+from ibft.artifacts.json_lines import raw_row, read_rows, write_rows
+from ibft.artifacts.rows import Pair
 from ibft.artifacts.score_table import read_scores, score_name
 from ibft.curation.canary_generator import Canary, Language, make_canaries, plant_rows, row_like
 from ibft.curation.outputs import make_folder, refuse_source

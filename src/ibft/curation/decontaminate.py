@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from ibft import progress
-from ibft.artifacts.rows import Problem, pretty_json, raw_row, write_atomically, write_rows
+from ibft.artifacts.json_lines import pretty_json, raw_row, write_atomically, write_rows
+from ibft.artifacts.rows import Problem
 from ibft.curation.leakage import OVERLAP, Leak, LeakKind, ProblemIndex
 from ibft.curation.outputs import make_folder, refuse_source
 from ibft.data.code import SIMILARITY

@@ -21,7 +21,8 @@ import msgspec
 import numpy as np
 
 from ibft import progress
-from ibft.artifacts.rows import Pair, pretty_json, write_atomically, write_rows
+from ibft.artifacts.json_lines import pretty_json, write_atomically, write_rows
+from ibft.artifacts.rows import Pair
 from ibft.curation.outputs import make_folder, refuse_source
 from ibft.data.code import MIN_TOKENS, SIMILARITY, code_of, jaccard, prompt_text, shingles, whole
 from ibft.data.training import stream_examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ibft.artifacts.rows import error_reason
+from ibft.artifacts.json_lines import error_reason
 from ibft.errors import UserError
 
 __all__ = ["make_folder", "refuse_source"]

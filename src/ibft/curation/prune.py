@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from ibft import progress
-from ibft.artifacts.rows import pretty_json, raw_row, write_atomically, write_rows
+from ibft.artifacts.json_lines import pretty_json, raw_row, write_atomically, write_rows
 from ibft.artifacts.score_table import ScoredRow, read_scores, score_name, scores_file
 from ibft.curation.duplicates import DuplicateFinder
 from ibft.curation.outputs import make_folder, refuse_source

@@ -6,7 +6,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ibft.artifacts.rows import Pair, is_encodable
+from ibft.artifacts.json_lines import is_encodable
+from ibft.artifacts.rows import Pair
 from ibft.errors import UserError
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import EmbeddingCheck, ModelLimits

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ibft.artifacts.hollow import Hollow, find_hollow, is_hollow
+from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.metrics import Metrics, curves, summarize
-from ibft.artifacts.rows import Result, read_rows
+from ibft.artifacts.rows import Result
 from ibft.artifacts.samples import SampleFile
 from ibft.artifacts.tally import Tally, tally
 from ibft.execution.languages import LANGUAGES

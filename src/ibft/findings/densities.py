@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ibft.artifacts.rows import write_atomically
+from ibft.artifacts.json_lines import write_atomically
 from ibft.artifacts.score_names import score_axis
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ibft.artifacts.rows import error_reason
+from ibft.artifacts.json_lines import error_reason
 from ibft.errors import UserError
 
 __all__ = ["copy_files", "new_folder"]

@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from ibft.artifacts.rows import error_reason, write_atomically
+from ibft.artifacts.json_lines import error_reason, write_atomically
 from ibft.errors import UserError
 from ibft.models.folder import copy_files, new_folder
 

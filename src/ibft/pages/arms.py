@@ -9,8 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from ibft.artifacts.hollow import Hollow
+from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.metrics import Metric, Metrics, summarize
-from ibft.artifacts.rows import Result, Sample, read_rows
+from ibft.artifacts.rows import Result, Sample
 from ibft.artifacts.tally import tally
 from ibft.errors import UserError
 from ibft.pages.format_shares import FormatShares, ProblemTally, format_shares

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ibft.artifacts.rows import Result, TrainingLog, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import Result, TrainingLog
 from ibft.errors import UserError
 from ibft.objectives.alarms import Alarm
 from ibft.pages.scan import SUBSET_NAMES, Scan, ScanSummary, read_summary

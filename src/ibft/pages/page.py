@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ibft.artifacts.rows import write_atomically
+from ibft.artifacts.json_lines import write_atomically
 from ibft.errors import UserError
 from ibft.pages.charts import THEME_CSS
 from ibft.pages.figures import Chart

@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from ibft.artifacts.rows import ShownExample, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import ShownExample
 from ibft.errors import UserError
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.artifacts.rows import Problem, read_rows
+from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.text.answers.prompt import before_entry_point
 

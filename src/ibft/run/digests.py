@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from ibft import progress
-from ibft.artifacts.rows import error_reason, write_atomically
+from ibft.artifacts.json_lines import error_reason, write_atomically
 from ibft.errors import UserError
 
 __all__ = ["cache_folder", "file_digest", "folder_digest"]

@@ -29,7 +29,7 @@ from typing import IO, Any
 
 import msgspec
 
-from ibft.artifacts.rows import pretty_json, write_atomically
+from ibft.artifacts.json_lines import pretty_json, write_atomically
 from ibft.errors import UserError
 from ibft.run.inputs import plain
 from ibft.run.processes import is_main_process

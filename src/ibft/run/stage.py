@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ibft.artifacts.rows import pretty_json, write_atomically
+from ibft.artifacts.json_lines import pretty_json, write_atomically
 from ibft.errors import UserError
 from ibft.run.inputs import difference, has_other_format, identity_of
 from ibft.run.processes import is_main_process

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ibft.artifacts.rows import RowWriter, Score, Subset, read_rows
+from ibft.artifacts.json_lines import RowWriter, read_rows
+from ibft.artifacts.rows import Score, Subset
 from ibft.data.subsets import NumberedExamples
 from ibft.errors import UserError
 from ibft.scoring.encoder import Block

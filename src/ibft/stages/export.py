@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ibft import progress
-from ibft.artifacts.rows import write_atomically
+from ibft.artifacts.json_lines import write_atomically
 from ibft.errors import UserError
 from ibft.models.folder import copy_files, new_folder
 from ibft.models.loading import load_model, load_tokenizer, weights_folder

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ibft import progress
-from ibft.artifacts.rows import Pair, Problem, RowWriter, Sample, read_rows, write_rows
+from ibft.artifacts.json_lines import RowWriter, read_rows, write_rows
+from ibft.artifacts.rows import Pair, Problem, Sample
 from ibft.data.training import stream_examples
 from ibft.errors import PromptError, UserError
 from ibft.generation.ask import Ask

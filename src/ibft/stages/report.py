@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ibft import progress
-from ibft.artifacts.rows import pretty_json, write_atomically
+from ibft.artifacts.json_lines import pretty_json, write_atomically
 from ibft.comparison import Difference
 from ibft.pages.audit import audit
 from ibft.pages.charts import MARKER_GLYPHS

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ibft.artifacts.rows import pretty_json, write_atomically
+from ibft.artifacts.json_lines import pretty_json, write_atomically
 from ibft.artifacts.score_table import read_scores
 from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.findings.densities import write_densities

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ibft import progress
-from ibft.artifacts.rows import Subset, pretty_json, write_atomically, write_rows
+from ibft.artifacts.json_lines import pretty_json, write_atomically, write_rows
+from ibft.artifacts.rows import Subset
 from ibft.artifacts.score_table import SCORES_FILE, read_scores, write_scores
 from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.errors import UserError

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from ibft import progress
-from ibft.artifacts.rows import TrainingLog, pretty_json, read_rows, write_atomically
+from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically
+from ibft.artifacts.rows import TrainingLog
 from ibft.artifacts.score_table import SCORES_FILE, read_batches
 from ibft.data.tokens import TokenizedExample, encode_pairs
 from ibft.data.training import load_training_pairs

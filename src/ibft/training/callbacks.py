@@ -14,7 +14,8 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 
 from ibft import progress
-from ibft.artifacts.rows import RowWriter, TrainingLog, read_rows, write_atomically, write_rows
+from ibft.artifacts.json_lines import RowWriter, read_rows, write_atomically, write_rows
+from ibft.artifacts.rows import TrainingLog
 from ibft.errors import UserError
 from ibft.objectives.alarms import MIN_ROWS, alarm_title
 from ibft.objectives.base import Objective

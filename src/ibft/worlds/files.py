@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.artifacts.rows import Module, Problem, pretty_json
+from ibft.artifacts.json_lines import pretty_json
+from ibft.artifacts.rows import Module, Problem
 from ibft.worlds.chains import ChainsConfig, Example, World, describe, make_world
 from ibft.worlds.probes import run, telling_inputs
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ibft.artifacts.rows import TrainingLog, read_rows, write_rows
+from ibft.artifacts.json_lines import read_rows, write_rows
+from ibft.artifacts.rows import TrainingLog
 from ibft.objectives.alarms import Alarm, alarm_note
 from ibft.objectives.bottleneck.alarms import find_alarms
 from ibft.objectives.bottleneck.forms import FORMS

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ibft.artifacts.rows import Problem, Sample, write_rows
+from ibft.artifacts.json_lines import write_rows
+from ibft.artifacts.rows import Problem, Sample
 from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file
 from ibft.text.answers import Answer, Form, extract, extract_sample, is_chat

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ibft.artifacts.rows import Problem, Sample, write_rows
+from ibft.artifacts.json_lines import write_rows
+from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.languages.verilog import verilog_source
 from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file
