@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from ibft.artifacts.rows import TrainingLog
+from ibft.artifacts.training import TrainingSummary
 from ibft.objectives.dft import DFTObjective
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.neftune import NEFTuneObjective
 from ibft.pages import figures as charts
 from ibft.pages.charts import Curve
-from ibft.pages.evidence import TrainedArm, TrainingSummary
+from ibft.pages.evidence import TrainedArm
 from ibft.pages.figures import training_charts
 from ibft.run.recipe import Recipe
 from ibft.stages.report import _plain_arms

@@ -8,21 +8,23 @@ import msgspec
 import pytest
 import yaml
 
-from ibft.objectives.alarms import Alarm
+from ibft.artifacts.training import Alarm, TrainingSummary
 from ibft.objectives.base import Objective
 from ibft.objectives.dft import DFTObjective
 from ibft.objectives.ib import IBObjective
-from ibft.pages.model_card import HubNames, TrainingFacts, Weights, hub_names, model_card
+from ibft.pages.model_card import HubNames, Weights, hub_names, model_card
 from ibft.run.recipe import Recipe
 from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, TrainConfig
 
 HUB = ModelConfig(name="deepseek-ai/coder", revision="abc123")
-FACTS = TrainingFacts(steps=1200, processes=2, examples=1234, tokens=56789, skipped={}, batching="packed")
+FACTS = TrainingSummary(steps=1200, processes=2, examples=1234, tokens=56789, skipped={}, batching="packed")
 IB = IBObjective()
 VERSIONS = {"ibft": "0.1.0", "peft": "0.21.2"}
 
 
-def card(objective: Objective = IB, facts: TrainingFacts = FACTS, weights: Weights = "adapter", **changes: Any) -> str:
+def card(
+    objective: Objective = IB, facts: TrainingSummary = FACTS, weights: Weights = "adapter", **changes: Any
+) -> str:
     recipe = Recipe(**({"name": "my-run", "model": HUB, "objective": (objective,)} | changes))
     return model_card(recipe, objective, facts, VERSIONS, hub_names(recipe), weights=weights)
 

@@ -1,27 +1,13 @@
-"""What is wrong with an arm's training, in words: one struct for all objectives."""
+"""What is wrong with an arm's training, in words, for all objectives alike."""
 
 from __future__ import annotations
 
-from typing import Literal
+from ibft.artifacts.training import Alarm
 
-import msgspec
-
-__all__ = ["MIN_ROWS", "Alarm", "alarm_note", "alarm_title"]
+__all__ = ["MIN_ROWS", "alarm_note", "alarm_title"]
 
 MIN_ROWS = 3
 """Logged rows in a row that make an alarm: a single batch may be odd."""
-
-
-class Alarm(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with an arm's bottleneck, at which optimizer steps, and (`message`) what to do about it.
-
-    overload: the bottleneck's gradient dwarfs the cross-entropy's. collapse: it does not act on the model.
-    """
-
-    kind: Literal["overload", "collapse"]
-    first_step: int
-    last_step: int
-    message: str
 
 
 def alarm_title(arm: str, alarm: Alarm) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ibft.artifacts.rows import TrainingLog
-    from ibft.objectives.alarms import Alarm
+    from ibft.artifacts.training import Alarm
     from ibft.objectives.bottleneck.form import Form
 
 __all__ = ["Gauge", "LayerChoice", "Need", "Objective", "Tokens"]

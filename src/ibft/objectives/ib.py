@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
+from ibft.artifacts.training import Alarm
 from ibft.errors import UserError
-from ibft.objectives.alarms import Alarm
 from ibft.objectives.base import LayerChoice, Objective
 from ibft.objectives.bottleneck.alarms import find_alarms
 from ibft.objectives.bottleneck.form import Form

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import msgspec
 
 from ibft.artifacts.metrics import Metric
+from ibft.artifacts.training import Alarm
 from ibft.comparison import Difference, Scores, compare_all
 from ibft.errors import UserError
-from ibft.objectives.alarms import Alarm, alarm_note
+from ibft.objectives.alarms import alarm_note
 from ibft.pages.arms import Arm, JudgedArm, read_arm
 from ibft.pages.elicitation import Elicitation, read_elicitation
 from ibft.pages.evidence import read_alarms

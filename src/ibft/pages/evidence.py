@@ -14,8 +14,8 @@ import msgspec
 
 from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import Result, TrainingLog
+from ibft.artifacts.training import Alarm, TrainingSummary
 from ibft.errors import UserError
-from ibft.objectives.alarms import Alarm
 from ibft.pages.scan import SUBSET_NAMES, Scan, ScanSummary, read_summary
 from ibft.problems.loading import load_benchmark
 from ibft.run.folder import RunFolder
@@ -27,7 +27,6 @@ __all__ = [
     "ShownProblem",
     "ShownSample",
     "TrainedArm",
-    "TrainingSummary",
     "left_out",
     "read_alarms",
     "read_making",
@@ -37,18 +36,6 @@ __all__ = [
 ]
 
 _MAX_SHOWN_CHARACTERS = 20_000
-
-
-class TrainingSummary(msgspec.Struct, frozen=True):
-    """The part of `train/<arm>/summary.json` that the page shows; what an older run did not write is None."""
-
-    steps: int | None = None
-    examples: int | None = None
-    tokens: int | None = None
-    skipped: dict[str, int] = {}
-    seconds: float | None = None
-    peak_memory_mib: float | None = None
-    alarms: list[Alarm] = []
 
 
 class TrainedArm(NamedTuple):

@@ -14,29 +14,18 @@ import msgspec
 import yaml
 
 from ibft.artifacts.metrics import Metric
+from ibft.artifacts.training import TrainingSummary
 from ibft.data.sources import FILE_SUFFIXES
 from ibft.errors import UserError
-from ibft.objectives.alarms import Alarm, alarm_title
+from ibft.objectives.alarms import alarm_title
 from ibft.objectives.base import Objective
 from ibft.run.recipe import Recipe
 from ibft.statistics.pass_at_k import metric_name
 
-__all__ = ["HubNames", "ScoredArm", "Scores", "TrainingFacts", "Weights", "hub_names", "model_card"]
+__all__ = ["HubNames", "ScoredArm", "Scores", "Weights", "hub_names", "model_card"]
 
 Weights = Literal["adapter", "model", "merged"]
 """What lies beside the card: a LoRA adapter, a model trained whole, or a base with the adapter merged into it."""
-
-
-class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of `train/<arm>/summary.json` that the card tells; the fields are those of the stage's summary."""
-
-    steps: int
-    processes: int = 1
-    examples: int
-    tokens: int
-    skipped: dict[str, int]
-    batching: str
-    alarms: list[Alarm] = []
 
 
 class ScoredArm(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +78,7 @@ def _hub_id(name: str) -> str | None:
 def model_card(
     recipe: Recipe,
     objective: Objective,
-    training: TrainingFacts,
+    training: TrainingSummary,
     versions: Mapping[str, str],
     names: HubNames,
     *,
@@ -166,13 +155,16 @@ def _figure(metric: Metric) -> str:
     return f"{100 * metric.value:.1f}%{interval}"
 
 
-def read_training_facts(path: Path) -> TrainingFacts:
+def read_training_summary(path: Path) -> TrainingSummary:
     """Read a `train/<arm>/summary.json`.
 
     Raises:
         UserError: it is missing or damaged.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=TrainingFacts)
+        summary = msgspec.json.decode(path.read_bytes(), type=TrainingSummary)
     except (OSError, msgspec.MsgspecError) as error:
         raise UserError(f"{path}: {error}. Train the arm again with --overwrite.") from None
+    if None in (summary.steps, summary.examples, summary.tokens, summary.batching):
+        raise UserError(f"{path} lacks what a model card tells. Train the arm again with --overwrite.")
+    return summary

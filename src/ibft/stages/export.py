@@ -15,7 +15,7 @@ from ibft.errors import UserError
 from ibft.models.folder import copy_files, new_folder
 from ibft.models.loading import load_model, load_tokenizer, weights_folder
 from ibft.objectives.base import Objective
-from ibft.pages.model_card import Scores, Weights, hub_names, model_card, read_training_facts
+from ibft.pages.model_card import Scores, Weights, hub_names, model_card, read_training_summary
 from ibft.run.folder import RunFolder
 from ibft.run.inputs import FORMAT
 from ibft.run.recipe import BASE_ARM, Recipe
@@ -56,7 +56,7 @@ def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool =
     versions: Mapping[str, str] = record.provenance.get("versions", {})
     weights: Weights = "merged" if merge else "adapter" if recipe.train.lora else "model"
     scores = read_scores(run, arm, source)
-    facts = read_training_facts(trained / "summary.json")
+    facts = read_training_summary(trained / "summary.json")
     card = model_card(recipe, objective, facts, versions, hub_names(recipe), weights=weights, scores=scores)
     if not source.is_dir():
         raise UserError(f"{source} does not exist. Train the arm again with --overwrite.")

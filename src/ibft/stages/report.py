@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from ibft import progress
 from ibft.artifacts.json_lines import pretty_json, write_atomically
+from ibft.artifacts.training import TrainingSummary
 from ibft.comparison import Difference
 from ibft.pages.audit import audit
 from ibft.pages.charts import MARKER_GLYPHS
 from ibft.pages.compare import MAX_COLUMNS, Cell, Comparison, Row, asked_rows, compare, comparison_rows
 from ibft.pages.evidence import (
     TrainedArm,
-    TrainingSummary,
     left_out,
     read_making,
     read_shown_problems,

@@ -12,21 +12,19 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from ibft import progress
 from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically
 from ibft.artifacts.rows import TrainingLog
 from ibft.artifacts.score_table import SCORES_FILE, read_batches
+from ibft.artifacts.training import TrainingSummary
 from ibft.data.tokens import TokenizedExample, encode_pairs
 from ibft.data.training import load_training_pairs
 from ibft.errors import UserError
 from ibft.models.loading import limits_of, load_config, load_tokenizer, resolve_model_path
 from ibft.models.processes import decide, join
-from ibft.objectives.alarms import Alarm
 from ibft.objectives.base import Objective
 from ibft.objectives.bottleneck.adaptive import compression_weights
-from ibft.pages.model_card import TrainingFacts, Weights, hub_names, model_card
+from ibft.pages.model_card import Weights, hub_names, model_card
 from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process, num_processes
 from ibft.run.provenance import provenance
@@ -36,31 +34,7 @@ from ibft.stages.identity import train_inputs
 from ibft.stages.resolution import resolve
 from ibft.text.encoding import codec_of
 
-__all__ = ["TrainingSummary", "check_objectives", "train"]
-
-
-class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One arm's training in numbers.
-
-    `examples` and `tokens` count the data that is left after `skipped` (reason to number), prompts included;
-    `steps` are optimizer steps, each of `train.batch_size` examples times `train.gradient_accumulation` times
-    `processes`; `seconds` sum over interrupted attempts; `peak_memory_mib` is the main process's;
-    `trainable_parameters` include the bottleneck's head; `batching` is what `auto` stood for; `final_loss` is the last
-    logged value (an average over `train.log_every` steps); `alarms` are those of the whole log.
-    """
-
-    objective: str
-    steps: int
-    processes: int = 1
-    examples: int
-    tokens: int
-    skipped: dict[str, int]
-    seconds: float
-    peak_memory_mib: float
-    trainable_parameters: int
-    batching: str
-    final_loss: float | None
-    alarms: list[Alarm]
+__all__ = ["check_objectives", "train"]
 
 
 def check_objectives(recipe: Recipe) -> None:
@@ -158,9 +132,8 @@ def _scores(recipe: Recipe, run: RunFolder, examples: Sequence[TokenizedExample]
 def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, folder: Path) -> None:
     """Put our model card in the place of PEFT's template."""
     weights: Weights = "adapter" if recipe.train.lora else "model"
-    facts = msgspec.convert(summary, TrainingFacts, from_attributes=True)
     versions = provenance(recipe.seed)["versions"]
-    card = model_card(recipe, objective, facts, versions, hub_names(recipe), weights=weights)
+    card = model_card(recipe, objective, summary, versions, hub_names(recipe), weights=weights)
     write_atomically(folder / weights / "README.md", card)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from ibft.artifacts.json_lines import read_rows, write_rows
 from ibft.artifacts.rows import TrainingLog
-from ibft.objectives.alarms import Alarm, alarm_note
+from ibft.artifacts.training import Alarm
+from ibft.objectives.alarms import alarm_note
 from ibft.objectives.bottleneck.alarms import find_alarms
 from ibft.objectives.bottleneck.forms import FORMS
 

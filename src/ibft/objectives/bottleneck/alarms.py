@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ibft.objectives.alarms import MIN_ROWS, Alarm
+from ibft.artifacts.training import Alarm
+from ibft.objectives.alarms import MIN_ROWS
 
 if TYPE_CHECKING:
     from ibft.artifacts.rows import TrainingLog

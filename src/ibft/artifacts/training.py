@@ -1,0 +1,45 @@
+"""What an arm's training leaves: its log (`rows.TrainingLog`), its summary, its alarms."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = ["Alarm", "TrainingSummary"]
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with an arm's bottleneck, at which optimizer steps, and (`message`) what to do about it.
+
+    overload: the bottleneck's gradient dwarfs the cross-entropy's. collapse: it does not act on the model.
+    """
+
+    kind: Literal["overload", "collapse"]
+    first_step: int
+    last_step: int
+    message: str
+
+
+class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One arm's training in numbers (`train/<arm>/summary.json`); what an older run did not write is None, or empty.
+
+    `examples` and `tokens` count the data that is left after `skipped` (reason to number), prompts included;
+    `steps` are optimizer steps, each of `train.batch_size` examples times `train.gradient_accumulation` times
+    `processes`; `seconds` sum over interrupted attempts; `peak_memory_mib` is the main process's;
+    `trainable_parameters` include the bottleneck's head; `batching` is what `auto` stood for; `final_loss` is the last
+    logged value (an average over `train.log_every` steps); `alarms` are those of the whole log.
+    """
+
+    objective: str | None = None
+    steps: int | None = None
+    processes: int = 1
+    examples: int | None = None
+    tokens: int | None = None
+    skipped: dict[str, int] = {}
+    seconds: float | None = None
+    peak_memory_mib: float | None = None
+    trainable_parameters: int | None = None
+    batching: str | None = None
+    final_loss: float | None = None
+    alarms: list[Alarm] = []
