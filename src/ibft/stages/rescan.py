@@ -18,14 +18,13 @@ from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.findings.densities import write_densities
 from ibft.findings.summary import ScanSummary
 from ibft.models.loading import load_arm, load_tokenizer, weights_folder
-from ibft.models.processes import decide, join
 from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
 from ibft.run.stage import Stage
 from ibft.stages.identity import rescan_inputs, scan_inputs, weights_identity
-from ibft.stages.resolution import resolve
 from ibft.stages.scan import make_scorer, make_table
+from ibft.stages.skeleton import complete
 
 __all__ = ["RescanSummary", "rescan"]
 
@@ -52,20 +51,17 @@ def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
     """
     if not recipe.scan.max_trained_examples:
         return
-    join(recipe.model)
-    recipe = resolve(recipe)
-    stage, is_complete = decide(lambda: _open(recipe, run, arm))
-    if not is_complete:
-        with stage.work() as folder:
-            _make(recipe, run, arm, folder)
-    decide(lambda: None)  # no process goes on before the result has its name
+    complete(
+        recipe,
+        lambda recipe: _open(recipe, run, arm),
+        lambda recipe, folder: _make(recipe, run, arm, folder),
+    )
 
 
-def _open(recipe: Recipe, run: RunFolder, arm: str) -> tuple[Stage, bool]:
+def _open(recipe: Recipe, run: RunFolder, arm: str) -> Stage:
     scanned, trained = run.record_made_from("scan", scan_inputs(recipe)), run.record(f"train/{arm}")
     weights = weights_identity(weights_folder(recipe, run, arm))
-    stage = run.stage(f"rescan/{arm}", rescan_inputs(recipe, scanned.identity, trained.identity, weights))
-    return stage, stage.is_complete
+    return run.stage(f"rescan/{arm}", rescan_inputs(recipe, scanned.identity, trained.identity, weights))
 
 
 def _make(recipe: Recipe, run: RunFolder, arm: str, folder: Path) -> None:

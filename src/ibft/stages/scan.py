@@ -32,16 +32,15 @@ from ibft.findings.score_columns import read_columns, read_places, read_reasons
 from ibft.findings.summary import summarize
 from ibft.models.allocator import keeping_freed_memory, returning_freed_memory
 from ibft.models.loading import limits_of, load_config, load_model, load_tokenizer, resolve_model_path
-from ibft.models.processes import decide, join
+from ibft.models.processes import decide
 from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process, num_processes, process_index
 from ibft.run.provenance import usable_cores
 from ibft.run.recipe import Recipe
-from ibft.run.stage import Stage
 from ibft.scoring.blocks import merged_blocks, score_blocks
 from ibft.scoring.encoder import Encoder, draw_scorable, explaining_killed_workers, text_of
 from ibft.stages.identity import scan_inputs
-from ibft.stages.resolution import resolve
+from ibft.stages.skeleton import complete
 from ibft.text.encoding import codec_of
 
 if TYPE_CHECKING:
@@ -65,22 +64,11 @@ def scan(recipe: Recipe, run: RunFolder) -> None:
     Raises:
         UserError: model or data cannot be loaded, or no training example can be scored.
     """
-    join(recipe.model)
-    recipe = resolve(recipe)
-    stage, is_complete = decide(lambda: _open(recipe, run))
-    if not is_complete:
-        with stage.work() as folder:
-            decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
-            _make(recipe, folder)
-    decide(lambda: None)  # no process goes on before the result has its name
-
-
-def _open(recipe: Recipe, run: RunFolder) -> tuple[Stage, bool]:
-    stage = run.stage("scan", scan_inputs(recipe))
-    return stage, stage.is_complete
+    complete(recipe, lambda recipe: run.stage("scan", scan_inputs(recipe)), _make)
 
 
 def _make(recipe: Recipe, folder: Path) -> None:
+    decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
     sources, reasons = _read_sources(recipe)
     # Reads all of the data: what is wrong with it is said before a model is loaded.
     num_train, *_ = [len(source) for source in sources]

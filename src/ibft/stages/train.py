@@ -21,7 +21,7 @@ from ibft.data.tokens import TokenizedExample, encode_pairs
 from ibft.data.training import load_training_pairs
 from ibft.errors import UserError
 from ibft.models.loading import limits_of, load_config, load_tokenizer, resolve_model_path
-from ibft.models.processes import decide, join
+from ibft.models.processes import decide
 from ibft.objectives.base import Objective
 from ibft.objectives.bottleneck.adaptive import compression_weights
 from ibft.pages.model_card import Weights, hub_names, model_card
@@ -31,7 +31,7 @@ from ibft.run.provenance import provenance
 from ibft.run.recipe import Recipe
 from ibft.run.stage import Stage, read_record
 from ibft.stages.identity import train_inputs
-from ibft.stages.resolution import resolve
+from ibft.stages.skeleton import complete
 from ibft.text.encoding import codec_of
 
 __all__ = ["check_objectives", "train"]
@@ -68,50 +68,48 @@ def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
         UserError: model or data cannot be loaded, a setting does not fit the model, the loss is not finite,
             or memory or disk is full. What was trained so far stays in the work folder.
     """
-    join(recipe.model)
-    recipe = resolve(recipe)
-    stage, is_complete = decide(lambda: _open(recipe, run, objective))
-    if not is_complete:
-        _make(recipe, run, stage, objective)
-    # Once the result has its name, and not before: a checkpoint that was deleted by half would be resumed from.
-    # No process goes on before that: what comes next may read the result.
-    decide(lambda: shutil.rmtree(stage.path / "checkpoints", ignore_errors=True))
+    complete(
+        recipe,
+        lambda recipe: _open(recipe, run, objective),
+        lambda recipe, folder: _make(recipe, run, objective, folder),
+        # Not before the result has its name: a checkpoint that was deleted by half would be resumed from.
+        after=lambda stage: shutil.rmtree(stage.path / "checkpoints", ignore_errors=True),
+    )
 
 
-def _make(recipe: Recipe, run: RunFolder, stage: Stage, objective: Objective) -> None:
-    with stage.work() as folder:
-        decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
-        tokenizer = load_tokenizer(recipe.model)
-        limits, codec = limits_of(load_config(recipe.model)), codec_of(recipe.prompt, tokenizer)
-        tokenized = encode_pairs(load_training_pairs(recipe.data), codec, recipe.data.max_tokens, limits)
-        if tokenizer.pad_token_id >= limits.num_embeddings:  # as of models that came without a padding token
-            tokenizer.pad_token = tokenizer.eos_token
-        weights = None
-        if objective.weighs_examples:
-            weights = compression_weights(_scores(recipe, run, tokenized.examples))
-        with progress.task("Loading TRL", total=None):
-            from ibft.training.fit import fit
+def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) -> None:
+    decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
+    tokenizer = load_tokenizer(recipe.model)
+    limits, codec = limits_of(load_config(recipe.model)), codec_of(recipe.prompt, tokenizer)
+    tokenized = encode_pairs(load_training_pairs(recipe.data), codec, recipe.data.max_tokens, limits)
+    if tokenizer.pad_token_id >= limits.num_embeddings:  # as of models that came without a padding token
+        tokenizer.pad_token = tokenizer.eos_token
+    weights = None
+    if objective.weighs_examples:
+        weights = compression_weights(_scores(recipe, run, tokenized.examples))
+    with progress.task("Loading TRL", total=None):
+        from ibft.training.fit import fit
 
-        result = fit(recipe, objective, tokenizer, tokenized.examples, folder, weights)
-        if not is_main_process():
-            return
-        record = read_record(folder)
-        summary = TrainingSummary(
-            objective=objective.name,
-            steps=result.steps,
-            processes=num_processes(),
-            examples=len(tokenized.examples),
-            tokens=sum(len(example.input_ids) for example in tokenized.examples),
-            skipped=tokenized.num_skipped,
-            seconds=round(result.seconds + (record.seconds if record else 0.0), 2),
-            peak_memory_mib=round(result.peak_memory_mib, 1),
-            trainable_parameters=result.trainable_parameters,
-            batching=result.batching,
-            final_loss=result.final_loss,
-            alarms=objective.alarms(list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
-        )
-        write_atomically(folder / "summary.json", pretty_json(summary))
-        _write_card(recipe, objective, summary, folder)
+    result = fit(recipe, objective, tokenizer, tokenized.examples, folder, weights)
+    if not is_main_process():
+        return
+    record = read_record(folder)
+    summary = TrainingSummary(
+        objective=objective.name,
+        steps=result.steps,
+        processes=num_processes(),
+        examples=len(tokenized.examples),
+        tokens=sum(len(example.input_ids) for example in tokenized.examples),
+        skipped=tokenized.num_skipped,
+        seconds=round(result.seconds + (record.seconds if record else 0.0), 2),
+        peak_memory_mib=round(result.peak_memory_mib, 1),
+        trainable_parameters=result.trainable_parameters,
+        batching=result.batching,
+        final_loss=result.final_loss,
+        alarms=objective.alarms(list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
+    )
+    write_atomically(folder / "summary.json", pretty_json(summary))
+    _write_card(recipe, objective, summary, folder)
 
 
 def _scores(recipe: Recipe, run: RunFolder, examples: Sequence[TokenizedExample]) -> list[float | None]:
@@ -137,8 +135,6 @@ def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, 
     write_atomically(folder / weights / "README.md", card)
 
 
-def _open(recipe: Recipe, run: RunFolder, objective: Objective) -> tuple[Stage, bool]:
-    """The arm's stage, and whether it is complete. The main process's business."""
+def _open(recipe: Recipe, run: RunFolder, objective: Objective) -> Stage:
     scan = run.record("scan").identity if objective.weighs_examples else None
-    stage = run.stage(f"train/{objective.arm}", train_inputs(recipe, objective, scan))
-    return stage, stage.is_complete
+    return run.stage(f"train/{objective.arm}", train_inputs(recipe, objective, scan))
