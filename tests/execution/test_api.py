@@ -3,15 +3,20 @@
 import subprocess
 import sys
 from collections.abc import Generator, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import pytest
 
 import ibft.execution
-from ibft.artifacts.rows import Problem, Sample
+from ibft.artifacts.rows import Problem, Result, Sample, read_rows, write_rows
+from ibft.artifacts.samples import open_samples
 from ibft.execution import Job, Limits, Outcome, Pool, Reference, check_references, execute, execute_all, local_pool
 from ibft.execution.inside import lockdown
+from ibft.execution.judging import judge_into
+from ibft.execution.settings import JudgeSettings, Judging, MetricSettings
+from ibft.run.recipe import JudgeConfig
 
 PROBLEM = Problem(
     task_id="t/0",
@@ -74,6 +79,17 @@ def test_any_pool_can_do_the_work() -> None:
     texts = [f"    return {number}\n" for number in range(5)]
     outcomes = execute_all([(PROBLEM, text) for text in texts], pool=pool)
     assert [outcome.message for outcome in outcomes] == texts
+
+
+def test_a_file_of_samples_can_be_judged_by_any_pool(tmp_path: Path) -> None:
+    rows = [Sample(task_id="t/0", completion=f"    return {number}\n") for number in range(5)]
+    write_rows(tmp_path / "samples.jsonl", rows)
+    samples = open_samples(tmp_path / "samples.jsonl", ["t/0"], "toy")
+    settings = JudgeSettings(JudgeConfig(timeout_s=3, cache=False), "landlock", 1)
+    judging = Judging([PROBLEM], "toy", samples, True, settings, MetricSettings((1, 5), 0, 10))
+    metrics = judge_into(tmp_path, judging, "Judging", pool=Elsewhere())
+    assert metrics.metrics["pass@5^(5)"].value == 1.0
+    assert [result.completion for result in read_rows(tmp_path / "results.jsonl", Result)] == [row.text for row in rows]
 
 
 def test_the_package_is_light_and_has_what_it_names() -> None:

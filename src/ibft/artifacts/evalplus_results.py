@@ -101,7 +101,7 @@ def to_evalplus_results(
 
 
 def _statuses(result: Result) -> tuple[EvalPlusStatus, EvalPlusStatus | None]:
-    """The status of the base tests and of the plus tests."""
+    """Return the status of the base tests and of the plus tests."""
     last: EvalPlusStatus = "fail"
     if result.passed:
         last = "pass"

@@ -125,7 +125,7 @@ def error_reason(error: Exception) -> str:
 
 
 def is_encodable(text: str) -> bool:
-    """Whether a text can be written as UTF-8: it has no lone surrogates, which Python's own json reads."""
+    """Decide whether a text can be written as UTF-8: it has no lone surrogates, which Python's own json reads."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -73,7 +73,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     curves: dict[str, Curve] = {}
 
     def to_json(self) -> bytes:
-        """The file's content, indented for people, each list of numbers on one line."""
+        """Return the file's content, indented for people, each list of numbers on one line."""
         indented = pretty_json(self)
         # A raw newline cannot occur inside a JSON string, so only lists match.
         return re.sub(rb"\[\n[\d\s.,e+-]*\]", lambda numbers: b" ".join(numbers[0].split()), indented)

@@ -193,10 +193,10 @@ def check(source: str, tasks: tuple[str, ...], **options: Any) -> None:
 
     progress.enable()
     references = check_problems(source, _judge_config(**options), tasks)
-    broken = {task_id: one for task_id, one in references.items() if not one.passed}
-    for task_id, one in broken.items():
-        click.echo(f"{task_id}: {one.message}")
-    num_weak = sum(one.is_weak for one in references.values())
+    broken = {task_id: reference for task_id, reference in references.items() if not reference.passed}
+    for task_id, reference in broken.items():
+        click.echo(f"{task_id}: {reference.message}")
+    num_weak = sum(reference.is_weak for reference in references.values())
     click.echo(
         f"{len(references) - len(broken)} of {len(references)} problems can be judged, {num_weak} of them inside."
     )

@@ -103,7 +103,7 @@ def _jobs(
     settings: JudgeSettings,
     outcomes: dict[int, Outcome],
 ) -> Iterator[tuple[int, Job]]:
-    """What has to be run, by position; of the others the outcomes are filled in."""
+    """Yield what has to be run, by position; of the others the outcomes are filled in."""
     for position, (problem, answer) in enumerate(pairs):
         raw = Sample(task_id=problem.task_id, completion=answer) if isinstance(answer, str) else answer
         sample, reference = extract_sample(raw, problem), references[problem.task_id]

@@ -43,7 +43,7 @@ class _Kept(msgspec.Struct):
 
 
 def default_cache_path() -> Path | None:
-    """The cache file among the other things that ibft keeps; None for a user without a home folder."""
+    """Return the cache file among the other things that ibft keeps; None for a user without a home folder."""
     try:
         return cache_folder() / "verdicts.sqlite3"
     except RuntimeError:
@@ -51,7 +51,7 @@ def default_cache_path() -> Path | None:
 
 
 def verdict_key(**parts: Any) -> str:
-    """The SHA-256, in hexadecimal, of everything that a verdict depends on, each part under its name.
+    """Return the SHA-256, in hexadecimal, of everything that a verdict depends on, each part under its name.
 
     Parts are what JSON has, structs or dataclasses; text may hold lone surrogates. Their order does not matter.
     """
@@ -82,7 +82,7 @@ class VerdictCache:
         return self._connection is not None
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """The verdicts that are known, by key."""
+        """Return the verdicts that are known, by key."""
         found: dict[str, bytes] = {}
         for start in range(0, len(keys), _MAX_KEYS_A_QUERY):
             blobs = [bytes.fromhex(key) for key in keys[start : start + _MAX_KEYS_A_QUERY]]

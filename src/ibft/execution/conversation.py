@@ -56,7 +56,7 @@ class Conversation:
         return found
 
     def ask(self, operation: str, *arguments: Any) -> Any:
-        """The value of an operation on the candidate's side; raises what it raised there."""
+        """Return the value of an operation on the candidate's side; raises what it raised there."""
         self._send([operation, *[encode(argument, self._number) for argument in arguments]])
         try:
             return self._value(self._receive())
@@ -117,7 +117,7 @@ class Conversation:
 
 
 class Remote:
-    """An object on the candidate's side that is no plain value. It is never compared: only its identity counts."""
+    """An object on the candidate's side that is not a plain value. It is never compared: only its identity counts."""
 
     __slots__ = ("_conversation", "_number")
 
@@ -159,7 +159,7 @@ class Remote:
 
 
 def _exception(names: list[str], message: str, trace: str) -> BaseException:
-    """The builtin exception nearest to what the candidate raised, for tests that expect one."""
+    """Return the builtin exception nearest to what the candidate raised, for tests that expect one."""
     for name in names:
         kind = getattr(builtins, name, None)
         if isinstance(kind, type) and issubclass(kind, BaseException):

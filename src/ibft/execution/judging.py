@@ -15,7 +15,7 @@ import msgspec
 from ibft.artifacts.json_lines import write_atomically
 from ibft.artifacts.metrics import Metrics
 from ibft.execution.cache import VerdictCache, default_cache_path
-from ibft.execution.pool import LocalPool
+from ibft.execution.pool import LocalPool, Pool
 from ibft.execution.references import run_references
 from ibft.execution.run import judge_samples
 from ibft.execution.settings import Judging
@@ -26,10 +26,16 @@ __all__ = ["judge_into"]
 _UNJUDGED = "infrastructure_error"
 
 
-def judge_into(folder: Path, judging: Judging, title: str) -> Metrics:
+def judge_into(folder: Path, judging: Judging, title: str, *, pool: Pool | None = None) -> Metrics:
     """Judge what the folder does not have yet, and write results and metrics there.
 
     What the sandbox failed on is tried again each time; other metrics of complete results need no judging.
+
+    Args:
+        folder: exists; may hold other files, and results of the same judging.
+        judging: what is judged, and how.
+        title: of the progress bar.
+        pool: does it; by default this machine's processes, for as long as there is something to judge.
     """
     results, partial = folder / "results.jsonl", folder / "results.partial.jsonl"
     known = _read_metrics(folder / "metrics.json")
@@ -38,7 +44,7 @@ def judge_into(folder: Path, judging: Judging, title: str) -> Metrics:
     else:
         (folder / "metrics.json").unlink(missing_ok=True)
         known = None
-        excluded = _judge(folder, judging, title)
+        excluded = _judge(folder, judging, title, pool)
     if known is not None and (known.k, known.seed, known.bootstrap_resamples) == judging.metric_settings:
         return known
     metrics = summarize_results(results, judging, excluded)
@@ -46,13 +52,13 @@ def judge_into(folder: Path, judging: Judging, title: str) -> Metrics:
     return metrics
 
 
-def _judge(folder: Path, judging: Judging, title: str) -> dict[str, str]:
+def _judge(folder: Path, judging: Judging, title: str, pool: Pool | None) -> dict[str, str]:
     """Write `results.jsonl`; return the problems whose reference does not pass, with the reason."""
     settings = judging.settings
-    with (
-        LocalPool(settings.num_workers, settings.level) as pool,
-        VerdictCache(default_cache_path() if settings.config.cache else None) as cache,
-    ):
+    with contextlib.ExitStack() as cleanup:
+        pool = pool or cleanup.enter_context(LocalPool(settings.num_workers, settings.level))
+        path = default_cache_path() if settings.config.cache else None
+        cache = cleanup.enter_context(VerdictCache(path))
         references = run_references(judging.problems, pool, cache, settings)
         by_id = {problem.task_id: problem for problem in judging.problems}
         num_samples = judging.samples.num_samples

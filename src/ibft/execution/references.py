@@ -28,7 +28,7 @@ REFERENCE_CPU_S = 120.0
 def run_references(
     problems: Sequence[Problem], pool: Pool, cache: VerdictCache, settings: JudgeSettings
 ) -> dict[str, Reference]:
-    """What came of the reference of each problem, by task id; from the cache where it passed before."""
+    """Return what came of the reference of each problem, by task id; from the cache where it passed before."""
     keys = {problem.task_id: settings.reference_key(problem) for problem in problems}
     known = _decoded(cache.get_many(list(keys.values())))
     found = {task_id: known[key] for task_id, key in keys.items() if key in known}

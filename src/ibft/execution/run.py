@@ -122,7 +122,7 @@ class _Ledger:
         self._end += size_bytes
 
     def in_order(self) -> Iterator[Result]:
-        """The results by position."""
+        """Yield the results by position."""
         with open(self._path, "rb") as file:
             for offset in self._offsets:
                 file.seek(offset)
@@ -161,7 +161,7 @@ class _Run:
         self._start, self._num_before = time.monotonic(), ledger.num_judged
 
     def jobs(self, samples: Iterable[Sample]) -> Iterator[tuple[str, Job]]:
-        """What has to be run: no sample that is judged, cached, a duplicate, excluded or no code at all."""
+        """Yield what has to be run: no sample that is judged, cached, a duplicate, excluded or no code at all."""
         todo = ((position, sample) for position, sample in enumerate(samples) if position not in self._ledger)
         for chunk in _chunks(todo, _CHUNK):
             keyed = []

@@ -1,9 +1,9 @@
 """Where untrusted programs run. The judge gives a program and its limits and gets values and an end, nothing else.
 
-One long-lived server (`inside/zygote.py`) a worker forks a child for each sample. At the levels bubblewrap and landlock
-(`isolation.py`) the child sees the interpreter's own files and an empty work folder; has no environment, input,
-network, capabilities or other processes; cannot start processes or threads; and its CPU time, memory, files and channel
-are bounded.
+One long-lived server (`inside/zygote.py`) per worker forks a child for each sample. At the levels bubblewrap and
+landlock (`isolation.py`) the child sees the interpreter's own files and an empty work folder; has no environment,
+input, network, capabilities or other processes; cannot start processes or threads; and its CPU time, memory, files and
+channel are bounded.
 
 What this does NOT stop. A hole in the kernel. Timing: a sample can measure how busy the machine is. A sample that has
 the judge's own process compute for long with what it returned (that ends at the wall-clock limit). At level landlock:
@@ -245,7 +245,7 @@ class PythonProcess:
         self._channel = channel
 
     def receive(self) -> Any:
-        """The next message of the candidate, as plain data.
+        """Return the next message of the candidate, as plain data.
 
         Raises:
             ChannelClosed, CodecError: see `inside.codec`.

@@ -40,11 +40,11 @@ class JudgeSettings(NamedTuple):
     num_workers: int
 
     def wall_s(self, cpu_s: float) -> float:
-        """The wall-clock backstop that goes with a CPU limit."""
+        """Return the wall-clock backstop that goes with a CPU limit."""
         return WALL_FACTOR * cpu_s * max(1.0, self.num_workers / usable_cores())
 
     def limits(self, problem: Problem, reference: Reference) -> Limits:
-        """What a sample of a problem may use. CPU time is the same on a busy machine (EvalPlus issue #5)."""
+        """Return what a sample of a problem may use. CPU time is the same on a busy machine (EvalPlus issue #5)."""
         least_s = self.config.timeout_s * LANGUAGES[problem.language].min_cpu_factor
         cpu_s = max(least_s, CPU_FACTOR * reference.cpu_time_s)
         return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=self.config.memory_mib)
@@ -106,7 +106,7 @@ class Judging(NamedTuple):
 
 
 def resolve_settings(config: JudgeConfig) -> JudgeSettings:
-    """The settings on this machine: how many workers, and the sandbox.
+    """Return the settings on this machine: how many workers, and the sandbox.
 
     Raises:
         UserError: no sandbox works here, and the recipe does not ask for none.
@@ -117,7 +117,7 @@ def resolve_settings(config: JudgeConfig) -> JudgeSettings:
 
 @functools.cache
 def tool_versions(language: str) -> dict[str, str]:
-    """The versions that a verdict may depend on, for `metrics.json` and the cache."""
+    """Return the versions that a verdict may depend on, for `metrics.json` and the cache."""
     versions = {"ibft": ibft.__version__, "python": platform.python_version()}
     return versions | LANGUAGES[language].versions()
 
@@ -133,7 +133,7 @@ def _digest(problem: Problem) -> str:
 
 @functools.cache
 def _judge_digest(language: str) -> str:
-    """The source of the judge, the extractor and the language: none answers with an older one's verdicts."""
+    """Return the source of the judge, the extractor and the language: none answers with an older one's verdicts."""
     digest = hashlib.sha256()
     own = [*Path(__file__).parent.rglob("*.py"), *Path(answers.__file__).parent.glob("*.py")]
     for path in sorted({*own, Path(inspect.getfile(type(LANGUAGES[language])))}):

@@ -68,7 +68,7 @@ def find_cheat(source: str, allowed_systems: frozenset[str], forbidden_names: fr
 
 
 def _reaches_out(tokens: Sequence[Token], number: int) -> bool:
-    """Whether a name stands where it is looked up outside of the module: in a path, a call, an instance's type.
+    """Decide whether a name stands where it is looked up outside of the module: in a path, a call, an instance's type.
 
     Variables, nets and ports are looked up in the module itself alone (IEEE 1800-2017, 23.8 and 23.9).
     """
@@ -90,13 +90,13 @@ def _reaches_out(tokens: Sequence[Token], number: int) -> bool:
 
 
 def _begins_path(tokens: Sequence[Token], number: int) -> bool:
-    """Whether `.` or `::` comes next, behind an index in brackets if there is one."""
+    """Decide whether `.` or `::` comes next, behind an index in brackets if there is one."""
     depth = 0
     for place in range(number, min(number + _LONGEST_INDEX, len(tokens))):
         value = tokens[place].value
         depth += (value == "[") - (value == "]")
         if depth == 0 and value != "]":
-            return value == "." or (value == ":" and [one.value for one in tokens[place + 1 : place + 2]] == [":"])
+            return value == "." or (value == ":" and [token.value for token in tokens[place + 1 : place + 2]] == [":"])
     return depth > 0
 
 
@@ -117,7 +117,7 @@ def forbidden_names(tests: str, entry_point: str) -> frozenset[str]:
 
 
 def _declares(before: Token, first: Token, second: Token, after: Token) -> bool:
-    """Whether `second` names a task, a function, a block or an instance."""
+    """Decide whether `second` names a task, a function, a block or an instance."""
     if first.value in ("task", "function") or (first.value == ":" and before.value in ("begin", "fork")):
         return second.kind in ("name", "escaped")
     is_instance = first.kind == "name" and second.kind in ("name", "escaped") and after.value == "("
@@ -126,7 +126,7 @@ def _declares(before: Token, first: Token, second: Token, after: Token) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def allowed_systems(canonical_solution: str) -> frozenset[str]:
-    """The system functions and tasks that a design may use: pure functions, and whatever the reference uses."""
+    """Return the system functions and tasks that a design may use: pure functions, and whatever the reference uses."""
     return _PURE_FUNCTIONS | {token.value for token in tokenize(canonical_solution) if token.kind == "system"}
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from ibft.findings.traits import Trait
+from ibft.findings.columns import Columns, first_copies
+from ibft.findings.matching import Matches
+from ibft.findings.traits import Trait, common_traits
 from ibft.statistics.uncertainty import Interval, effective_size
 
 if TYPE_CHECKING:
     from ibft.statistics.uncertainty import Codes, Floats
 
-__all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "Barrier", "BarrierShare", "share_below_control"]
+__all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "Barrier", "BarrierShare", "find_barrier", "share_below_control"]
 
 EXPECTED_SHARE = 0.05
 """Share of the control set below the threshold, and of training data that is no more predictable than it."""
 MIN_CONTROL = 19
 """Of fewer values the 5th percentile would lie below all of them."""
 _NUM_DRAWS = 10_000
+
+_T = TypeVar("_T")
 
 
 class Barrier(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +53,50 @@ class BarrierShare(NamedTuple):
     threshold: float
     share: float
     interval: Interval
+
+
+def find_barrier(train: Columns, control: Columns, matches: Matches, score: str, seed: int = 0) -> Barrier:
+    """Measure the barrier on matched examples, and what the memorized ones of all have in common.
+
+    Args:
+        train: the training data's columns.
+        control: the control set's.
+        matches: rows of the two that are compared, at least `MIN_CONTROL` pairs.
+        score: name of a score that both have.
+        seed: random seed of the interval.
+    """
+    import numpy as np
+
+    values = train.scores[score]
+    matched = values[matches.train]
+    codes = (train.groups[matches.train], control.groups[matches.control])
+    found = share_below_control(matched, control.scores[score][matches.control], codes, seed=seed)
+    scored = np.flatnonzero(np.isfinite(values))
+    is_memorized = values[scored] < found.threshold
+
+    def of_scored(column: Sequence[_T] | None) -> list[_T] | None:
+        return None if column is None else [column[row] for row in scored.tolist()]
+
+    first = None if train.codes is None else first_copies(train.codes)
+    return Barrier(
+        threshold=found.threshold,
+        share=found.share,
+        ci95=found.interval,
+        num_examples=len(matched),
+        num_memorized=int((matched < found.threshold).sum()),
+        num_train=len(scored),
+        num_train_memorized=int(is_memorized.sum()),
+        num_copies=0 if first is None else int((first != np.arange(len(first)))[scored].sum()),
+        traits=common_traits(
+            is_memorized,
+            train.num_tokens[scored],
+            None if first is None else (np.bincount(first) > 1)[first[scored]],
+            of_scored(train.files),
+            of_scored(train.tags),
+            train.groups[scored],
+            values[scored],
+        ),
+    )
 
 
 def share_below_control(

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from ibft.errors import UserError
-from ibft.findings.barrier import MIN_CONTROL, Barrier, share_below_control
-from ibft.findings.columns import Columns, first_copies
+from ibft.findings.barrier import MIN_CONTROL, Barrier, find_barrier
+from ibft.findings.columns import Columns
 from ibft.findings.comparison import ControlComparison, Texts, compare_with_control
 from ibft.findings.extraction import Extraction, count_extracted
 from ibft.findings.matching import Matches, match_by_length
-from ibft.findings.traits import common_traits
 from ibft.findings.verdict import BarrierVerdict, barrier_verdict
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["ScanSummary", "SubsetSummary", "summarize"]
-
-_T = TypeVar("_T")
 
 
 class SubsetSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +91,7 @@ def summarize(
         if len(matches.train):
             comparison = compare_with_control(train, subsets["control"], matches, texts, seed)
         if len(matches.train) >= MIN_CONTROL:
-            barrier = _barrier(train, subsets["control"], matches, score, seed)
+            barrier = find_barrier(train, subsets["control"], matches, score, seed)
     extraction = {name: found for name, columns in subsets.items() if (found := count_extracted(columns)) is not None}
     verdict = barrier_verdict(
         score, num_scored.get("control"), comparison, barrier, extraction, num_scored["train"], num_in_both
@@ -126,41 +120,6 @@ def _match(train: Columns, control: Columns, score: str, is_dated: bool, seed: i
     found = match_by_length(train.num_tokens[train_rows], control.num_tokens[control_rows], seed=seed)
     matches = found._replace(train=train_rows[found.train], control=control_rows[found.control])
     return matches, {"train": num_in_both[0], "control": num_in_both[1]}
-
-
-def _barrier(train: Columns, control: Columns, matches: Matches, score: str, seed: int) -> Barrier:
-    import numpy as np
-
-    values = train.scores[score]
-    matched = values[matches.train]
-    codes = (train.groups[matches.train], control.groups[matches.control])
-    found = share_below_control(matched, control.scores[score][matches.control], codes, seed=seed)
-    scored = np.flatnonzero(np.isfinite(values))
-    is_memorized = values[scored] < found.threshold
-
-    def of_scored(column: Sequence[_T] | None) -> list[_T] | None:
-        return None if column is None else [column[row] for row in scored.tolist()]
-
-    first = None if train.codes is None else first_copies(train.codes)
-    return Barrier(
-        threshold=found.threshold,
-        share=found.share,
-        ci95=found.interval,
-        num_examples=len(matched),
-        num_memorized=int((matched < found.threshold).sum()),
-        num_train=len(scored),
-        num_train_memorized=int(is_memorized.sum()),
-        num_copies=0 if first is None else int((first != np.arange(len(first)))[scored].sum()),
-        traits=common_traits(
-            is_memorized,
-            train.num_tokens[scored],
-            None if first is None else (np.bincount(first) > 1)[first[scored]],
-            of_scored(train.files),
-            of_scored(train.tags),
-            train.groups[scored],
-            values[scored],
-        ),
-    )
 
 
 def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:

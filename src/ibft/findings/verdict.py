@@ -66,6 +66,20 @@ Two normal distributions with this AUROC are 0.18 standard deviations apart: 3.4
 LARGE_SHARE = 0.15
 """5% by chance and the 10% that the method's paper drops (arXiv 2510.16022, figure 4); to drop more costs too much."""
 
+_UNSEEN = (
+    "Give data.control code that the model cannot have seen (newer than the model, or never published), of the same "
+    "language, style and length as the training data."
+)
+_MORE = "Give data.control more examples, of the training data's lengths and of many files."
+_NOT_SHOWN = (
+    "What this does not show: that an example was in the model's training data. Code can be predictable because it is "
+    "common or simple. What it continues word for word more often than the control set's code is the firmest evidence."
+)
+_ALIKE = (
+    "Give data.control code of the same kind as the training data (the same projects, after the model's cutoff, are "
+    "best), so that only having been seen can tell them apart."
+)
+
 
 class BarrierVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader should take away: `headline` in one sentence, `sentences` the reasons, `remedy` for the advice."""
@@ -99,60 +113,24 @@ def barrier_verdict(
     """
     told = extraction_sentences(extraction)
     if num_control is None:
-        return _unclear(
-            "there is no control set to compare with",
-            [*told, "How predictable the training data is says nothing without code to compare it with."],
-            _UNSEEN,
-        )
-    if not num_control:
-        return _unclear("no example of the control set has a score", told, _MORE)
+        told.append("How predictable the training data is says nothing without code to compare it with.")
     in_both = num_in_both or {}
-    if in_both.get("control") == num_control:
-        return _unclear("all of the control set is in the training data as well", told, _UNSEEN)
-    if num_train and in_both.get("train") == num_train:
-        return _unclear("all of the training data is in the control set as well", told, _UNSEEN)
-    found = next((one for one in comparison.scores if one.name == score), None) if comparison is not None else None
-    few_files, remedy = _few_files(comparison)
-    if few_files:
-        return _unclear(few_files, told, remedy)
+    found = next((row for row in comparison.scores if row.name == score), None) if comparison is not None else None
+    if missing := _why_not_compared(num_control, num_train, in_both, comparison):
+        return _unclear(*missing, told)
     if comparison is None or barrier is None or found is None:
-        return _unclear("too few control examples have a score and the length of a training example", told, _MORE)
+        return _unclear("too few control examples have a score and the length of a training example", _MORE, told)
     if (num_pairs := min(found.num_train, found.num_control)) < MIN_PAIRS:
-        few_pairs = (
-            f"only {num_pairs} pairs of training and control examples are of like length; {MIN_PAIRS} are needed"
-        )
-        return _unclear(few_pairs, told, _MORE)
+        few = f"only {num_pairs} pairs of training and control examples are of like length; {MIN_PAIRS} are needed"
+        return _unclear(few, _MORE, told)
     reasons = [size_sentence(barrier), sureness_sentence(found.auroc, comparison), style_sentence(found, comparison)]
     reasons += [*told, _NOT_SHOWN]
     if any(in_both.values()):
         left_out = f"{in_both.get('train', 0):,} training and {in_both.get('control', 0):,} control examples"
         reasons.append(f"Left out: {left_out}, since the other set has them as well.")
-    doubt = _why_not_no(found, comparison.blind, extraction)
-    return _by_size_and_style(barrier, found, doubt, reasons)
-
-
-_UNSEEN = (
-    "Give data.control code that the model cannot have seen (newer than the model, or never published), of the same "
-    "language, style and length as the training data."
-)
-_MORE = "Give data.control more examples, of the training data's lengths and of many files."
-_NOT_SHOWN = (
-    "What this does not show: that an example was in the model's training data. Code can be predictable because it is "
-    "common or simple. What it continues word for word more often than the control set's code is the firmest evidence."
-)
-
-
-_ALIKE = (
-    "Give data.control code of the same kind as the training data (the same projects, after the model's cutoff, are "
-    "best), so that only having been seen can tell them apart."
-)
-
-
-def _by_size_and_style(barrier: Barrier, found: ScoreAuroc, doubt: str, reasons: list[str]) -> BarrierVerdict:
-    """Decide by rules 3 to 6."""
+    if doubt := _why_unclear(barrier, found, comparison.blind, extraction):
+        return _unclear(*doubt, reasons)
     if barrier.ci95.high <= NEGLIGIBLE_SHARE:
-        if doubt:
-            return _unclear(f"few training examples are too predictable, but {doubt}", reasons, _ALIKE)
         return BarrierVerdict(
             barrier="no",
             headline=f"No: of the training examples compared, at most {percent(barrier.ci95.high)} are more "
@@ -161,33 +139,69 @@ def _by_size_and_style(barrier: Barrier, found: ScoreAuroc, doubt: str, reasons:
             advice="nothing",
             remedy="Fine-tune as usual: there is no memorization barrier to break.",
         )
+    headline = (
+        f"Yes: of the training examples compared, {percent(barrier.share)} are more predictable than 95% of the "
+        "control set; chance gives 5%."
+    )
+    advice, remedy = _what_to_do(barrier)
+    return BarrierVerdict(barrier="yes", headline=headline, sentences=reasons, advice=advice, remedy=remedy)
+
+
+def _unclear(reason: str, remedy: str, sentences: list[str]) -> BarrierVerdict:
+    headline = f"Unclear: {reason}."
+    return BarrierVerdict(barrier="unclear", headline=headline, sentences=sentences, advice="control", remedy=remedy)
+
+
+def _why_not_compared(
+    num_control: int | None, num_train: int | None, in_both: Mapping[str, int], comparison: ControlComparison | None
+) -> tuple[str, str] | None:
+    """Return why there is nothing to compare, and what helps (rules 1 and 2); None if there is."""
+    if num_control is None:
+        return "there is no control set to compare with", _UNSEEN
+    if not num_control:
+        return "no example of the control set has a score", _MORE
+    if in_both.get("control") == num_control:
+        return "all of the control set is in the training data as well", _UNSEEN
+    if num_train and in_both.get("train") == num_train:
+        return "all of the training data is in the control set as well", _UNSEEN
+    if comparison is None or comparison.num_pairs < MIN_PAIRS:
+        return None  # the pairs are too few, whatever their files
+    subset, num_files = min(comparison.num_groups.items(), key=lambda item: item[1])
+    if num_files >= MIN_GROUPS:
+        return None
+    of = "one file" if num_files == 1 else f"{num_files} files"
+    if subset == "control":
+        return f"the control examples are from {of} only; {MIN_GROUPS} are needed", _MORE
+    more = "Take training data of more files, or scan all of it (scan.max_examples); check its field `file`."
+    return f"the training examples are from {of} only; {MIN_GROUPS} are needed", more
+
+
+def _why_unclear(
+    barrier: Barrier, found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str, Extraction]
+) -> tuple[str, str] | None:
+    """Return why the figures say neither yes nor no, and what helps (rules 3 to 5); None if they do."""
+    if barrier.ci95.high <= NEGLIGIBLE_SHARE:
+        doubt = _why_not_no(found, blind, extraction)
+        return (f"few training examples are too predictable, but {doubt}", _ALIKE) if doubt else None
     if barrier.ci95.low <= barrier.expected_share:
-        return _unclear(
+        return (
             f"the share of predictable training examples could still be chance ({percent_interval(barrier.ci95)})",
-            reasons,
             "Give data.control more examples: the interval narrows with their number and with that of their files.",
         )
     if found.above_blind is None:
-        return _unclear(
-            "the training data is more predictable, but no classifier of its style could be set beside that",
-            reasons,
-            _ALIKE,
-        )
+        return "the training data is more predictable, but no classifier of its style could be set beside that", _ALIKE
     if found.above_blind.ci95.low <= 0:
-        return _unclear(
-            "the training data is more predictable, but its style alone gives as much away", reasons, _ALIKE
-        )
+        return "the training data is more predictable, but its style alone gives as much away", _ALIKE
     if not found.beats_blind:
-        return _unclear(
+        return (
             "more training examples than by chance are too predictable, but on the whole they are not for sure",
-            reasons,
             _MORE,
         )
-    return _yes(barrier, reasons)
+    return None
 
 
 def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str, Extraction]) -> str:
-    """What speaks against "no" though few examples are below the threshold; empty if nothing does (rule 3)."""
+    """Return what speaks against "no" though few examples are below the threshold; empty if nothing does (rule 3)."""
     if blind is None:
         return "no classifier could tell whether the control set is of the same style"
     if blind.ci95.low > DIFFERENT_STYLE:
@@ -203,55 +217,25 @@ def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str,
     return ""
 
 
-def _yes(barrier: Barrier, reasons: list[str]) -> BarrierVerdict:
-    headline = (
-        f"Yes: of the training examples compared, {percent(barrier.share)} are more predictable than 95% of the "
-        "control set; chance gives 5%."
-    )
-    duplicates = next((one for one in barrier.traits if one.kind == "duplicates"), None)
-    number = f"{barrier.num_train_memorized:,}"
-    advice: Literal["prune", "ib"] = "prune"
+def _what_to_do(barrier: Barrier) -> tuple[Literal["prune", "ib"], str]:
+    """Return advice and remedy where there is a barrier (rule 6)."""
+    duplicates = next((trait for trait in barrier.traits if trait.kind == "duplicates"), None)
+    number, share_of_all = f"{barrier.num_train_memorized:,}", barrier.num_train_memorized / barrier.num_train
     if duplicates is not None and duplicates.share_of_memorized >= 0.5:
-        remedy = (
+        return "prune", (
             "First drop the copies (`ibft prune DATA --scores RUN/scan --control duplicates --drop "
             f"{barrier.num_copies} --out deduplicated.jsonl`): "
             f"{percent(duplicates.share_of_memorized)} of the memorized examples have one. Then scan again."
         )
-    elif max(barrier.share, _share_of_train(barrier)) <= LARGE_SHARE:
-        remedy = (
+    if max(barrier.share, share_of_all) <= LARGE_SHARE:
+        return "prune", (
             f"Drop the {number} most memorized examples (`ibft prune DATA --scores RUN/scan --drop "
             f"{barrier.num_train_memorized} --out pruned.jsonl`), and as "
             "many of the same lengths by chance in a second run (`--control length-matched`): the difference between "
             "the two is what pruning does."
         )
-    else:
-        advice = "ib"
-        remedy = (
-            f"Dropping all {number} memorized examples would cost {percent(_share_of_train(barrier))} of the data. "
-            "Train with the bottleneck (`objective: ib`) beside plain fine-tuning (`ft`), and keep what the benchmark "
-            "shows to be better."
-        )
-    return BarrierVerdict(barrier="yes", headline=headline, sentences=reasons, advice=advice, remedy=remedy)
-
-
-def _unclear(reason: str, sentences: list[str], remedy: str) -> BarrierVerdict:
-    headline = f"Unclear: {reason}."
-    return BarrierVerdict(barrier="unclear", headline=headline, sentences=sentences, advice="control", remedy=remedy)
-
-
-def _few_files(comparison: ControlComparison | None) -> tuple[str, str]:
-    """Why the examples are of too few files, and what helps; empty where they are not, or the pairs are too few."""
-    if comparison is None or comparison.num_pairs < MIN_PAIRS:
-        return "", ""
-    subset, num_files = min(comparison.num_groups.items(), key=lambda item: item[1])
-    of = "one file" if num_files == 1 else f"{num_files} files"
-    if num_files >= MIN_GROUPS:
-        return "", ""
-    if subset == "control":
-        return f"the control examples are from {of} only; {MIN_GROUPS} are needed", _MORE
-    more = "Take training data of more files, or scan all of it (scan.max_examples); check its field `file`."
-    return f"the training examples are from {of} only; {MIN_GROUPS} are needed", more
-
-
-def _share_of_train(barrier: Barrier) -> float:
-    return barrier.num_train_memorized / barrier.num_train
+    return "ib", (
+        f"Dropping all {number} memorized examples would cost {percent(share_of_all)} of the data. "
+        "Train with the bottleneck (`objective: ib`) beside plain fine-tuning (`ft`), and keep what the benchmark "
+        "shows to be better."
+    )

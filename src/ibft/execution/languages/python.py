@@ -108,7 +108,7 @@ def prepare(problem: Problem) -> Prepared:
 
 
 def imports_numpy(source: str) -> bool:
-    """Whether the program may need NumPy, which only a second, larger server has loaded."""
+    """Decide whether the program may need NumPy, which only a second, larger server has loaded."""
     return re.search(r"\bnumpy\b", source) is not None
 
 
@@ -166,7 +166,7 @@ Verdict = tuple[Status, str]
 def _hold(
     conversation: Conversation, prepared: Prepared, namespace: dict[str, Any], source: str, inside: bool
 ) -> Verdict:
-    """The whole conversation, to the verdict that the tests alone suggest."""
+    """Return the whole conversation, to the verdict that the tests alone suggest."""
     try:
         found = conversation.load(source, [] if inside else sorted(prepared.names), prepared.modules)
         if inside:
@@ -189,7 +189,7 @@ def _hold(
 
 
 def _with_end(verdict: Verdict, conversation: Conversation, end: End, limits: Limits) -> Verdict:
-    """The verdict in the light of how the process ended."""
+    """Return the verdict in the light of how the process ended."""
     if conversation.is_forged:
         return "cheating_refused", "refused: the program wrote to the channel of its answers"
     if end.timed_out == "cpu":

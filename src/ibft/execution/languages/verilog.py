@@ -164,7 +164,7 @@ def verilog_source(problem: Problem, sample: Sample) -> str:
     modules, body_end = defined_modules(text)
     if not modules and body_end is None and not has_statement(text):
         return ""
-    if sample.completion is None or any(one.name == _entry_point(problem) for one in modules):
+    if sample.completion is None or any(module.name == _entry_point(problem) for module in modules):
         return text
     return text if modules and body_end is None else header_of(problem.prompt, _entry_point(problem)) + text
 
@@ -193,7 +193,7 @@ def judge_verilog(
     icarus = icarus or installed_icarus()
     if not source:
         return Outcome(status="no_code", message="there is no Verilog in the answer")
-    if not any(one.name == _entry_point(problem) for one in defined_modules(source)[0]):
+    if not any(module.name == _entry_point(problem) for module in defined_modules(source)[0]):
         return Outcome(status="syntax_error", message=f"the answer defines no module {_entry_point(problem)}")
     if cheat := _find_cheat(problem, source):
         return Outcome(status="cheating_refused", message=cheat)

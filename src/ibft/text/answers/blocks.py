@@ -213,7 +213,7 @@ class _Scanner:
         return number + 1
 
     def _inner(self, line: str, block: _Open) -> str | None:
-        """The line without what stands left of the block, None where a block quote ends."""
+        """Return the line without what stands left of the block, None where a block quote ends."""
         if block.quote:
             stripped = line.lstrip()
             if not stripped.startswith(">"):
@@ -252,7 +252,7 @@ class _Scanner:
 
 
 def _open_string(line: str, quote: str) -> str:
-    """The triple quote that is open behind a line, given the one that is open before it."""
+    """Return the triple quote that is open behind a line, given the one that is open before it."""
     position = 0
     while position < len(line):
         if quote:

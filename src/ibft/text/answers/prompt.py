@@ -88,7 +88,7 @@ def without_decorators(before: str, indent: str = "") -> str:
 
 
 def _class_around(prompt: str, name: str) -> str:
-    """The class of the prompt that has the function `name` as a method; "" where it is not one."""
+    """Return the class of the prompt that has the function `name` as a method; "" where it is not one."""
     definition = rf"(?:async[ \t]+)?def[ \t]+{re.escape(name)}\b"
     if re.search(rf"(?m)^(?:{definition}|class[ \t]+{re.escape(name)}\b)", prompt):
         return ""

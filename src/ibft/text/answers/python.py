@@ -62,7 +62,7 @@ def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program
     is_strict = is_strict and not split.blocks and not find_code(split.loose).num_prose
     for code in reversed(codes):
         if any(defines(code, frozenset({name})) for name in asked.names):
-            program = _with_helpers(code, [one for one in codes if one is not code], asked)
+            program = _with_helpers(code, [other for other in codes if other is not code], asked)
             if defines(program, asked.names):
                 return _solution(program, asked)
     for code in _loose_programs(split.loose, asked) if not is_strict else ():
@@ -98,7 +98,7 @@ def _in_order(blocks: Sequence[Block]) -> list[Block]:
 
 
 def _readable(block: Block, asked: Asked) -> str | None:
-    """The block's code in the first form that parses; None where none does."""
+    """Return the block's code in the first form that parses; None where none does."""
     code = block.code
     if _TRANSCRIPT.match(code):
         return _without_prompts(code)
@@ -124,7 +124,7 @@ def _forms(code: str) -> Iterator[str]:
 
 
 def _without_prompts(code: str) -> str | None:
-    """The input of an interpreter's transcript."""
+    """Return the input of an interpreter's transcript."""
     prompts = re.finditer(r"(?m)^[ \t]*(?:>>>|\.\.\.:?|In \[\d+\]:)(?: ([^\n]*))?$", code)
     source = "\n".join(line[1] or "" for line in prompts) + "\n"
     return source if parse(source) is not None else None
@@ -151,7 +151,8 @@ def _with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
     """Put in front what other blocks define and the program needs, statement by statement, the nearest definition."""
     bound, needed = names_in(code)
     known = bound | names_in(asked.preamble)[0]
-    pool = [one for other in others for one in statements(other, asked.names) if not one.is_example]
+    parts = (part for other in others for part in statements(other, asked.names))
+    pool = [part for part in parts if not part.is_example]
     chosen: set[int] = set()
     waiting = list((needed | asked.names) - bound)
     while waiting:
@@ -173,7 +174,7 @@ def _with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
 
 
 def _builders(pool: Sequence[Statement], chosen: Iterable[int], known: frozenset[str]) -> Iterator[int]:
-    """The statements that fill a value that was chosen, such as a table, and need nothing that was not."""
+    """Yield the statements that fill a value that was chosen, such as a table, and need nothing that was not."""
     values = {name for number in chosen if not pool[number].is_definition for name in pool[number].binds}
     names = known | {name for number in chosen for name in pool[number].binds}
     for number, one in enumerate(pool):
@@ -205,7 +206,7 @@ def _indented(text: str) -> list[str]:
 
 
 def _as_body(code: str, asked: Asked) -> str | None:
-    """The code as what continues the prompt's open function, at the indentation that it needs."""
+    """Return the code as what continues the prompt's open function, at the indentation that it needs."""
     if not asked.is_open:
         return None
     code = code.strip("\n")
@@ -222,7 +223,7 @@ def _as_body(code: str, asked: Asked) -> str | None:
 
 
 def _margin(prompt: str) -> str:
-    """The indentation of the body that the prompt leaves open."""
+    """Return the indentation of the body that the prompt leaves open."""
     definitions = re.findall(r"(?m)^([ \t]*)(?:async[ \t]+def|def|class)\b", prompt)
     last = prompt.rstrip().rpartition("\n")[2]
     inner = str(last[: len(last) - len(last.lstrip())])
@@ -231,7 +232,7 @@ def _margin(prompt: str) -> str:
 
 
 def _as_method(code: str, asked: Asked) -> str | None:
-    """The method alone, put where the prompt's class has it."""
+    """Return the method alone, put where the prompt's class has it."""
     if not asked.method:
         return None
     names = frozenset({asked.method})
@@ -249,7 +250,7 @@ def _as_method(code: str, asked: Asked) -> str | None:
 
 
 def _fragment(blocks: Sequence[Block], loose: str, asked: Asked) -> str:
-    """What stands for an answer without a program: code that does not compile, "" where there is only prose."""
+    """Return what stands for an answer without a program: code that does not compile, "" where there is only prose."""
     codes = [block.code for block in blocks if block.language not in OTHER_LANGUAGES]
     definition = re.compile(rf"(?m)^[ \t]*(?:async +def|def|class) +(?:{'|'.join(map(re.escape, asked.names))})\b")
     named = [code for code in [loose, *codes] if asked.names and definition.search(code)]

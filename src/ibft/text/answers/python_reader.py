@@ -86,7 +86,7 @@ def _best(text: str, wanted: Asked, *, is_strict: bool) -> Program:
 
 
 def _read(text: str, wanted: Asked, is_strict: bool) -> Program:
-    """The program in the first reading of the text that has a whole one, else what the first reading has."""
+    """Return the program in the first reading of the text that has a whole one, else what the first reading has."""
     programs: list[Program] = []
     for plain in plain_texts(text):
         programs.append(find_program(plain, wanted, is_strict=is_strict))
@@ -96,7 +96,7 @@ def _read(text: str, wanted: Asked, is_strict: bool) -> Program:
 
 
 def _continuation(text: str, wanted: Asked) -> str:
-    """The text as far as it continues the prompt (rules 10 and 11), without control tokens."""
+    """Return the text as far as it continues the prompt (rules 10 and 11), without control tokens."""
     bodies = [cut(plain, wanted.prompt) for plain in (plain_texts(text) if has_marks(text) else [text])]
     return next((body for body in bodies if _is_whole(body, wanted)), bodies[0])
 

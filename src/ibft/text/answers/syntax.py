@@ -156,7 +156,7 @@ def without_examples(source: str, targets: frozenset[str]) -> str:
 
 
 def _by_lines(body: Sequence[ast.stmt]) -> Iterator[list[ast.stmt]]:
-    """The statements, those together that share a line."""
+    """Yield the statements, those together that share a line."""
     group: list[ast.stmt] = []
     for node in body:
         if group and node.lineno > (group[-1].end_lineno or 0):
@@ -168,7 +168,7 @@ def _by_lines(body: Sequence[ast.stmt]) -> Iterator[list[ast.stmt]]:
 
 
 def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run in the module's namespace, those inside `if`, `try`, `with` and loops included."""
+    """Yield the statements that run in the module's namespace, those inside `if`, `try`, `with` and loops included."""
     waiting = list(reversed(body))
     while waiting:
         node = waiting.pop()
@@ -190,7 +190,7 @@ def _defined_by(node: ast.stmt) -> list[str]:
 
 
 def _is_stub(node: ast.stmt) -> bool:
-    """Whether a definition has nothing to run: a signature that an explanation repeats."""
+    """Decide whether a definition has nothing to run: a signature that an explanation repeats."""
     body: list[ast.stmt] = getattr(node, "body", [])
     return all(
         (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
@@ -214,7 +214,7 @@ def _is_docstring(node: ast.expr) -> bool:
 
 
 def _is_example(node: ast.stmt, targets: frozenset[str]) -> bool:
-    """Whether a top-level statement only shows or tests what the program defines."""
+    """Decide whether a top-level statement only shows or tests what the program defines."""
     if isinstance(node, ast.Assert):
         return True
     if isinstance(node, ast.If):

@@ -120,7 +120,7 @@ def _is_comment(text: str, position: int) -> bool:
 
 
 def _is_quoted(text: str, start: int, end: int) -> bool:
-    """Whether the same quotation mark stands on both sides of a token, on its line and near it."""
+    """Decide whether the same quotation mark stands on both sides of a token, on its line and near it."""
     before = text[max(0, start - _NEAR) : start].rpartition("\n")[2]
     after = text[end : end + _NEAR].partition("\n")[0]
     return any(quote in before and quote in after for quote in "\"'`")

@@ -90,7 +90,8 @@ def header_of(prompt: str, entry_point: str) -> str:
     """Return the header of the module to write with which a prompt ends, a line break behind it; "" without one."""
     prompt = clean(prompt)
     modules, _ = defined_modules(prompt)
-    return next((prompt[one.start :] + "\n" for one in modules if one.name == entry_point and not one.is_closed), "")
+    opened = (module for module in modules if module.name == entry_point and not module.is_closed)
+    return next((prompt[module.start :] + "\n" for module in opened), "")
 
 
 def has_statement(text: str) -> bool:
@@ -119,7 +120,9 @@ def _find(text: str, header: str, entry_point: str) -> Design | None:
         return Design(_assemble(everything, number, own, "", 0, entry_point), "whole_module")
     for group in (blocks, [loose]):
         if any(block.modules for block in group):
-            return Design("".join(one.text[one.modules[0].start :] for one in group if one.modules), "other_modules")
+            return Design(
+                "".join(block.text[block.modules[0].start :] for block in group if block.modules), "other_modules"
+            )
     for block in [*reversed(blocks), loose]:
         if header and (start := _first_statement(block.text)) is not None:
             return Design(f"{header}{_from_first_line(block.text, start)}\n", "unfinished_body", header)
@@ -131,10 +134,10 @@ def _block(text: str) -> _Block:
 
 
 def _whole(blocks: Sequence[_Block], entry_point: str, *, is_closed: bool = True) -> tuple[int, Module] | None:
-    """The last block with a definition of the entry point, and the definition that counts in it (rule 4)."""
+    """Return the last block with a definition of the entry point, and the definition that counts in it (rule 4)."""
     for number in reversed(range(len(blocks))):
         block = blocks[number]
-        own = [one for one in block.modules if one.name == entry_point and one.is_closed == is_closed]
+        own = [module for module in block.modules if module.name == entry_point and module.is_closed == is_closed]
         if own:
             later = [b for a, b in itertools.pairwise(own) if _has_sentence(block.text[a.end : b.start])]
             return number, (later or own[:1])[-1]
@@ -147,7 +150,7 @@ def _with_body(blocks: Sequence[_Block], header: str) -> tuple[int, None] | None
 
 
 def _is_body(block: _Block) -> bool:
-    """Whether what `endmodule` closes is code, and not a sentence that mentions the word (rule 3)."""
+    """Decide whether what `endmodule` closes is code, and not a sentence that mentions the word (rule 3)."""
     if block.body_end is None:
         return False
     body = block.text[: block.body_end - len("endmodule")]
@@ -155,8 +158,8 @@ def _is_body(block: _Block) -> bool:
 
 
 def _begins_with_body(block: _Block, entry_point: str) -> bool:
-    """Whether a text continues the header from its first line on, whatever comes after."""
-    own = next((one for one in block.modules if one.name == entry_point), None)
+    """Decide whether a text continues the header from its first line on, whatever comes after."""
+    own = next((module for module in block.modules if module.name == entry_point), None)
     if block.body_end is None or (own is not None and own.start < block.body_end) or not _is_body(block):
         return False
     first, statement = next(tokenize(block.text), None), _first_statement(block.text)
@@ -168,14 +171,15 @@ def _is_opened_by_prompt(block: _Block, entry_point: str) -> bool:
 
 
 def _first_statement(text: str) -> int | None:
-    """Where the first statement begins that is not a sentence."""
+    """Return where the first statement begins that is not a sentence."""
     bare = without_comments(text)
     bare = bare[: bare.rfind(";") + 1]
-    return next((one.start("statement") for one in _STATEMENT.finditer(bare) if not _has_sentence(one.group())), None)
+    matches = (match for match in _STATEMENT.finditer(bare) if not _has_sentence(match.group()))
+    return next((match.start("statement") for match in matches), None)
 
 
 def _has_sentence(text: str) -> bool:
-    """Whether three names stand in a row that are not keywords, as no Verilog has them."""
+    """Decide whether three names stand in a row that are not keywords, as no Verilog has them."""
     run = 0
     end = 0
     for token in tokenize(text):
@@ -217,7 +221,7 @@ def _body(blocks: Sequence[_Block], number: int, header: str, entry_point: str) 
 def _assemble(
     blocks: Sequence[_Block], number: int, own: Module | None, entry: str, start: int, entry_point: str
 ) -> str:
-    """The design and what rule 5 keeps beside it, in the order of the text.
+    """Return the design and what rule 5 keeps beside it, in the order of the text.
 
     Args:
         blocks: all of the answer's.
@@ -241,7 +245,7 @@ def _assemble(
             used |= found[1].names
             waiting += found[1].names
     design = blocks[number].text[own.start : own.end] if own is not None else entry
-    declared = {one.name for text in (design, blocks[number].text) for one in declarations(text)}
+    declared = {found.name for text in (design, blocks[number].text) for found in declarations(text)}
     pieces = []
     for place, block in enumerate(blocks):
         position = 0
@@ -249,9 +253,9 @@ def _assemble(
             pieces.append(entry)
             position = start
         end_of_text = Module("", len(block.text), len(block.text), True, frozenset())
-        for module in [*(one for one in block.modules if one.start >= position), end_of_text]:
+        for module in [*(module for module in block.modules if module.start >= position), end_of_text]:
             between = declarations(block.text[position : module.start])
-            pieces += [one.text for one in between if place == number or (one.name in used - declared)]
+            pieces += [found.text for found in between if place == number or (found.name in used - declared)]
             if (place, module.start) in kept:
                 pieces.append(block.text[module.start : module.end] + "\n")
             position = module.end

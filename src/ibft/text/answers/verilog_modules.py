@@ -70,7 +70,7 @@ def _module(text: str, tokens: list[Token], *, is_closed: bool) -> Module:
 
 
 def _module_name(tokens: list[Token], i: int, *, is_nested: bool) -> str:
-    """The name defined by the `module` at token `i`; empty where the word stands in a sentence."""
+    """Return the name defined by the `module` at token `i`; empty where the word stands in a sentence."""
     if not (is_nested or tokens[i].is_first or tokens[i - 1].value in ("endmodule", ")", ";")):
         return ""
     after = [token for token in tokens[i + 1 : i + 4] if token.value not in ("automatic", "static")]
@@ -109,7 +109,7 @@ def declarations(text: str) -> list[Declaration]:
 
 
 def _declared(word: str, tokens: list[Token]) -> str:
-    """The name that a declaration declares, given its first word and the tokens behind it."""
+    """Return the name that a declaration declares, given its first word and the tokens behind it."""
     if word in ("`define", "import"):
         return next((token.value for token in tokens if token.kind == "name"), "")
     ends = {"typedef": (";",), "localparam": ("=",), "parameter": ("=",)}.get(word, (";", "("))
@@ -126,7 +126,7 @@ def _declared(word: str, tokens: list[Token]) -> str:
 
 
 def _end_of(tokens: list[Token], i: int, closing: str) -> int:
-    """Where the first `closing` outside braces ends, -1 where there is none."""
+    """Return where the first `closing` outside braces ends, -1 where there is none."""
     depth = 0
     for j in range(i, len(tokens)):
         token = tokens[j]
