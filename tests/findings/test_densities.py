@@ -3,7 +3,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ibft.findings.densities import Densities, write_densities
+from ibft.artifacts.scan import Densities
+from ibft.findings.densities import write_densities
 
 
 def written(folder: Path, **series: np.ndarray) -> Densities:

@@ -5,9 +5,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from ibft.artifacts.scan import ScanSummary
 from ibft.errors import UserError
 from ibft.findings.columns import Columns
-from ibft.findings.summary import ScanSummary, summarize
+from ibft.findings.summary import summarize
 
 SCORE = "min_k_prob_20"
 

@@ -1,11 +1,17 @@
 import msgspec
 import pytest
 
-from ibft.findings.barrier import Barrier
-from ibft.findings.comparison import Auroc, AurocDifference, ControlComparison, ScoreAuroc
-from ibft.findings.extraction import Extraction
-from ibft.findings.traits import Trait
-from ibft.findings.verdict import BarrierVerdict, barrier_verdict
+from ibft.artifacts.scan import (
+    Auroc,
+    AurocDifference,
+    Barrier,
+    BarrierVerdict,
+    ControlComparison,
+    Extraction,
+    ScoreAuroc,
+    Trait,
+)
+from ibft.findings.verdict import barrier_verdict
 from ibft.statistics.uncertainty import Interval
 
 SCORE = "min_k_prob_20"

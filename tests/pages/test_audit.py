@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from ibft.artifacts.scan import ScanSummary
 from ibft.artifacts.score_names import score_label
 from ibft.cli.tables import print_audit
 from ibft.errors import UserError
 from ibft.pages.audit import audit
 from ibft.pages.audit_rows import percent, score_rows
 from ibft.pages.page import prose
-from ibft.pages.scan import ScanSummary, read_scan
+from ibft.pages.scan import read_scan
 from ibft.run.folder import RunFolder
 
 MakeScan = Callable[..., RunFolder]

@@ -13,18 +13,17 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ibft.artifacts.scan import Densities, RescanSummary, ScanSummary
 from ibft.artifacts.score_table import read_scores
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
-from ibft.findings.densities import Densities
-from ibft.findings.summary import ScanSummary
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, ScanConfig
 from ibft.scoring import blocks, forward
 from ibft.scoring.encoder import Block
 from ibft.stages import rescan as module
-from ibft.stages.rescan import RescanSummary, rescan
+from ibft.stages.rescan import rescan
 from ibft.stages.scan import make_scorer, scan
 
 ROWS = [

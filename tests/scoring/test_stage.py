@@ -17,10 +17,9 @@ import pytest
 
 from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import ShownExample
+from ibft.artifacts.scan import Densities, ScanSummary
 from ibft.artifacts.score_table import SCORES_FILE, read_scores
 from ibft.errors import UserError
-from ibft.findings.densities import Densities
-from ibft.findings.summary import ScanSummary
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.run.sections import DataConfig, ModelConfig, ScanConfig

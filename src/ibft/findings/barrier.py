@@ -6,17 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-import msgspec
-
+from ibft.artifacts.scan import Barrier
 from ibft.findings.columns import Columns, first_copies
 from ibft.findings.matching import Matches
-from ibft.findings.traits import Trait, common_traits
+from ibft.findings.traits import common_traits
 from ibft.statistics.uncertainty import Interval, effective_size
 
 if TYPE_CHECKING:
     from ibft.statistics.uncertainty import Codes, Floats
 
-__all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "Barrier", "BarrierShare", "find_barrier", "share_below_control"]
+__all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "BarrierShare", "find_barrier", "share_below_control"]
 
 EXPECTED_SHARE = 0.05
 """Share of the control set below the threshold, and of training data that is no more predictable than it."""
@@ -25,26 +24,6 @@ MIN_CONTROL = 19
 _NUM_DRAWS = 10_000
 
 _T = TypeVar("_T")
-
-
-class Barrier(msgspec.Struct, frozen=True, kw_only=True):
-    """How many training examples are more predictable than all but 5% of a control set of similar lengths.
-
-    `share` is of the `num_examples` that were matched by length, `num_memorized` of which are below `threshold`, the
-    5th percentile of the headline score on the matched control set. Of all `num_train` scored training examples, of any
-    length, it is `num_train_memorized`; `traits` are of these, and `num_copies` repeat the code of an earlier one.
-    """
-
-    threshold: float
-    share: float
-    ci95: Interval
-    expected_share: float = EXPECTED_SHARE
-    num_examples: int
-    num_memorized: int
-    num_train: int
-    num_train_memorized: int
-    num_copies: int
-    traits: list[Trait]
 
 
 class BarrierShare(NamedTuple):

@@ -9,74 +9,24 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ibft.artifacts.rows import Subset
+from ibft.artifacts.scan import Auroc, AurocDifference, ControlComparison, ScoreAuroc
 from ibft.findings.blind import FEATURES, MAX_EXAMPLES, blind_values
 from ibft.findings.columns import Columns
 from ibft.findings.matching import Matches
-from ibft.statistics.uncertainty import Interval, auroc, auroc_difference, delong_interval
+from ibft.statistics.uncertainty import auroc, auroc_difference, delong_interval
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Auroc", "AurocDifference", "ControlComparison", "ScoreAuroc", "Texts", "compare_with_control"]
+__all__ = ["Texts", "compare_with_control"]
 
 Texts = Callable[[Subset, "NDArray[np.int64]"], Sequence[str]]
 """Gives the texts of these rows of a subset's columns, in this order; the rows are ascending."""
 
 _MIN_VALUES = 10
 """Of fewer values a side, no AUROC is told."""
-
-
-class Auroc(msgspec.Struct, frozen=True):
-    """The chance that a random training example has a lower value than a control example; 0.5 = no difference."""
-
-    value: float
-    ci95: Interval
-
-
-class AurocDifference(msgspec.Struct, frozen=True):
-    """One AUROC less another, on the same examples."""
-
-    value: float
-    ci95: Interval
-
-
-class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
-    """One score's AUROC over the matched examples that have it.
-
-    `above_blind` is this AUROC less that of the blind classifier, both on the examples that the latter saw;
-    `beats_blind` if its interval lies above 0, and that of this AUROC above 0.5: where nothing tells the sets apart, a
-    classifier asked about files that it was not trained on tends to fall below 0.5. None without a blind classifier.
-    """
-
-    name: str
-    num_train: int
-    num_control: int
-    auroc: Auroc
-    above_blind: AurocDifference | None
-    beats_blind: bool | None
-
-
-class ControlComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Training and control examples, matched 1:1 by length.
-
-    `num_groups`: files (or single examples, where no file is known) in the matched part of each subset; intervals take
-    only these for independent, and take no account of the pairing, which makes them a little too wide. `length` is the
-    AUROC of length alone after matching, near 0.5. `blind` is that of the blind classifier on `num_blind_pairs` of the
-    pairs; its interval does not count that another training set would give another classifier.
-    """
-
-    num_pairs: int
-    num_unmatched: dict[str, int]
-    num_groups: dict[str, int]
-    length: Auroc | None
-    num_blind_pairs: int
-    blind: Auroc | None
-    blind_features: str
-    scores: list[ScoreAuroc]
 
 
 def compare_with_control(

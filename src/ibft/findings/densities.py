@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ibft.artifacts.json_lines import write_atomically
+from ibft.artifacts.scan import Densities
 from ibft.artifacts.score_names import score_axis
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Densities", "write_densities"]
+__all__ = ["write_densities"]
 
 _MAX_VALUES = 2000
-
-
-class Densities(msgspec.Struct, frozen=True):
-    """A score, what its axis says, and its values by series."""
-
-    score: str
-    label: str
-    series: dict[str, list[float]]
 
 
 def write_densities(folder: Path, score: str, series: Mapping[str, NDArray[np.float64]], seed: int) -> None:

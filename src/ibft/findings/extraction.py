@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from ibft.statistics.uncertainty import Interval, effective_size, wilson_interval
+from ibft.artifacts.scan import Extraction
+from ibft.statistics.uncertainty import effective_size, wilson_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,30 +13,9 @@ if TYPE_CHECKING:
 
     from ibft.findings.columns import Columns
 
-__all__ = ["Extraction", "count_extracted"]
+__all__ = ["count_extracted"]
 
 _NUM_SAMPLES = (1, 10, 100, 1000)
-
-
-class Extraction(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the examples that are long enough: how many endings the model writes itself, given what stands before.
-
-    `num_extracted` of `num_examples` are written in full by greedy decoding (Carlini et al., arXiv 2202.07646); `share`
-    has a Wilson interval, in which examples of one file count as dependent. `median_matched` is of the tokens before
-    the first difference. `within` has (n, the expected share of examples that n samples at temperature 1 contain at
-    least once): the mean of 1 - (1 - p_z)^n, the chance in (n, p)-extraction, with p_z that of the suffix (Hayes et
-    al., arXiv 2410.19482); empty where p_z is not known.
-    """
-
-    num_examples: int
-    num_extracted: int
-    share: float
-    ci95: Interval
-    median_matched: float
-    num_too_short: int
-    prefix_tokens: int
-    suffix_tokens: int
-    within: list[tuple[int, float]]
 
 
 def count_extracted(columns: Columns) -> Extraction | None:

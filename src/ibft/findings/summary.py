@@ -5,46 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import msgspec
-
+from ibft.artifacts.scan import ScanSummary, SubsetSummary
 from ibft.errors import UserError
-from ibft.findings.barrier import MIN_CONTROL, Barrier, find_barrier
+from ibft.findings.barrier import MIN_CONTROL, find_barrier
 from ibft.findings.columns import Columns
-from ibft.findings.comparison import ControlComparison, Texts, compare_with_control
-from ibft.findings.extraction import Extraction, count_extracted
+from ibft.findings.comparison import Texts, compare_with_control
+from ibft.findings.extraction import count_extracted
 from ibft.findings.matching import Matches, match_by_length
-from ibft.findings.verdict import BarrierVerdict, barrier_verdict
+from ibft.findings.verdict import barrier_verdict
 
-__all__ = ["ScanSummary", "SubsetSummary", "summarize"]
-
-
-class SubsetSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One subset: `num_scored` of `num_examples` have the headline score; a median is of those that have its score."""
-
-    num_examples: int
-    num_scored: int
-    num_tokens: int
-    medians: dict[str, float]
-
-
-class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The scan in numbers and in words.
-
-    `score` is the headline score, by which barrier and verdict go; `region` the tokens that were scored. `skipped`
-    counts the examples without scores by subset and reason, `num_in_both` those that are not compared since the other
-    subset has their code as well. Comparison and barrier are None without a control set, or where nothing in it is of
-    like length; the barrier also where too little is to have a 5th percentile.
-    """
-
-    score: str
-    region: Literal["response", "all"]
-    subsets: dict[str, SubsetSummary]
-    skipped: dict[str, dict[str, int]]
-    num_in_both: dict[str, int]
-    comparison: ControlComparison | None
-    barrier: Barrier | None
-    extraction: dict[str, Extraction]
-    verdict: BarrierVerdict
+__all__ = ["summarize"]
 
 
 def summarize(

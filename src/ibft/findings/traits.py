@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
+from ibft.artifacts.scan import Trait
 from ibft.statistics.uncertainty import Interval, effective_size, wilson_interval
 
 if TYPE_CHECKING:
@@ -19,30 +18,13 @@ if TYPE_CHECKING:
 
     from ibft.statistics.uncertainty import Codes, Flags, Floats
 
-__all__ = ["MAX_TRAITS", "MIN_GROUP", "Trait", "common_traits"]
+__all__ = ["MAX_TRAITS", "MIN_GROUP", "common_traits"]
 
 MIN_GROUP = 5
 """Files, packages and tags with fewer examples are not looked at."""
 MAX_TRAITS = 8
 
 _Kind = Literal["length", "duplicates", "file", "tag"]
-
-
-class Trait(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that memorized training examples have more often than chance allows.
-
-    `num_memorized` of the `num_examples` that have it are memorized. `ratio` is `share_of_memorized` over
-    `share_of_all`: how many times more often a memorized example has it than any; `ci95` is the ratio's interval.
-    """
-
-    kind: _Kind
-    name: str
-    num_examples: int
-    num_memorized: int
-    share_of_memorized: float
-    share_of_all: float
-    ratio: float
-    ci95: Interval
 
 
 def common_traits(

@@ -25,11 +25,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import msgspec
-
-from ibft.findings.barrier import EXPECTED_SHARE, Barrier
-from ibft.findings.comparison import Auroc, ControlComparison, ScoreAuroc
-from ibft.findings.extraction import Extraction
+from ibft.artifacts.scan import Auroc, Barrier, BarrierVerdict, ControlComparison, Extraction, ScoreAuroc
+from ibft.findings.barrier import EXPECTED_SHARE
 from ibft.findings.wording import (
     extraction_sentences,
     percent,
@@ -46,7 +43,6 @@ __all__ = [
     "MIN_GROUPS",
     "MIN_PAIRS",
     "NEGLIGIBLE_SHARE",
-    "BarrierVerdict",
     "barrier_verdict",
 ]
 
@@ -79,16 +75,6 @@ _ALIKE = (
     "Give data.control code of the same kind as the training data (the same projects, after the model's cutoff, are "
     "best), so that only having been seen can tell them apart."
 )
-
-
-class BarrierVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reader should take away: `headline` in one sentence, `sentences` the reasons, `remedy` for the advice."""
-
-    barrier: Literal["yes", "no", "unclear"]
-    headline: str
-    sentences: list[str]
-    advice: Literal["prune", "ib", "nothing", "control"]
-    remedy: str
 
 
 def barrier_verdict(

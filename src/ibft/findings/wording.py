@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ibft.findings.barrier import Barrier
-from ibft.findings.comparison import Auroc, ControlComparison, ScoreAuroc
-from ibft.findings.extraction import Extraction
+from ibft.artifacts.scan import Auroc, Barrier, ControlComparison, Extraction, ScoreAuroc
 from ibft.statistics.uncertainty import Interval
 
 __all__ = [

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ibft.artifacts.rows import ShownExample
+from ibft.artifacts.scan import Extraction, ScanSummary
 from ibft.artifacts.score_names import score_label
 from ibft.errors import UserError
 from ibft.pages.audit_rows import interval, key_figures, model_rows, number, percent, ratio, score_rows, share, times
 from ibft.pages.evidence import read_making, skipped_in_scan
 from ibft.pages.heatmap import LEGEND, Heatmap, heatmap
 from ibft.pages.page import Page, duration, render_template, write_page
-from ibft.pages.scan import SUBSET_NAMES, Extraction, Scan, ScanSummary, read_scan, read_shown_examples
+from ibft.pages.scan import SUBSET_NAMES, Scan, read_scan, read_shown_examples
 from ibft.pages.scan_charts import auroc_chart, density_chart
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ibft.artifacts.scan import Barrier, ControlComparison, ScanSummary
 from ibft.artifacts.score_names import score_label
 from ibft.pages.compare import Cell
-from ibft.pages.scan import Barrier, ControlComparison, Interval, Scan, ScanSummary
+from ibft.pages.scan import Scan
+from ibft.statistics.uncertainty import Interval
 
 __all__ = [
     "KeyFigure",
@@ -60,9 +63,9 @@ def key_figures(summary: ScanSummary) -> list[KeyFigure]:
         figures.append(KeyFigure("Barrier: below the control's 5th percentile", percent(barrier.share), detail))
     if (compared := summary.comparison) is not None:
         headline = next((one for one in compared.scores if one.name == summary.score), None)
-        if headline is not None and headline.auroc.value is not None:
-            blind = compared.blind.value if compared.blind else None
-            beside = f"blind classifier {ratio(blind)}" if blind is not None else "no blind classifier beside it"
+        if headline is not None and not math.isnan(headline.auroc.value):
+            blind = compared.blind.value if compared.blind else math.nan
+            beside = "no blind classifier beside it" if math.isnan(blind) else f"blind classifier {ratio(blind)}"
             detail = f"95% interval {interval(headline.auroc.ci95, ratio)}; {beside}"
             figures.append(KeyFigure(f"AUROC of {score_label(headline.name)}", ratio(headline.auroc.value), detail))
     if (found := summary.extraction.get("train")) is not None:
@@ -70,7 +73,7 @@ def key_figures(summary: ScanSummary) -> list[KeyFigure]:
         beside = f"; control set {percent(control.share)}" if control else ""
         detail = f"95% interval {interval(found.ci95)}{beside}"
         figures.append(KeyFigure("Repeated word for word", percent(found.share), detail))
-    if (train := summary.subsets.get("train")) is not None and train.num_scored is not None:
+    if (train := summary.subsets.get("train")) is not None:
         control_set = summary.subsets.get("control")
         beside = f"and {number(control_set.num_scored)} of the control set" if control_set else "no control set"
         figures.append(KeyFigure("Training examples scored", number(train.num_scored), beside))
@@ -120,14 +123,14 @@ def model_rows(scan: Scan) -> list[ModelRow]:
 
 def _share_of_all(barrier: Barrier) -> float:
     """Of all scored training examples, as the scans of fine-tuned models count; else of those that were matched."""
-    if barrier.num_train and barrier.num_train_memorized is not None:
+    if barrier.num_train:
         return barrier.num_train_memorized / barrier.num_train
     return barrier.share
 
 
 def percent(value: float | None) -> str:
     """A measured fraction in percent; one that would be rounded to nothing is "<0.1%"."""
-    if value is None:
+    if value is None or math.isnan(value):
         return "–"
     return "<0.1%" if 0 < value < 0.0005 else f"{100 * value:.1f}%"
 
@@ -139,17 +142,17 @@ def share(value: float) -> str:
 
 def ratio(value: float | None) -> str:
     """An AUROC, to three digits."""
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def times(value: float | None) -> str:
     """How many times as often."""
-    return "–" if value is None else f"{value:.1f}×"
+    return "–" if value is None or math.isnan(value) else f"{value:.1f}×"
 
 
 def interval(ends: Interval, show: Callable[[float | None], str] = percent) -> str:
     """Both ends of a 95% interval, as `show` writes numbers."""
-    return "–" if None in ends else f"{show(ends[0])} to {show(ends[1])}"
+    return "–" if any(map(math.isnan, ends)) else f"{show(ends.low)} to {show(ends.high)}"
 
 
 def number(value: int | None) -> str:
@@ -158,8 +161,8 @@ def number(value: int | None) -> str:
 
 
 def _decimal(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+    return "–" if value is None or math.isnan(value) else f"{value:+.3f}".replace("-", "−")

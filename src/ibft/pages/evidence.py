@@ -14,9 +14,11 @@ import msgspec
 
 from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import Result, TrainingLog
+from ibft.artifacts.scan import ScanSummary
+from ibft.artifacts.summaries import read_summary
 from ibft.artifacts.training import Alarm, TrainingSummary
 from ibft.errors import UserError
-from ibft.pages.scan import SUBSET_NAMES, Scan, ScanSummary, read_summary
+from ibft.pages.scan import SUBSET_NAMES, Scan
 from ibft.problems.loading import load_benchmark
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+from ibft.artifacts.scan import Auroc, ControlComparison, SubsetSummary
 from ibft.artifacts.score_names import score_axis, score_label
 from ibft.pages.charts import Dot, draw_against, draw_densities
 from ibft.pages.figures import Chart
-from ibft.pages.scan import Auroc, ControlComparison, Scan, SubsetSummary
+from ibft.pages.scan import Scan
 
 __all__ = ["auroc_chart", "density_chart"]
 
@@ -14,14 +17,11 @@ def density_chart(scan: Scan) -> Chart | None:
     """The densities of the headline score: the data under each model and the control set; None without numbers."""
     series, medians = dict(scan.densities.series), {}
     for name, subset in (("training data", "train"), ("control set", "control")):
-        median = scan.summary.subsets.get(subset, SubsetSummary()).medians.get(scan.summary.score)
-        if median is not None:
-            medians[name] = median
+        medians[name] = scan.summary.subsets.get(subset, SubsetSummary()).medians.get(scan.summary.score, math.nan)
     for summary, densities in scan.rescans:
         for name in [name for name in densities.series if name not in series]:
             series[name] = densities.series[name]
-            if summary.median_after is not None:
-                medians[name] = summary.median_after
+            medians[name] = summary.median_after
     series = {name: values for name, values in series.items() if values}
     if not series:
         return None
@@ -29,7 +29,7 @@ def density_chart(scan: Scan) -> Chart | None:
     drawing = draw_densities(
         series,
         scan.densities.label or score_axis(scan.summary.score),
-        medians=medians,
+        medians={name: median for name, median in medians.items() if not math.isnan(median)},
         threshold=barrier.threshold if barrier else None,
     )
     caption = "Further left is more predictable. Vertical lines: medians."
@@ -62,7 +62,7 @@ def auroc_chart(compared: ControlComparison) -> Chart | None:
 
 
 def _auroc_dot(auroc: Auroc) -> Dot | None:
-    if auroc.value is None:
+    if math.isnan(auroc.value):
         return None
     low, high = auroc.ci95
-    return Dot(auroc.value, None if low is None or high is None else (low, high))
+    return Dot(auroc.value, None if math.isnan(low) or math.isnan(high) else (low, high))

@@ -9,14 +9,14 @@ import random
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from ibft.artifacts.json_lines import pretty_json, write_atomically
+from ibft.artifacts.scan import RescanSummary, ScanSummary
 from ibft.artifacts.score_table import read_scores
+from ibft.artifacts.summaries import read_summary
 from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.findings.densities import write_densities
-from ibft.findings.summary import ScanSummary
 from ibft.models.loading import load_arm, load_tokenizer, weights_folder
 from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process
@@ -26,21 +26,7 @@ from ibft.stages.identity import rescan_inputs, scan_inputs, weights_identity
 from ibft.stages.scan import make_scorer, make_table
 from ibft.stages.skeleton import complete
 
-__all__ = ["RescanSummary", "rescan"]
-
-
-class RescanSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Training examples before and after training: medians of the headline score over the same examples.
-
-    `share_below_threshold`: of them now below the barrier's threshold; None without a control set.
-    """
-
-    arm: str
-    score: str
-    num_examples: int
-    median_before: float
-    median_after: float
-    share_below_threshold: float | None
+__all__ = ["rescan"]
 
 
 def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
@@ -83,8 +69,8 @@ def _make(recipe: Recipe, run: RunFolder, arm: str, folder: Path) -> None:
 def _conclude(recipe: Recipe, run: RunFolder, arm: str, folder: Path, before: dict[int, float]) -> None:
     rows = list(read_scores(folder, recipe.scan.score))
     after = np.array([row.value for row in rows])
-    scanned = msgspec.json.decode((run.path / "scan" / "summary.json").read_bytes(), type=ScanSummary)
-    threshold = None if scanned.barrier is None else scanned.barrier.threshold
+    scanned = read_summary(run.path / "scan" / "summary.json", ScanSummary)
+    threshold = scanned.barrier.threshold if scanned and scanned.barrier else None
     summary = RescanSummary(
         arm=arm,
         score=recipe.scan.score,

@@ -1,0 +1,51 @@
+"""Reading a stage's summary: one JSON file, of this or an older version."""
+
+from __future__ import annotations
+
+import math
+import types
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from ibft.errors import UserError
+
+__all__ = ["read_summary"]
+
+Summary = TypeVar("Summary", bound=msgspec.Struct)
+
+
+def read_summary(path: Path, kind: type[Summary]) -> Summary | None:
+    """Read a stage's JSON file; None if it does not exist. A number that is null in it is NaN.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        return msgspec.convert(_with_nan(msgspec.json.decode(path.read_bytes()), kind), kind)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UserError(f"{path}: {error}. Remove the folder {path.parent}, then run its stage again.") from None
+
+
+def _with_nan(value: Any, kind: Any) -> Any:
+    """Put NaN where the file has null and the type says float: JSON has no NaN."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is float and value is None:
+        return math.nan
+    if origin in (Union, types.UnionType):
+        return value if value is None else _with_nan(value, next(one for one in arguments if one is not type(None)))
+    if isinstance(value, dict) and origin is dict:
+        return {key: _with_nan(inner, arguments[1]) for key, inner in value.items()}
+    if isinstance(value, list) and origin is list:
+        return [_with_nan(inner, arguments[0]) for inner in value]
+    if isinstance(value, list) and origin is tuple:
+        return [_with_nan(inner, of) for inner, of in zip(value, arguments, strict=False)]
+    if isinstance(kind, type) and isinstance(value, dict | list):
+        hints = get_type_hints(kind)
+        if isinstance(value, dict):
+            return {key: _with_nan(inner, hints.get(key, Any)) for key, inner in value.items()}
+        return [_with_nan(inner, of) for inner, of in zip(value, hints.values(), strict=False)]
+    return value
