@@ -1,1 +1,1 @@
-"""Benchmarks and problems of one's own."""
+"""Benchmarks, and the problems of a user's own file."""
