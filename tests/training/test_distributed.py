@@ -179,8 +179,11 @@ def test_two_processes_equal_one_with_twice_the_batch(trained: tuple[Path, Path]
         )
         assert weights.keys() == expected_weights.keys()
         for key, weight in expected_weights.items():
-            # Adam divides by the gradient: where that is tiny, so is what it makes of rounding, in steps of 1e-2.
-            torch.testing.assert_close(weights[key], weight, rtol=0, atol=5e-5, msg=f"{arm}: {key}")
+            # Adam divides by the gradient: where that is tiny, it makes steps of up to 1e-2 out of rounding. One weight of
+            # `corrected` ends 1.7e-4 apart (the whole way is 3e-2), all others within 5e-5.
+            apart = (weights[key] - weight).abs()
+            assert apart.max() < 5e-4, (arm, key)
+            assert (apart > 5e-5).float().mean() < 1e-3, (arm, key)
         assert any(weight.abs().max() > 1e-3 for key, weight in weights.items() if "lora_B" in key)
 
 
