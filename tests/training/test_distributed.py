@@ -178,7 +178,7 @@ def test_two_processes_equal_one_with_twice_the_batch(trained: tuple[Path, Path]
         )
         assert weights.keys() == expected_weights.keys()
         for key, weight in expected_weights.items():
-            # Adam divides by the gradient: where that is tiny, it makes steps of up to 1e-2 out of rounding. Here a weight
+            # Adam divides by the gradient: where that is tiny, it makes steps of up to 1e-2 out of rounding. One weight
             # of `corrected` ends 1.7e-4 apart, of a way of 3e-2; all others are within 5e-5.
             apart = (weights[key] - weight).abs()
             assert apart.max() < 5e-4, (arm, key)
