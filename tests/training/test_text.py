@@ -60,7 +60,8 @@ def test_a_pair_has_the_tokens_border_and_end_that_ibtrainer_gives_it(
     codec = TextCodec(tokenizer, "plain")
     for pair, row in zip(PAIRS, make_trainer(tokenizer, PAIRS).train_dataset, strict=True):
         example = codec.example(pair["prompt"], pair["completion"])
-        assert (example.input_ids, example.labels) == (row["input_ids"], row["labels"])
+        labels = [-100] * example.border + example.input_ids[example.border :]
+        assert (example.input_ids, labels) == (row["input_ids"], row["labels"])
 
 
 @pytest.mark.slow
@@ -88,7 +89,7 @@ def test_in_a_chat_the_last_answer_is_trained_as_trls_own_mask_has_it(
     for chat, row in zip(CHATS, theirs, strict=True):
         turns = [Message(*turn) for turn in chat]
         example = codec.example(turns[:-1], turns[-1].content)
-        ours = [label for label in example.labels if label != -100]
+        ours = example.input_ids[example.border :]
         labels = row["labels"]
         # TRL trains the answers before the last one, too.
         last = max(place for place, label in enumerate(labels) if label != -100) + 1
