@@ -36,7 +36,7 @@ def export(
         quiet_libraries()
     if repo_id is not None:
         check_push(repo_id)
-    with open_run(recipe, overrides, full=False, overwrite=False) as run:
+    with open_run(recipe, overrides, reads=[f"train/{arm}", f"judge/{arm}"]) as run:
         scores = export_arm(run.recipe, run, arm, out, merge=merge)
     click.echo(f"Wrote {out}." + (f" Scores in its card: {scores}" if isinstance(scores, str) else ""))
     if repo_id is not None:

@@ -8,11 +8,12 @@ import click
 
 import ibft
 from ibft.errors import UserError
+from ibft.run.steps import STEPS
 
 __all__ = ["Verbs", "main"]
 
 _GROUPS = {
-    "Pipeline": ("run", "scan", "train", "rescan", "generate", "judge", "report"),
+    "Pipeline": ("run", *(step.name for step in STEPS)),
     "Data": ("problems", "leakage", "duplicates", "prune", "canary"),
     "Models": ("export", "scale"),
     "Start": ("init", "doctor"),

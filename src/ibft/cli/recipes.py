@@ -49,6 +49,7 @@ def open_run(
     arms: tuple[str, ...] = (),
     *,
     stages: Sequence[str] = (),
+    reads: Sequence[str] = (),
 ) -> Iterator[RunFolder]:
     """The run folder of a recipe, with the options of `recipe_command`; turns the progress bars on.
 
@@ -60,6 +61,7 @@ def open_run(
         arms: of `--arm`.
         stages: those that the command runs, in their order, which are locked. What they would be refused for is found
             out here.
+        reads: further folders of the run that are read, and that nobody may make meanwhile.
 
     Raises:
         UserError: the recipe cannot be read, a verb that does not share its work was started in several processes,
@@ -68,7 +70,7 @@ def open_run(
     from ibft import progress
     from ibft.run.folder import RunFolder
     from ibft.run.processes import is_main_process, num_processes
-    from ibft.run.steps import steps_that
+    from ibft.run.steps import parts_of, steps_that
 
     sharing = steps_that("shares_work")
     if num_processes() > 1 and (verb := click.get_current_context().info_name) not in sharing:
@@ -85,7 +87,8 @@ def open_run(
     is_locked_before = (run.path / ".lock").exists()
     if not is_locked_before:  # a refused command makes neither folder nor lock
         _check(run, stages)
-    with run.open(_parts(run, stages)):
+    made, read = parts_of(stages, run.arms)
+    with run.open(made, [*read, *reads]):
         if is_locked_before:  # nobody else changes now what is looked at
             _check(run, stages)
         yield run
@@ -98,18 +101,6 @@ def _check_arms(arms: Sequence[str], recipe: Recipe, stages: Sequence[str]) -> N
     for arm in arms:
         if arm not in known:
             raise UserError(f"--arm {arm} is none of the arms that this verb works at: {', '.join(known)}.")
-
-
-def _parts(run: RunFolder, stages: Sequence[str]) -> list[str]:
-    """The folders that a command works at."""
-    from ibft.run.steps import STEPS
-
-    return [
-        part
-        for step in STEPS
-        if step.name in stages
-        for part in ([f"{step.name}/{arm}" for arm in run.arms] if step.has_arms else [step.name])
-    ]
 
 
 def _check(run: RunFolder, stages: Sequence[str]) -> None:

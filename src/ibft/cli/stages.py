@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,13 +27,8 @@ def run(strict: bool, **options: Any) -> None:
     from ibft.run.steps import STEPS
 
     with open_run(**options, stages=[step.name for step in STEPS]) as folder:
-        _scan(folder)
-        _train(folder)
-        _rescan(folder)
-        _generate(folder)
-        is_hollow = judge_arms(folder)
-        _report(folder)
-    if is_hollow and strict:
+        done = {step.name: _DO[step.name](folder) for step in STEPS}
+    if done["judge"] and strict:  # an arm is hollow
         raise SystemExit(1)
 
 
@@ -129,7 +125,7 @@ def warn_of_alarms(folder: RunFolder) -> None:
     from ibft.pages.evidence import read_alarms
 
     for arm, alarms in read_alarms(folder.recipe, folder).items():
-        for alarm in alarms:
+        for alarm in alarms if arm in folder.arms else ():
             progress.warn(alarm_title(arm, alarm), alarm.message)
 
 
@@ -146,3 +142,14 @@ def _report(folder: RunFolder) -> None:
 
     print_comparison(report(folder.recipe, folder))
     click.echo(f"\nReport: {folder.path / 'report' / 'report.html'}")
+
+
+_DO: dict[str, Callable[[RunFolder], Any]] = {
+    "scan": _scan,
+    "train": _train,
+    "rescan": _rescan,
+    "generate": _generate,
+    "judge": judge_arms,
+    "report": _report,
+}
+"""What a step does from the command line; `STEPS` has the order."""

@@ -23,6 +23,7 @@ from ibft.problems.loading import load_benchmark
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe
 from ibft.run.stage import StageRecord, read_record
+from ibft.run.steps import STEPS
 
 __all__ = [
     "Making",
@@ -138,11 +139,10 @@ def read_shown_problems(recipe: Recipe, run: RunFolder, arms: Sequence[str]) -> 
     ]
 
 
-def read_making(
-    recipe: Recipe, run: RunFolder, verbs: Sequence[str] = ("scan", "train", "rescan", "generate", "judge")
-) -> Making:
-    """Times, versions and machines of the completed stages of these verbs."""
-    names = [name for verb in verbs for name in (verb, *(f"{verb}/{arm}" for arm in recipe.arms))]
+def read_making(recipe: Recipe, run: RunFolder, only: Sequence[str] = ()) -> Making:
+    """Times, versions and machines of the completed steps of a run; of some `only`, if any are given."""
+    steps = [step for step in STEPS if not only or step.name in only]
+    names = [part for step in steps for part in step.parts(recipe.arms)]
     records = [record for name in names if (record := read_record(run.path / name)) is not None]
     versions: dict[str, set[str]] = defaultdict(set)
     for record in records:

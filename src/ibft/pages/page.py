@@ -58,11 +58,12 @@ def write_page(run: RunFolder, name: str, page: Page) -> Path:
         raise UserError(
             f"{figures}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
         ) from None
-    for chart in page.charts:
-        stem = re.sub(r"[^\w-]+", "-", chart.name).strip("-")
-        write_atomically(figures / f"{stem}.svg", chart.drawing.svg)
-        write_atomically(figures / f"{stem}.pdf", chart.drawing.pdf)
-    write_atomically(path, page.html)
+    with run.writing():
+        for chart in page.charts:
+            stem = re.sub(r"[^\w-]+", "-", chart.name).strip("-")
+            write_atomically(figures / f"{stem}.svg", chart.drawing.svg)
+            write_atomically(figures / f"{stem}.pdf", chart.drawing.pdf)
+        write_atomically(path, page.html)
     return path
 
 

@@ -19,28 +19,23 @@ the lock, looks at the folder and writes into it. The others learn what it found
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
 from ibft.artifacts.json_lines import pretty_json, write_atomically
 from ibft.errors import UserError
 from ibft.run.inputs import plain
+from ibft.run.locks import Lock, hold
 from ibft.run.processes import is_main_process
 from ibft.run.provenance import provenance
 from ibft.run.recipe import FORGETTING, Recipe, dump_recipe
 from ibft.run.stage import Stage, StageRecord, dtype_remedy, mismatch, read_record, work_path
 
 __all__ = ["RunFolder", "RunRecord", "read_run_record"]
-
-
-_EXCLUSIVE, _SHARED = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_SH | fcntl.LOCK_NB
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -75,7 +70,7 @@ class RunFolder:
         self._stages: list[Stage] = []
 
     @contextlib.contextmanager
-    def open(self, parts: Sequence[str] | None = None) -> Iterator[RunFolder]:
+    def open(self, parts: Sequence[str] | None = None, reads: Sequence[str] = ()) -> Iterator[RunFolder]:
         """Lock what is worked at, and record recipe and provenance of what is made.
 
         Only the main process of a command does; the others go on at once. A command that ends in a `UserError` before
@@ -84,6 +79,7 @@ class RunFolder:
         Args:
             parts: the stages that are worked at, such as `train/ib`; None is the whole folder. Commands whose parts
                 differ work side by side.
+            reads: the stages that are read, which nobody may make meanwhile.
 
         Raises:
             UserError: the folder cannot be written, or another command is at work at one of the parts.
@@ -92,66 +88,51 @@ class RunFolder:
             yield self
             return
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        with self._lock(parts) as (lock, is_first_lock):
+        with contextlib.ExitStack() as stack:
+            locks = [stack.enter_context(hold(self.path / ".lock", self.path, shared=parts is not None))]
+            for part in dict.fromkeys([*(parts or ()), *reads]):
+                is_read = part not in (parts or ())
+                locks.append(stack.enter_context(hold(self._lock_of(part), self.path / part, shared=is_read)))
             if self.path in missing:
                 self._write_records()
             try:
                 yield self
             except UserError:
-                if not any(stage.has_left for stage in self._stages):
-                    self._take_back(missing, lock, is_first_lock)
-                    raise
-                self._write_records()
+                if any(stage.has_left for stage in self._stages):
+                    self._write_records()
+                else:
+                    self._take_back(missing, locks)
                 raise
             except BaseException:
                 self._write_records()
                 raise
             self._write_records()
 
-    @contextlib.contextmanager
-    def _lock(self, parts: Sequence[str] | None) -> Iterator[tuple[IO[str], bool]]:
-        """Hold the lock on the folder's parts; yield its file, and whether that is new."""
-        path = self.path / ".lock"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            is_new = not path.exists()
-            lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))  # not truncated: that would be a change
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
-            ) from None
-        with lock:
-            self._hold(self.path, lambda: fcntl.flock(lock, _EXCLUSIVE if parts is None else _SHARED))
-            for part in parts or ():
-                # A byte for each part, so that no further files appear: 2^32 of them, which two names seldom share.
-                place = zlib.crc32(part.encode())
-                self._hold(self.path / part, lambda place=place: fcntl.lockf(lock, _EXCLUSIVE, 1, place))  # type: ignore[misc]
-            yield lock, is_new
+    def _lock_of(self, part: str) -> Path:
+        return self.path / ".locks" / part.replace("/", ".")
 
-    def _hold(self, path: Path, lock: Callable[[], None]) -> None:
-        try:
-            lock()
-        except OSError:
-            raise UserError(
-                f"{path}: another ibft command is at work in this folder. Wait for it to end, or choose other arms."
-            ) from None
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write files that several commands share, the run's records and pages: one command at a time."""
+        with hold(self._lock_of("records"), self.path, patience_s=60):
+            yield
 
     def _write_records(self) -> None:
-        write_atomically(self.path / "recipe.yaml", dump_recipe(self.recipe))
-        write_atomically(self.path / "provenance.json", pretty_json(provenance(self.recipe.seed)))
-        if self._gpu_overrides is not None:
-            write_atomically(self.path / "run.json", pretty_json(RunRecord(self._gpu_overrides)))
+        with self.writing():
+            write_atomically(self.path / "recipe.yaml", dump_recipe(self.recipe))
+            write_atomically(self.path / "provenance.json", pretty_json(provenance(self.recipe.seed)))
+            if self._gpu_overrides is not None:
+                write_atomically(self.path / "run.json", pretty_json(RunRecord(self._gpu_overrides)))
 
-    def _take_back(self, missing: Sequence[Path], lock: IO[str], is_first_lock: bool) -> None:
-        """Remove what `open` itself has made, unless another command is there too: the lock, or the missing folders."""
-        try:
-            fcntl.flock(lock, _EXCLUSIVE)
-        except OSError:
-            return
-        if self.path in missing:
+    def _take_back(self, missing: Sequence[Path], locks: Sequence[Lock]) -> None:
+        """Remove what `open` itself has made, but for what another command uses: locks, and the missing folders."""
+        whole, *others = locks
+        for lock in others:
+            lock.take_back()
+        with contextlib.suppress(OSError):
+            (self.path / ".locks").rmdir()
+        if whole.take_back() and self.path in missing:
             shutil.rmtree(self.path, ignore_errors=True)
-        elif is_first_lock:
-            (self.path / ".lock").unlink(missing_ok=True)
         for folder in missing[1:]:
             with contextlib.suppress(OSError):  # another command has made something in it
                 folder.rmdir()

@@ -75,7 +75,9 @@ class Stage:
         record = self._record(self.work_path)
         if record is None:
             shutil.rmtree(self.work_path, ignore_errors=True)
-            self.work_path.mkdir(parents=True)
+            while not self.work_path.is_dir():
+                with contextlib.suppress(FileNotFoundError):  # an arm that was refused has just taken `train/` away
+                    self.work_path.mkdir(parents=True, exist_ok=True)
             record = StageRecord(stage=self.name, identity=identity_of(self.inputs), inputs=self.inputs)
             _write_record(self.work_path, record)
         start = time.monotonic()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-__all__ = ["STEPS", "Step", "steps_that"]
+__all__ = ["STEPS", "Step", "parts_of", "steps_that"]
 
 
 class Step(NamedTuple):
@@ -15,22 +16,39 @@ class Step(NamedTuple):
         has_arms: the folder has one of its own for each arm.
         loads_model: it needs the model, or its tokenizer at least.
         shares_work: the processes of a launcher work at it together.
+        reads: the steps whose results of the same arm it reads while it works.
     """
 
     name: str
     has_arms: bool = True
     loads_model: bool = True
     shares_work: bool = False
+    reads: tuple[str, ...] = ()
+
+    def parts(self, arms: Sequence[str]) -> list[str]:
+        """Return the folders of the step for these arms."""
+        return [f"{self.name}/{arm}" for arm in arms] if self.has_arms else [self.name]
 
 
 STEPS = (
     Step("scan", has_arms=False, shares_work=True),
     Step("train", shares_work=True),
-    Step("rescan", shares_work=True),
-    Step("generate"),
-    Step("judge", loads_model=False),
-    Step("report", has_arms=False, loads_model=False),
+    Step("rescan", shares_work=True, reads=("scan", "train")),
+    Step("generate", reads=("train",)),
+    Step("judge", loads_model=False, reads=("generate",)),
+    Step("report", has_arms=False, loads_model=False, reads=("judge",)),
 )
+
+
+def parts_of(names: Iterable[str], arms: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the folders that steps work at, and those that they only read, for these arms."""
+    by_name = {step.name: step for step in STEPS}
+    made = [by_name[name] for name in by_name if name in set(names)]
+    read = {name for step in made for name in step.reads} - {step.name for step in made}
+    return (
+        [part for step in made for part in step.parts(arms)],
+        [part for name in by_name if name in read for part in by_name[name].parts(arms)],
+    )
 
 
 def steps_that(quality: str) -> tuple[str, ...]:

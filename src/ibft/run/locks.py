@@ -1,0 +1,98 @@
+"""Locks on the parts of a run folder: a hidden file each, held by `flock` while a command works.
+
+A file for each part, and not ranges of one file: on NFS `flock` is a lock on a whole file, and a POSIX range lock is
+lost as soon as any descriptor of its file is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from ibft.errors import UserError
+
+__all__ = ["Lock", "hold"]
+
+_PATIENCE_S = 1.0
+"""A command that is refused holds what it could get for a moment: nobody else is refused for that."""
+
+
+class Lock:
+    """A lock that is held, on a file that is new or was there before."""
+
+    def __init__(self, path: Path, file: IO[str], is_new: bool) -> None:
+        self.path, self.is_new = path, is_new
+        self._file = file
+
+    def take_back(self) -> bool:
+        """Remove the file if it is new and nobody else holds it; return whether nobody does."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        if self.is_new:
+            self.path.unlink(missing_ok=True)
+        return True
+
+
+@contextlib.contextmanager
+def hold(path: Path, what: Path, *, shared: bool = False, patience_s: float = _PATIENCE_S) -> Iterator[Lock]:
+    """Hold the lock `path`, which is made where it is missing, with its folder.
+
+    Args:
+        path: the lock's file.
+        what: what it locks, for the error.
+        shared: others may hold it at the same time, if shared, too.
+        patience_s: how long to wait for another command.
+
+    Raises:
+        UserError: another command holds it, the file cannot be made, or its file system has no locks.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    deadline = time.monotonic() + patience_s
+    while True:
+        file, is_new = _open(path)
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            if _is_still(path, file):
+                break
+            file.close()  # removed by a command that was refused, before we had it
+        except OSError as error:
+            file.close()
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise UserError(
+                    f"{path}: cannot be locked ({error.strerror}). Set `output:` to a folder on a disk that has locks."
+                ) from None
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{what}: another ibft command is at work in this folder. Wait for it to end, or choose other arms."
+                ) from None
+            time.sleep(0.02)
+    with file:
+        yield Lock(path, file, is_new)
+
+
+def _open(path: Path) -> tuple[IO[str], bool]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        # Not truncated: that would be a change.
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666)), is_new
+    except FileNotFoundError:  # its folder was removed in between
+        return _open(path)
+    except OSError as error:
+        raise UserError(
+            f"{path.parent}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
+        ) from None
+
+
+def _is_still(path: Path, file: IO[str]) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
