@@ -129,6 +129,7 @@ def install(folder: Path, name: str, module: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_another_package_adds_an_objective(tmp_path: Path, tiny_model_folder: Path) -> None:
     other = install(tmp_path / "site", "mine", OBJECTIVE.format(name="Mine", tag="mine"))
     recipe = write_recipe(tmp_path, tiny_model_folder, [{"name": "mine", "factor": 3.0}])
@@ -164,6 +165,7 @@ def test_a_package_that_cannot_be_loaded_stops_nothing_else(tmp_path: Path, name
     assert why in done.stderr
 
 
+@pytest.mark.slow
 def test_an_objective_is_one_file_and_a_form_is_one_file(tmp_path: Path, tiny_model_folder: Path) -> None:
     """In a copy of this package, to which nothing but the two files is added."""
     copy = tmp_path / "copy" / "ibft"

@@ -155,3 +155,28 @@ def test_a_recorded_identity_outlives_what_was_unknown_then(recipe: Recipe) -> N
 def test_an_unwritable_folder_is_one_sentence() -> None:
     with pytest.raises(UserError, match="output"), RunFolder(Recipe(name="a", output="/proc/none")).open():
         pass
+
+
+def test_commands_that_begin_and_end_together_are_all_recorded(recipe: Recipe) -> None:
+    code = (
+        "import sys; from ibft.run.recipe import Recipe; from ibft.run.folder import RunFolder\n"
+        f"run = RunFolder(Recipe(name='a', output={recipe.output!r}))\n"
+        "with run.open([sys.argv[1]]), run.stage(sys.argv[1], {'k': 1}).work(): pass"
+    )
+    parts = [f"train/{number}" for number in range(6)]
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, part], stderr=subprocess.PIPE, text=True) for part in parts
+    ]
+    assert [(process.wait(), process.stderr and process.stderr.read()) for process in started] == [(0, "")] * 6
+    run = RunFolder(recipe)
+    assert all(run.record(part) for part in parts)
+    assert load_recipe(run.path / "recipe.yaml").name == "a"
+
+
+def test_what_is_read_cannot_be_made_meanwhile(recipe: Recipe) -> None:
+    other = RunFolder(recipe)
+    with RunFolder(recipe).open(["generate/ft"], reads=["train/ft"]):
+        with RunFolder(recipe).open(["rescan/ft"], reads=["train/ft"]):
+            pass
+        with pytest.raises(UserError, match="train/ft: another ibft command"), other.open(["train/ft"]):
+            pass

@@ -79,17 +79,19 @@ def hold(path: Path, what: Path, *, shared: bool = False, patience_s: float = _P
 
 
 def _open(path: Path) -> tuple[IO[str], bool]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not path.exists()
-        # Not truncated: that would be a change.
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666)), is_new
-    except FileNotFoundError:  # its folder was removed in between
-        return _open(path)
-    except OSError as error:
-        raise UserError(
-            f"{path.parent}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
-        ) from None
+    error: OSError | None = None
+    for _ in range(5):  # a command that is refused may take the folder away in between
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not path.exists()
+            # Not truncated: that would be a change.
+            return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666)), is_new
+        except OSError as caught:
+            error = caught
+            if not isinstance(error, FileNotFoundError):
+                break
+    assert error is not None
+    raise UserError(f"{path.parent}: cannot be created ({error.strerror}). Set `output:` to a folder of yours.")
 
 
 def _is_still(path: Path, file: IO[str]) -> bool:
