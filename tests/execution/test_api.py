@@ -10,13 +10,14 @@ import msgspec
 import pytest
 
 import ibft.execution
-from ibft.artifacts.rows import Problem, Result, Sample, read_rows, write_rows
+from ibft.artifacts.json_lines import read_rows, write_rows
+from ibft.artifacts.rows import Problem, Result, Sample
 from ibft.artifacts.samples import open_samples
 from ibft.execution import Job, Limits, Outcome, Pool, Reference, check_references, execute, execute_all, local_pool
 from ibft.execution.inside import lockdown
 from ibft.execution.judging import judge_into
 from ibft.execution.settings import JudgeSettings, Judging, MetricSettings
-from ibft.run.recipe import JudgeConfig
+from ibft.run.sections import JudgeConfig
 
 PROBLEM = Problem(
     task_id="t/0",
