@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ibft.errors import UserError
@@ -11,9 +12,23 @@ from ibft.errors import UserError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "files_in"]
 
 Item = TypeVar("Item")
+
+
+def files_in(package: str) -> dict[str, str]:
+    """Return `module:attribute` by name for the files of one of our folders, so that a new one is a file and no list.
+
+    The file `shell.py` is the name `shell` and holds `SHELL`. What begins with an underscore is not listed. Nothing is
+    imported.
+
+    Args:
+        package: the folder's dotted name, `ibft.execution.languages`.
+    """
+    folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
+    names = sorted(path.stem for path in folder.glob("[!_]*.py"))
+    return {name: f"{package}.{name}:{name.upper()}" for name in names}
 
 
 class Registry(Generic[Item]):
