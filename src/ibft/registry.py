@@ -50,8 +50,12 @@ class Registry(Generic[Item]):
         self._items: dict[str, Item] = {}
 
     def names(self) -> list[str]:
-        """Return the names that are known: ours, then those of installed packages."""
+        """Return the names that are known: ours, then those of installed packages. Nothing is imported for it."""
         return list(dict.fromkeys([*self._built_in, *(point.name for point in self._entry_points())]))
+
+    def is_built_in(self, name: str) -> bool:
+        """Decide whether a name is one of ours."""
+        return name in self._built_in
 
     def __contains__(self, name: str) -> bool:
         return name in self._built_in or name in self.names()
@@ -60,7 +64,8 @@ class Registry(Generic[Item]):
         """Return the item with a name.
 
         Raises:
-            UserError: there is none; lists those that there are.
+            UserError: there is none; lists those that there are. Or another package's cannot be loaded; names both
+                the package and the error.
         """
         if name not in self._items:
             self._items[name] = self._load(name)
@@ -72,7 +77,14 @@ class Registry(Generic[Item]):
             return getattr(importlib.import_module(module), attribute)
         for entry_point in self._entry_points():
             if entry_point.name == name:
-                return entry_point.load()
+                try:
+                    return entry_point.load()
+                except Exception as error:  # whatever another package's module does
+                    package = entry_point.dist.name if entry_point.dist is not None else "a package"
+                    raise UserError(
+                        f"The {self._kind} {name} of {package} ({entry_point.value}) cannot be loaded: "
+                        f"{type(error).__name__}: {error}. Repair that package, or uninstall it."
+                    ) from error
         raise UserError(
             f"{name!r} is not a known {self._kind}. Known are {', '.join(self.names())}; another package can add one "
             f"by an entry point of the group {self._group}."
