@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,3 +30,30 @@ def test_ours_are_loaded_when_they_are_asked_for_and_nobody_replaces_them(
 def test_an_unknown_name_is_refused_with_the_known_ones_and_the_group() -> None:
     with pytest.raises(UserError, match=r"'e' is not a known number\. Known are pi, missing; .*ibft\.test_numbers"):
         tables()["e"]
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise OSError('no such library')\n", "OSError: no such library"),
+        ("", "AttributeError: "),
+    ],
+)
+def test_a_package_that_cannot_be_loaded_is_named_and_only_where_it_is_used(
+    tmp_path: Path,
+    install_package: Callable[[Path, str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    why: str,
+) -> None:
+    monkeypatch.delitem(sys.modules, "broken_package", raising=False)
+    (tmp_path / "broken_package.py").write_text(module)
+    install_package(tmp_path / "broken_package.py", "ibft.test_numbers", "e = broken_package:E")
+    numbers = tables()
+    assert numbers.names() == ["pi", "missing", "e"]
+    assert "e" in numbers
+    with pytest.raises(UserError) as caught:
+        numbers["e"]
+    assert f"The number e of broken_package (broken_package:E) cannot be loaded: {why}" in str(caught.value)
+    assert numbers["pi"] == pytest.approx(3.14159, abs=1e-5)

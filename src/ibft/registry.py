@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ibft.errors import UserError
@@ -11,9 +12,23 @@ from ibft.errors import UserError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "files_in"]
 
 Item = TypeVar("Item")
+
+
+def files_in(package: str) -> dict[str, str]:
+    """Return `module:attribute` by name for the files of one of our folders, so that a new one is a file and no list.
+
+    The file `shell.py` is the name `shell` and holds `SHELL`. What begins with an underscore is not listed. Nothing is
+    imported.
+
+    Args:
+        package: the folder's dotted name, `ibft.execution.languages`.
+    """
+    folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
+    names = sorted(path.stem for path in folder.glob("[!_]*.py"))
+    return {name: f"{package}.{name}:{name.upper()}" for name in names}
 
 
 class Registry(Generic[Item]):
@@ -35,8 +50,12 @@ class Registry(Generic[Item]):
         self._items: dict[str, Item] = {}
 
     def names(self) -> list[str]:
-        """Return the names that are known: ours, then those of installed packages."""
+        """Return the names that are known: ours, then those of installed packages. Nothing is imported for it."""
         return list(dict.fromkeys([*self._built_in, *(point.name for point in self._entry_points())]))
+
+    def is_built_in(self, name: str) -> bool:
+        """Decide whether a name is one of ours."""
+        return name in self._built_in
 
     def __contains__(self, name: str) -> bool:
         return name in self._built_in or name in self.names()
@@ -45,7 +64,8 @@ class Registry(Generic[Item]):
         """Return the item with a name.
 
         Raises:
-            UserError: there is none; lists those that there are.
+            UserError: there is none; lists those that there are. Or another package's cannot be loaded; names both
+                the package and the error.
         """
         if name not in self._items:
             self._items[name] = self._load(name)
@@ -57,7 +77,14 @@ class Registry(Generic[Item]):
             return getattr(importlib.import_module(module), attribute)
         for entry_point in self._entry_points():
             if entry_point.name == name:
-                return entry_point.load()
+                try:
+                    return entry_point.load()
+                except Exception as error:  # whatever another package's module does
+                    package = entry_point.dist.name if entry_point.dist is not None else "a package"
+                    raise UserError(
+                        f"The {self._kind} {name} of {package} ({entry_point.value}) cannot be loaded: "
+                        f"{type(error).__name__}: {error}. Repair that package, or uninstall it."
+                    ) from error
         raise UserError(
             f"{name!r} is not a known {self._kind}. Known are {', '.join(self.names())}; another package can add one "
             f"by an entry point of the group {self._group}."

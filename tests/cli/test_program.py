@@ -256,10 +256,39 @@ def test_a_hollow_arm_is_said_and_fails_where_it_is_asked_to(tmp_path: Path, str
     assert "HOLLOW RUN: base" in reported.stdout.splitlines()[0]
 
 
-def test_how_to_read_answers_is_not_for_a_recipe(tmp_path: Path) -> None:
-    result = ibft("judge", tmp_path / "recipe.yaml", "--extract", "none")
+@pytest.mark.parametrize("option", [["--extract", "none"], ["--for-evalplus"]])
+def test_what_no_recipe_can_say_is_not_for_a_recipe(tmp_path: Path, option: list[str]) -> None:
+    result = ibft("judge", tmp_path / "recipe.yaml", *option)
     assert result.exit_code == 2
-    assert "--extract goes with --samples" in result.output
+    assert f"{option[0]} goes with --samples only." in result.output
+    assert "--set" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("option", "key", "setting"),
+    [
+        (["--workers", "3"], "judge.workers", "judge.workers=NUMBER"),
+        (["--sandbox", "none"], "judge.sandbox", "judge.sandbox=LEVEL"),
+        (["--k", "1"], "report.k", "report.k=[K,K]"),
+        (["--timeout", "2"], "judge.timeout_s", "judge.timeout_s=SECONDS"),
+        (["--no-cache"], "judge.cache", "judge.cache=false"),
+    ],
+)
+def test_an_option_of_samples_names_the_key_of_a_recipe(
+    tmp_path: Path, option: list[str], key: str, setting: str
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    result = ibft("judge", path, *option)
+    assert result.exit_code == 2
+    output = result.output.replace("\n", " ")
+    assert f"{option[0]} goes with --samples. With a RECIPE, set {key} in {path}, or for once with" in output
+    assert f"--set {setting}." in output
+    # The key is one: with a value of its kind the recipe takes it.
+    value = {"NUMBER": "3", "LEVEL": "none", "[K,K]": "[1,5]", "SECONDS": "2", "false": "false"}[
+        setting.partition("=")[2]
+    ]
+    path.write_text("problems: {source: humaneval}\n")
+    load_recipe(path, [f"{key}={value}"])
 
 
 def test_judge_compares_two_files_of_results(tmp_path: Path) -> None:

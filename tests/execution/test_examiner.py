@@ -1,5 +1,8 @@
 import os
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from ibft.artifacts.rows import Module, Problem, Sample
 from ibft.execution import examiner as examiner_module
 from ibft.execution.examiner import Examiner
+from ibft.execution.inside import codec
 from ibft.execution.isolation import detect_level
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.pool import LocalPool
@@ -116,3 +120,76 @@ def test_a_folder_that_another_thread_has_removed_is_not_waited_for(tmp_path: Pa
     start = time.monotonic()
     examiner_module._remove(str(tmp_path / "gone"))
     assert time.monotonic() - start < 5
+
+
+ENDLESS = "while True: pass\n"
+WRONG = "f = lambda x: 5\n"
+SLOW = Limits(cpu_s=30, wall_s=60, memory_mib=512)
+
+
+def test_a_pool_goes_on_after_a_stream_that_was_closed_early() -> None:
+    num_threads = threading.active_count()
+    with LocalPool(1, detect_level()) as pool:
+        assert [outcome.status for _, outcome in pool.run([(0, job())])] == ["passed"]
+        busy = pool._examiners[0]._process
+
+        def jobs() -> Iterator[tuple[int, Job]]:
+            yield 0, job(ENDLESS, limits=SLOW)
+            while pool._examiners[0]._busy_for is None:
+                time.sleep(0.01)
+            raise ValueError("the stream broke")
+
+        start = time.monotonic()
+        with pytest.raises(ValueError, match="the stream broke"):
+            next(pool.run(jobs()))
+        assert busy is not None
+        assert busy.poll() is not None
+        assert threading.active_count() == num_threads
+        solutions = [WRONG, "f = lambda x: 4\n", WRONG]
+        outcomes = [next(pool.run([(0, job(solution))]))[1].status for solution in solutions]
+        assert outcomes == ["failed", "passed", "failed"]
+        assert time.monotonic() - start < 10
+    assert threading.active_count() == num_threads
+
+
+def test_threads_that_share_a_pool_get_their_own_verdicts() -> None:
+    def judge(expected: str) -> list[str]:
+        solution = WRONG if expected == "failed" else "f = lambda x: 4\n"
+        return [outcome.status for _, outcome in pool.run((number, job(solution)) for number in range(40))]
+
+    with LocalPool(1, detect_level()) as pool, ThreadPoolExecutor(2) as threads:
+        passed, failed = threads.map(judge, ["passed", "failed"])
+    assert passed == ["passed"] * 40
+    assert failed == ["failed"] * 40
+
+
+def test_closing_one_threads_stream_leaves_the_others_job_and_does_not_wait_for_it() -> None:
+    slow = job("import time; time.sleep(2)\nf = lambda x: 4\n", limits=SLOW)
+    with LocalPool(1, detect_level()) as pool, ThreadPoolExecutor(1) as threads:
+        theirs = threads.submit(lambda: [outcome.status for _, outcome in pool.run([(0, slow)])])
+        while pool._examiners[0]._busy_for is None:
+            time.sleep(0.01)
+
+        def broken() -> Iterator[tuple[int, Job]]:
+            yield 0, job()
+            raise ValueError("the stream broke")
+
+        with pytest.raises(ValueError, match="the stream broke"):
+            next(pool.run(broken()))
+        assert not theirs.done()
+        assert theirs.result() == ["passed"]
+
+
+def test_an_answer_that_nobody_waited_for_is_not_the_next_jobs(
+    examiner: Examiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert examiner.examine(job()).status == "passed"
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(codec, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            examiner.examine(job(WRONG))
+    assert examiner.examine(job()).status == "passed"

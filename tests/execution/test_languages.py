@@ -1,11 +1,16 @@
 """Another package adds a language in one file: its answers are read and judged like any other's."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+import ibft
 from ibft.artifacts.json_lines import read_rows, write_rows
 from ibft.artifacts.rows import Problem, Result, Sample
 from ibft.errors import UserError
@@ -63,6 +68,38 @@ def test_answers_in_a_third_language_are_read_without_the_judge() -> None:
     assert extract(RIGHT, PROBLEM, form="completion") == Answer(completion=RIGHT)
     assert not has_ended(RIGHT, PROBLEM, form="completion")
     assert has_ended(f"{RIGHT}\n# end", PROBLEM, form="completion", stop=["# end"])
+
+
+@pytest.mark.skipif(not lockdown.landlock_abi(), reason="this kernel has no Landlock")
+def test_a_language_is_one_file(tmp_path: Path) -> None:
+    """In a copy of this package, to which nothing but the file is added."""
+    copy = tmp_path / "copy" / "ibft"
+    shutil.copytree(Path(ibft.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    file = Path(__file__).with_name("shell_language.py")
+    shutil.copy(file, copy / "execution" / "languages" / "shell.py")
+    write_rows(tmp_path / "problems.jsonl", [PROBLEM])
+    program = (
+        "import sys; from ibft.execution import LANGUAGES, execute; from ibft.problems.loading import load_problems;"
+        "problem, = load_problems(sys.argv[1]);"
+        "print(*LANGUAGES.names(), *(execute(problem, answer).status for answer in sys.argv[2:]))"
+    )
+    answers = [f"Like this:\n```sh\n{RIGHT}```\n", "seq 4\n"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "problems.jsonl"), *answers],
+        env=os.environ | {"PYTHONPATH": str(copy.parent)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["python", "shell", "verilog", "passed", "failed"]
+
+
+def test_a_reader_of_its_own_loads_nothing_of_the_judge() -> None:
+    program = (
+        "import sys; from ibft.text.answers.reader import READERS; READERS['python'], READERS['verilog'];"
+        "print(*(name for name in sys.modules if name.startswith('ibft.execution')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
 
 
 def test_an_unknown_language_is_refused_and_the_known_ones_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
+import importlib
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from ibft.artifacts.rows import Module, Problem, Sample
+from ibft.execution import LANGUAGES, settings
 from ibft.execution.outcome import Reference
 from ibft.execution.settings import JudgeSettings
 from ibft.run.sections import JudgeConfig
@@ -44,3 +48,53 @@ def test_a_verdict_is_known_again_by_whatever_decides_it_and_nothing_else() -> N
         SETTINGS.reference_key(PROBLEM),
     ]
     assert len({key, *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize("name", ["twofold", "space_twofold.twofold"])
+def test_a_verdict_depends_on_every_file_of_the_package_of_its_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whose package may stand in a namespace beside others, which it knows nothing of."""
+    folder = tmp_path.joinpath(*name.split("."))
+    (folder / "deep").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "language.py").write_text(
+        "from ibft.execution import Language\nclass Twofold(Language): pass\nTWOFOLD = Twofold()\n"
+    )
+    (folder / "deep" / "helper.py").write_text("LIMIT = 1\n")
+    other = folder.parent / "other.py"
+    other.write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(LANGUAGES._items, "twofold", importlib.import_module(f"{name}.language").TWOFOLD)
+
+    def key() -> str:
+        settings._judge_digest.cache_clear()
+        return SETTINGS.sample_key(problem, SAMPLE, REFERENCE)
+
+    problem = msgspec.structs.replace(PROBLEM, language="twofold")
+    before = key()
+    assert key() == before
+    other.write_text("LIMIT = 2\n")
+    assert key() == before
+    (folder / "deep" / "helper.py").write_text("LIMIT = 2\n")
+    assert key() != before
+
+
+def test_a_verdict_depends_on_the_modules_that_were_installed_with_its_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lonely.py").write_text(
+        "from ibft.execution import Language\nclass Lonely(Language): pass\nLONELY = Lonely()\n"
+    )
+    (tmp_path / "lonely_helper.py").write_text("LIMIT = 1\n")
+    metadata = tmp_path / "lonely-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: lonely\nVersion: 1.0\n")
+    (metadata / "RECORD").write_text("lonely.py,,\nlonely_helper.py,,\nlonely_gone.py,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(LANGUAGES._items, "lonely", importlib.import_module("lonely").LONELY)
+    problem = msgspec.structs.replace(PROBLEM, language="lonely")
+    before = SETTINGS.sample_key(problem, SAMPLE, REFERENCE)
+    settings._judge_digest.cache_clear()
+    (tmp_path / "lonely_helper.py").write_text("LIMIT = 2\n")
+    assert SETTINGS.sample_key(problem, SAMPLE, REFERENCE) != before

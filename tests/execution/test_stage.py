@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -75,7 +76,10 @@ class FakeExaminer:
     def close(self) -> None:
         pass
 
-    def examine(self, job: Job) -> Outcome | Reference:
+    def interrupt(self, stopping: threading.Event) -> None:
+        pass
+
+    def examine(self, job: Job, stopping: threading.Event) -> Outcome | Reference:
         if job.sample is None:
             return self.references.get(job.problem.task_id, Reference(status="passed", message="passed"))
         text = job.sample.completion or job.sample.solution or ""
@@ -263,12 +267,12 @@ import test_stage
 from ibft.execution import pool
 
 class Slow(test_stage.FakeExaminer):
-    def examine(self, job):
+    def examine(self, job, stopping):
         if job.sample is not None:
             with open(Path(sys.argv[1], "journal"), "a") as file:
                 file.write(f"{job.sample.index}\\n")
             time.sleep(0.05)
-        return super().examine(job)
+        return super().examine(job, stopping)
 
 pool.Examiner = Slow
 test_stage.judge_toy(Path(sys.argv[1]))

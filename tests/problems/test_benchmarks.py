@@ -37,3 +37,14 @@ def test_its_problems_are_chosen_and_its_name_is_listed(riddles: str) -> None:
     assert [problem.task_id for problem in load_problems(riddles, tasks=["*/1"])] == ["Riddles/1"]
     with pytest.raises(UserError, match=r"Use humaneval, mbpp:PATH, .*riddles:PATH"):
         load_problems("riddles")
+
+
+def test_a_broken_package_is_not_imported_to_say_that_a_source_is_unknown(
+    tmp_path: Path, install_package: Callable[[Path, str, str], None]
+) -> None:
+    (tmp_path / "broken_benchmark.py").write_text("raise ImportError('no such library')\n")
+    install_package(tmp_path / "broken_benchmark.py", "ibft.benchmarks", "broken = broken_benchmark:load")
+    with pytest.raises(UserError, match=r"'humanevil' is unknown\. Use humaneval, mbpp:PATH, .*broken\[:PATH\], or"):
+        load_problems("humanevil")
+    with pytest.raises(UserError, match=r"The benchmark broken of broken_benchmark .*ImportError: no such library"):
+        load_problems("broken:file")

@@ -152,15 +152,31 @@ def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
         print_diff(found)
 
 
+_SETTINGS_IN_RECIPE = {
+    "workers": "judge.workers=NUMBER",
+    "sandbox": "judge.sandbox=LEVEL",
+    "k": "report.k=[K,K]",
+    "timeout_s": "judge.timeout_s=SECONDS",
+    "no_cache": "judge.cache=false",
+    "for_evalplus": None,
+    "extract": None,
+}
+"""What says the same in a recipe as an option that goes with --samples; None where nothing does."""
+
+
 def _refuse_options_of_samples(recipe: Path) -> None:
     """With a recipe, how to judge stands in the recipe: an option that does nothing would mislead."""
     context = click.get_current_context()
-    for name in ("workers", "sandbox", "k", "timeout_s", "no_cache", "for_evalplus", "extract"):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UserError(
-                f"--{name.removesuffix('_s').replace('_', '-')} goes with --samples. With a RECIPE, set it in "
-                f"{recipe}, under judge: (or report.k), or for once with --set judge.KEY=VALUE."
-            )
+    for name, setting in _SETTINGS_IN_RECIPE.items():
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        option = f"--{name.removesuffix('_s').replace('_', '-')}"
+        if setting is None:
+            raise UserError(f"{option} goes with --samples only. Leave it out: nothing in a RECIPE does the same.")
+        raise UserError(
+            f"{option} goes with --samples. With a RECIPE, set {setting.partition('=')[0]} in {recipe}, or for once "
+            f"with --set {setting}."
+        )
 
 
 def _judge_config(*, no_cache: bool = False, timeout_s: float = 3.0, **options: Any) -> JudgeConfig:

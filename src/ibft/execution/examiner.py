@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,7 @@ _MEMORY_BYTES = 4 << 30
 """The examiner's own: what a candidate returns is decoded here, and the tests may unfold it (`list(range(10**9))`)."""
 
 _CLOSING_GRACE_S = 10.0
+_ENDING = "the judge is ending"
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,73 +53,126 @@ class _Order(msgspec.Struct, frozen=True, kw_only=True):
     reference: Reference | None
 
 
+class _Ended(Exception):
+    """Whoever wanted the job no longer does."""
+
+
 class Examiner:
-    """The parent's handle on one examiner process. `close` may come from another thread."""
+    """The parent's handle on one examiner process: one job at a time, whichever threads ask.
+
+    The channel carries answers without saying to what: a thread that asked while another one waits would get its
+    verdict. `close` and `interrupt` may come from any thread; only the thread whose job runs, or `close` once there is
+    none, drops a process.
+    """
 
     def __init__(self, level: Level) -> None:
         self._level = level
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
-        self._lock = threading.Lock()
+        self._state = threading.Condition()
         self._closed = False
-        self._is_idle = True
+        self._busy_for: threading.Event | None = None
         self._scratch = ""
         self._sent: dict[Problem, int] = {}
 
     def start(self) -> None:
         """Start the process, without waiting until it is ready."""
-        if self._closed:
-            raise codec.ChannelClosed("the judge is ending")
-        self._sent = {}
-        self._scratch = tempfile.mkdtemp(prefix="ibft-judge-")
-        self._channel, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno()), self._level, self._scratch],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                # A group of its own: Ctrl-C is the parent's, which ends all that an examiner has started at once.
-                start_new_session=True,
-            )
+        with self._state:
+            if self._closed:
+                raise codec.ChannelClosed(_ENDING)
+            self._sent = {}
+            self._scratch = tempfile.mkdtemp(prefix="ibft-judge-")
+            self._channel, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", __name__, str(theirs.fileno()), self._level, self._scratch],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    # A group of its own: Ctrl-C is the parent's, which ends all that an examiner has started at once.
+                    start_new_session=True,
+                )
 
-    def examine(self, job: Job) -> Outcome | Reference:
+    def examine(self, job: Job, stopping: threading.Event | None = None) -> Outcome | Reference:
         """Have a job done. What the sandbox or the process failed on is tried once more.
 
         A reference that takes too long, or tests that never end, come back as `timeout_wall`.
+
+        Args:
+            job: what is done; it waits until the jobs of other threads have ended.
+            stopping: once set, this call begins nothing more; `interrupt` ends what it has begun.
         """
-        failure = ""
-        for _ in range(2):
-            try:
-                return self._ask(job)
-            except TimeoutError:
-                self._stop()
-                return job.unfinished("timeout_wall", "timed out: its tests never ended")
-            except (OSError, codec.CodecError, msgspec.MsgspecError) as error:
-                failure = str(error) or type(error).__name__
-                self._stop()
-        return job.unfinished("infrastructure_error", f"not judged: {failure}")
+        stopping = stopping or threading.Event()
+        try:
+            with self._turn(stopping):
+                return self._examine(job, stopping)
+        except _Ended:
+            return job.unfinished("infrastructure_error", f"not judged: {_ENDING}")
+
+    def interrupt(self, stopping: threading.Event) -> None:
+        """End the job that runs for this event, which is set already, and its process; the next job starts another."""
+        with self._state:
+            if self._busy_for is stopping:
+                self._kill()
+            self._state.notify_all()
 
     def close(self) -> None:
         """End the process and whatever it runs: at once if it is at work, in order if it is idle."""
-        with self._lock:  # after this no job begins
+        with self._state:  # after this no job begins
             self._closed = True
-            is_idle = self._is_idle
+            is_idle = self._busy_for is None
+            if not is_idle:
+                self._kill()
+            self._state.notify_all()
+            self._state.wait_for(lambda: self._busy_for is None)
         if is_idle and self._channel is not None and self._process is not None:
             self._channel.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_CLOSING_GRACE_S)
         self._stop()
 
-    def _ask(self, job: Job) -> Outcome | Reference:
-        if self._channel is None:
-            self.start()
-        assert self._channel is not None
-        channel = self._channel.fileno()
-        with self._lock:
-            if self._closed:
-                raise codec.ChannelClosed("the judge is ending")
-            self._is_idle = False
+    @contextlib.contextmanager
+    def _turn(self, stopping: threading.Event) -> Iterator[None]:
+        """Wait until no other job runs, and keep others out."""
+        with self._state:
+            self._state.wait_for(lambda: self._busy_for is None or self._is_ending(stopping))
+            if self._is_ending(stopping):
+                raise _Ended
+            self._busy_for = stopping
+        try:
+            yield
+        finally:
+            with self._state:
+                self._busy_for = None
+                self._state.notify_all()
+
+    def _is_ending(self, stopping: threading.Event) -> bool:
+        return self._closed or stopping.is_set()
+
+    def _examine(self, job: Job, stopping: threading.Event) -> Outcome | Reference:
+        failure = ""
+        for _ in range(2):
+            try:
+                return self._ask(job, stopping)
+            except TimeoutError:
+                self._stop()
+                return job.unfinished("timeout_wall", "timed out: its tests never ended")
+            except (OSError, codec.CodecError, msgspec.MsgspecError) as error:
+                failure = str(error) or type(error).__name__
+                self._stop()
+            except BaseException:  # Ctrl-C above all: an answer may still come, and would be taken for the next job's
+                self._stop()
+                raise
+        return job.unfinished("infrastructure_error", f"not judged: {failure}")
+
+    def _ask(self, job: Job, stopping: threading.Event) -> Outcome | Reference:
+        with self._state:  # so that whoever ends it finds either no process begun, or one to kill
+            if self._is_ending(stopping):
+                raise _Ended
+            if self._channel is None:
+                self.start()
+            assert self._channel is not None
+            channel = self._channel.fileno()
         order = self._order(job)
         codec.send(channel, msgspec.to_builtins(order))
         if order.problem is not None:
@@ -126,7 +181,6 @@ class Examiner:
         num_runs = LANGUAGES[job.problem.language].num_runs(is_reference=job.sample is None)
         codec.wait(channel, num_runs * (job.limits.wall_s + _GRACE_S))
         answer = codec.receive(channel)
-        self._is_idle = True
         if "error" in answer:
             raise codec.ChannelClosed(answer["error"])
         if job.sample is not None:
@@ -138,17 +192,24 @@ class Examiner:
         number = self._sent.setdefault(job.problem, len(self._sent))
         return _Order(number=number, problem=problem, limits=job.limits, sample=job.sample, reference=job.reference)
 
-    def _stop(self) -> None:
-        channel, self._channel = self._channel, None
-        process, self._process = self._process, None
-        scratch, self._scratch = self._scratch, ""
-        if channel is not None:
+    def _kill(self) -> None:
+        """Kill the process for the thread that waits for it, which drops it then (`_stop`)."""
+        if self._channel is not None:
             with contextlib.suppress(OSError):
-                channel.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits on it
+                self._channel.shutdown(socket.SHUT_RDWR)  # wakes that thread
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _stop(self) -> None:
+        with self._state:
+            self._kill()
+            channel, self._channel = self._channel, None
+            process, self._process = self._process, None
+            scratch, self._scratch = self._scratch, ""
+        if channel is not None:
             channel.close()
         if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if scratch:
             _remove(scratch)

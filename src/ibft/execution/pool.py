@@ -64,7 +64,10 @@ class LocalPool:
             examiner.close()
 
     def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome | Reference], None, None]:
-        """Do the jobs, the most expensive ones of the window first."""
+        """Do the jobs, the most expensive ones of the window first.
+
+        Threads may share the pool: an examiner does one job at a time, and closing one stream leaves the others'.
+        """
         # A job's cost comes first, then its number, so that nothing else is ever compared.
         waiting: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
         done: queue.SimpleQueue[tuple[Key, Outcome | Reference] | BaseException] = queue.SimpleQueue()
@@ -76,17 +79,23 @@ class LocalPool:
                     if stopping.is_set():
                         return
                     key, job = item
-                    done.put((key, examiner.examine(job)))
+                    done.put((key, examiner.examine(job, stopping)))
             except BaseException as error:  # handed to the reader, which would otherwise wait for ever
                 done.put(error)
+
+        def stop() -> None:
+            stopping.set()
+            for examiner in self._examiners:
+                examiner.interrupt(stopping)
 
         numbers = itertools.count()
         stream = iter(jobs)
         threads = [threading.Thread(target=work, args=(examiner,), daemon=True) for examiner in self._examiners]
-        with contextlib.ExitStack() as cleanup:
+        with contextlib.ExitStack() as cleanup:  # from its end: stop, wake those that wait, wait for them
+            cleanup.callback(_join, threads)
             for _ in threads:
                 cleanup.callback(waiting.put, (float("inf"), next(numbers), None))
-            cleanup.callback(stopping.set)
+            cleanup.callback(stop)
             for thread in threads:
                 thread.start()
             num_waiting = 0
@@ -101,6 +110,12 @@ class LocalPool:
                     raise ended
                 num_waiting -= 1
                 yield ended
+
+
+def _join(threads: Iterable[threading.Thread]) -> None:
+    for thread in threads:
+        if thread.ident is not None:  # an error may come before all are started
+            thread.join()
 
 
 def _next(done: queue.SimpleQueue[Item]) -> Item:

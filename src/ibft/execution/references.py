@@ -6,6 +6,7 @@ VerilogEval need). No sample could pass there, so it is excluded, and named in e
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -40,8 +41,11 @@ def run_references(
     )
     jobs = ((problem.task_id, Job(problem=problem, limits=limits)) for problem in missing)
     fresh: dict[str, Reference] = {}
-    with task("Running references", total=len(problems), done=len(found)) as progress:
-        for task_id, reference in pool.run(jobs):
+    with (
+        task("Running references", total=len(problems), done=len(found)) as progress,
+        contextlib.closing(pool.run(jobs)) as outcomes,
+    ):
+        for task_id, reference in outcomes:
             assert isinstance(reference, Reference)
             fresh[task_id] = reference
             progress.advance()

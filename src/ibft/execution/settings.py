@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import inspect
 import platform
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -133,9 +135,32 @@ def _digest(problem: Problem) -> str:
 
 @functools.cache
 def _judge_digest(language: str) -> str:
-    """Return the source of the judge, the extractor and the language: none answers with an older one's verdicts."""
+    """Return a digest of the judge's, the extractor's and the language's files: none answers with older verdicts."""
     digest = hashlib.sha256()
     own = [*Path(__file__).parent.rglob("*.py"), *Path(answers.__file__).parent.glob("*.py")]
-    for path in sorted({*own, Path(inspect.getfile(type(LANGUAGES[language])))}):
+    for path in sorted({*own, *_package_files(type(LANGUAGES[language]))}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _package_files(kind: type) -> list[Path]:
+    """Return the Python files of the whole package that a class is from: its judging may rest on any of them.
+
+    For a module outside of any package these are the modules that were installed with it.
+
+    The package is the outermost that has a file of its own, since a namespace holds packages that know nothing of each
+    other. Of ours only what judges counts, or each change of the trainer would have everything judged again.
+    """
+    parts = kind.__module__.split(".")
+    if parts[0] == ibft.__name__:
+        return []
+    for end in range(1, len(parts)):
+        file = getattr(sys.modules.get(".".join(parts[:end])), "__file__", None)
+        if file is not None:
+            return list(Path(file).parent.rglob("*.py"))
+    files = [Path(inspect.getfile(kind))]
+    for name in importlib.metadata.packages_distributions().get(parts[0], ()):  # its helper may be a module beside it
+        distribution = importlib.metadata.distribution(name)
+        paths = [Path(str(distribution.locate_file(file))) for file in distribution.files or () if file.suffix == ".py"]
+        files += [path for path in paths if path.exists()]
+    return files

@@ -76,10 +76,17 @@ def _load(source: str) -> list[Problem]:
         return BENCHMARKS[name](Path(path)) if path else BENCHMARKS[name]()
     if is_file:
         return load_own(Path(source))
-    known = [f"{name}:PATH" if _takes_path(name) else name for name in BENCHMARKS.names()]
+    known = [_form(known, source_name=name) for known in BENCHMARKS.names()]
     raise UserError(
         f"problems: {source!r} is unknown. Use {', '.join(known)}, or the path of a problem file (.jsonl or .jsonl.gz)."
     )
+
+
+def _form(name: str, source_name: str) -> str:
+    """Return how a benchmark is asked for. That of another package, which may be broken, is not imported for it."""
+    if BENCHMARKS.is_built_in(name) or name == source_name:
+        return f"{name}:PATH" if _takes_path(name) else name
+    return f"{name}[:PATH]"
 
 
 def _takes_path(name: str) -> bool:

@@ -1,7 +1,8 @@
 """What the judge has to know of a programming language: the protocol, and the table of the languages.
 
-One file holds a language: how answers are read (`ibft.text.answers.Reader`) and how they are run. Another package adds
-one by an entry point of the group `ibft.languages`; docs/judging.md has an example. The judge's processes are started
+One file holds a language: how answers are read (`ibft.text.answers.Reader`) and how they are run. Here the file
+`shell.py` is the language `shell` and holds it as `SHELL`. Another package adds one by an entry point of the group
+`ibft.languages`; docs/judging.md has an example. The judge's processes are started
 afresh, so a language has to be installed, and is not found if it was only defined in a notebook.
 """
 
@@ -15,7 +16,7 @@ import msgspec
 from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Sandbox
-from ibft.registry import Registry
+from ibft.registry import Registry, files_in
 from ibft.text.answers import Reader
 
 __all__ = ["LANGUAGES", "Language", "Sandboxes"]
@@ -103,12 +104,5 @@ class Language(Reader, Protocol):
         return []
 
 
-LANGUAGES: Registry[Language] = Registry(
-    "language",
-    "ibft.languages",
-    {
-        "python": "ibft.execution.languages.python:PYTHON",
-        "verilog": "ibft.execution.languages.verilog:VERILOG",
-    },
-)
-"""By the language of a problem."""
+LANGUAGES: Registry[Language] = Registry("language", "ibft.languages", files_in(__name__))
+"""By the language of a problem: each file of this folder, then those of other packages."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol
 
 from ibft.artifacts.rows import Problem, Sample
-from ibft.registry import Registry
+from ibft.registry import Registry, files_in
 from ibft.text.answers.blocks import split_blocks
 from ibft.text.answers.turn import plain_texts
 
@@ -64,8 +64,13 @@ READERS: Registry[Reader] = Registry(
     "language",
     "ibft.languages",
     {
+        **files_in("ibft.execution.languages"),
         "python": "ibft.text.answers.python_reader:PYTHON_READER",
         "verilog": "ibft.text.answers.verilog_reader:VERILOG_READER",
     },
 )
-"""By the language of a problem. An entry point gives an `ibft.execution.Language`, which is a reader as well."""
+"""By the language of a problem: its own reader where it has one, which loads nothing of the judge, else the language.
+
+The languages are named and not imported: their room lies above this one. An entry point gives an
+`ibft.execution.Language`, which is a reader as well.
+"""
