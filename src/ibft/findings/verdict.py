@@ -106,7 +106,8 @@ def barrier_verdict(
         return _unclear(*missing, told)
     if comparison is None or barrier is None or found is None:
         return _unclear("too few control examples have a score and the length of a training example", _MORE, told)
-    assert found.num_train is not None and found.num_control is not None
+    assert found.num_train is not None
+    assert found.num_control is not None
     if (num_pairs := min(found.num_train, found.num_control)) < MIN_PAIRS:
         few = f"only {num_pairs} pairs of training and control examples are of like length; {MIN_PAIRS} are needed"
         return _unclear(few, _MORE, told)
@@ -210,7 +211,8 @@ def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str,
 def _what_to_do(barrier: Barrier) -> tuple[Literal["prune", "ib"], str]:
     """Return advice and remedy where there is a barrier (rule 6)."""
     duplicates = next((trait for trait in barrier.traits if trait.kind == "duplicates"), None)
-    assert barrier.num_train is not None and barrier.num_train_memorized is not None
+    assert barrier.num_train is not None
+    assert barrier.num_train_memorized is not None
     number, share_of_all = f"{barrier.num_train_memorized:,}", barrier.num_train_memorized / barrier.num_train
     if duplicates is not None and duplicates.share_of_memorized >= 0.5:
         return "prune", (
