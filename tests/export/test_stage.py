@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from ibft.cli import main
 from ibft.errors import UserError
+from ibft.models.loading import load_arm
 from ibft.objectives.ft import FTObjective
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe, dump_recipe
@@ -211,3 +213,25 @@ def test_untrained_arms_and_folders_that_exist_are_refused(run: RunFolder, tmp_p
     other = change(run, name="other")
     with pytest.raises(UserError, match=r"train/ft does not exist yet. Run `ibft train RECIPE` first"):
         export(other.recipe, other, "ft", tmp_path / "new")
+
+
+def test_a_summary_that_a_card_cannot_be_made_of_says_how_to_train_again(run: RunFolder, tmp_path: Path) -> None:
+    folder = run.path / "train" / "ft"
+    remedy = rf"whole: copy them.*Remove the folder {re.escape(str(folder))}, then run `ibft train RECIPE`\."
+    for text in ("{", '{"steps": 3}', None):
+        (folder / "summary.json").unlink() if text is None else (folder / "summary.json").write_text(text)
+        with pytest.raises(UserError, match=rf"train/ft/summary\.json.*{remedy}"):
+            export(run.recipe, run, "ft", tmp_path / "new")
+
+
+def test_weights_that_cannot_be_loaded_say_how_to_train_again(run: RunFolder, tmp_path: Path) -> None:
+    folder = run.path / "train" / "ft"
+    remedy = rf"Remove the folder {re.escape(str(folder))}, then run `ibft train RECIPE`\."
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=rf"cannot be loaded.*{remedy}"):
+        load_arm(run.recipe, run, "ft")
+    with pytest.raises(UserError, match=rf"cannot be loaded.*{remedy}"):
+        export(run.recipe, run, "ft", tmp_path / "new", merge=True)
+    shutil.rmtree(folder / "adapter")
+    with pytest.raises(UserError, match=rf"adapter does not exist\. {remedy}"):
+        export(run.recipe, run, "ft", tmp_path / "new")

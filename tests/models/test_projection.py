@@ -21,7 +21,7 @@ from transformers import (
 
 from ibft.errors import UserError
 from ibft.models import projection as module
-from ibft.models.projection import Projection, TokenLoss, cross_entropy, labelled_positions, token_losses
+from ibft.models.projection import Projection, TokenLoss, cross_entropy, labelled_states, token_losses
 
 HIDDEN, VOCABULARY, CHUNK = 16, 50, 8
 
@@ -102,13 +102,16 @@ def test_equals_full_logits_in_float64(
     assert {values.dtype for values in losses[:3]} == {torch.float32}
 
 
-def test_labelled_positions_predict_the_next_token() -> None:
+def test_labelled_states_predict_the_next_token() -> None:
     hidden = torch.arange(8.0).reshape(2, 4, 1)
     labels = torch.tensor([[-100, -100, 5, 6], [7, 8, -100, -100]])
-    states, targets = labelled_positions(hidden, labels)
-    # Row 0: positions 1 and 2 predict 5 and 6. Row 1: position 0 predicts 8; token 7 has no predecessor.
-    assert states.flatten().tolist() == [1.0, 2.0, 4.0]
-    assert targets.tolist() == [5, 6, 8]
+    next_labels = labels[:, 1:]
+    padded = torch.cat([next_labels, torch.full((2, 1), -100)], dim=1)  # as long as the input, as for packed rows
+    for given in (next_labels, padded):
+        mask = given != -100
+        # Row 0: positions 1 and 2 predict 5 and 6. Row 1: position 0 predicts 8; token 7 has no predecessor.
+        assert labelled_states(hidden, mask).flatten().tolist() == [1.0, 2.0, 4.0]
+        assert given[mask].tolist() == [5, 6, 8]
 
 
 class ScaledLinear(nn.Linear):
@@ -133,7 +136,7 @@ def test_any_other_head_is_called() -> None:
 @pytest.mark.parametrize("loss", [cross_entropy, margin_to_base])
 def test_no_position_gives_no_loss_and_zero_gradient(frozen: bool, loss: TokenLoss) -> None:
     hidden_BTH = torch.randn(2, 3, HIDDEN, requires_grad=True)
-    states, targets = labelled_positions(hidden_BTH, torch.full((2, 3), -100))
+    states, targets = labelled_states(hidden_BTH, torch.zeros(2, 2, dtype=torch.bool)), torch.empty(0).long()
     losses = token_losses(states, targets, Projection(make_head(frozen)), loss, states.detach())
     assert [len(values) for values in losses] == [0, 0, 0, 0]
     assert losses.is_top1.dtype == torch.bool

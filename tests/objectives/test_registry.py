@@ -147,20 +147,34 @@ def test_another_package_adds_an_objective(tmp_path: Path, tiny_model_folder: Pa
     assert "objective.0.name is 'mine'" in " ".join(done.stderr.split())
 
 
+MINE = OBJECTIVE.format(name="Mine", tag="mine")
+
+
 @pytest.mark.parametrize(
     ("name", "module", "why"),
     [
         ("broken", "raise OSError('no such library')", "no such library"),
-        ("other", OBJECTIVE.format(name="Mine", tag="mine"), "needs tag_field='name' and tag='other'"),
+        ("other", MINE, "needs tag_field='name' and tag='other'"),
         ("gem", OBJECTIVE.format(name="Mine", tag="gem"), "there is one of that name already"),
         ("plain", "class MineObjective: pass", "is not a subclass of ibft.objectives.base.Objective"),
+        ("mine", MINE.replace('tag_field="name"', 'tag_field="kind"'), "needs tag_field='name' and tag='mine'"),
+        ("mine", MINE.replace("factor: float", "factor: complex | float"), "complex"),
+        ("mine", "from __future__ import annotations\n" + MINE.replace("factor: float", "factor: Number"), "Number"),
+        ("mine", MINE.replace("    formula =", "    told ="), "needs the class variables formula"),
+        ("mine", MINE.replace("    source =", "    source: str ="), "needs the class variables source"),
+        ("mine", MINE.replace('    arm: str = "mine"\n', ""), "needs a default for arm"),
     ],
 )
 def test_a_package_that_cannot_be_loaded_stops_nothing_else(tmp_path: Path, name: str, module: str, why: str) -> None:
     other = install(tmp_path, name, module)
-    program = "from ibft.objectives.registry import OBJECTIVES; print(*OBJECTIVES)"
-    done = run(["-c", program], PACKAGE.parent, other)
-    assert done.stdout.split() == list(OBJECTIVES)
+    recipe = write_recipe(tmp_path, Path("model"), [{"name": "ft"}, {"name": "dft"}])
+    program = (
+        "import sys; from pathlib import Path; from ibft.objectives.registry import OBJECTIVES, objectives_table; "
+        "from ibft.run.recipe import load_recipe; objectives_table(); "
+        "print(*OBJECTIVES, *load_recipe(Path(sys.argv[1])).arms)"
+    )
+    done = run(["-c", program, str(recipe)], PACKAGE.parent, other)
+    assert done.stdout.split() == [*OBJECTIVES, "base", "ft", "dft"], done.stderr
     assert f"The objective {name} cannot be loaded: " in done.stderr
     assert why in done.stderr
 

@@ -219,6 +219,51 @@ def test_undefined_numbers_are_dashes(make_scan: MakeScan) -> None:
     assert page.count("<svg") == 1
 
 
+def test_counts_that_an_older_version_did_not_write_are_dashes(
+    make_scan: MakeScan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    auroc = {"value": 0.6, "ci95": [0.5, 0.7]}
+    run = make_scan(
+        subsets={"train": {"medians": {"min_k_prob_20": 2.4}}, "control": {}},
+        skipped={},
+        comparison={"blind": auroc, "scores": [{"name": "min_k_prob_20", "auroc": auroc}]},
+        barrier={"threshold": 1.17, "share": 0.25, "traits": [{"kind": "file", "name": "a.py"}]},
+        extraction={"train": {"num_examples": 214, "share": 0.1}, "control": {}},
+        rescanned=("ft",),
+    )
+    (run.path / "rescan" / "ft" / "summary.json").write_text('{"median_after": 1.0}')
+    page = read(run)
+    barrier, extraction = words(section(page, "barrier")), section(page, "extraction")
+    assert "25.0% do (95% interval –)." in barrier
+    assert "of all" not in barrier.lower()
+    for row in ("training data, base model</th><td>–</td>", "training data after ft</th><td>–</td>", "<td>25.0%</td>"):
+        assert row in section(page, "barrier")
+    assert "taken over – pairs" in words(section(page, "scores"))
+    assert "of the pairs" not in section(page, "scores")
+    assert "File: a.py</th><td>–</td><td>–</td><td>–</td><td>–<small>–</small></td>" in section(page, "traits")
+    assert "long enough</th><td>214</td><td>–</td>" in extraction
+    assert "then to repeat</th><td>–, then –</td><td>–, then –</td>" in extraction
+    assert 'matched">' not in page.split('<ul class="legend">')[1].split("</ul>")[1]
+    scan = read_scan(run.recipe, run)
+    assert scan is not None
+    print_audit(scan.summary, Path("audit.html"))
+    out = capsys.readouterr().out
+    assert "Training examples scored: – (and – of the control set)" in out
+    for text in (words(page), out):
+        assert not re.search(r"\b(nan|None|0, then 0)\b", text)
+
+
+def test_a_threshold_that_is_null_is_neither_written_nor_drawn(make_scan: MakeScan) -> None:
+    run = make_scan(barrier={"threshold": None, "share": None, "expected_share": None})
+    page = read(run)
+    assert "below nan" not in page
+    assert "nan" not in words(page).split()
+    assert "Shaded" not in page
+    label = re.findall(r'aria-label="Density of ([^"]*)"', page)[0]
+    assert "threshold" not in label
+    assert "nan" not in page[page.index("<svg") : page.index("</svg>")].lower()
+
+
 @pytest.mark.parametrize("num_train", [12, 0])
 def test_code_in_both_sets_is_counted(make_scan: MakeScan, num_train: int) -> None:
     page = read(make_scan(num_in_both={"train": num_train, "control": num_train // 4}))

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from ibft.cli.tables import print_comparison
+from ibft.errors import UserError
 from ibft.pages.compare import Comparison, compare
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import dump_recipe, load_recipe
@@ -278,6 +279,16 @@ def test_a_summary_with_missing_keys_and_logs_without_known_metrics_are_tolerate
     for arm in ("ft", "ib"):
         (run.path / "train" / arm / "log.jsonl").write_text('{"step": 1, "metrics": {"epoch": 0.1, "loss": null}}\n')
     assert "no metric that is drawn here" in read(run)
+
+
+def test_the_remedy_of_a_damaged_training_summary_keeps_the_weights(make_run: MakeRun) -> None:
+    run = make_run(TALLIES, with_training=True)
+    path = run.path / "train" / "ft" / "summary.json"
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"train/ft/summary\.json: .* Remove this file alone: the weights beside it"):
+        read(run)
+    path.unlink()
+    assert "Optimizer steps" in read(run)
 
 
 @pytest.mark.slow

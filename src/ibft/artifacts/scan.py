@@ -1,7 +1,8 @@
 """What a scan finds, in numbers and in words: `scan/summary.json`, `densities.json`, `rescan/<arm>/summary.json`.
 
-Every field has a default: a run folder of an older version is shown as far as it goes. An undefined number is NaN here
-and null in the file.
+A run folder of an older version is shown as far as it goes: a count that its file lacks is None, a measured number is
+NaN, as one that is null in the file. Required are the names of scores and traits, the words of a verdict, and the
+threshold and share of a barrier.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    num_train: int = 0
-    num_control: int = 0
+    num_train: int | None = None
+    num_control: int | None = None
     auroc: Auroc = Auroc()
     above_blind: AurocDifference | None = None
     beats_blind: bool | None = None
@@ -70,11 +71,11 @@ class ControlComparison(msgspec.Struct, frozen=True, kw_only=True):
     pairs; its interval does not count that another training set would give another classifier.
     """
 
-    num_pairs: int = 0
+    num_pairs: int | None = None
     num_unmatched: dict[str, int] = {}
     num_groups: dict[str, int] = {}
     length: Auroc | None = None
-    num_blind_pairs: int = 0
+    num_blind_pairs: int | None = None
     blind: Auroc | None = None
     blind_features: str = ""
     scores: list[ScoreAuroc] = []
@@ -89,8 +90,8 @@ class Trait(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     name: str
-    num_examples: int = 0
-    num_memorized: int = 0
+    num_examples: int | None = None
+    num_memorized: int | None = None
     share_of_memorized: float = math.nan
     share_of_all: float = math.nan
     ratio: float = math.nan
@@ -109,11 +110,11 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     ci95: Interval = _UNDEFINED
     expected_share: float = 0.05
-    num_examples: int = 0
-    num_memorized: int = 0
-    num_train: int = 0
-    num_train_memorized: int = 0
-    num_copies: int = 0
+    num_examples: int | None = None
+    num_memorized: int | None = None
+    num_train: int | None = None
+    num_train_memorized: int | None = None
+    num_copies: int | None = None
     traits: list[Trait] = []
 
 
@@ -127,14 +128,14 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True):
     al., arXiv 2410.19482); empty where p_z is not known.
     """
 
-    num_examples: int = 0
-    num_extracted: int = 0
+    num_examples: int | None = None
+    num_extracted: int | None = None
     share: float = math.nan
     ci95: Interval = _UNDEFINED
     median_matched: float = math.nan
-    num_too_short: int = 0
-    prefix_tokens: int = 0
-    suffix_tokens: int = 0
+    num_too_short: int | None = None
+    prefix_tokens: int | None = None
+    suffix_tokens: int | None = None
     within: list[tuple[int, float]] = []
 
 
@@ -151,9 +152,9 @@ class BarrierVerdict(msgspec.Struct, frozen=True, kw_only=True):
 class SubsetSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One subset: `num_scored` of `num_examples` have the headline score; a median is of those that have its score."""
 
-    num_examples: int = 0
-    num_scored: int = 0
-    num_tokens: int = 0
+    num_examples: int | None = None
+    num_scored: int | None = None
+    num_tokens: int | None = None
     medians: dict[str, float] = {}
 
 
@@ -194,7 +195,7 @@ class RescanSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     arm: str = ""
     score: str = ""
-    num_examples: int = 0
+    num_examples: int | None = None
     median_before: float = math.nan
     median_after: float = math.nan
     share_below_threshold: float | None = None

@@ -1,4 +1,4 @@
-"""Reading a stage's summary: one JSON file, of this or an older version."""
+"""Reading one JSON file of a stage or the report, of this or an older version."""
 
 from __future__ import annotations
 
@@ -11,23 +11,36 @@ import msgspec
 
 from ibft.errors import UserError
 
-__all__ = ["read_summary"]
+__all__ = ["read_json", "read_summary"]
 
 Summary = TypeVar("Summary", bound=msgspec.Struct)
 
 
-def read_summary(path: Path, kind: type[Summary]) -> Summary | None:
+def read_summary(path: Path, kind: type[Summary], remedy: str = "") -> Summary | None:
     """Read a stage's JSON file; None if it does not exist. A number that is null in it is NaN.
+
+    Args:
+        path: the file.
+        kind: what it holds.
+        remedy: what helps where it is damaged; by default to run the whole stage again.
 
     Raises:
         UserError: it is damaged.
     """
-    if not path.exists():
-        return None
+    again = f"Remove the folder {path.parent}, then run its stage again."
+    return read_json(path, kind, remedy or again) if path.exists() else None
+
+
+def read_json(path: Path, kind: type[Summary], remedy: str) -> Summary:
+    """Read a JSON file that must be there. A number that is null in it is NaN where `kind` says float.
+
+    Raises:
+        UserError: it is missing or damaged; the message ends with `remedy`.
+    """
     try:
         return msgspec.convert(_with_nan(msgspec.json.decode(path.read_bytes()), kind), kind)
     except (OSError, msgspec.MsgspecError) as error:
-        raise UserError(f"{path}: {error}. Remove the folder {path.parent}, then run its stage again.") from None
+        raise UserError(f"{path}: {error}. {remedy}") from None
 
 
 def _with_nan(value: Any, kind: Any) -> Any:
@@ -39,7 +52,7 @@ def _with_nan(value: Any, kind: Any) -> Any:
         return value if value is None else _with_nan(value, next(one for one in arguments if one is not type(None)))
     if isinstance(value, dict) and origin is dict:
         return {key: _with_nan(inner, arguments[1]) for key, inner in value.items()}
-    if isinstance(value, list) and origin is list:
+    if isinstance(value, list) and (origin is list or (origin is tuple and arguments[-1] is ...)):
         return [_with_nan(inner, arguments[0]) for inner in value]
     if isinstance(value, list) and origin is tuple:
         return [_with_nan(inner, of) for inner, of in zip(value, arguments, strict=False)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-__all__ = ["Alarm", "TrainingSummary"]
+from ibft.artifacts.summaries import read_summary
+
+__all__ = ["Alarm", "TrainingSummary", "read_training_summary", "train_again"]
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,3 +46,18 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     batching: str | None = None
     final_loss: float | None = None
     alarms: list[Alarm] = []
+
+
+def read_training_summary(folder: Path) -> TrainingSummary | None:
+    """Read the summary in `train/<arm>`; None if there is none, which the pages do without.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    remedy = "Remove this file alone: the weights beside it are whole, and a report does without it."
+    return read_summary(folder / "summary.json", TrainingSummary, remedy)
+
+
+def train_again(folder: Path) -> str:
+    """Say how `train/<arm>` is made again: as long as it is complete, and its inputs the same, the stage is skipped."""
+    return f"Remove the folder {folder}, then run `ibft train RECIPE`."

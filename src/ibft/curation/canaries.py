@@ -1,7 +1,7 @@
 """`ibft canary`: plant canaries in a data source, and say from a model's scores how well it remembers them.
 
 OUT                        the data with the canaries among it, to train on
-canaries.jsonl             beside it: every canary, and how often it was planted (`canaries.Canary`); the ground truth
+canaries.jsonl             beside it: every canary (`canary_generator.Canary`), and how often it was planted
 canaries_planted.jsonl     the planted ones, each once, and
 canaries_held_out.jsonl    their twins that were not: `data.train` and `data.control` of the scan that scores them
 """

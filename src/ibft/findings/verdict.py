@@ -106,6 +106,8 @@ def barrier_verdict(
         return _unclear(*missing, told)
     if comparison is None or barrier is None or found is None:
         return _unclear("too few control examples have a score and the length of a training example", _MORE, told)
+    assert found.num_train is not None
+    assert found.num_control is not None
     if (num_pairs := min(found.num_train, found.num_control)) < MIN_PAIRS:
         few = f"only {num_pairs} pairs of training and control examples are of like length; {MIN_PAIRS} are needed"
         return _unclear(few, _MORE, told)
@@ -150,7 +152,10 @@ def _why_not_compared(
         return "all of the control set is in the training data as well", _UNSEEN
     if num_train and in_both.get("train") == num_train:
         return "all of the training data is in the control set as well", _UNSEEN
-    if comparison is None or comparison.num_pairs < MIN_PAIRS:
+    if comparison is None:
+        return None
+    assert comparison.num_pairs is not None
+    if comparison.num_pairs < MIN_PAIRS:
         return None  # the pairs are too few, whatever their files
     subset, num_files = min(comparison.num_groups.items(), key=lambda item: item[1])
     if num_files >= MIN_GROUPS:
@@ -206,6 +211,8 @@ def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str,
 def _what_to_do(barrier: Barrier) -> tuple[Literal["prune", "ib"], str]:
     """Return advice and remedy where there is a barrier (rule 6)."""
     duplicates = next((trait for trait in barrier.traits if trait.kind == "duplicates"), None)
+    assert barrier.num_train is not None
+    assert barrier.num_train_memorized is not None
     number, share_of_all = f"{barrier.num_train_memorized:,}", barrier.num_train_memorized / barrier.num_train
     if duplicates is not None and duplicates.share_of_memorized >= 0.5:
         return "prune", (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ibft import progress
+from ibft.artifacts.training import train_again
 from ibft.errors import UserError
 from ibft.run.digests import cache_folder
 from ibft.run.folder import RunFolder
@@ -224,13 +225,14 @@ def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
     if recipe.train.lora is None:
         return load_model(msgspec.structs.replace(recipe.model, name=str(folder), revision=None))
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     model, adapter = load_model(recipe.model), folder
     try:
         adapted = PeftModel.from_pretrained(model, str(adapter))
         return (adapted.merge_and_unload() if recipe.model.quantization == "none" else adapted).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{adapter} cannot be loaded ({error}). Train the arm again with --overwrite.") from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{adapter} cannot be loaded ({error}). {train_again(adapter.parent)}") from None
 
 
 def _quantization_arguments(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

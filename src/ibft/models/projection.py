@@ -28,7 +28,7 @@ __all__ = [
     "TokenLosses",
     "capped",
     "cross_entropy",
-    "labelled_positions",
+    "labelled_states",
     "token_losses",
 ]
 
@@ -99,21 +99,20 @@ def cross_entropy(logits_nV: Tensor, targets_n: Tensor, base_logits_nV: Tensor |
     return F.cross_entropy(logits_nV, targets_n, reduction="none")
 
 
-def labelled_positions(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """The hidden states that predict a labelled token, and those tokens.
+def labelled_states(hidden_BTH: Tensor, mask: Tensor) -> Tensor:
+    """The hidden states that predict a labelled token.
 
     Position t predicts the token at t + 1, so the last position of a sequence predicts nothing.
 
     Args:
         hidden_BTH: hidden states, (B, T, H).
-        labels_BT: token ids, (B, T), not shifted; -100 marks tokens outside the loss.
+        mask: whether the next token is labelled, (B, T), or (B, T - 1) without the last position.
 
     Returns:
-        hidden states (N, H) and their next tokens (N,), in order; N may be 0.
+        (N, H), in order; N may be 0.
     """
-    next_labels = labels_BT[:, 1:].to(hidden_BTH.device)
-    mask = next_labels != IGNORED
-    return hidden_BTH[:, :-1][mask], next_labels[mask]
+    states: Tensor = hidden_BTH[:, : mask.shape[1]][mask.to(hidden_BTH.device)]
+    return states
 
 
 def token_losses(

@@ -16,11 +16,13 @@ import logging
 import operator
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import fields
 
 import ibft.objectives
 from ibft.objectives.base import Objective
 from ibft.objectives.discovery import classes_in
+from ibft.objectives.ft import FTObjective
 
 __all__ = ["OBJECTIVES", "AnyObjective", "objectives_table"]
 
@@ -46,8 +48,15 @@ def _load(entry: importlib.metadata.EntryPoint) -> type[Objective]:
     kind = entry.load()
     if not (isinstance(kind, type) and issubclass(kind, Objective)):
         raise TypeError(f"{entry.value} is not a subclass of ibft.objectives.base.Objective")
-    if kind.__struct_config__.tag != entry.name:
+    config = kind.__struct_config__
+    if (config.tag_field, config.tag) != ("name", entry.name):
         raise TypeError(f"{entry.value} needs tag_field='name' and tag={entry.name!r}")
+    if lacking := [name for name in ("formula", "source", "cost") if not isinstance(getattr(kind, name, None), str)]:
+        raise TypeError(f"{entry.value} needs the class variables {', '.join(lacking)}, each a string")
+    if next(field.required for field in fields(kind) if field.name == "arm"):
+        raise TypeError(f"{entry.value} needs a default for arm: arm: str = {entry.name!r}")
+    # A type that msgspec refuses in one objective would make it refuse the union of them, and so every recipe.
+    msgspec.json.Decoder(FTObjective | kind)
     return kind
 
 

@@ -123,7 +123,7 @@ def model_rows(scan: Scan) -> list[ModelRow]:
 
 def _share_of_all(barrier: Barrier) -> float:
     """Of all scored training examples, as the scans of fine-tuned models count; else of those that were matched."""
-    if barrier.num_train:
+    if barrier.num_train and barrier.num_train_memorized is not None:
         return barrier.num_train_memorized / barrier.num_train
     return barrier.share
 
@@ -137,7 +137,7 @@ def percent(value: float | None) -> str:
 
 def share(value: float) -> str:
     """A fraction that was chosen, in percent without more digits than it has."""
-    return f"{100 * value:g}%"
+    return "–" if math.isnan(value) else f"{100 * value:g}%"
 
 
 def ratio(value: float | None) -> str:

@@ -194,10 +194,6 @@ def _notes(
     return notes
 
 
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(name.replace("_", " ") for name in names)
-
-
 def _metric_cell(metric: Metric) -> Cell:
     if metric.value is None:
         return Cell("undefined", metric.reason or "no reason recorded")

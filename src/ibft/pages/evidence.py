@@ -15,8 +15,7 @@ import msgspec
 from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import Result, TrainingLog
 from ibft.artifacts.scan import ScanSummary
-from ibft.artifacts.summaries import read_summary
-from ibft.artifacts.training import Alarm, TrainingSummary
+from ibft.artifacts.training import Alarm, TrainingSummary, read_training_summary
 from ibft.errors import UserError
 from ibft.pages.scan import SUBSET_NAMES, Scan
 from ibft.problems.loading import load_benchmark
@@ -95,7 +94,7 @@ def read_training(recipe: Recipe, run: RunFolder) -> list[TrainedArm]:
         folder = run.path / "train" / name
         if name != BASE_ARM and folder.exists():
             log = list(read_rows(folder / "log.jsonl", TrainingLog)) if (folder / "log.jsonl").exists() else []
-            summary = read_summary(folder / "summary.json", TrainingSummary) or TrainingSummary()
+            summary = read_training_summary(folder) or TrainingSummary()
             trained.append(TrainedArm(name, log, summary))
     return trained
 
@@ -106,9 +105,7 @@ def read_alarms(recipe: Recipe, run: RunFolder) -> dict[str, list[Alarm]]:
     Raises:
         UserError: a summary is damaged.
     """
-    summaries = {
-        name: read_summary(run.path / "train" / name / "summary.json", TrainingSummary) for name in recipe.arms
-    }
+    summaries = {name: read_training_summary(run.path / "train" / name) for name in recipe.arms}
     return {name: summary.alarms for name, summary in summaries.items() if summary is not None and summary.alarms}
 
 

@@ -14,7 +14,8 @@ import msgspec
 import yaml
 
 from ibft.artifacts.metrics import Metric
-from ibft.artifacts.training import TrainingSummary
+from ibft.artifacts.summaries import read_json
+from ibft.artifacts.training import TrainingSummary, train_again
 from ibft.data.sources import FILE_SUFFIXES
 from ibft.errors import UserError
 from ibft.objectives.alarms import alarm_title
@@ -22,7 +23,7 @@ from ibft.objectives.base import Objective
 from ibft.run.recipe import Recipe
 from ibft.statistics.pass_at_k import metric_name
 
-__all__ = ["HubNames", "ScoredArm", "Scores", "Weights", "hub_names", "model_card"]
+__all__ = ["HubNames", "ScoredArm", "Scores", "Weights", "hub_names", "model_card", "read_facts"]
 
 Weights = Literal["adapter", "model", "merged"]
 """What lies beside the card: a LoRA adapter, a model trained whole, or a base with the adapter merged into it."""
@@ -155,16 +156,14 @@ def _figure(metric: Metric) -> str:
     return f"{100 * metric.value:.1f}%{interval}"
 
 
-def read_training_summary(path: Path) -> TrainingSummary:
-    """Read a `train/<arm>/summary.json`.
+def read_facts(folder: Path) -> TrainingSummary:
+    """Read the summary in `train/<arm>` for a card, which needs all of it.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing, damaged, or of an older version.
     """
-    try:
-        summary = msgspec.json.decode(path.read_bytes(), type=TrainingSummary)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise UserError(f"{path}: {error}. Train the arm again with --overwrite.") from None
+    path, lost = folder / "summary.json", "The weights beside it are whole: copy them if you need them."
+    summary = read_json(path, TrainingSummary, f"{lost} {train_again(folder)}")
     if None in (summary.steps, summary.examples, summary.tokens, summary.batching):
-        raise UserError(f"{path} lacks what a model card tells. Train the arm again with --overwrite.")
+        raise UserError(f"{path} lacks what a model card tells. {lost} {train_again(folder)}")
     return summary

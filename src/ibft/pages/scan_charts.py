@@ -6,6 +6,7 @@ import math
 
 from ibft.artifacts.scan import Auroc, ControlComparison, SubsetSummary
 from ibft.artifacts.score_names import score_axis, score_label
+from ibft.pages.audit_rows import share
 from ibft.pages.charts import Dot, draw_against, draw_densities
 from ibft.pages.figures import Chart
 from ibft.pages.scan import Scan
@@ -26,6 +27,8 @@ def density_chart(scan: Scan) -> Chart | None:
     if not series:
         return None
     barrier = scan.summary.barrier
+    if barrier is not None and math.isnan(barrier.threshold):
+        barrier = None
     drawing = draw_densities(
         series,
         scan.densities.label or score_axis(scan.summary.score),
@@ -34,7 +37,7 @@ def density_chart(scan: Scan) -> Chart | None:
     )
     caption = "Further left is more predictable. Vertical lines: medians."
     if barrier is not None:
-        caption += f" Shaded: below the threshold, where {100 * barrier.expected_share:g}% of the control set are."
+        caption += f" Shaded: below the threshold, where {share(barrier.expected_share)} of the control set are."
     return Chart("densities", drawing, caption)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "ScanExample",
     "draw_scorable",
     "encode_blocks",
+    "explaining_killed_workers",
     "text_of",
 ]
 

@@ -11,15 +11,16 @@ from pathlib import Path
 
 from ibft import progress
 from ibft.artifacts.json_lines import write_atomically
+from ibft.artifacts.training import train_again
 from ibft.errors import UserError
 from ibft.models.folder import copy_files, new_folder
 from ibft.models.loading import load_model, load_tokenizer, weights_folder
 from ibft.objectives.base import Objective
-from ibft.pages.model_card import Scores, Weights, hub_names, model_card, read_training_summary
+from ibft.pages.model_card import Scores, Weights, hub_names, model_card, read_facts
 from ibft.run.folder import RunFolder
 from ibft.run.inputs import FORMAT
 from ibft.run.recipe import BASE_ARM, Recipe
-from ibft.stages.export_scores import read_scores
+from ibft.stages.export_scores import scores_for_card
 from ibft.stages.identity import train_inputs
 
 __all__ = ["check_push", "export", "push"]
@@ -55,11 +56,11 @@ def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool =
     trained, source = run.path / "train" / arm, weights_folder(recipe, run, arm)
     versions: Mapping[str, str] = record.provenance.get("versions", {})
     weights: Weights = "merged" if merge else "adapter" if recipe.train.lora else "model"
-    scores = read_scores(run, arm, source)
-    facts = read_training_summary(trained / "summary.json")
+    scores = scores_for_card(run, arm, source)
+    facts = read_facts(trained)
     card = model_card(recipe, objective, facts, versions, hub_names(recipe), weights=weights, scores=scores)
     if not source.is_dir():
-        raise UserError(f"{source} does not exist. Train the arm again with --overwrite.")
+        raise UserError(f"{source} does not exist. {train_again(trained)}")
     with new_folder(out) as folder:
         if merge:
             _merge(recipe, source, folder)
@@ -79,13 +80,14 @@ def _objective(recipe: Recipe, arm: str) -> Objective:
 
 def _merge(recipe: Recipe, adapter: Path, folder: Path) -> None:
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     model = load_model(recipe.model, place=False)
     with progress.task("Merging", total=None):
         try:
             merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UserError(f"{adapter} cannot be loaded ({error}). Train the arm again with --overwrite.") from None
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise UserError(f"{adapter} cannot be loaded ({error}). {train_again(adapter.parent)}") from None
         merged.save_pretrained(folder)
         load_tokenizer(recipe.model).save_pretrained(folder)
 

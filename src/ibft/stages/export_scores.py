@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from ibft.artifacts.metrics import Metrics
-from ibft.errors import UserError
+from ibft.artifacts.summaries import read_json
 from ibft.pages.model_card import Scores
 from ibft.run.folder import RunFolder
 from ibft.run.inputs import difference, plain
@@ -16,12 +15,12 @@ from ibft.run.recipe import BASE_ARM
 from ibft.run.stage import read_record
 from ibft.stages.identity import weights_identity
 
-__all__ = ["read_scores"]
+__all__ = ["scores_for_card"]
 
-_T = TypeVar("_T")
+_REMEDY = "Remove it, then run `ibft run RECIPE` again."
 
 
-def read_scores(run: RunFolder, arm: str, weights: Path) -> Scores | str:
+def scores_for_card(run: RunFolder, arm: str, weights: Path) -> Scores | str:
     """The scores of the base model and of `arm` in `report/report.json`, or a sentence why there are none.
 
     Args:
@@ -35,7 +34,7 @@ def read_scores(run: RunFolder, arm: str, weights: Path) -> Scores | str:
     path = run.path / "report" / "report.json"
     if not path.exists():
         return "Not measured: the run that made this model has no report."
-    found = _decode(path, Scores)
+    found = read_json(path, Scores, _REMEDY)
     shown = [one for name in (BASE_ARM, arm) for one in found.arms if one.name == name]
     if arm not in {one.name for one in shown}:
         return "Not measured: the report of the run that made this model does not have it."
@@ -43,7 +42,7 @@ def read_scores(run: RunFolder, arm: str, weights: Path) -> Scores | str:
     for one in shown:
         if not _is_current(run, one.name, weights):
             return "Not measured: the report of the run that made this model is of another training."
-        judged = _decode(run.path / "judge" / one.name / "metrics.json", Metrics)
+        judged = read_json(run.path / "judge" / one.name / "metrics.json", Metrics, _REMEDY)
         same = [name for name in found.metric_names if name in judged.metrics]
         if (one.num_problems, one.num_samples) != (judged.num_problems, judged.num_samples) or any(
             one.metrics[name] != judged.metrics[name] for name in same
@@ -64,10 +63,3 @@ def _is_current(run: RunFolder, arm: str, weights: Path) -> bool:
     trained = read_record(run.path / "train" / arm)
     made_from = plain({"train": trained and trained.identity, "weights": weights_identity(weights)})
     return trained is not None and difference(sampled.inputs, made_from, is_part=True) is None
-
-
-def _decode(path: Path, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise UserError(f"{path}: {error}. Remove it, then run `ibft run RECIPE` again.") from None

@@ -5,6 +5,7 @@ rescan/<arm>/scores.parquet, summary.json, densities.json
 
 from __future__ import annotations
 
+import math
 import random
 from functools import partial
 from pathlib import Path
@@ -70,14 +71,14 @@ def _conclude(recipe: Recipe, run: RunFolder, arm: str, folder: Path, before: di
     rows = list(read_scores(folder, recipe.scan.score))
     after = np.array([row.value for row in rows])
     scanned = read_summary(run.path / "scan" / "summary.json", ScanSummary)
-    threshold = scanned.barrier.threshold if scanned and scanned.barrier else None
+    threshold = scanned.barrier.threshold if scanned and scanned.barrier else math.nan
     summary = RescanSummary(
         arm=arm,
         score=recipe.scan.score,
         num_examples=len(rows),
         median_before=float(np.median([before[row.place] for row in rows])),
         median_after=float(np.median(after)),
-        share_below_threshold=None if threshold is None else float((after < threshold).mean()),
+        share_below_threshold=None if math.isnan(threshold) else float((after < threshold).mean()),
     )
     write_densities(folder, recipe.scan.score, {f"training data after {arm}": after}, recipe.seed)
     write_atomically(folder / "summary.json", pretty_json(summary))

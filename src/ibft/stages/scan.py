@@ -1,12 +1,12 @@
 """The scan stage: how predictable is the training data to the base model already, beside a control set?
 
 scan/scores.parquet         one row per example: every score, or the reason why there is none (`score_table`)
-scan/summary.json           what they say: `summary.ScanSummary`
-scan/densities.json         values of the headline score, at most 2,000 per subset: `densities.Densities`
+scan/summary.json           what they say: `artifacts.scan.ScanSummary`
+scan/densities.json         values of the headline score, at most 2,000 per subset: `artifacts.scan.Densities`
 scan/most_memorized.jsonl   the most memorized training examples token by token: `rows.ShownExample`
 
 rescan/<arm>/ has the same scores of some training examples under a trained arm, and densities and summary of its own
-(`rescan.RescanSummary`).
+(`artifacts.scan.RescanSummary`).
 """
 
 from __future__ import annotations

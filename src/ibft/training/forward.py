@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.utils import is_triton_available
 from trl.trainer.utils import FusedCausalLMOutput
 
-from ibft.models.projection import IGNORED, Projection, TokenLoss, cross_entropy, token_losses
+from ibft.models.projection import IGNORED, Projection, TokenLoss, cross_entropy, labelled_states, token_losses
 from ibft.objectives.base import Objective, Tokens
 from ibft.objectives.bottleneck.terms import Terms
 from ibft.training.bottleneck import Bottleneck
@@ -188,7 +188,7 @@ class LossForward:
         keywords = {name: value for name, value in keywords.items() if name != "num_items_in_batch"}
         with self._as_base():
             states = self._base.base_model(*arguments, **keywords | {"use_cache": False}).last_hidden_state
-        return _labelled(states, next_labels != IGNORED)
+        return labelled_states(states, next_labels != IGNORED)
 
     @contextmanager
     def _as_base(self) -> Iterator[None]:
@@ -214,7 +214,7 @@ class _States:
         self._mask = mask
 
     def __call__(self, _backbone: nn.Module, _arguments: Any, output: Any) -> Any:
-        self.hidden_NH = _labelled(output.last_hidden_state, self._mask)
+        self.hidden_NH = labelled_states(output.last_hidden_state, self._mask)
         output.last_hidden_state = output.last_hidden_state[:, :0]
         return output
 
@@ -222,12 +222,6 @@ class _States:
 def _of_logits(objective: Objective) -> TokenLoss:
     """The objective's loss of one chunk."""
     return lambda logits_nV, targets_n, base_nV: objective.loss(Tokens(logits_nV, targets_n, base_nV))
-
-
-def _labelled(hidden_BTH: Tensor, mask: Tensor) -> Tensor:
-    """The states (N, H) of the positions that predict a labelled token."""
-    states: Tensor = hidden_BTH[:, : mask.shape[1]][mask.to(hidden_BTH.device)]
-    return states
 
 
 def _scattered(values_N: Tensor, mask: Tensor) -> Tensor:
