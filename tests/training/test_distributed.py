@@ -177,12 +177,13 @@ def test_two_processes_equal_one_with_twice_the_batch(trained: tuple[Path, Path]
             load_file(run / "train" / arm / "adapter" / "adapter_model.safetensors") for run in trained
         )
         assert weights.keys() == expected_weights.keys()
-        for key, weight in expected_weights.items():
-            # Adam divides by the gradient: where that is tiny, it makes steps of up to 1e-2 out of rounding. One weight
-            # of `corrected` ends 1.7e-4 apart, of a way of 3e-2; all others are within 5e-5.
-            apart = (weights[key] - weight).abs()
-            assert apart.max() < 5e-4, (arm, key)
-            assert (apart > 5e-5).float().mean() < 1e-3, (arm, key)
+        # Adam divides by the gradient: where that is tiny, it makes steps of up to 1e-2 out of rounding. One weight of
+        # `corrected` ends 1.7e-4 apart, of a way of 3e-2; all others are within 5e-5.
+        apart = [
+            float(one) for key, weight in expected_weights.items() for one in (weights[key] - weight).abs().flatten()
+        ]
+        assert max(apart) < 5e-4, arm
+        assert sum(one > 5e-5 for one in apart) <= 1, (arm, len(apart))
         assert any(weight.abs().max() > 1e-3 for key, weight in weights.items() if "lora_B" in key)
 
 

@@ -127,7 +127,7 @@ class RunFolder:
     def _take_back(self, missing: Sequence[Path], locks: Sequence[Lock]) -> None:
         """Remove what `open` itself has made, but for what another command uses: locks, and the missing folders."""
         whole, *others = locks
-        for lock in others:
+        for lock in reversed(others):
             lock.take_back()
         with contextlib.suppress(OSError):
             (self.path / ".locks").rmdir()

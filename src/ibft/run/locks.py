@@ -24,20 +24,26 @@ _PATIENCE_S = 1.0
 
 
 class Lock:
-    """A lock that is held, on a file that is new or was there before."""
+    """A lock that is held, on a file that is new or was there before.
 
-    def __init__(self, path: Path, file: IO[str], is_new: bool) -> None:
-        self.path, self.is_new = path, is_new
-        self._file = file
+    Args:
+        path: the file's.
+        file: the open file.
+        changed_ns: when the folder was changed last before the file was made in it; None if it was there.
+    """
+
+    def __init__(self, path: Path, file: IO[str], changed_ns: tuple[int, int] | None) -> None:
+        self._path, self._file, self._changed_ns = path, file, changed_ns
 
     def take_back(self) -> bool:
-        """Remove the file if it is new and nobody else holds it; return whether nobody does."""
+        """Remove the file if it is new and nobody else holds it, without a trace; return whether nobody does."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return False
-        if self.is_new:
-            self.path.unlink(missing_ok=True)
+        if self._changed_ns is not None:
+            self._path.unlink(missing_ok=True)
+            os.utime(self._path.parent, ns=self._changed_ns)
         return True
 
 
@@ -57,7 +63,7 @@ def hold(path: Path, what: Path, *, shared: bool = False, patience_s: float = _P
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     deadline = time.monotonic() + patience_s
     while True:
-        file, is_new = _open(path)
+        file, changed_ns = _open(path)
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
             if _is_still(path, file):
@@ -75,17 +81,18 @@ def hold(path: Path, what: Path, *, shared: bool = False, patience_s: float = _P
                 ) from None
             time.sleep(0.02)
     with file:
-        yield Lock(path, file, is_new)
+        yield Lock(path, file, changed_ns)
 
 
-def _open(path: Path) -> tuple[IO[str], bool]:
+def _open(path: Path) -> tuple[IO[str], tuple[int, int] | None]:
     error: OSError | None = None
     for _ in range(5):  # a command that is refused may take the folder away in between
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            is_new = not path.exists()
+            folder, is_new = path.parent.stat(), not path.exists()
             # Not truncated: that would be a change.
-            return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666)), is_new
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+            return file, (folder.st_atime_ns, folder.st_mtime_ns) if is_new else None
         except OSError as caught:
             error = caught
             if not isinstance(error, FileNotFoundError):
