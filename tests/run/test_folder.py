@@ -178,5 +178,7 @@ def test_what_is_read_cannot_be_made_meanwhile(recipe: Recipe) -> None:
     with RunFolder(recipe).open(["generate/ft"], reads=["train/ft"]):
         with RunFolder(recipe).open(["rescan/ft"], reads=["train/ft"]):
             pass
-        with pytest.raises(UserError, match="train/ft: another ibft command"), other.open(["train/ft"]):
+        before = tree(Path(recipe.output))
+        with pytest.raises(UserError, match="train/ft: another ibft command"), other.open(["scan", "train/ft"]):
             pass
+        assert tree(Path(recipe.output)) == before  # the lock of the scan is gone again

@@ -89,18 +89,19 @@ class RunFolder:
             return
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with contextlib.ExitStack() as stack:
-            locks = [stack.enter_context(hold(self.path / ".lock", self.path, shared=parts is not None))]
-            for part in dict.fromkeys([*(parts or ()), *reads]):
-                is_read = part not in (parts or ())
-                locks.append(stack.enter_context(hold(self._lock_of(part), self.path / part, shared=is_read)))
-            if self.path in missing:
-                self._write_records()
+            locks: list[Lock] = []
             try:
+                locks += [stack.enter_context(hold(self.path / ".lock", self.path, shared=parts is not None))]
+                for part in dict.fromkeys([*(parts or ()), *reads]):
+                    is_read = part not in (parts or ())
+                    locks += [stack.enter_context(hold(self._lock_of(part), self.path / part, shared=is_read))]
+                if self.path in missing:
+                    self._write_records()
                 yield self
             except UserError:
                 if any(stage.has_left for stage in self._stages):
                     self._write_records()
-                else:
+                elif locks:
                     self._take_back(missing, locks)
                 raise
             except BaseException:
