@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from border_reference import BATCH_SIZE, EXAMPLES, MAX_NEW_TOKENS
-
 from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import Sample
 from ibft.run.folder import RunFolder
