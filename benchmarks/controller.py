@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ibft.data.functions import function_pairs
 from ibft.data.tokens import encode_pairs
-from ibft.data.training import load_training_pairs
 from ibft.models.loading import limits_of, load_model, load_tokenizer
 from ibft.models.tap import final_norm
 from ibft.objectives.bottleneck.forms.controlled import KLController
 from ibft.objectives.bottleneck.losses import kl_to_standard_normal, rms_normalize
 from ibft.objectives.bottleneck.terms import Posterior
-from ibft.run.sections import DataConfig, ModelConfig
+from ibft.run.sections import ModelConfig
 from ibft.text.encoding import TextCodec
 from ibft.training.head import VariationalHead
 
@@ -55,7 +55,7 @@ def response_states() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """States (N, H), next tokens (N,) as rows of the reduced vocabulary, its weights (V, H), the final norm's gain."""
     config = ModelConfig(dtype="float32", device="cpu")
     tokenizer, model = load_tokenizer(config), load_model(config)
-    pairs = load_training_pairs(DataConfig(train="functions:stdlib"))
+    pairs = function_pairs("stdlib")
     data = encode_pairs(pairs, TextCodec(tokenizer, "plain"), max_tokens=96, limits=limits_of(model.config))
     states, tokens = [], []
     with torch.no_grad():

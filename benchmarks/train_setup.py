@@ -128,7 +128,7 @@ def make_examples(settings: Settings, vocab_size: int) -> list[TokenizedExample]
         TokenizedExample(
             id=str(index),
             input_ids=torch.randint(2, vocab_size, (length,), generator=generator).tolist(),
-            border=length // 2,
+            trained=((length // 2, length),),
         )
         for index, length in enumerate(lengths)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PromptError", "UserError"]
+__all__ = ["PromptError", "RowError", "UserError"]
 
 
 class UserError(ValueError):
@@ -15,3 +15,16 @@ class UserError(ValueError):
 
 class PromptError(UserError):
     """A prompt that the model or its chat template cannot take: another format of it may do."""
+
+
+class RowError(UserError):
+    """One row of the data that cannot be used, which `data.on_bad_row: skip` leaves out.
+
+    Args:
+        message: as of a `UserError`; names the row.
+        reason: why, in a few words and without the row's name: skipped rows are counted by it.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

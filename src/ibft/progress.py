@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-__all__ = ["Task", "enable", "task", "warn"]
+__all__ = ["Task", "enable", "say", "task", "warn"]
 
 _enabled = False
 _bar_console: Console | None = None
@@ -34,6 +34,16 @@ def warn(title: str, text: str) -> None:
     from rich.text import Text
 
     (_bar_console or Console(stderr=True)).print(Text.assemble((f"{title}: ", "bold yellow"), text))
+
+
+def say(text: str) -> None:
+    """Print a line above the running bar if there is one."""
+    if not _enabled:
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    (_bar_console or Console(stderr=True)).print(Text(text))
 
 
 class Task:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ibft.artifacts.rows import Message, Pair
+from ibft.artifacts.rows import Conversation, Message, Pair
 from ibft.data.tokens import NOT_UNICODE, TokenizedData, encode_pairs
 from ibft.errors import UserError
 from ibft.models.loading import load_tokenizer
@@ -13,6 +13,7 @@ from ibft.text.encoding import codec_of
 from ibft.text.limits import EmbeddingCheck, ModelLimits
 
 LIMITS = ModelLimits(num_embeddings=1000, num_positions=math.inf)
+ANSWER = Message("assistant", "c")
 PAIR = Pair("one", "def add(a, b):\n", "    return a + b\n")
 
 
@@ -49,24 +50,23 @@ def test_what_cannot_be_used_is_counted_and_never_cut(encode: Any) -> None:
     pairs = [PAIR, Pair("long", "x", "y " * 200), Pair("empty", "x", " \n"), Pair("no prompt", "", "y")]
     data = encode(pairs, 50)
     assert [example.id for example in data.examples] == ["one"]
-    assert data.skipped == {
-        "longer than 50 tokens": ["long"],
-        "empty completion": ["empty"],
-        "empty prompt": ["no prompt"],
-    }
-    assert data.num_skipped["empty completion"] == 1
+    assert [(row.id, row.reason) for row in data.skipped] == [
+        ("long", "longer than 50 tokens"),
+        ("empty", "empty completion"),
+        ("no prompt", "empty prompt"),
+    ]
 
 
 def test_a_conversation_that_needs_a_chat_template_is_named(encode: Any) -> None:
-    pair = Pair("data.jsonl, line 7", (Message("system", "s"), Message("user", "u")), "c")
+    pair = Conversation("data.jsonl, line 7", (Message("system", "s"), Message("user", "u"), Message("assistant", "c")))
     with pytest.raises(UserError, match=r"the example data\.jsonl, line 7 has 2 turns"):
         encode([PAIR, pair])
 
 
 def test_texts_and_roles_that_are_no_unicode_are_skipped(encode: Any) -> None:
-    pairs = [PAIR, Pair("text", "p", "\ud800"), Pair("role", (Message("\ud800", "u"),), "c")]
+    pairs = [PAIR, Pair("text", "p", "\ud800"), Conversation("role", (Message("\ud800", "u"), ANSWER))]
     data = encode(pairs, template="chat")
-    assert data.skipped == {NOT_UNICODE: ["text", "role"]}
+    assert [(row.id, row.reason) for row in data.skipped] == [("text", NOT_UNICODE), ("role", NOT_UNICODE)]
 
 
 def test_nothing_left_is_an_error_that_says_why(encode: Any) -> None:

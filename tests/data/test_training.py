@@ -5,79 +5,16 @@ from typing import Any
 
 import pytest
 
-from ibft.artifacts.rows import Message, Pair
+from ibft.artifacts.rows import Pair
+from ibft.data.shapes import to_pair
 from ibft.data.sources import data_digest
-from ibft.data.training import load_training_pairs, stream_examples, to_pair
+from ibft.data.training import stream_examples, stream_training
 from ibft.errors import UserError
 from ibft.run.sections import DataConfig
 
 
-@pytest.mark.parametrize(
-    ("row", "prompt", "completion"),
-    [
-        ({"prompt": "p", "completion": "c"}, "p", "c"),
-        ({"instruction": "p", "output": "c"}, "p", "c"),
-        ({"instruction": "p", "input": "", "output": "c"}, "p", "c"),
-        ({"instruction": "p", "input": "i", "output": "c"}, "p\n\ni", "c"),
-        ({"instruction": "p", "response": "c"}, "p", "c"),
-        ({"Instruction": "p", "Response": "c"}, "p", "c"),
-        (
-            {"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}]},
-            (Message("user", "p"),),
-            "c",
-        ),
-        (
-            {
-                "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}],
-                "completion": [{"role": "assistant", "content": "c"}],
-            },
-            (Message("system", "s"), Message("user", "p")),
-            "c",
-        ),
-    ],
-)
-def test_the_usual_shapes_are_read(row: dict[str, Any], prompt: Any, completion: str) -> None:
-    assert to_pair(row, "here") == Pair("here", prompt, completion)
-
-
-def test_a_row_keeps_its_own_id() -> None:
-    assert to_pair({"id": 7, "prompt": "p", "completion": "c"}, "here").id == "7"
-    assert to_pair({"id": 0, "prompt": "p", "completion": "c"}, "here").id == "0"
-
-
-def test_an_id_of_null_is_none() -> None:
-    row = {"id": None, "prompt": "p", "completion": "c"}
-    assert to_pair(row, "folder/file.jsonl, line 3").id == "file.jsonl, line 3"
-
-
-@pytest.mark.parametrize("field", ["id", "file", "path", "tags", "category", "source"])
-def test_a_name_that_is_no_unicode_is_refused(field: str) -> None:
-    row = {"prompt": "p", "completion": "\ud800"}
-    assert to_pair({**row, field: ["a", 1, None]}, "here").completion == "\ud800"
-    for value in ("a\ud800", ["a", "\ud800"]):
-        with pytest.raises(
-            UserError, match=rf"^file.jsonl, line 3: the field {field} is not .*\\ud800.* Correct"
-        ) as error:
-            to_pair({**row, field: value}, "file.jsonl, line 3")
-        str(error.value).encode()
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        ({"text": "x"}, "no known shape .found: text"),
-        ("x", "no known shape"),
-        ({"prompt": 3, "completion": "c"}, "messages with text content"),
-        ({"prompt": "p", "completion": None}, "messages with text content"),
-        ({"messages": [{"role": "user", "content": "p"}]}, "assistant turn"),
-        ({"messages": [{"role": "assistant", "content": "p"}]}, "assistant turn"),
-        ({"prompt": "p", "completion": [{"role": "a", "content": "1"}, {"role": "a", "content": "2"}]}, "2 messages"),
-    ],
-)
-def test_other_shapes_are_named(row: Any, expected: str) -> None:
-    with pytest.raises(UserError, match=expected) as caught:
-        to_pair(row, "file.jsonl, line 3")
-    assert "file.jsonl, line 3" in str(caught.value)
+def pairs_of(data: DataConfig) -> list[Any]:
+    return [example.pair for example in stream_training(data)]
 
 
 ROWS = [{"prompt": f"p{i}", "completion": f"c{i}"} for i in range(3)]
@@ -111,16 +48,16 @@ def write_rows_as(path: Path) -> Path:
 )
 def test_every_file_format_gives_the_same_pairs(tmp_path: Path, name: str) -> None:
     path = write_rows_as(tmp_path / name)
-    pairs = load_training_pairs(DataConfig(train=str(path)))
+    pairs = pairs_of(DataConfig(train=str(path)))
     assert [(pair.prompt, pair.completion) for pair in pairs] == [("p0", "c0"), ("p1", "c1"), ("p2", "c2")]
     assert len({pair.id for pair in pairs}) == 3
-    assert len(load_training_pairs(DataConfig(train=str(path), max_examples=2))) == 2
+    assert len(pairs_of(DataConfig(train=str(path), max_examples=2))) == 2
 
 
 def test_a_folder_in_the_hubs_layout_loads_as_a_hub_data_set(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_rows_as(tmp_path / "data" / "train-00000.parquet")
-    pairs = load_training_pairs(DataConfig(train=str(tmp_path)))
+    pairs = pairs_of(DataConfig(train=str(tmp_path)))
     assert [pair.completion for pair in pairs] == ["c0", "c1", "c2"]
 
 
@@ -130,7 +67,7 @@ def test_a_limit_reads_no_more_of_hub_data_than_it_needs(tmp_path: Path) -> None
     (tmp_path / "data" / "train-00001-of-00002.parquet").write_bytes(b"not downloaded")
     source = str(tmp_path)
     assert [example.row for example in stream_examples(source, limit=2)] == ROWS[:2]
-    assert [pair.completion for pair in load_training_pairs(DataConfig(train=source, max_examples=2))] == ["c0", "c1"]
+    assert [pair.completion for pair in pairs_of(DataConfig(train=source, max_examples=2))] == ["c0", "c1"]
     for limit in (4, None):
         with pytest.raises(UserError, match="cannot be loaded"):
             list(stream_examples(source, limit=limit))
@@ -150,7 +87,7 @@ def test_a_limit_changes_neither_ids_nor_rows(tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": "p", "completion": "c"}\n{"prompt": ', "line 2: not valid JSON"),
         ("a.jsonl", b'{"prompt": "p", "completion": "c"}\n\n{"x": 1}\n', "line 3: no known shape"),
         ("a.json", b"{}", "must hold a list"),
-        ("a.json", b"[1]", "item 1: no known shape"),
+        ("a.json", b"[1]", "item 1: expected an object"),
         ("a.parquet", b"nothing", "not a readable Parquet file"),
         ("a.jsonl.gz", b"nothing", "cannot be read"),
         ("a.jsonl.gz", gzip.compress(b"{}", mtime=0)[:10] + b"\xff" * 20, r"^[^\n]*a.jsonl.gz: cannot be read"),
@@ -158,14 +95,17 @@ def test_a_limit_changes_neither_ids_nor_rows(tmp_path: Path) -> None:
         ("a.jsonl", b"\n" + b"[" * 10_000, "a.jsonl, line 2: JSON that is nested too deeply"),
         ("a.json", b"[" * 10_000, "a.json: JSON that is nested too deeply"),
         ("a.jsonl", b"1" * 5_000, "a.jsonl, line 1: not valid JSON"),
-        ("a.csv", b"prompt,completion\n", r"a.csv is a file .*Convert it to .jsonl, .* or .parquet"),
+        ("a.csv", b"prompt,completion\np,c\np\n", "row 2: 1 cells, and the header has 2"),
+        ("a.csv", b'prompt,completion\np,"c\n', "a.csv: not readable behind line 2"),
+        ("a.tsv", b"prompt\tcompletion\np\t\xff\n", "a.tsv: not readable behind line"),
+        ("a.xlsx", b"", r"a.xlsx is a file .*Convert it to one of .jsonl, .*, .parquet"),
         ("a", b"{}", "is a file of a form that is not read"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=expected):
-        load_training_pairs(DataConfig(train=str(tmp_path / name)))
+        pairs_of(DataConfig(train=str(tmp_path / name)))
 
 
 @pytest.mark.parametrize("read", [data_digest, lambda source: list(stream_examples(source))])
@@ -178,7 +118,7 @@ def test_a_missing_file_is_not_looked_for_on_the_hub(tmp_path: Path, read: Any) 
 @pytest.mark.parametrize("source", ["none.jsonl", "./no-such-folder", "functions:no_such_package", "functions:../x"])
 def test_a_missing_source_is_named(source: str) -> None:
     with pytest.raises(UserError):
-        load_training_pairs(DataConfig(train=source))
+        pairs_of(DataConfig(train=source))
 
 
 def test_a_form_feed_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +126,7 @@ def test_a_form_feed_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     package.mkdir()
     (package / "__init__.py").write_text('x = 1\n\f\ndef f(a):\n    """Add one."""\n    return a + 1\n')
     monkeypatch.syspath_prepend(tmp_path)
-    (pair,) = load_training_pairs(DataConfig(train="functions:pages"))
+    (pair,) = pairs_of(DataConfig(train="functions:pages"))
     assert (pair.prompt, pair.completion) == ('def f(a):\n    """Add one."""\n', "    return a + 1\n")
 
 
@@ -197,13 +137,13 @@ def test_a_module_that_is_nested_too_deeply_is_left_out(tmp_path: Path, monkeypa
     (package / "deep.py").write_text(f"x = {'-' * 4_000}1\n")
     (package / "deeper.py").write_text(f"x = {'-' * 100_000}1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert len(load_training_pairs(DataConfig(train="functions:depths"))) == 1
+    assert len(pairs_of(DataConfig(train="functions:depths"))) == 1
 
 
 def test_functions_are_split_after_their_docstring() -> None:
-    pairs = load_training_pairs(DataConfig(train="functions:stdlib"))
+    pairs = pairs_of(DataConfig(train="functions:stdlib"))
     assert len(pairs) > 1000
-    assert pairs == load_training_pairs(DataConfig(train="functions:stdlib"))
+    assert pairs == pairs_of(DataConfig(train="functions:stdlib"))
     bisect = next(pair for pair in pairs if pair.id.endswith(":bisect_left"))
     assert isinstance(bisect.prompt, str)
     assert bisect.prompt.startswith("def bisect_left(a, x, lo=0, hi=None, *, key=None):")

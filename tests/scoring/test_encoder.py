@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ibft.artifacts.rows import Message, Pair, Score
+from ibft.artifacts.rows import Conversation, Message, Pair, Score
 from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.data.training import Example
 from ibft.errors import UserError
@@ -30,6 +30,7 @@ from ibft.scoring.encoder import (
     text_of,
 )
 from ibft.text.encoding import TextCodec, codec_of
+from ibft.text.examples import encode_answer, encode_pair
 from ibft.text.limits import ModelLimits
 
 LIMITS = ModelLimits(num_embeddings=320, num_positions=512)
@@ -97,7 +98,7 @@ def test_ids_that_occur_twice_keep_places_of_their_own(tmp_path: Path, tokenizer
 
 PAIRS = [
     Pair("a", "def f(x):\n", "    return (x + 1)\n"),
-    Pair("b", (Message("user", "Write it."),), "```python\nprint(1)\n```\n"),
+    Conversation("b", (Message("user", "Write it."), Message("assistant", "```python\nprint(1)\n```\n"))),
 ]
 
 
@@ -113,7 +114,7 @@ def test_the_tokens_are_those_of_training_up_to_the_end_of_the_response(
     codec = codec_of(PromptConfig(template=template), tokenizer)
     prompt = codec.render(pair.prompt).text
     text = prompt + pair.completion
-    assert example.input_ids == codec.example(pair.prompt, pair.completion).input_ids[:-1]
+    assert example.input_ids == encode_pair(codec, pair).input_ids[:-1]
     assert example.input_ids == tokenizer(text)["input_ids"]
     lengths = [len(tokenizer.decode(example.input_ids[:end])) for end in range(len(example.input_ids) + 1)]
     assert lengths[example.prompt_length - 1] < len(prompt) <= lengths[example.prompt_length]
@@ -130,7 +131,7 @@ def test_what_a_template_writes_behind_the_response_is_not_scored(tokenizer: Any
     example = encoded(encoder_of(tokenizer, "chat"), Pair("a", "Write it.", "print(1)\n"))
     assert tokenizer.decode(example.input_ids) == "<pad>Write it.<eos> <pad>print(1)\n"
     assert tokenizer.decode(example.input_ids[example.start :]) == "print(1)\n"
-    training = codec_of(PromptConfig(template="chat"), tokenizer).example("Write it.", "print(1)\n")
+    training = encode_answer(codec_of(PromptConfig(template="chat"), tokenizer), "Write it.", "print(1)\n")
     assert training.input_ids == [*example.input_ids, tokenizer.eos_token_id]
 
 
@@ -173,7 +174,7 @@ def test_of_a_tokenizer_that_does_not_tell_places_the_response_begins_at_the_bor
             return getattr(tokenizer, name)
 
     example = encoded(encoder_of(Slow()), PAIRS[0])
-    training = codec_of(PromptConfig(template="plain"), tokenizer).example(PAIRS[0].prompt, PAIRS[0].completion)
+    training = encode_pair(codec_of(PromptConfig(template="plain"), tokenizer), PAIRS[0])
     assert example.input_ids == training.input_ids[:-1]
     assert example.start == example.prompt_length == training.border
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from ibft.artifacts.rows import Message, Pair
+from ibft.artifacts.rows import Conversation, Message, Pair
 from ibft.data.functions import function_pairs
 from ibft.data.training import Example
 from ibft.scoring.encoder import Encoder, ScanExample
-from ibft.text.encoding import EncodedExample, Start, TextCodec
+from ibft.text.encoding import Start, TextCodec
+from ibft.text.examples import EncodedExample, encode_answer, encode_pair
 from ibft.text.limits import ModelLimits
 
 SENTENCEPIECE = ("llama2", "codellama", "legacy")
@@ -68,7 +69,7 @@ def test_a_function_is_what_the_tokenizer_makes_of_the_whole_text(
     assert len(pairs) == count
     for pair in [*pairs, *cut_anywhere(pairs)]:
         text = f"{pair.prompt}{pair.completion}"
-        example = codec.example(pair.prompt, pair.completion)
+        example = encode_answer(codec, pair.prompt, pair.completion)
         whole = tokenizer(text, split_special_tokens=True)["input_ids"]
         assert example.input_ids == [*whole, tokenizer.eos_token_id]
         assert tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False) == text
@@ -86,12 +87,12 @@ def test_a_chat_is_what_the_tokenizer_makes_of_the_whole_text(count: int, family
     for pair in functions(count):
         turns = (Message("user", f"Complete this function.\n{pair.prompt}"),)
         answer = f"```python\n{pair.prompt}{pair.completion}```"
-        example = codec.example(turns, answer)
+        example = encode_pair(codec, Conversation(pair.id, (*turns, Message("assistant", answer))))
         assert example.input_ids == tokenizer(example.text, add_special_tokens=False)["input_ids"]
         first, last = example.completion
         assert example.text[first:last] == answer
         messages = [{"role": "user", "content": turns[0].content}, {"role": "assistant", "content": answer}]
-        assert tokenizer.apply_chat_template(messages, tokenize=False).startswith(example.text)
+        assert tokenizer.apply_chat_template(messages, tokenize=False) == example.text
         ends = [token for token in example.input_ids[example.border :] if token in codec.end_ids]
         assert ends == [tokenizer.convert_tokens_to_ids(codec.chat.end_of_turn.strip())]  # type: ignore[union-attr]
         start = codec.start(turns)
@@ -99,7 +100,7 @@ def test_a_chat_is_what_the_tokenizer_makes_of_the_whole_text(count: int, family
         before = example.text[len(start.text) : first]
         assert before == ("<think>\n\n</think>\n\n" if family == "qwen3" else "")
         written = example.input_ids[: example.response.stop]
-        body = EncodedExample(written, example.border, example.response, None, example.text, example.completion)
+        body = EncodedExample(written, example.trained, example.response, example.text, example.completion)
         assert_generation_can_write(codec, start, body, before + answer)
 
 
@@ -116,7 +117,7 @@ def test_the_start_token_is_there_as_often_as_the_tokenizer_adds_it_everywhere(
         limits = ModelLimits(len(tokenizer), math.inf)
         scanned = Encoder(codec, limits, max_tokens=2048).encode("train", 0, Example(pair, None))
         assert isinstance(scanned, ScanExample)
-        example = codec.example(pair.prompt, pair.completion).input_ids
+        example = encode_answer(codec, pair.prompt, pair.completion).input_ids
         assert example[: len(scanned.input_ids)] == scanned.input_ids
         start = list(codec.start(pair.prompt).input_ids)
         messages = [{"role": "user", "content": pair.prompt}]
@@ -138,7 +139,7 @@ def test_text_that_looks_like_a_control_token_stays_text(family: str, real_token
     text = f"ENDS = {controls}  # {tokenizer.eos_token}\nprint(ENDS)\n"
     for template in ("plain", *(["chat"] if family in WITH_CHAT else [])):
         codec = TextCodec(tokenizer, template)
-        example = codec.example(f"# {tokenizer.eos_token}\n", text)
+        example = encode_answer(codec, f"# {tokenizer.eos_token}\n", text)
         first, last = example.completion
         assert example.text[first:last].rstrip() == text.rstrip()
         assert not {tokenizer.convert_tokens_to_ids(token) for token in controls}.intersection(
@@ -155,13 +156,13 @@ def test_text_that_looks_like_a_control_token_stays_text(family: str, real_token
 def test_an_answer_that_ends_in_its_own_end_has_one(family: str, real_tokenizer: Load) -> None:
     tokenizer = real_tokenizer(family)
     codec = TextCodec(tokenizer, "chat")
-    plain = codec.example("Write f.", "def f(): pass")
+    plain = encode_answer(codec, "Write f.", "def f(): pass")
     for end in {tokenizer.eos_token, codec.chat.end_of_turn.strip()}:  # type: ignore[union-attr]
         for answer in (f"def f(): pass{end}", f"def f(): pass{end}\n", f"def f(): pass{end}{end}"):
-            assert codec.example("Write f.", answer) == plain
+            assert encode_answer(codec, "Write f.", answer) == plain
     continued = TextCodec(tokenizer, "plain", has_end=False)
-    with_end = continued.example("def f():", f" pass{tokenizer.eos_token}").input_ids
-    assert with_end == [*continued.example("def f():", " pass").input_ids, tokenizer.eos_token_id]
+    with_end = encode_answer(continued, "def f():", f" pass{tokenizer.eos_token}").input_ids
+    assert with_end == [*encode_answer(continued, "def f():", " pass").input_ids, tokenizer.eos_token_id]
 
 
 def test_chat_variables_reach_the_template(real_tokenizer: Load) -> None:
@@ -169,8 +170,8 @@ def test_chat_variables_reach_the_template(real_tokenizer: Load) -> None:
     thinking = TextCodec(tokenizer, "chat")
     silent = TextCodec(tokenizer, "chat", chat_variables={"enable_thinking": False})
     assert silent.render("Hi").text == thinking.render("Hi").text + "<think>\n\n</think>\n\n"
-    assert silent.example("Hi", "Hello").text == thinking.example("Hi", "Hello").text
+    assert encode_answer(silent, "Hi", "Hello").text == encode_answer(thinking, "Hi", "Hello").text
     # Without thoughts, the empty one is the prompt's; with them, the model writes it.
-    trained = [codec.example("Hi", "Hello") for codec in (silent, thinking)]
+    trained = [encode_answer(codec, "Hi", "Hello") for codec in (silent, thinking)]
     texts = [tokenizer.decode(example.input_ids[example.border :]) for example in trained]
     assert texts == ["Hello<|im_end|>", "<think>\n\n</think>\n\nHello<|im_end|>"]

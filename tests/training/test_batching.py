@@ -33,7 +33,7 @@ PAPER = IBObjective(form="paper", layer=2, bottleneck_dim=16)
 
 def example(name: str, length: int, num_prompt: int, seed: int) -> TokenizedExample:
     ids = torch.randint(5, 250, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
-    return TokenizedExample(id=name, input_ids=ids, border=num_prompt)
+    return TokenizedExample(id=name, input_ids=ids, trained=((num_prompt, length),))
 
 
 def examples_of(lengths: list[int]) -> list[TokenizedExample]:
@@ -433,7 +433,7 @@ def test_metrics_of_trl_are_kept(recipe: Recipe, setup: Setup, monkeypatch: pyte
 
 @pytest.mark.parametrize("objective", [FT, IB], ids=["ft", "ib"])
 def test_batch_without_labels_gives_zero(recipe: Recipe, setup: Setup, objective: Objective) -> None:
-    nothing = [TokenizedExample(e.id, e.input_ids, border=len(e.input_ids)) for e in EXAMPLES]
+    nothing = [TokenizedExample(e.id, e.input_ids, trained=((len(e.input_ids), len(e.input_ids)),)) for e in EXAMPLES]
     result = Result(setup(recipe, objective), nothing)
     assert result.loss == 0
     assert len(result.log_probs) == 0

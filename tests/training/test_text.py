@@ -14,8 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from ibft import IBConfig, IBTrainer
-from ibft.artifacts.rows import Message
+from ibft.artifacts.rows import Conversation, Message
+from ibft.data.tokens import TokenizedExample
 from ibft.text.encoding import TextCodec
+from ibft.text.examples import encode_answer, encode_pair
 
 PAIRS = [
     {"prompt": "def scale(total):\n", "completion": "    return total * 2\n"},
@@ -59,7 +61,7 @@ def test_a_pair_has_the_tokens_border_and_end_that_ibtrainer_gives_it(
     tokenizer = real_tokenizer(family)
     codec = TextCodec(tokenizer, "plain")
     for pair, row in zip(PAIRS, make_trainer(tokenizer, PAIRS).train_dataset, strict=True):
-        example = codec.example(pair["prompt"], pair["completion"])
+        example = encode_answer(codec, pair["prompt"], pair["completion"])
         labels = [-100] * example.border + example.input_ids[example.border :]
         assert (example.input_ids, labels) == (row["input_ids"], row["labels"])
 
@@ -78,7 +80,7 @@ def test_a_pair_has_the_tokens_border_and_end_that_ibtrainer_gives_it(
         ("gemma3", trl_templates.gemma3_chat_template),
     ],
 )
-def test_in_a_chat_the_last_answer_is_trained_as_trls_own_mask_has_it(
+def test_in_a_chat_the_answers_are_trained_as_trls_own_mask_has_it(
     family: str, template: str, real_tokenizer: Any, make_trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = real_tokenizer(family)
@@ -87,15 +89,12 @@ def test_in_a_chat_the_last_answer_is_trained_as_trls_own_mask_has_it(
     rows = [{"messages": [{"role": role, "content": content} for role, content in chat]} for chat in CHATS]
     theirs = make_trainer(tokenizer, rows, SFTTrainer, assistant_only_loss=True).train_dataset
     for chat, row in zip(CHATS, theirs, strict=True):
-        turns = [Message(*turn) for turn in chat]
-        example = codec.example(turns[:-1], turns[-1].content)
-        ours = example.input_ids[example.border :]
-        labels = row["labels"]
-        # TRL trains the answers before the last one, too.
-        last = max(place for place, label in enumerate(labels) if label != -100) + 1
-        first = next(place for place in range(last - 1, -1, -1) if place == 0 or labels[place - 1] == -100)
-        assert ours == labels[first:last]
-        assert sum(token in codec.end_ids for token in ours) == 1
+        example = encode_pair(codec, Conversation("c", tuple(Message(*turn) for turn in chat)))
+        assert (example.input_ids, TokenizedExample("c", example.input_ids, example.trained).labels) == (
+            row["input_ids"],
+            row["labels"],
+        )
+        assert sum(token in codec.end_ids for token in example.input_ids) >= len(example.trained)
 
 
 def test_with_alpha_zero_ibtrainer_equals_sfttrainer_bit_for_bit_on_chats(

@@ -6,11 +6,12 @@ added, never renamed. Readers accept fields they do not know, since samples also
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 __all__ = [
+    "Conversation",
     "Message",
     "Module",
     "Pair",
@@ -22,25 +23,60 @@ __all__ = [
     "Status",
     "Subset",
     "TrainingLog",
+    "TrainingPair",
 ]
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation, as in the `messages` format of TRL and the OpenAI API."""
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of a conversation, as in the `messages` format of TRL and the OpenAI API.
+
+    `content` is None where the row has null (beside tool calls). `fields` are the turn's other fields, handed to the
+    chat template as they are: `tool_calls`, `reasoning_content`, `name` and so on. An assistant's turn is trained
+    unless `is_trained` is false (`weight: 0`, or `data.train_on: last`); no other turn ever is.
+    """
 
     role: str
-    content: str
+    content: str | None
+    fields: dict[str, Any] = {}
+    is_trained: bool = True
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """One training example: the model learns to write `completion` after `prompt`.
+    """One training example in text: the model learns to write `completion` after `prompt`.
 
-    `prompt` is text, or the turns before the answer where the data set is conversational.
+    `prompt` is None for text without a prompt, all of which is trained.
     """
 
     id: str
-    prompt: str | tuple[Message, ...]
+    prompt: str | None
     completion: str
+
+
+class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One training example in turns. `tools` are for the chat template."""
+
+    id: str
+    turns: tuple[Message, ...]
+    tools: tuple[Any, ...] = ()
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """The places of the turns that are trained."""
+        return tuple(n for n, turn in enumerate(self.turns) if turn.role == "assistant" and turn.is_trained)
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The turns before the last one that is trained; all where none is."""
+        return self.turns[: self.trained[-1]] if self.trained else self.turns
+
+    @property
+    def completion(self) -> str:
+        """The text of the last turn that is trained; "" where none is."""
+        return (self.turns[self.trained[-1]].content or "") if self.trained else ""
+
+
+TrainingPair = Pair | Conversation
+"""One training example; both kinds have an `id`, a `prompt` and a `completion`."""
 
 
 class Module(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Duplicates within the data: examples whose answers were there before, exact, equal as code, or nearly equal.
 
 A duplicate makes a model memorize (Lee et al., arXiv 2107.06499), and inflates whatever is averaged over the data. What
-is compared is what the model learns to write: the completion's code (`code.code_of`). Candidates for near-duplicates
+is compared is what the model learns to write: the completion's code (`code.codes_of`). Candidates for near-duplicates
 come from MinHash and locality-sensitive hashing (rensa), without those whose sketches agree far too little; the
 similarity that decides is computed exactly, so that none is reported which is none, and one at the threshold of 0.7 is
 missed with a chance below 0.1% (of 0.55: 5%). Code below 20 tokens is a duplicate only of an equal prompt and
@@ -22,9 +22,9 @@ import numpy as np
 
 from ibft import progress
 from ibft.artifacts.json_lines import pretty_json, write_atomically, write_rows
-from ibft.artifacts.rows import Pair
+from ibft.artifacts.rows import TrainingPair
 from ibft.curation.outputs import make_folder, refuse_source
-from ibft.data.code import MIN_TOKENS, SIMILARITY, code_of, jaccard, prompt_text, shingles, whole
+from ibft.data.code import MIN_TOKENS, SIMILARITY, codes_of, jaccard, prompt_text, shingles, whole
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 
@@ -103,14 +103,14 @@ class DuplicateFinder:
         self._code: dict[str, Duplicate] = {}
         self._kept: list[_Kept] = []
 
-    def add(self, pair: Pair) -> Duplicate | None:
+    def add(self, pair: TrainingPair) -> Duplicate | None:
         """The earlier example that this one repeats, if any."""
         prompt = prompt_text(pair)
         text = f"{prompt.strip()}\0{pair.completion.strip()}".encode(errors="replace")
         key = hashlib.blake2b(text, digest_size=16).digest()
         if (known := self._exact.get(key)) is not None:
             return msgspec.structs.replace(known, id=pair.id)
-        unit = whole("\n".join(code_of(prompt, pair.completion)))
+        unit = whole("\n".join(codes_of(pair)))
         duplicate = None
         if len(unit.tokens) >= MIN_TOKENS:
             if (known := self._code.get(unit.fingerprint)) is not None:

@@ -19,12 +19,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ibft.artifacts.rows import Pair, Problem
+from ibft.artifacts.rows import Problem, TrainingPair
 from ibft.data.code import (
     MIN_TOKENS,
     SIMILARITY,
     Unit,
     code_of,
+    codes_of,
     parse_python,
     prompt_text,
     shingles,
@@ -115,11 +116,11 @@ class ProblemIndex:
             self.short_descriptions[source] = self._add_texts(source, listed)
             self.short[source] = [one.task_id for one in listed if not self._add_code(source, one)]
 
-    def leaks(self, pair: Pair) -> list[Leak]:
+    def leaks(self, pair: TrainingPair) -> list[Leak]:
         """What the example contains: at most one finding for each problem and kind, the strongest one."""
         prompt = prompt_text(pair)
         found: dict[tuple[str, str, LeakKind], Leak] = {}
-        for leak in (*self._by_words(pair.id, f"{prompt}\n{pair.completion}"), *self._by_code(pair, prompt)):
+        for leak in (*self._by_words(pair.id, f"{prompt}\n{pair.completion}"), *self._by_code(pair)):
             key = (leak.source, leak.task_id, leak.kind)
             if key not in found or found[key].similarity < leak.similarity:
                 found[key] = leak
@@ -173,8 +174,8 @@ class ProblemIndex:
                     text=self._longest_match(text, number),
                 )
 
-    def _by_code(self, pair: Pair, prompt: str) -> Iterator[Leak]:
-        for unit in (unit for code in code_of(prompt, pair.completion) for unit in _with_whole(code)):
+    def _by_code(self, pair: TrainingPair) -> Iterator[Leak]:
+        for unit in (unit for code in codes_of(pair) for unit in _with_whole(code)):
             for source, task_id in self._by_fingerprint.get(unit.fingerprint, ()):
                 yield _code_leak(pair.id, source, task_id, "code", 1.0, unit)
             own = shingles(unit.tokens)

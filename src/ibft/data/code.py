@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from ibft.artifacts.rows import Pair
+from ibft.artifacts.rows import Conversation, TrainingPair
 
 __all__ = [
     "MIN_TOKENS",
@@ -25,6 +25,7 @@ __all__ = [
     "Unit",
     "code_of",
     "code_tokens",
+    "codes_of",
     "jaccard",
     "language_of",
     "parse_python",
@@ -87,9 +88,20 @@ class Unit(NamedTuple):
     size: int
 
 
-def prompt_text(pair: Pair) -> str:
-    """The prompt as one text; the turns of a conversation, one under the other."""
-    return pair.prompt if isinstance(pair.prompt, str) else "\n".join(turn.content for turn in pair.prompt)
+def prompt_text(pair: TrainingPair) -> str:
+    """Return the prompt as one text: the turns of a conversation one under the other, "" for text without a prompt."""
+    if isinstance(pair, Conversation):
+        return "\n".join(turn.content or "" for turn in pair.prompt)
+    return pair.prompt or ""
+
+
+def codes_of(pair: TrainingPair) -> tuple[str, ...]:
+    """Return the code that an example teaches, in all answers that are trained."""
+    if not isinstance(pair, Conversation):
+        return code_of(pair.prompt or "", pair.completion)
+    earlier = [pair.turns[place].content or "" for place in pair.trained[:-1]]
+    codes = [code for answer in earlier if answer for code in code_of("", answer)]
+    return (*codes, *code_of(prompt_text(pair), pair.completion))
 
 
 def code_of(prompt: str, completion: str) -> tuple[str, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
-from ibft.artifacts.rows import Pair
+from ibft.artifacts.rows import TrainingPair
 from ibft.data.code import MIN_TOKENS, code_of, code_tokens, prompt_text
 from ibft.data.tokens import is_unicode
 
 __all__ = ["fingerprint", "has_fingerprint"]
 
 
-def fingerprint(pair: Pair) -> str:
+def fingerprint(pair: TrainingPair) -> str:
     """Return 64 bits in hexadecimal digits, equal for examples whose code is equal except for layout and comments.
 
     Code of fewer than 20 tokens is nobody's copy: then equal for equal prompts and completions.
@@ -21,6 +21,6 @@ def fingerprint(pair: Pair) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def has_fingerprint(pair: Pair, known: str) -> bool:
+def has_fingerprint(pair: TrainingPair, known: str) -> bool:
     """Decide whether the fingerprint is this example's; False for a text that is not valid Unicode."""
     return is_unicode(pair) and fingerprint(pair) == known

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import msgspec
 
+from ibft.data.files import FILE_SUFFIXES
 from ibft.data.functions import function_pairs
 from ibft.errors import UserError
 from ibft.run.digests import file_digest, folder_digest
 
-__all__ = ["FILE_SUFFIXES", "FUNCTIONS", "data_digest", "file_of", "hub_name"]
+__all__ = ["FUNCTIONS", "data_digest", "file_of", "files_of_folder", "hub_name", "is_saved"]
 
 FUNCTIONS = "functions:"
-FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+_CONFIGURES = re.compile(r"^(configs|dataset_info):", re.MULTILINE)
 
 
 def data_digest(source: str) -> str | None:
@@ -48,15 +49,58 @@ def hub_name(source: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
+def is_saved(folder: Path) -> bool:
+    """Decide whether `save_to_disk` of the `datasets` library has written a folder."""
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def files_of_folder(folder: Path, split: str) -> list[Path]:
+    """Return the files of a split in a folder of data files; empty where the `datasets` library has to read it.
+
+    It has to read Parquet alone (its types are known), a folder whose README.md configures what is in it, and parts of
+    splits. Of JSON, it takes the types from the first rows and fails at a tool whose arguments are of another type.
+
+    Raises:
+        UserError: the folder has no such split; names those it has.
+    """
+    from datasets.data_files import DataFilesDict, EmptyDatasetError, get_data_patterns
+
+    if "[" in split or _is_configured(folder):
+        return []
+    try:
+        patterns = get_data_patterns(str(folder))
+    except EmptyDatasetError:
+        raise UserError(f"data: the folder {folder} has no data files.") from None
+    found = DataFilesDict.from_patterns(patterns, base_path=str(folder))
+    files = {str(name): [Path(path) for path in paths] for name, paths in found.items()}
+    read = {
+        name: [path for path in paths if path.name.lower().endswith(FILE_SUFFIXES)] for name, paths in files.items()
+    }
+    if all(path.suffix.lower() == ".parquet" for paths in read.values() for path in paths):
+        return []
+    if split not in read:
+        raise UserError(f"data: the folder {folder} has the splits {', '.join(read)}, and not {split}. Set data.split.")
+    return sorted(read[split])
+
+
+def _is_configured(folder: Path) -> bool:
+    readme = folder / "README.md"
+    return readme.is_file() and bool(_CONFIGURES.search(readme.read_text(errors="replace")))
+
+
 def file_of(source: str) -> Path | None:
-    """The file that a source names; None for a folder or a data set of the hub."""
+    """Return the file that a source names; None for a folder or a data set of the hub.
+
+    Raises:
+        UserError: the file does not exist, or is of a form that is not read.
+    """
     path = Path(source)
-    forms = f"{', '.join(FILE_SUFFIXES[:-1])} or {FILE_SUFFIXES[-1]}"
+    if path.is_dir():
+        return None
     if not source.lower().endswith(FILE_SUFFIXES):
         if path.is_file():
-            raise UserError(f"data: {path} is a file of a form that is not read. Convert it to {forms}.")
-        return None
-    if path.is_dir():
+            forms = ", ".join(suffix for suffix in FILE_SUFFIXES if not suffix.endswith(".gz"))
+            raise UserError(f"data: {path} is a file of a form that is not read. Convert it to one of {forms}.")
         return None
     if not path.is_file():
         raise UserError(

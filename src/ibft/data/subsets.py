@@ -8,8 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from ibft.artifacts.rows import Subset
-from ibft.data.training import Example, stream_examples
+from ibft.data.skipped import SkippedRow
+from ibft.data.training import Example, stream_examples, stream_training
 from ibft.errors import UserError
 from ibft.run.sections import DataConfig
 
@@ -49,22 +52,35 @@ class NumberedExamples:
                 yield place, example
 
 
-def read_subset(data: DataConfig, subset: Subset) -> Iterator[Example]:
+def read_subset(data: DataConfig, subset: Subset, skipped: list[SkippedRow] | None = None) -> Iterator[Example]:
     """Yield the training data's examples, or the control set's, as the recipe's `data` section limits them.
+
+    Args:
+        data: the recipe's section.
+        subset: which of the two.
+        skipped: takes the rows that are left out, with `data.on_bad_row: skip`.
 
     Raises:
         UserError: as `stream_examples`, or `control_after` meets a row without a date; names the recipe's key.
     """
     try:
         if subset == "train":
-            yield from stream_examples(data.train, data.split, data.max_examples)
+            yield from stream_training(data, skipped)
         elif data.control_after is None:
-            yield from stream_examples(str(data.control), data.control_split, data.max_control_examples)
+            yield from stream_examples(
+                str(data.control), data.control_split, data.max_control_examples, _without_columns(data), skipped
+            )
         else:
-            later = _later_than(data.control_after, stream_examples(str(data.control), data.control_split))
+            examples = stream_examples(str(data.control), data.control_split, None, _without_columns(data), skipped)
+            later = _later_than(data.control_after, examples)
             yield from itertools.islice(later, data.max_control_examples)
     except UserError as error:
         raise UserError(f"data.{subset}: {str(error).removeprefix('data: ')}") from None
+
+
+def _without_columns(data: DataConfig) -> DataConfig:
+    """Return how a control set is read: `data.columns` is about the training data."""
+    return msgspec.structs.replace(data, columns={})
 
 
 def _later_than(day: datetime.date, examples: Iterator[Example]) -> Iterator[Example]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ibft.artifacts.rows import Problem
 from ibft.text.answers import Form
-from ibft.text.templates import Rendered
+from ibft.text.rendered import Rendered
 
 __all__ = ["Ask"]
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from ibft.artifacts.rows import Message, Pair, Problem
+from ibft.artifacts.rows import Conversation, Message, Problem, TrainingPair
 from ibft.generation.ask import Ask
 from ibft.run.sections import FORMATS, Format
 from ibft.text.answers import is_open
 from ibft.text.answers.blocks import has_fence
-from ibft.text.templates import ChatTemplate, Rendered, render_plain
+from ibft.text.rendered import Rendered
+from ibft.text.templates import ChatTemplate, render_plain
 
 __all__ = ["applicable_formats", "ask", "draw_examples"]
 
@@ -30,25 +31,25 @@ _MAX_EXAMPLE_CHARACTERS = 1000
 _GAP = "\n\n\n"  # what stands between functions in a file
 
 
-def applicable_formats(has_chat: bool, examples: Sequence[Pair]) -> tuple[Format, ...]:
+def applicable_formats(has_chat: bool, examples: Sequence[TrainingPair]) -> tuple[Format, ...]:
     """Return the formats in which a model can be asked.
 
     Args:
         has_chat: the tokenizer has a chat template.
         examples: of the training data; conversations of several turns need a chat template.
     """
-    has_examples = bool(examples) and (has_chat or all(isinstance(pair.prompt, str) for pair in examples))
+    has_examples = bool(examples) and (has_chat or not any(isinstance(pair, Conversation) for pair in examples))
     needs = {"chat": has_chat, "chat_begun": has_chat, "examples": has_examples}
     return tuple(form for form in FORMATS if needs.get(form, True))
 
 
-def draw_examples(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+def draw_examples(pairs: Sequence[TrainingPair], seed: int) -> list[TrainingPair]:
     """Draw the examples that stand before a prompt, among the short ones of the training data."""
     short = [pair for pair in pairs if len(str(pair.prompt)) + len(pair.completion) <= _MAX_EXAMPLE_CHARACTERS]
     return random.Random(seed).sample(short, min(NUM_EXAMPLES, len(short)))
 
 
-def ask(problem: Problem, form: Format, chat: ChatTemplate | None, examples: Sequence[Pair] = ()) -> Ask:
+def ask(problem: Problem, form: Format, chat: ChatTemplate | None, examples: Sequence[TrainingPair] = ()) -> Ask:
     """Return the problem in one of the `applicable_formats`.
 
     Args:
@@ -75,14 +76,14 @@ def ask(problem: Problem, form: Format, chat: ChatTemplate | None, examples: Seq
     return Ask(problem, turn.with_text(fence + problem.prompt), "completion")
 
 
-def _after_examples(problem: Problem, chat: ChatTemplate | None, examples: Sequence[Pair]) -> Ask:
-    if all(isinstance(pair.prompt, str) for pair in examples):
-        shown = "".join(f"{pair.prompt}{pair.completion.rstrip()}{_GAP}" for pair in examples)
+def _after_examples(problem: Problem, chat: ChatTemplate | None, examples: Sequence[TrainingPair]) -> Ask:
+    if not any(isinstance(pair, Conversation) for pair in examples):
+        shown = "".join(f"{pair.prompt or ''}{pair.completion.rstrip()}{_GAP}" for pair in examples)
         is_chat = any(has_fence(pair.completion) for pair in examples)
         return Ask(problem, Rendered(shown + problem.prompt), "chat" if is_chat else "completion")
     assert chat is not None, "examples of several turns need a chat template"
     turns: list[Message] = []
     for pair in examples:
-        before = (Message("user", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt
+        before = pair.prompt if isinstance(pair, Conversation) else (Message("user", pair.prompt or ""),)
         turns += [*before, Message("assistant", pair.completion)]
     return Ask(problem, chat.prompt([*turns, Message("user", problem.prompt)], problem.task_id), "chat")

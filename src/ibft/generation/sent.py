@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ibft.text.encoding import TextCodec, common_prefix_length
-from ibft.text.templates import Rendered
+from ibft.text.rendered import Rendered
 
 __all__ = ["Sent", "to_send", "whole_prompt"]
 

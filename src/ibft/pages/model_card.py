@@ -16,7 +16,7 @@ import yaml
 from ibft.artifacts.metrics import Metric
 from ibft.artifacts.summaries import read_json
 from ibft.artifacts.training import TrainingSummary, train_again
-from ibft.data.sources import FILE_SUFFIXES
+from ibft.data.files import FILE_SUFFIXES
 from ibft.errors import UserError
 from ibft.objectives.alarms import alarm_title
 from ibft.objectives.base import Objective
@@ -65,8 +65,8 @@ class HubNames(NamedTuple):
 
 def hub_names(recipe: Recipe) -> HubNames:
     """Which of the recipe's names are hub ids: those that look like one, where no such folder exists."""
-    source, _, _ = recipe.data.train.partition("@")
-    is_file = source.lower().endswith(FILE_SUFFIXES)
+    source, _, _ = recipe.data.train_name.partition("@")
+    is_file = source.lower().endswith(FILE_SUFFIXES) or len(recipe.data.sources) > 1
     return HubNames(_hub_id(recipe.model.name), None if is_file else _hub_id(source))
 
 

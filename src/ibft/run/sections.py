@@ -20,6 +20,7 @@ from ibft.settings import Count, Fraction, NonNegative, Positive, Section
 __all__ = [
     "FORMATS",
     "PACKAGE",
+    "Column",
     "DataConfig",
     "Format",
     "GenerateConfig",
@@ -80,19 +81,41 @@ class PromptConfig(Section, frozen=True):
     chat_template_kwargs: dict[str, Any] = {}
 
 
-class DataConfig(Section, frozen=True):
-    """The training pairs, and the control set the scan compares them with.
+Column = Literal["prompt", "completion", "messages", "text", "system", "history", "tools", "input"]
+TrainOn = Literal["all", "last"]
 
-    A source is a `.jsonl[.gz]`, `.json` or `.parquet` file, a hub data set id, or `functions:stdlib` /
-    `functions:PACKAGE[,PACKAGE]` (signature and docstring to body, by `ast`). Examples longer than
-    `max_tokens` (prompt, completion and end token together) are left out and counted, never cut.
+
+class SourceConfig(Section, frozen=True):
+    """One of several sources of training data. With shares, the sources are mixed until the first one ends."""
+
+    source: str
+    share: Positive | None = None
+    split: str = "train"
+    config: str | None = None
+
+
+class DataConfig(Section, frozen=True):
+    """The training data, and the control set the scan compares them with.
+
+    A source is a file (`.jsonl`, `.json`, `.csv`, `.tsv`, each also with `.gz`; `.parquet`), a folder of such files or
+    of `save_to_disk`, a hub data set id (`config` names its configuration), or `functions:stdlib` /
+    `functions:PACKAGE[,PACKAGE]` (signature and docstring to body, by `ast`). `train` may also be a list of sources.
+    Examples longer than `max_tokens` (prompt, completion and end token together) are left out and counted, never cut.
+
+    `columns` says which column is what, where the names are not the usual ones. `train_on`: all assistant turns of a
+    conversation are trained, or the last. `on_bad_row: skip` leaves out rows that cannot be read, counts them by reason
+    and names them in a file; `stop` ends with the first.
 
     `control_after` keeps the rows of a control set whose field `date` is later (ISO 8601): give the day after which the
     model cannot have read anything.
     """
 
-    train: str = "functions:stdlib"
+    train: str | tuple[str | SourceConfig, ...] = "functions:stdlib"
     split: str = "train"
+    config: str | None = None
+    columns: dict[Column, str] = {}
+    train_on: TrainOn = "all"
+    on_bad_row: Literal["stop", "skip"] = "stop"
     control: str | None = None
     control_split: str = "train"
     control_after: datetime.date | None = None
@@ -106,6 +129,35 @@ class DataConfig(Section, frozen=True):
                 f"data.control_after is {self.control_after}, and data.control is null. Give a control set whose rows "
                 "have a field `date`, or leave control_after out."
             )
+        if not self.train:
+            raise UserError("data.train is empty. Give a source, or a list of sources.")
+        if self.columns and not any(needed <= self.columns.keys() for needed in _COLUMNS_NEEDED):
+            names = ", ".join(self.columns)
+            raise UserError(f"data.columns has {names}: give prompt and completion, or messages, or text.")
+        has_share = {source.share is not None for source in self.sources}
+        if len(has_share) > 1:
+            raise UserError("data.train: some sources have a share and some have none. Give all of them one, or none.")
+
+    @property
+    def train_name(self) -> str:
+        """What the training data is called, for people."""
+        return ", ".join(source.source for source in self.sources)
+
+    @property
+    def sources(self) -> tuple[SourceConfig, ...]:
+        """The sources of the training data, one or several; `split` and `config` count for those without their own."""
+        given = (self.train,) if isinstance(self.train, str) else self.train
+        return tuple(
+            SourceConfig(source=source, split=self.split, config=self.config) if isinstance(source, str) else source
+            for source in given
+        )
+
+
+_COLUMNS_NEEDED: tuple[frozenset[Column], ...] = (
+    frozenset({"prompt", "completion"}),
+    frozenset({"messages"}),
+    frozenset({"text"}),
+)
 
 
 class ScanConfig(Section, frozen=True):

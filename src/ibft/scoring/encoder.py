@@ -9,14 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ibft.artifacts.rows import Pair, Score, Subset
+from ibft.artifacts.rows import Score, Subset, TrainingPair
 from ibft.data.code import prompt_text
 from ibft.data.fingerprint import fingerprint
 from ibft.data.subsets import NumberedExamples, origin
-from ibft.data.tokens import NOT_UNICODE, is_unicode, reason_to_skip, texts_of
+from ibft.data.tokens import reason_to_skip, texts_of, unusable
 from ibft.data.training import Example
 from ibft.errors import UserError
-from ibft.text.encoding import EncodedExample, TextCodec
+from ibft.text.encoding import TextCodec
+from ibft.text.examples import EncodedExample, encode_pair
 from ibft.text.limits import EmbeddingCheck, ModelLimits
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Encoder:
         self._embedding = EmbeddingCheck(codec.tokenizer, limits.num_embeddings)
         self._reference = reference
 
-    def reason(self, pair: Pair) -> str | None:
+    def reason(self, pair: TrainingPair) -> str | None:
         """Return the reason why a pair has no scores; None where it has some.
 
         Raises:
@@ -138,11 +139,11 @@ class Encoder:
             reference if isinstance(reference, ScanExample) else None,
         )
 
-    def _encode(self, pair: Pair) -> EncodedExample | str:
+    def _encode(self, pair: TrainingPair) -> EncodedExample | str:
         """Return the whole text in tokens, or the reason why it has no scores."""
-        if not is_unicode(pair):
-            return NOT_UNICODE
-        encoded = self._codec.example(pair.prompt, pair.completion, pair.id)
+        if reason := unusable(pair):
+            return reason
+        encoded = encode_pair(self._codec, pair)
         if reason := reason_to_skip(pair, encoded.completion[0], len(encoded.input_ids), self._max_tokens):
             return reason
         is_short = encoded.response.stop - encoded.response.start < 2
@@ -168,7 +169,7 @@ def draw_scorable(
     return examples.only(random.Random(seed).sample(usable, min(limit, len(usable)))), dict(reasons)
 
 
-def text_of(pair: Pair, region: Region) -> str:
+def text_of(pair: TrainingPair, region: Region) -> str:
     """Return what a classifier that never sees the model reads: the text that the model was scored on."""
     return pair.completion if region == "response" else f"{prompt_text(pair)}\n{pair.completion}"
 

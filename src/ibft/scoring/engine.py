@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from ibft.artifacts.rows import Pair, Score
+from ibft.artifacts.rows import Pair, Score, TrainingPair
 from ibft.artifacts.score_names import score_names
 from ibft.artifacts.score_table import score_table
 from ibft.data.training import Example
@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 def score(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Iterable[Pair | tuple[str, str]],
+    examples: Iterable[TrainingPair | tuple[str, str]],
     *,
     template: str = "plain",
     region: Region = "response",

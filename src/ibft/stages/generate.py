@@ -8,6 +8,7 @@ generate/<arm>@forgetting/              one greedy answer per problem of the sec
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,8 +18,8 @@ import msgspec
 
 from ibft import progress
 from ibft.artifacts.json_lines import RowWriter, read_rows, write_rows
-from ibft.artifacts.rows import Pair, Problem, Sample
-from ibft.data.training import stream_examples
+from ibft.artifacts.rows import Problem, Sample, TrainingPair
+from ibft.data.training import stream_training
 from ibft.errors import PromptError, UserError
 from ibft.generation.ask import Ask
 from ibft.generation.draw import LocalSource, ServerSource, Source, Wanted, draw
@@ -105,14 +106,16 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
         yield _Asking(name, {**inputs, "format": form, "examples": shown}, greedy.generate, other, asks)
 
 
-def _asks(problems: Sequence[Problem], form: Format, codec: TextCodec, examples: Sequence[Pair] = ()) -> list[Ask]:
+def _asks(
+    problems: Sequence[Problem], form: Format, codec: TextCodec, examples: Sequence[TrainingPair] = ()
+) -> list[Ask]:
     return [ask(problem, form, codec.chat, examples) for problem in problems]
 
 
-def _examples(recipe: Recipe) -> list[Pair]:
+def _examples(recipe: Recipe) -> list[TrainingPair]:
     """Draw the examples that stand before a prompt; none, and it is said, where the training data has none."""
     try:
-        pairs = [found.pair for found in stream_examples(recipe.data.train, recipe.data.split, _NUM_DRAWN_FROM)]
+        pairs = [row.pair for row in itertools.islice(stream_training(recipe.data, []), _NUM_DRAWN_FROM)]
     except UserError as error:
         progress.warn("Formats", f"Nobody is asked with examples: {error}")
         return []

@@ -32,7 +32,7 @@ from ibft.objectives.base import Objective
 from ibft.run.digests import folder_digest
 from ibft.run.inputs import FORMAT
 from ibft.run.recipe import Recipe
-from ibft.run.sections import PACKAGE, ModelConfig, ProblemsConfig, PromptConfig
+from ibft.run.sections import PACKAGE, DataConfig, ModelConfig, ProblemsConfig, PromptConfig
 
 __all__ = [
     "data_identity",
@@ -44,7 +44,7 @@ __all__ = [
     "weights_identity",
 ]
 
-_FORMATS = {"scan": 3, "train": 2, "generate": 2}
+_FORMATS = {"scan": 4, "train": 3, "generate": 2}
 """Raised where a stage's code changes what comes out of the same inputs: older results are then refused."""
 
 _DOCUMENTS = (".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
@@ -130,7 +130,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
         UserError: the data cannot be read; names the recipe's key.
     """
     data, scan = msgspec.to_builtins(recipe.data), msgspec.to_builtins(recipe.scan)
-    data["train"] = _named_data("train", recipe.data.train)
+    data["train"] = _training_data(recipe.data)
     if recipe.data.control is not None:
         data["control"] = _named_data("control", recipe.data.control)
     for name in ("batch_tokens", "max_trained_examples"):
@@ -147,9 +147,22 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _named_data(key: str, source: str) -> dict[str, Any]:
+def _training_data(data: DataConfig, *, must_exist: bool = True) -> Any:
+    """Return what identifies the training data: a source, or several with what each of them is to the whole."""
+    if isinstance(data.train, str):
+        return _named_data("train", data.train, must_exist=must_exist)
+    return [
+        {
+            "source": _named_data("train", source.source, must_exist=must_exist),
+            **{key: value for key, value in msgspec.to_builtins(source).items() if key != "source"},
+        }
+        for source in data.sources
+    ]
+
+
+def _named_data(key: str, source: str, *, must_exist: bool = True) -> dict[str, Any]:
     try:
-        return data_identity(source)
+        return data_identity(source, must_exist=must_exist)
     except UserError as error:
         raise UserError(f"data.{key}: {str(error).removeprefix('data: ')}") from None
 
@@ -177,8 +190,12 @@ def train_inputs(
         "prompt": _prompt_identity(recipe.prompt),
         # Not the whole section: another control set does not change what is trained.
         "data": {
-            "train": data_identity(data.train, must_exist=must_exist),
+            "train": _training_data(data, must_exist=must_exist),
             "split": data.split,
+            "config": data.config,
+            "columns": data.columns,
+            "train_on": data.train_on,
+            "on_bad_row": data.on_bad_row,
             "max_tokens": data.max_tokens,
             "max_examples": data.max_examples,
         },

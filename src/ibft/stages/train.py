@@ -4,6 +4,7 @@ train/<arm>/adapter/       a plain PEFT adapter: transformers, PEFT and vLLM loa
                            (model/, where all weights are trained), and its model card
 train/<arm>/log.jsonl      what the trainer logged (rows.TrainingLog)
 train/<arm>/summary.json   TrainingSummary
+train/<arm>/skipped.jsonl  the rows that were left out, and why (data.skipped.SkippedRow)
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ibft import progress
-from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically
+from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically, write_rows
 from ibft.artifacts.rows import TrainingLog
 from ibft.artifacts.score_table import SCORES_FILE, read_batches
 from ibft.artifacts.training import TrainingSummary
+from ibft.data.skipped import SkippedRow, counted, say_skipped
 from ibft.data.tokens import TokenizedExample, encode_pairs
-from ibft.data.training import load_training_pairs
+from ibft.data.training import stream_training
 from ibft.errors import UserError
 from ibft.models.loading import limits_of, load_config, load_tokenizer, resolve_model_path
 from ibft.models.processes import decide
@@ -34,7 +36,9 @@ from ibft.stages.identity import train_inputs
 from ibft.stages.skeleton import complete
 from ibft.text.encoding import codec_of
 
-__all__ = ["check_objectives", "train"]
+__all__ = ["SKIPPED_FILE", "check_objectives", "train"]
+
+SKIPPED_FILE = "skipped.jsonl"
 
 
 def check_objectives(recipe: Recipe) -> None:
@@ -81,7 +85,14 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
     decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
     tokenizer = load_tokenizer(recipe.model)
     limits, codec = limits_of(load_config(recipe.model)), codec_of(recipe.prompt, tokenizer)
-    tokenized = encode_pairs(load_training_pairs(recipe.data), codec, recipe.data.max_tokens, limits)
+    unreadable: list[SkippedRow] = []
+    pairs = (example.pair for example in stream_training(recipe.data, unreadable))
+    skips = recipe.data.on_bad_row == "skip"
+    tokenized = encode_pairs(pairs, codec, recipe.data.max_tokens, limits, skips_refused=skips)
+    skipped = [*unreadable, *tokenized.skipped]
+    if is_main_process():
+        say_skipped(len(tokenized.examples), skipped, folder / SKIPPED_FILE)
+        write_rows(folder / SKIPPED_FILE, skipped)
     if tokenizer.pad_token_id >= limits.num_embeddings:  # as of models that came without a padding token
         tokenizer.pad_token = tokenizer.eos_token
     weights = None
@@ -100,7 +111,7 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
         processes=num_processes(),
         examples=len(tokenized.examples),
         tokens=sum(len(example.input_ids) for example in tokenized.examples),
-        skipped=tokenized.num_skipped,
+        skipped=dict(counted(skipped)),
         seconds=round(result.seconds + (record.seconds if record else 0.0), 2),
         peak_memory_mib=round(result.peak_memory_mib, 1),
         trainable_parameters=result.trainable_parameters,

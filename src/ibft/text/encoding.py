@@ -8,7 +8,6 @@ is held to the characters that were taken off (token healing, `healing`).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,33 +16,14 @@ from ibft.artifacts.rows import Message
 from ibft.errors import UserError
 from ibft.run.sections import PromptConfig
 from ibft.text.healing import Vocabulary
+from ibft.text.rendered import Rendered, control_tokens
 from ibft.text.start import Start, common_prefix_length, find_start
-from ibft.text.templates import ChatTemplate, Rendered, control_tokens, render_plain
+from ibft.text.templates import ChatTemplate, render_plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["EncodedExample", "Start", "TextCodec", "codec_of", "common_prefix_length"]
-
-
-@dataclasses.dataclass(frozen=True)
-class EncodedExample:
-    """Prompt, completion and end as tokens.
-
-    input_ids: (T,) token ids, start and end token included.
-    border: the first token that is trained: where prompt and whole text first differ.
-    response: the tokens that lie in the completion from their first character to their last.
-    offsets: (T,) first and last character of each token in `text`; None for a tokenizer that does not know them.
-    text: the whole text, control tokens included.
-    completion: the characters `(start, end)` of `text` that are the completion.
-    """
-
-    input_ids: list[int]
-    border: int
-    response: slice
-    offsets: list[tuple[int, int]] | None
-    text: str
-    completion: tuple[int, int]
+__all__ = ["Start", "TextCodec", "codec_of", "common_prefix_length"]
 
 
 class TextCodec:
@@ -67,7 +47,7 @@ class TextCodec:
         has_end: bool = True,
         chat_variables: Mapping[str, Any] | None = None,
     ) -> None:
-        self.tokenizer, self._template, self._has_end = tokenizer, template, has_end
+        self.tokenizer, self.template, self.has_end = tokenizer, template, has_end
         self.chat = ChatTemplate(tokenizer, chat_variables or {}) if template == "chat" else None
         if has_end and tokenizer.eos_token_id is None:
             raise UserError(
@@ -107,11 +87,11 @@ class TextCodec:
         """
         if self.chat is not None:
             return self.chat.prompt(prompt, example_id)
-        return render_plain(prompt, self._template, example_id)
+        return render_plain(prompt, self.template, example_id)
 
     def encode(self, rendered: Rendered) -> list[int]:
         """Return the tokens (T,) of a text, with the start token that its template or the tokenizer gives it."""
-        return self._encode(rendered)[0]
+        return self.encode_with_places(rendered)[0]
 
     def encode_all(self, texts: Sequence[Rendered]) -> list[list[int]]:
         """Return the tokens of many texts of one kind (all of a chat template or none), at half the cost of each."""
@@ -121,55 +101,6 @@ class TextCodec:
         if all(map(self._has_only_controls, texts)):
             return list(self.tokenizer([text.text for text in texts], add_special_tokens=False)["input_ids"])
         return [self.encode(text) for text in texts]
-
-    def example(
-        self, prompt: str | Sequence[Message], completion: str, example_id: str | None = None
-    ) -> EncodedExample:
-        """Encode a training example. It has one end: one that the completion has as text becomes the token.
-
-        Raises:
-            UserError: the template does not take this prompt; names the example.
-        """
-        before = self.render(prompt, example_id)
-        text = self._without_end(completion)
-        if self.chat is None:
-            whole = before.with_text(text)
-            start, end = len(before.text), len(whole.text)
-        else:
-            whole, (start, end) = self.chat.answered(prompt, text, example_id)
-            before = before.cut(len(before.text) - self.chat.num_opening)
-        has_end = self._has_end or text != completion
-        if not has_end:
-            whole = whole.cut(end)
-        input_ids, offsets = self._encode(whole)
-        border = common_prefix_length(self.encode(before), input_ids)
-        response = self._response(whole, input_ids, offsets, border, (start, end))
-        if has_end and not any(first >= end for first, _ in whole.controls):
-            input_ids = [*input_ids, self.tokenizer.eos_token_id]
-            offsets = None if offsets is None else [*offsets, (len(whole.text), len(whole.text))]
-        return EncodedExample(input_ids, border, response, offsets, whole.text, (start, end))
-
-    def _response(
-        self,
-        whole: Rendered,
-        input_ids: Sequence[int],
-        offsets: Sequence[tuple[int, int]] | None,
-        border: int,
-        completion: tuple[int, int],
-    ) -> slice:
-        """Return the tokens in the completion; where places are not known, those from the border on."""
-        start, end = completion
-        if offsets is None:
-            return slice(border, common_prefix_length(self.encode(whole.cut(end)), input_ids))
-        inside = [place for place, (first, last) in enumerate(offsets) if first >= start and first < last <= end]
-        return slice(inside[0], inside[-1] + 1) if inside else slice(len(input_ids), len(input_ids))
-
-    def _without_end(self, completion: str) -> str:
-        """Return the completion without the end tokens that rows of some data sets carry as text."""
-        ends = tuple(filter(None, [self.tokenizer.eos_token, self.chat.end_of_turn.strip() if self.chat else None]))
-        while (text := completion.rstrip()).endswith(ends):
-            completion = text.removesuffix(next(end for end in ends if text.endswith(end)))
-        return completion
 
     def start(self, prompt: str | Sequence[Message], example_id: str | None = None) -> Start:
         """Return where generation starts after this prompt."""
@@ -194,8 +125,10 @@ class TextCodec:
     def _decode(self, token_ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def _encode(self, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]] | None]:
-        """Return tokens and their places in the text (None: not known)."""
+    def encode_with_places(self, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]] | None]:
+        """Return the tokens (T,) of a text, and the first and last character of each; None for a tokenizer that does
+        not know them.
+        """
         if not rendered.is_chat:
             ids, offsets = self._call(rendered.text, add_special_tokens=True, split_special_tokens=True)
             keep = len(ids) - self._num_trailing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ibft.errors import UserError
+from ibft.errors import RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +46,7 @@ class EmbeddingCheck:
             input_ids: its tokens.
 
         Raises:
-            UserError: it has such a token; names both.
+            RowError: it has such a token; names both.
         """
         if not self._is_needed:
             return
@@ -55,8 +55,9 @@ class EmbeddingCheck:
         found |= {token: self._tokenizer.convert_ids_to_tokens(token) for token in beyond}
         if found:
             token, content = min(found.items())
-            raise UserError(
+            raise RowError(
                 f"data: the example {example_id} has the token {content!r} (id {token}), and the model has embeddings "
                 f"for ids below {self._num_embeddings}. Take it out of the row, or give a model and tokenizer that "
-                "belong together (`model.resize_token_embeddings(len(tokenizer))` adds rows)."
+                "belong together (`model.resize_token_embeddings(len(tokenizer))` adds rows).",
+                "a token without an embedding",
             )

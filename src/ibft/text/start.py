@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ibft.text.templates import Rendered
+from ibft.text.rendered import Rendered
 
 if TYPE_CHECKING:
     from ibft.text.encoding import TextCodec

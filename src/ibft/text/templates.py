@@ -1,4 +1,4 @@
-"""Prompts and answers as the text that a model sees, in which control tokens are told apart from text like them.
+"""A tokenizer's chat template, and prompts without one, as the text that a model sees.
 
 `plain` is the prompt as it is, `instruction` the prompt and a newline (the reference code's template:
 OPTML-Group/MemorizationBarrier at 160d19d, train_ib.py), `chat` the tokenizer's chat template.
@@ -9,57 +9,28 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ibft.artifacts.rows import Message
 from ibft.errors import PromptError, UserError
+from ibft.text.rendered import Hidden, Rendered, control_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Private-use characters around the number of a text that is hidden from a template.
-_HIDDEN = ("\ue000", "\ue001")
+__all__ = ["PLACEHOLDER", "ChatTemplate", "example_name", "render_plain", "unread_fields"]
+
+PLACEHOLDER = "\ue002"
+"""A private-use character in the place of a content, to see where the template puts it."""
+
 _PROBE = (Message("user", "Hello"), Message("assistant", "Hi there"))
 
-__all__ = ["ChatTemplate", "Rendered", "control_tokens", "render_plain"]
-
-
-class Rendered(NamedTuple):
-    """A text and the places `(start, end)` of its control tokens; all else in it is text, whatever it looks like.
-
-    `is_chat`: a chat template wrote the text, start token included; else the tokenizer adds its own start token.
-    """
-
-    text: str
-    controls: tuple[tuple[int, int], ...] = ()
-    is_chat: bool = False
-
-    def cut(self, end: int) -> Rendered:
-        """Return the text up to the character `end`."""
-        return self._replace(text=self.text[:end], controls=tuple(place for place in self.controls if place[1] <= end))
-
-    def behind(self, start: int) -> Rendered:
-        """Return the text from the character `start` on."""
-        controls = tuple((first - start, last - start) for first, last in self.controls if first >= start)
-        return self._replace(text=self.text[start:], controls=controls)
-
-    def with_text(self, text: str) -> Rendered:
-        """Return this followed by `text`, which is text to the last character."""
-        return self._replace(text=self.text + text)
-
-    def followed_by(self, other: Rendered) -> Rendered:
-        """Return this followed by `other`, with the control tokens of both."""
-        length = len(self.text)
-        controls = tuple((first + length, last + length) for first, last in other.controls)
-        return self._replace(text=self.text + other.text, controls=(*self.controls, *controls))
-
-
-def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return the strings that the tokenizer reads as control tokens, the longest first."""
-    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return sorted({*added, *tokenizer.all_special_tokens}, key=lambda token: (-len(token), token))
+# Fields of a turn that name or link and say nothing that a model could learn.
+_LABELS = frozenset({"id", "name", "tool_call_id", "type", "model", "date", "timestamp", "language", "lang", "source"})
 
 
 def render_plain(prompt: str | Sequence[Message], template: str, example_id: str | None = None) -> Rendered:
@@ -71,15 +42,16 @@ def render_plain(prompt: str | Sequence[Message], template: str, example_id: str
         example_id: whose prompt it is, for the error.
 
     Raises:
-        UserError: a conversation of several turns.
+        PromptError: a conversation of several turns.
     """
     if not isinstance(prompt, str):
         if len(prompt) != 1:
-            raise UserError(
-                f"prompt.template is {template}: it takes one user turn, and {_example(example_id)} has {len(prompt)} "
-                "turns before its answer. Use prompt.template: chat, for which the model needs a chat template."
+            raise PromptError(
+                f"prompt.template is {template}: it takes one user turn, and {example_name(example_id)} has "
+                f"{len(prompt)} turns before its answer. Use prompt.template: chat, for which the model needs a chat "
+                "template."
             )
-        prompt = prompt[0].content
+        prompt = prompt[0].content or ""
     return Rendered(prompt + "\n" if template == "instruction" else prompt)
 
 
@@ -99,7 +71,18 @@ class ChatTemplate:
             raise UserError("prompt.template is chat: this tokenizer has no chat template. Use plain or instruction.")
         self._tokenizer, self._variables = tokenizer, dict(variables)
         self._control = re.compile("|".join(map(re.escape, control_tokens(tokenizer))) or r"(?!)")
-        self._hidden = re.compile(rf"{_HIDDEN[0]}|{self._control.pattern}")
+
+    @property
+    def source(self) -> str:
+        """The template itself."""
+        return str(self._tokenizer.get_chat_template(tools=[{}]))  # of several, the one that reads tools
+
+    @cached_property
+    def header(self) -> str:
+        """What the template writes to ask for an answer; "" where it always does, or then changes what precedes it."""
+        before = self.render(_PROBE[:1], is_question=False, example_id=None).text
+        asked = self.prompt(_PROBE[:1]).text
+        return asked.removeprefix(before) if asked.startswith(before) else ""
 
     @property
     def end_of_turn(self) -> str:
@@ -109,8 +92,8 @@ class ChatTemplate:
     @cached_property
     def _tail(self) -> Rendered:
         """All that the template writes behind an answer at the end of a conversation."""
-        whole = self._render(_PROBE, False, None)
-        return whole.behind(whole.text.rfind(_PROBE[-1].content) + len(_PROBE[-1].content))
+        whole = self.render(_PROBE, is_question=False, example_id=None)
+        return whole.behind(whole.text.rfind(str(_PROBE[-1].content)) + len(str(_PROBE[-1].content)))
 
     @cached_property
     def num_opening(self) -> int:
@@ -118,13 +101,13 @@ class ChatTemplate:
 
         (Qwen2.5's line break, DeepSeek-V3's `<｜Assistant｜>`: they are trained, as TRL does.)
         """
-        before, whole = self.prompt(_PROBE[:1]).text, self._render(_PROBE, False, None).text
+        before, whole = self.prompt(_PROBE[:1]).text, self.render(_PROBE, is_question=False, example_id=None).text
         if self._marked is None or not whole.startswith(before):
             return 0
         return max(0, len(before) - self._marked[0])
 
     @cached_property
-    def _closing(self) -> Rendered:
+    def closing(self) -> Rendered:
         """What of the tail is trained: up to its first control token, or all that is marked as the assistant's.
 
         (Most marks include the line break behind the end of a turn.)
@@ -135,19 +118,8 @@ class ChatTemplate:
     @cached_property
     def _marked(self) -> tuple[int, int] | None:
         """Where the marks of an answer begin, and how many characters are behind them; None without marks."""
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        marked = _marked_template(self._tokenizer.get_chat_template())
-        if marked is None:
-            return None
-        [text], [places] = render_jinja_template(
-            [[{"role": turn.role, "content": turn.content} for turn in _PROBE]],
-            chat_template=marked,
-            return_assistant_tokens_mask=True,
-            **self._tokenizer.special_tokens_map,
-            **self._variables,
-        )
-        return (int(places[0][0]), len(text) - int(places[-1][1])) if places else None
+        text, marks = self.render_marked(_PROBE) or ("", [])
+        return (marks[0][0], len(text) - marks[-1][1]) if marks else None
 
     def prompt(self, prompt: str | Sequence[Message], example_id: str | None = None) -> Rendered:
         """Return the conversation so far, up to where the model answers; a text is the user's turn.
@@ -155,7 +127,7 @@ class ChatTemplate:
         Raises:
             UserError: the template refuses the turns.
         """
-        return self._render(_turns(prompt), True, example_id)
+        return self.render(_turns(prompt), is_question=True, example_id=example_id)
 
     def answered(
         self, prompt: str | Sequence[Message], completion: str, example_id: str | None = None
@@ -170,40 +142,101 @@ class ChatTemplate:
             UserError: the template refuses the turns.
         """
         before = self.prompt(prompt, example_id)
-        whole = self._render((*_turns(prompt), Message("assistant", completion)), False, example_id)
+        turns = (*_turns(prompt), Message("assistant", completion))
+        whole = self.render(turns, is_question=False, example_id=example_id)
         for kept in (completion, completion.rstrip()):
             start = len(whole.text) - len(self._tail.text) - len(kept)
             is_kept = start >= len(before.text) and whole.text.endswith(kept + self._tail.text)
             if is_kept and whole.text.startswith(before.text):
                 end = start + len(kept)
-                return whole.cut(end + len(self._closing.text)), (start, end)
+                return whole.cut(end + len(self.closing.text)), (start, end)
         whole = before.with_text(completion)
-        return whole.followed_by(self._closing), (len(before.text), len(whole.text))
+        return whole.followed_by(self.closing), (len(before.text), len(whole.text))
 
-    def _render(self, turns: Sequence[Message], is_question: bool, example_id: str | None) -> Rendered:
-        """Render the turns. What looks like a control token in them is hidden from the search for the real ones."""
-        from jinja2 import TemplateError
+    def render(
+        self, turns: Sequence[Message], *, is_question: bool, example_id: str | None, tools: Sequence[Any] = ()
+    ) -> Rendered:
+        """Return the turns as the template has them; with `is_question`, up to where the model answers.
 
-        hidden: list[str] = []
+        Raises:
+            PromptError: the template refuses the turns.
+        """
+        hidden = Hidden(self._control)
+        text = self._text(turns, is_question, example_id, tools, hidden, has_parts=self._has_parts)
+        for place, turn in enumerate(turns):
+            if turn.content is None and "None" in text:
+                # Some templates print null as "None", which nobody has said; others ask whether it is null.
+                others = list(turns)
+                others[place] = msgspec.structs.replace(turn, content=PLACEHOLDER)
+                printed = self._text(
+                    others, is_question, example_id, tools, Hidden(self._control), has_parts=self._has_parts
+                )
+                if printed.replace(PLACEHOLDER, "None") == text:
+                    others[place] = msgspec.structs.replace(turn, content="")
+                    return self.render(others, is_question=is_question, example_id=example_id, tools=tools)
+        return hidden.reveal(text)[0]
 
-        def hide(match: re.Match[str]) -> str:
-            hidden.append(match.group())
-            return f"{_HIDDEN[0]}{len(hidden) - 1}{_HIDDEN[1]}"
+    @cached_property
+    def _has_parts(self) -> bool:
+        """Whether the template reads a content only as a list of parts, as those of vision models do."""
+        for has_parts in (False, True):
+            try:
+                text = self._text(_PROBE[:1], True, None, (), Hidden(self._control), has_parts=has_parts)
+            except PromptError:
+                continue
+            if str(_PROBE[0].content) in text:
+                return has_parts
+        return False
 
-        messages = [{"role": turn.role, "content": self._hidden.sub(hide, turn.content)} for turn in turns]
+    def _text(
+        self,
+        turns: Sequence[Message],
+        is_question: bool,
+        example_id: str | None,
+        tools: Sequence[Any],
+        hidden: Hidden,
+        *,
+        has_parts: bool,
+    ) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=is_question, **self._variables
+                [_as_dict(turn, hidden, has_parts=has_parts) for turn in turns],
+                tools=hidden.hide(tools) or None,
+                tokenize=False,
+                add_generation_prompt=is_question,
+                **self._variables,
             )
-        except TemplateError as error:
+        except Exception as error:  # not jinja2's alone: a template that adds text to null raises Python's own
             roles = ", ".join(turn.role for turn in turns)
             raise PromptError(
-                f"prompt.template is chat: the chat template refuses the turns of {_example(example_id)} ({roles}): "
-                f"{error}. Change its turns (a system text can begin the user's turn), or leave it out."
+                f"prompt.template is chat: the chat template refuses the turns of {example_name(example_id)} "
+                f"({roles}): {error}. Change its turns (a system text can begin the user's turn), or leave it out."
             ) from None
-        return _revealed(str(text), self._control, hidden)
+        return str(text)
+
+    def render_marked(
+        self, turns: Sequence[Message], tools: Sequence[Any] = ()
+    ) -> tuple[str, list[tuple[int, int]]] | None:
+        """Return the text of the template with marks, and the places of its marks; None without such a template."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        marked = _marked_template(self.source)
+        if marked is None:
+            return None
+        hidden = Hidden(self._control)
+        [text], [marks] = render_jinja_template(
+            [[_as_dict(turn, hidden, has_parts=self._has_parts) for turn in turns]],
+            tools=hidden.hide(tools) or None,
+            chat_template=marked,
+            return_assistant_tokens_mask=True,
+            **self._tokenizer.special_tokens_map,
+            **self._variables,
+        )
+        rendered, place_of = hidden.reveal(text)
+        return rendered.text, [(place_of(first), place_of(last)) for first, last in marks]
 
 
+@lru_cache(maxsize=8)
 def _marked_template(template: str) -> str | None:
     """Return the template with marks around what the assistant writes; None where there are none.
 
@@ -222,20 +255,16 @@ def _marked_template(template: str) -> str | None:
     return None
 
 
-def _revealed(text: str, control: re.Pattern[str], hidden: Sequence[str]) -> Rendered:
-    """Put what was hidden back, and note where the control tokens stand."""
-    parts: list[str] = []
-    controls: list[tuple[int, int]] = []
-    place = length = 0
-    for match in re.finditer(rf"{_HIDDEN[0]}(\d+){_HIDDEN[1]}|{control.pattern}", text):
-        original = match.group() if match.group(1) is None else hidden[int(match.group(1))]
-        parts += [text[place : match.start()], original]
-        length += match.start() - place
-        if match.group(1) is None:
-            controls.append((length, length + len(original)))
-        length += len(original)
-        place = match.end()
-    return Rendered("".join(parts) + text[place:], tuple(controls), is_chat=True)
+def unread_fields(turn: Message, source: str) -> list[str]:
+    """Return the fields of a turn that carry content and that a template's source does not name."""
+    return [
+        name
+        for name, value in turn.fields.items()
+        if isinstance(value, str | list | tuple | dict)
+        and value
+        and name not in _LABELS
+        and not re.search(rf"\b{re.escape(name)}\b", source)
+    ]
 
 
 def _end_of_control(rendered: Rendered) -> int:
@@ -243,9 +272,17 @@ def _end_of_control(rendered: Rendered) -> int:
     return rendered.controls[0][1] if rendered.controls else 0
 
 
+def _as_dict(turn: Message, hidden: Hidden, *, has_parts: bool) -> dict[str, Any]:
+    content = hidden.hide(turn.content)
+    if has_parts and content is not None:
+        content = [{"type": "text", "text": content}]
+    return {"role": turn.role, "content": content, **hidden.hide(turn.fields)}
+
+
 def _turns(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
     return (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
 
 
-def _example(example_id: str | None) -> str:
+def example_name(example_id: str | None) -> str:
+    """Return what an error calls the example."""
     return "an example" if example_id is None else f"the example {example_id}"
