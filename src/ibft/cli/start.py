@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ibft.cli.program import main
+from ibft.cli.program import PATH, main
 from ibft.cli.terminal import open_console
 from ibft.errors import UserError
 
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor", "init"]
 
-_RECIPE_SUFFIXES = (".yaml", ".yml")
-
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.argument("path", type=PATH, required=False)
 @click.option("--world", type=click.Choice(["chains"]), help="Also make a generated world of tasks (docs/worlds.md).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --world: one of its settings.")
 def init(path: Path | None, world: str | None, settings: tuple[str, ...]) -> None:
@@ -44,7 +42,7 @@ def init(path: Path | None, world: str | None, settings: tuple[str, ...]) -> Non
 def _init_world(path: Path, settings: tuple[str, ...]) -> None:
     from ibft.worlds.files import world_files, world_recipe
 
-    is_recipe = path.suffix in _RECIPE_SUFFIXES
+    is_recipe = path.suffix in (".yaml", ".yml")
     folder, recipe = (path.with_suffix(""), path) if is_recipe else (path, path / "recipe.yaml")
     contents = {folder / name: content for name, content in world_files(_world_settings(settings)).items()}
     _write_new({**contents, recipe: world_recipe(folder)})
