@@ -20,8 +20,8 @@ from ibft.artifacts.json_lines import RowWriter, read_rows, write_rows
 from ibft.artifacts.rows import Pair, Problem, Sample
 from ibft.data.training import stream_examples
 from ibft.errors import PromptError, UserError
-from ibft.generation.ask import Ask
-from ibft.generation.draw import LocalSource, ServerSource, Source, Wanted, draw
+from ibft.generation.ask import Ask, Wanted
+from ibft.generation.draw import LocalSource, ServerSource, Source, draw
 from ibft.generation.formats import applicable_formats, ask, draw_examples
 from ibft.models.loading import load_arm, load_tokenizer, weights_folder
 from ibft.problems.loading import load_benchmark
