@@ -77,8 +77,8 @@ def _first(old: Any, new: Any, path: str, how: _How) -> str | None:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*new, *(() if how.is_part else (key for key in old if key not in new))]:
             inner = f"{path}.{key}" if path else key
-            if found := _first(old.get(key, _MISSING), new.get(key), inner, how):
-                return found
+            if words := _first(old.get(key, _MISSING), new.get(key), inner, how):
+                return words
         return None
     before = None if old is _MISSING else old
     return None if before == new else f"{path}: {_shown(before)} -> {_shown(new)}"

@@ -1,7 +1,7 @@
 """Locks on the parts of a run folder: a hidden file each, held by `flock` while a command works.
 
-A file for each part, and not ranges of one file: on NFS `flock` is a lock on a whole file, and a POSIX range lock is
-lost as soon as any descriptor of its file is closed.
+A file for each part, not ranges of one file: on NFS `flock` locks a whole file, and a POSIX range lock is lost as soon
+as any descriptor of its file is closed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ibft.errors import UserError
 __all__ = ["Lock", "hold"]
 
 _PATIENCE_S = 1.0
-"""A command that is refused holds what it could get for a moment: nobody else is refused for that."""
+"""A command that is refused holds what it got for a moment, for which nobody else must be refused."""
 
 
 class Lock:
@@ -68,7 +68,7 @@ def hold(path: Path, what: Path, *, shared: bool = False, patience_s: float = _P
             fcntl.flock(file, kind | fcntl.LOCK_NB)
             if _is_still(path, file):
                 break
-            file.close()  # removed by a command that was refused, before we had it
+            file.close()  # a command that was refused removed it before we had the lock
         except OSError as error:
             file.close()
             if error.errno not in (errno.EAGAIN, errno.EACCES):
