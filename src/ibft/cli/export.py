@@ -32,7 +32,7 @@ def export(
     if merge or repo_id is not None:
         quiet_libraries()
     if repo_id is not None:
-        check_push(repo_id)
+        check_push(repo_id)  # before the weights are copied or merged
     with open_run(recipe, overrides, reads=[f"train/{arm}", f"judge/{arm}"]) as run:
         scores = export_arm(run.recipe, run, arm, out, merge=merge)
     click.echo(f"Wrote {out}." + (f" Scores in its card: {scores}" if isinstance(scores, str) else ""))

@@ -27,6 +27,7 @@ class _JudgeGroup(Verbs):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in self.commands:
+            # The group's help has the options of `run` and the subcommands; that of the hidden `run` lacks these.
             is_help = not set(args).isdisjoint(ctx.help_option_names)
             args = ["--help"] if is_help else ["run", *args]
         return super().parse_args(ctx, args)

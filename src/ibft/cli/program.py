@@ -54,11 +54,11 @@ class _Program(Verbs):
             _wait_for_the_main_process()
             click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
             click.echo(str(error), err=True)
-            ctx.exit(2)
+            ctx.exit(2)  # as Click does where it refuses an argument
         except KeyboardInterrupt:
             _wait_for_the_main_process()
             click.echo("Interrupted. The same command resumes from what is complete.", err=True)
-            ctx.exit(130)
+            ctx.exit(130)  # as a shell reports SIGINT
 
 
 def _wait_for_the_main_process() -> None:

@@ -123,12 +123,14 @@ def _check(run: RunFolder, stages: Sequence[str]) -> None:
 
 def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence[str]) -> tuple[Recipe, bool | None]:
     """Return the recipe as it holds for its run here, and whether its `gpu:` section does (None if it has none)."""
+    from ibft.run.processes import is_main_process
     from ibft.run.recipe import load_recipe
     from ibft.run.steps import steps_that
     from ibft.stages.resolution import as_recorded, resolve
 
-    loaded, gpu_overrides = load_recipe(recipe, overrides, full=full), None
-    recorded = _recorded(loaded)
+    loaded, gpu_overrides, recorded = load_recipe(recipe, overrides, full=full), None, None
+    with contextlib.suppress(UserError):  # a new run, or a recipe.yaml that this version does not read
+        recorded = load_recipe(Path(loaded.output) / loaded.name / "recipe.yaml")
     loads = set(steps_that("loads_model")).intersection(stages)
     if loaded.gpu:
         with_gpu = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
@@ -139,27 +141,12 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
         loaded = as_recorded(loaded, recorded)
     if loads:
         quiet_libraries()
-        resolved = resolve(loaded)
-        _show_template(resolved.prompt.template, is_chosen=loaded.prompt.template == "auto")
-        loaded = resolved
+        is_chosen = loaded.prompt.template == "auto"
+        loaded = resolve(loaded)
+        if is_main_process():
+            chosen = " (prompt.template: auto)" if is_chosen else ""
+            click.echo(f"Prompt template: {loaded.prompt.template}{chosen}", err=True)
     return loaded, gpu_overrides
-
-
-def _show_template(template: str, *, is_chosen: bool) -> None:
-    from ibft.run.processes import is_main_process
-
-    if is_main_process():
-        click.echo(f"Prompt template: {template}{' (prompt.template: auto)' if is_chosen else ''}", err=True)
-
-
-def _recorded(recipe: Recipe) -> Recipe | None:
-    """Return the recipe that the run folder has; None where there is none that this version reads."""
-    from ibft.run.recipe import load_recipe
-
-    try:
-        return load_recipe(Path(recipe.output) / recipe.name / "recipe.yaml")
-    except UserError:
-        return None
 
 
 def _has_gpu_overrides(plain: Recipe, with_gpu: Recipe, recorded: Recipe | None, *, asks_machine: bool) -> bool:
@@ -189,12 +176,12 @@ def _leaves(value: Any, path: str = "") -> dict[str, Any]:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own bars and advice off the terminal: our bars and errors say what a user needs."""
+    """Keep the libraries' own bars and advice off the terminal."""
     import logging
     import os
     import warnings
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each fork after its first use
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL and the hub would send usage data
     warnings.filterwarnings("ignore", category=FutureWarning)

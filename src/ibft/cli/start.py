@@ -82,6 +82,7 @@ def _write_new(contents: dict[Path, bytes]) -> None:
     """
     from ibft.artifacts.json_lines import error_reason, write_atomically
 
+    # All before the first is written: a world without one of its files is of no use.
     existing = [path for path in contents if path.exists()]
     if existing:
         raise UserError(f"{existing[0]} exists already. Name another place, or remove it first.")

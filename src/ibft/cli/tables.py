@@ -45,7 +45,7 @@ def print_audit(summary: ScanSummary, page: Path) -> None:
         console.print(f"Without scores, {sentence}")
     if verdict is not None and verdict.remedy:
         console.print(f"\nWhat to do: {verdict.remedy}")
-    console.print(f"\nAudit: {page}", soft_wrap=True)
+    console.print(f"\nAudit: {page}", soft_wrap=True)  # a path that is broken into lines cannot be copied
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -134,6 +134,7 @@ class RunFolder:
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Write files that several commands share, the run's records and pages: one command at a time."""
+        # Each holds it while `provenance` asks git and nvidia-smi, 10 s each at most.
         with hold(self._lock_of("records"), self.path, patience_s=60):
             yield
 

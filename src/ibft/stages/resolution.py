@@ -1,7 +1,7 @@
 """What is `auto` in a recipe: what it stands for on this machine, or stood for where the run was made.
 
 A command that loads the model calls `resolve`: the recipe that it records and the identities of its results have what
-was computed, so that another machine, where `auto` stands for something else, refuses to go on. Any other command
+was computed, so that another machine, where `auto` stands for something else, refuses to continue. Any other command
 (judge, report, export) takes over what is recorded, and loads no PyTorch for it.
 """
 
@@ -54,7 +54,8 @@ def _with_dtype(config: Config) -> Config:
 
 
 def _device(config: ModelConfig) -> torch.device:
-    """Return the device; untried where a launcher's processes have not taken one GPU each yet."""
+    """Return the device that a model will be on."""
+    # Untried: trying a GPU takes memory on it, and the launcher's processes have not taken one each yet.
     if num_processes() > 1 and uses_gpu(config):
         import torch
 

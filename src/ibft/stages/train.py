@@ -62,7 +62,7 @@ def check_objectives(recipe: Recipe) -> None:
 
 
 def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
-    """Train the arm `objective.arm`, or go on from its last complete checkpoint; nothing is done twice.
+    """Train the arm `objective.arm`, or resume from its last complete checkpoint; nothing is done twice.
 
     Raises:
         UserError: model or data cannot be loaded, a setting does not fit the model, the loss is not finite,
@@ -82,7 +82,8 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
     tokenizer = load_tokenizer(recipe.model)
     limits, codec = limits_of(load_config(recipe.model)), codec_of(recipe.prompt, tokenizer)
     tokenized = encode_pairs(load_training_pairs(recipe.data), codec, recipe.data.max_tokens, limits)
-    if tokenizer.pad_token_id >= limits.num_embeddings:  # as of models that came without a padding token
+    # A padding token that the loader added to a tokenizer without one may have no row in the embedding.
+    if tokenizer.pad_token_id >= limits.num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token
     weights = None
     if objective.weighs_examples:
@@ -113,7 +114,7 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
 
 
 def _scores(recipe: Recipe, run: RunFolder, examples: Sequence[TokenizedExample]) -> list[float | None]:
-    """The headline score of each example in the scan; None where the scan says why there is none."""
+    """Return the headline score of each example in the scan; None where the scan says why there is none."""
     scan = run.path / "scan"
     scores: dict[int, float | None] = {}
     for batch in read_batches(scan / SCORES_FILE, ["index"], "train", [recipe.scan.score]):
