@@ -102,7 +102,7 @@ def _explain(message: str, raw: Any, expected: Any) -> str:
 def _reject_unknown_keys(raw: Any, expected: Any, where: str, source: str) -> None:
     struct = _struct_for(raw, expected, where, source)
     if struct is None:
-        if isinstance(raw, list):
+        if isinstance(raw, list) and get_args(expected):  # else a list where none is expected: msgspec's business
             for index, item in enumerate(raw):
                 _reject_unknown_keys(item, get_args(expected)[0], f"{where}{index}.", source)
         return
