@@ -290,3 +290,11 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             return
         except OSError:
             time.sleep(0.5)
+
+
+@pytest.mark.parametrize("prompt", ["auto", "text"])
+def test_without_its_package_the_remedy_is_named(prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    server = Server(config("http://127.0.0.1:9/v1", prompt=prompt), "base")
+    with pytest.raises(UserError, match=r"pip install 'ibft\[server\]'"):
+        server.takes_tokens([1]) if prompt == "auto" else list(server.ask(QUESTIONS))

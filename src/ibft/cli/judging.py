@@ -106,24 +106,24 @@ def judge_run(
         _refuse_options_of_samples(recipe)
         with open_run(recipe, overrides, full, overwrite, arms, stages=["judge"]) as folder:
             is_hollow = judge_arms(folder)
-        if is_hollow and strict:
-            raise SystemExit(1)
-        return
-    if problems is None or samples is None or out is None:
+    elif problems is None or samples is None or out is None:
         raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
-    if overrides or full or overwrite or arms:
+    elif overrides or full or overwrite or arms:
         raise UserError("--set, --full, --overwrite and --arm go with a RECIPE.")
-    from ibft.stages.judge import judge_file
+    else:
+        from ibft.stages.judge import judge_file
 
-    progress.enable()
-    config = _judge_config(**options)
-    ks = _counts(k)
-    metrics = judge_file(problems, samples, out, config, ks, tasks=tasks, extract=extract, for_evalplus=for_evalplus)
-    if metrics.hollow:
-        print_hollow(samples.name, metrics.hollow)
-    print_metrics(metrics)
-    click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
-    if metrics.hollow and strict:
+        progress.enable()
+        config, ks = _judge_config(**options), _counts(k)
+        metrics = judge_file(
+            problems, samples, out, config, ks, tasks=tasks, extract=extract, for_evalplus=for_evalplus
+        )
+        if metrics.hollow:
+            print_hollow(samples.name, metrics.hollow)
+        print_metrics(metrics)
+        click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
+        is_hollow = metrics.hollow is not None
+    if is_hollow and strict:
         raise SystemExit(1)
 
 

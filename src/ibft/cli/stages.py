@@ -9,7 +9,7 @@ import click
 
 from ibft.cli.judging import judge_arms
 from ibft.cli.program import main
-from ibft.cli.recipes import open_run, quiet_libraries, recipe_command
+from ibft.cli.recipes import open_run, recipe_command
 from ibft.cli.tables import print_audit, print_comparison
 
 if TYPE_CHECKING:
@@ -82,14 +82,12 @@ def report(**options: Any) -> None:
 def _scan(folder: RunFolder) -> None:
     from ibft.stages.scan import scan
 
-    quiet_libraries()
     scan(folder.recipe, folder)
 
 
 def _rescan(folder: RunFolder) -> None:
     from ibft.stages.rescan import rescan
 
-    quiet_libraries()
     for objective in _objectives(folder):
         rescan(folder.recipe, folder, objective.arm)
 
@@ -109,7 +107,6 @@ def _audit(folder: RunFolder) -> None:
 def _train(folder: RunFolder) -> None:
     from ibft.stages.train import train
 
-    quiet_libraries()
     for objective in _objectives(folder):
         train(folder.recipe, folder, objective)
 
@@ -132,7 +129,6 @@ def warn_of_alarms(folder: RunFolder) -> None:
 def _generate(folder: RunFolder) -> None:
     from ibft.stages.generate import generate
 
-    quiet_libraries()
     for arm in folder.arms:
         generate(folder.recipe, folder, arm)
 

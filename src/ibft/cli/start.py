@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -55,23 +55,13 @@ def _world_settings(settings: tuple[str, ...]) -> ChainsConfig:
     Raises:
         UserError: an unknown key, or a value out of range.
     """
-    import msgspec
-
+    from ibft.run.reading import build, override
     from ibft.worlds.chains import ChainsConfig
 
-    known = ChainsConfig.__struct_fields__
-    changes = {}
+    changes: dict[str, Any] = {}
     for setting in settings:
-        key, separator, value = setting.partition("=")
-        if not separator or key.strip() not in known:
-            raise UserError(f"--set {setting}: expected KEY=VALUE, where KEY is one of {', '.join(known)}.")
-        changes[key.strip()] = value.strip()
-    try:
-        return msgspec.convert(changes, ChainsConfig, strict=False)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        key = where.rstrip("`")
-        raise UserError(f"--set {key}={changes[key]}: {what}." if key else f"--set: {what}.") from None
+        override(changes, setting)
+    return build(changes, ChainsConfig, "--set")
 
 
 def _write_new(contents: dict[Path, bytes]) -> None:

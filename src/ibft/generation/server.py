@@ -90,9 +90,9 @@ class Server:
         return asyncio.run(self._tries_tokens(list(input_ids)))
 
     async def _tries_tokens(self, input_ids: list[int]) -> bool:
-        import openai
-
         async with self._client() as client:
+            import openai  # after `_client`, which says what to install where it is missing
+
             try:
                 completion = await self._create(client, input_ids, max_tokens=1, seed=0)
                 usage = completion.usage
