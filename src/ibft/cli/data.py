@@ -57,23 +57,24 @@ def leakage(data: str, split: str, benchmarks: tuple[str, ...], out: Path, overl
 
 def _print_leakage(summary: LeakageSummary, out: Path) -> None:
     table = figures_table("benchmark", "problems", "leaked", "words", "equal code", "near code", "examples")
-    for found in summary.benchmarks:
-        kinds = (found.num_by_kind[kind] for kind in ("words", "code", "near"))
-        figures = (found.num_problems, len(found.leaked), *kinds, found.num_examples)
-        table.add_row(_short(found.source), *map(str, figures))
+    for benchmark in summary.benchmarks:
+        kinds = (benchmark.num_by_kind[kind] for kind in ("words", "code", "near"))
+        figures = (benchmark.num_problems, len(benchmark.leaked), *kinds, benchmark.num_examples)
+        table.add_row(_short(benchmark.source), *map(str, figures))
     console = open_console()
     console.print(table)
     console.print(f"{summary.num_leaking} of {summary.num_examples} examples contain a problem.")
-    for found in summary.benchmarks:
-        if found.num_short:
+    for benchmark in summary.benchmarks:
+        name = _short(benchmark.source)
+        if benchmark.num_short:
             console.print(
-                f"{_short(found.source)}: {found.num_short} solutions are missing, or so short that they would not be "
-                "found with other names in them.",
+                f"{name}: {benchmark.num_short} solutions are missing, or so short that they would not be found with "
+                "other names in them."
             )
-        if found.num_short_descriptions:
+        if benchmark.num_short_descriptions:
             console.print(
-                f"{_short(found.source)}: {found.num_short_descriptions} descriptions have too few words of their own "
-                "to be found by (12, except for what more than two problems share).",
+                f"{name}: {benchmark.num_short_descriptions} descriptions have too few words of their own to be found "
+                "by (12, except for what more than two problems share)."
             )
     console.print(
         f"\nWrote {out / 'leakage.jsonl'} (what matches), train_clean.jsonl and the clean problems beside it."

@@ -1,4 +1,4 @@
-"""What this machine has (GPU, sandbox, simulator, versions) and what is missing for what."""
+"""What this machine has (GPU, sandbox, simulator, versions), and what is missing for which command."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def check_machine() -> Iterator[Check]:
     yield Check("Python", sys.version_info >= (3, 10), version, "everything (3.10 or later)")
     yield Check("cores", True, str(usable_cores()), "judge: one worker per core")
     for name, (needed_for, target) in _LIBRARIES.items():
-        found = installed_version(name)
-        yield Check(name, found is not None, found or f"pip install {target}", needed_for)
+        installed = installed_version(name)
+        yield Check(name, installed is not None, installed or f"pip install {target}", needed_for)
     yield _gpu()
     yield _program("bwrap", ("--version",), "apt install bubblewrap", "judge: the strongest sandbox")
     yield _sandbox()

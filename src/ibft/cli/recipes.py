@@ -136,6 +136,7 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
         with_gpu = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
         gpu_overrides = _has_gpu_overrides(loaded, with_gpu, recorded, asks_machine=bool(loads))
         loaded = with_gpu if gpu_overrides else loaded
+    # What `auto` stands for is this machine's only where this machine computes: not behind a server.
     computes = loads and (loads != {"generate"} or loaded.generate.backend == "local")
     if recorded is not None and not computes:
         loaded = as_recorded(loaded, recorded)

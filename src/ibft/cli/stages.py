@@ -99,9 +99,9 @@ def _audit(folder: RunFolder) -> None:
 
     if is_main_process():
         page = audit(folder.recipe, folder)
-        found = read_scan(folder.recipe, folder)
-        assert found is not None
-        print_audit(found.summary, page)
+        scanned = read_scan(folder.recipe, folder)
+        assert scanned is not None
+        print_audit(scanned.summary, page)
 
 
 def _train(folder: RunFolder) -> None:
@@ -116,7 +116,7 @@ def _objectives(folder: RunFolder) -> list[Objective]:
 
 
 def warn_of_alarms(folder: RunFolder) -> None:
-    """Say what alarms the arms have that was not said while they were trained: just now, or by an earlier command."""
+    """Show the alarms of the arms that were not shown during their training: of this command, or of an earlier one."""
     from ibft import progress
     from ibft.objectives.alarms import alarm_title
     from ibft.pages.evidence import read_alarms

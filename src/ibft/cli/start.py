@@ -86,7 +86,7 @@ def _write_new(contents: dict[Path, bytes]) -> None:
 
 @main.command()
 def doctor() -> None:
-    """Say what this machine has, and what is missing for what."""
+    """Show what this machine has, and what is missing for which command."""
     from rich.table import Table
     from rich.text import Text
 

@@ -71,7 +71,10 @@ def hold(path: Path, what: Path, *, shared: bool = False, patience_s: float = _P
             file.close()  # a command that was refused removed it before we had the lock
         except OSError as error:
             file.close()
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
+            if error.errno not in (
+                errno.EAGAIN,
+                errno.EACCES,
+            ):  # a POSIX lock, which `flock` is on NFS, may give either
                 raise UserError(
                     f"{path}: cannot be locked ({error.strerror}). Set `output:` to a folder on a disk that has locks."
                 ) from None
@@ -90,7 +93,7 @@ def _open(path: Path) -> tuple[IO[str], tuple[int, int] | None]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             folder, is_new = path.parent.stat(), not path.exists()
-            # Not truncated: that would be a change.
+            # For writing, which an exclusive lock on NFS needs; not truncated: that would be a change.
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
             return file, (folder.st_atime_ns, folder.st_mtime_ns) if is_new else None
         except OSError as caught:

@@ -152,7 +152,7 @@ def load_recipe(
     gpu = raw.get("gpu") or {}
     if use_gpu_overrides and isinstance(gpu, dict):
         merge(raw, gpu)
-    for setting in overrides:
+    for setting in overrides:  # after `gpu:`, so that --set wins
         override(raw, setting)
     if full:
         raw.setdefault("problems", {})["limit"] = None

@@ -77,6 +77,7 @@ class Stage:
             while not self.work_path.is_dir():
                 with contextlib.suppress(FileNotFoundError):  # an arm that was refused has just taken `train/` away
                     self.work_path.mkdir(parents=True, exist_ok=True)
+            # Before the work: whatever interrupts it, a later command knows what the folder was made from.
             record = StageRecord(stage=self.name, identity=identity_of(self.inputs), inputs=self.inputs)
             _write_record(self.work_path, record)
         start = time.monotonic()

@@ -52,6 +52,7 @@ def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool =
         )
     inputs = train_inputs(recipe, objective, must_exist=False)
     del inputs[FORMAT]  # the weights of an older version are weights
+    # A copy reads neither data nor base model, which may be gone; a merge reads the base, which has to be the same.
     record = run.record_made_from(f"train/{arm}", inputs, trusts_names=not merge)
     trained, source = run.path / "train" / arm, weights_folder(recipe, run, arm)
     versions: Mapping[str, str] = record.provenance.get("versions", {})

@@ -69,7 +69,7 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
         source = functools.partial(_source, asking.config, arm, asking.codec, load)
         try:
             _fill(stage, asking, source, recipe.seed)
-        except PromptError as error:  # one format of several: the report names those in which nobody was asked
+        except PromptError as error:  # one format of several: the report names those that were not asked
             if asking.name == arm or asking.name.endswith(FORGETTING):
                 raise
             progress.warn("Formats", f"{asking.name.replace('@', ' is not asked as ')}: {error}")
@@ -98,6 +98,7 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
         if form not in forms or name == arm:
             continue
         shown = tuple(examples) if form == "examples" else ()
+        # Only the codec of a chat ends an answer at the template's end of turn.
         template = "chat" if form in ("chat", "chat_begun") else "plain"
         other = codec_of(msgspec.structs.replace(recipe.prompt, template=template), codec.tokenizer)
         asks = functools.partial(_asks, problems, form, other, shown)

@@ -41,5 +41,5 @@ def complete(
     if not is_complete:
         with stage.work() as folder:
             make(recipe, folder)
-    # No process goes on before the result has its name: what comes next may read it.
+    # No process continues before the result has its name: what comes next may read it.
     decide(lambda: after(stage))

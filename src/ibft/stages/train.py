@@ -102,6 +102,7 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
         examples=len(tokenized.examples),
         tokens=sum(len(example.input_ids) for example in tokenized.examples),
         skipped=tokenized.num_skipped,
+        # The record has the time of interrupted attempts.
         seconds=round(result.seconds + (record.seconds if record else 0.0), 2),
         peak_memory_mib=round(result.peak_memory_mib, 1),
         trainable_parameters=result.trainable_parameters,
@@ -129,7 +130,7 @@ def _scores(recipe: Recipe, run: RunFolder, examples: Sequence[TokenizedExample]
 
 
 def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, folder: Path) -> None:
-    """Put our model card in the place of PEFT's template."""
+    """Replace PEFT's template of a model card."""
     weights: Weights = "adapter" if recipe.train.lora else "model"
     versions = provenance(recipe.seed)["versions"]
     card = model_card(recipe, objective, summary, versions, hub_names(recipe), weights=weights)
