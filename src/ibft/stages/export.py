@@ -58,8 +58,9 @@ def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool =
     versions: Mapping[str, str] = record.provenance.get("versions", {})
     weights: Weights = "merged" if merge else "adapter" if recipe.train.lora else "model"
     scores = scores_for_card(run, arm, source)
-    facts = read_facts(trained)
-    card = model_card(recipe, objective, facts, versions, hub_names(recipe), weights=weights, scores=scores)
+    card = model_card(
+        recipe, objective, read_facts(trained), versions, hub_names(recipe), weights=weights, scores=scores
+    )
     if not source.is_dir():
         raise UserError(f"{source} does not exist. {train_again(trained)}")
     with new_folder(out) as folder:

@@ -65,9 +65,8 @@ def load_judged(recipe: Recipe) -> tuple[list[Problem], JudgeSettings]:
     Raises:
         UserError: the problems cannot be judged, or no sandbox works here.
     """
-    source = recipe.problems.source
     problems = load_benchmark(recipe.problems)
-    _require_tests(problems, source)
+    _require_tests(problems, recipe.problems.source)
     return problems, resolve_settings(recipe.judge)
 
 

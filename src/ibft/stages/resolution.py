@@ -34,15 +34,11 @@ def resolve(recipe: Recipe) -> Recipe:
         UserError: the device does not exist here, or `prompt.template: auto` needs a tokenizer or data that cannot be
             loaded.
     """
-    return _with_models(_with_template(recipe), _with_dtype(recipe.model), _with_dtype(recipe.scan.reference))
-
-
-def _with_template(recipe: Recipe) -> Recipe:
-    if recipe.prompt.template != "auto":
-        return recipe
-    tokenizer, stop_ids = load_tokenizer(recipe.model), load_stop_ids(recipe.model)
-    template = choose_template(tokenizer, stop_ids, is_conversation=is_conversational(recipe.data))
-    return msgspec.structs.replace(recipe, prompt=msgspec.structs.replace(recipe.prompt, template=template))
+    template = recipe.prompt.template
+    if template == "auto":
+        tokenizer, stop_ids = load_tokenizer(recipe.model), load_stop_ids(recipe.model)
+        template = choose_template(tokenizer, stop_ids, is_conversation=is_conversational(recipe.data))
+    return _with(recipe, template, _with_dtype(recipe.model), _with_dtype(recipe.scan.reference))
 
 
 def _with_dtype(config: Config) -> Config:
@@ -65,11 +61,9 @@ def _device(config: ModelConfig) -> torch.device:
 
 def as_recorded(recipe: Recipe, recorded: Recipe) -> Recipe:
     """Return the recipe with what `recorded`, the run's own, has in the place of each `auto` that changes results."""
+    template = (recorded if recipe.prompt.template == "auto" else recipe).prompt.template
     reference = _with_dtype_of(recipe.scan.reference, recorded.scan.reference)
-    if recipe.prompt.template == "auto":
-        prompt = msgspec.structs.replace(recipe.prompt, template=recorded.prompt.template)
-        recipe = msgspec.structs.replace(recipe, prompt=prompt)
-    return _with_models(recipe, _with_dtype_of(recipe.model, recorded.model), reference)
+    return _with(recipe, template, _with_dtype_of(recipe.model, recorded.model), reference)
 
 
 def _with_dtype_of(config: Config, recorded: ModelConfig | None) -> Config:
@@ -78,6 +72,7 @@ def _with_dtype_of(config: Config, recorded: ModelConfig | None) -> Config:
     return msgspec.structs.replace(config, dtype=recorded.dtype)
 
 
-def _with_models(recipe: Recipe, model: ModelConfig, reference: ModelConfig | None) -> Recipe:
+def _with(recipe: Recipe, template: str, model: ModelConfig, reference: ModelConfig | None) -> Recipe:
+    prompt = msgspec.structs.replace(recipe.prompt, template=template)
     scan = msgspec.structs.replace(recipe.scan, reference=reference)
-    return msgspec.structs.replace(recipe, model=model, scan=scan)
+    return msgspec.structs.replace(recipe, prompt=prompt, model=model, scan=scan)

@@ -85,9 +85,8 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
     # A padding token that the loader added to a tokenizer without one may have no row in the embedding.
     if tokenizer.pad_token_id >= limits.num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token
-    weights = None
-    if objective.weighs_examples:
-        weights = compression_weights(_scores(recipe, run, tokenized.examples))
+    weighs = objective.weighs_examples
+    weights = compression_weights(_scores(recipe, run, tokenized.examples)) if weighs else None
     with progress.task("Loading TRL", total=None):
         from ibft.training.fit import fit
 
