@@ -176,8 +176,11 @@ def test_commands_that_begin_and_end_together_are_all_recorded(recipe: Recipe) -
     assert load_recipe(run.path / "recipe.yaml").name == "a"
 
 
-def test_commands_that_begin_a_run_together_agree_on_the_gpu_section(recipe: Recipe) -> None:
-    """Both have decided before there is a run.json: on a machine with a GPU, and on one without."""
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_commands_that_begin_a_run_together_agree_on_the_gpu_section(recipe: Recipe, has_folder: bool) -> None:
+    """Both have decided before there is a run.json; the second may look when the first has made the folder alone."""
+    if has_folder:
+        RunFolder(recipe).path.mkdir(parents=True)
     with_gpu, without = RunFolder(recipe, gpu_overrides=True), RunFolder(recipe, gpu_overrides=False)
     with with_gpu.open(["train/ft"]):
         before = tree(with_gpu.path)

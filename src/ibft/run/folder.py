@@ -94,13 +94,15 @@ class RunFolder:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with contextlib.ExitStack() as stack:
             locks: list[Lock] = []
-            keeps_records = False
+            keeps_records, is_new = False, self.path in missing
             try:
                 locks += [stack.enter_context(hold(self.path / ".lock", self.path, shared=parts is not None))]
                 for part in dict.fromkeys([*(parts or ()), *reads]):
                     is_read = part not in (parts or ())
                     locks += [stack.enter_context(hold(self._lock_of(part), self.path / part, shared=is_read))]
-                self._begin(is_new=self.path in missing)
+                # Also where another command has just made the folder, and nothing in it yet.
+                is_new = not (self.path / "recipe.yaml").exists()
+                self._begin(is_new=is_new)
                 keeps_records = True
                 yield self
             except UserError:
@@ -111,12 +113,12 @@ class RunFolder:
                     with self.writing():
                         self._write_records()
                 elif locks:
-                    self._take_back(missing, locks)
+                    self._take_back(missing, locks, is_new=is_new)
 
     def _begin(self, *, is_new: bool) -> None:
         """Record a new run, or refuse a decision on the `gpu:` section that differs from the recorded one."""
         # Two commands that begin a run together have both decided before there was a run.json: the first one here wins.
-        # In a run that exists nothing is written yet, so no lock is needed, which a refused command would leave.
+        # In a run that has begun nothing is written yet: no lock, whose file a refused command would leave.
         with self.writing() if is_new else contextlib.nullcontext():
             record = read_run_record(self.path)
             if record is not None and self._gpu_overrides not in (None, record.gpu_overrides):
@@ -125,7 +127,7 @@ class RunFolder:
                     f"{self.path}: another ibft command has just begun this run {how} the recipe's `gpu:` section. "
                     "Run the same command again: it then does the same."
                 )
-            if is_new:
+            if is_new and record is None:
                 self._write_records()
 
     def _lock_of(self, part: str) -> Path:
@@ -139,12 +141,13 @@ class RunFolder:
             yield
 
     def _write_records(self) -> None:
-        write_atomically(self.path / "recipe.yaml", dump_recipe(self.recipe))
-        write_atomically(self.path / "provenance.json", pretty_json(provenance(self.recipe.seed)))
+        # run.json first: a run that has a recipe.yaml counts as begun, and its decision is then to be read.
         if self._gpu_overrides is not None:
             write_atomically(self.path / "run.json", pretty_json(RunRecord(self._gpu_overrides)))
+        write_atomically(self.path / "recipe.yaml", dump_recipe(self.recipe))
+        write_atomically(self.path / "provenance.json", pretty_json(provenance(self.recipe.seed)))
 
-    def _take_back(self, missing: Sequence[Path], locks: Sequence[Lock]) -> None:
+    def _take_back(self, missing: Sequence[Path], locks: Sequence[Lock], *, is_new: bool) -> None:
         """Remove what `open` itself has made, except for what another command uses: locks, and the missing folders."""
         whole, *others = locks
         for lock in reversed(others):
@@ -152,7 +155,7 @@ class RunFolder:
         with contextlib.suppress(OSError):
             (self.path / ".locks").rmdir()
         # Another command may have come and gone meanwhile: what it made keeps the folder.
-        if whole.take_back() and self.path in missing and {path.name for path in self.path.iterdir()} <= _OWN_FILES:
+        if whole.take_back() and is_new and {path.name for path in self.path.iterdir()} <= _OWN_FILES:
             shutil.rmtree(self.path, ignore_errors=True)
         for folder in missing[1:]:
             with contextlib.suppress(OSError):  # another command has made something in it

@@ -71,10 +71,8 @@ def hold(path: Path, what: Path, *, shared: bool = False, patience_s: float = _P
             file.close()  # a command that was refused removed it before we had the lock
         except OSError as error:
             file.close()
-            if error.errno not in (
-                errno.EAGAIN,
-                errno.EACCES,
-            ):  # a POSIX lock, which `flock` is on NFS, may give either
+            # A POSIX lock, which `flock` is on NFS, may give either.
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise UserError(
                     f"{path}: cannot be locked ({error.strerror}). Set `output:` to a folder on a disk that has locks."
                 ) from None
