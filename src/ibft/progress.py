@@ -26,7 +26,7 @@ def enable() -> None:
 
 
 def warn(title: str, text: str) -> None:
-    """Print a paragraph that must not be missed, above the running bar if there is one; once for each title."""
+    """Print a paragraph that must not be missed, above the running bar if there is one; once per title."""
     if not _enabled or title in _warned:
         return
     _warned.add(title)
@@ -66,34 +66,27 @@ def task(description: str, total: int | None, done: int = 0) -> Iterator[Task]:
     """Show a bar for `total` units of work, `done` of which an earlier run has already completed.
 
     `total=None` shows a spinner for work of unknown size, which leaves no line behind. On a terminal the bar is
-    live; in a log file rich prints its final state only.
+    live; a log file gets its final state only.
     """
     if not _enabled:
         yield Task()
         return
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    progress = Progress(
-        SpinnerColumn(finished_text="[green]✓[/green]"),
-        TextColumn("{task.description:<28}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
+    progress = rich_progress.Progress(
+        rich_progress.SpinnerColumn(finished_text="[green]✓[/green]"),
+        rich_progress.TextColumn("{task.description:<28}"),
+        rich_progress.BarColumn(bar_width=30),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),  # what a verb prints on standard output can then be piped
         transient=total is None,
     )
     global _bar_console
+    # Bars may be nested: after the inner one, warnings appear above the outer one again.
     outer, _bar_console = _bar_console, progress.console
     try:
         with progress:

@@ -121,10 +121,10 @@ def test_init_leaves_what_is_there_as_it_is(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (("--set", "seed=1"), "Add --world chains"),
-        (("--world", "chains", "--set", "depth=3"), "KEY is one of seed"),
+        (("--world", "chains", "--set", "depth=3"), "--set: unknown key depth. Did you mean m"),
         (("--world", "chains", "--set", "seed"), "expected KEY=VALUE"),
-        (("--world", "chains", "--set", "num_train=0"), "--set num_train=0: Expected `int` >= 1"),
-        (("--world", "chains", "--set", "num_phrasings=many"), "num_phrasings=many: Expected `int`"),
+        (("--world", "chains", "--set", "num_train=0"), "--set: num_train is 0: Expected `int` >= 1"),
+        (("--world", "chains", "--set", "num_phrasings=many"), "num_phrasings is 'many': Expected `int`"),
         (("--world", "chains", "--set", "min_depth=5"), "min_depth is 5 and max_depth 4"),
         (("--world", "lines"), "'lines' is not 'chains'"),
     ],

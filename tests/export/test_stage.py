@@ -187,7 +187,7 @@ def test_a_refusal_of_the_hub_is_one_sentence(run: RunFolder, tmp_path: Path, hu
     ("arguments", "expected"),
     [
         (["--arm", "base"], "--arm base is the base model, which is not trained. There are: ft, ib."),
-        (["--arm", "fd"], "--arm fd is none of the recipe's arms"),
+        (["--arm", "fd"], "--arm fd is not one of the recipe's arms"),
         (["--arm", "ft", "--private"], "--private goes with --push"),
         (["--arm", "ft", "--push", "a/b/c"], "--push a/b/c: not the name of a repository"),
         (["--arm", "ft", "--set", "train.learning_rate=0.5"], "a different recipe (train.learning_rate: 5e-05 -> 0.5)"),

@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
-from ibft.generation.ask import Ask
-from ibft.generation.draw import LocalSource, Wanted, Written, draw
+from ibft.generation.ask import Ask, Wanted, Written
+from ibft.generation.draw import LocalSource, draw
 from ibft.models.loading import load_model, load_tokenizer
 from ibft.run.sections import GenerateConfig, ModelConfig
 from ibft.text.encoding import TextCodec

@@ -93,8 +93,8 @@ def ask(config: GenerateConfig, arm: str = "base") -> list[Any]:
 def test_each_sample_is_asked_for_with_its_own_seed(serve: Any) -> None:
     server = serve(lambda body, number: (200, answer("\necho " + body["prompt"])))
     answers = ask(config(server.url, concurrency=1, models={"ib": "adapter"}), "ib")
-    assert [(one.key, one.text, one.num_tokens, one.is_of_whole) for one in answers] == [
-        (question.key, f"echo {question.sent.prompt}", 7, False) for question in QUESTIONS
+    assert [(one.wanted, one.text, one.num_tokens, one.is_of_whole) for one in answers] == [
+        (question.wanted, f"echo {question.sent.prompt}", 7, False) for question in QUESTIONS
     ]
     first = server.bodies[0]
     assert {body["seed"] for body in server.bodies} == {question.seed for question in QUESTIONS}
@@ -290,3 +290,11 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             return
         except OSError:
             time.sleep(0.5)
+
+
+@pytest.mark.parametrize("prompt", ["auto", "text"])
+def test_without_its_package_the_remedy_is_named(prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    server = Server(config("http://127.0.0.1:9/v1", prompt=prompt), "base")
+    with pytest.raises(UserError, match=r"pip install 'ibft\[server\]'"):
+        server.takes_tokens([1]) if prompt == "auto" else list(server.ask(QUESTIONS))

@@ -2,12 +2,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from ibft.errors import UserError
-from ibft.run.folder import RunFolder
+from ibft.run import folder as folder_module
+from ibft.run import locks
+from ibft.run.folder import RunFolder, RunRecord, read_run_record
 from ibft.run.recipe import Recipe, load_recipe
 
 
@@ -171,6 +174,51 @@ def test_commands_that_begin_and_end_together_are_all_recorded(recipe: Recipe) -
     run = RunFolder(recipe)
     assert all(run.record(part) for part in parts)
     assert load_recipe(run.path / "recipe.yaml").name == "a"
+
+
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_commands_that_begin_a_run_together_agree_on_the_gpu_section(recipe: Recipe, has_folder: bool) -> None:
+    """Both have decided before there is a run.json; the second may look when the first has made the folder alone."""
+    if has_folder:
+        RunFolder(recipe).path.mkdir(parents=True)
+    with_gpu, without = RunFolder(recipe, gpu_overrides=True), RunFolder(recipe, gpu_overrides=False)
+    with with_gpu.open(["train/ft"]):
+        before = tree(with_gpu.path)
+        with pytest.raises(UserError, match=r"with the recipe's `gpu:` section.* again"), without.open(["train/ib"]):
+            pytest.fail("two decisions in one run")
+        assert tree(with_gpu.path) == before
+    assert read_run_record(with_gpu.path) == RunRecord(gpu_overrides=True)
+
+
+def make(recipe: Recipe, part: str) -> None:
+    with RunFolder(recipe, gpu_overrides=True).open([part]) as run, run.stage(part, {}).work():
+        pass
+
+
+def test_a_command_that_began_a_run_and_is_refused_leaves_what_another_has_made(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(recipe)
+    with pytest.raises(UserError, match="no"), run.open(["train/ft"]):  # noqa: PT012 - the other command's moment
+        make(recipe, "train/ib")
+        raise UserError("no")
+    assert run.record("train/ib")
+    assert load_recipe(run.path / "recipe.yaml") == recipe
+
+    other = msgspec.structs.replace(recipe, name="other")
+    run = RunFolder(other, gpu_overrides=False)
+
+    def hold_late(*arguments: Any, **options: Any) -> Any:
+        """The folder was missing when the command looked, and another one has made it since."""
+        monkeypatch.undo()
+        make(other, "train/ib")
+        return locks.hold(*arguments, **options)
+
+    monkeypatch.setattr(folder_module, "hold", hold_late)
+    with pytest.raises(UserError, match="gpu:"), run.open(["train/ib"]):
+        pytest.fail("two decisions in one run")
+    assert run.record("train/ib")
+    assert read_run_record(run.path) == RunRecord(gpu_overrides=True)
 
 
 def test_what_is_read_cannot_be_made_meanwhile(recipe: Recipe) -> None:

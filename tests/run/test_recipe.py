@@ -86,6 +86,7 @@ def test_numbers_without_a_dot_are_numbers(tmp_path: Path) -> None:
         ("name: a\ntrain: {batch_size: 0}", "train.batch_size is 0: Expected `int` >= 1"),
         ("name: a\ntrain: {learning_rate: fast}", "train.learning_rate is 'fast'"),
         ("name: a\ntrain: 3", "train is 3: expected a mapping"),
+        ("name: a\ndata: {train: [b.jsonl, c.jsonl]}", "data.train is ['b.jsonl', 'c.jsonl']: Expected `str`"),
         ("name: a\nobjective: [ft, ft]", "arm name 'ft' occurs twice"),
         ("name: a\nobjective: {name: ft, arm: base}", "arm name 'base' occurs twice"),
         ("name: ../a", "names the run folder"),

@@ -1,4 +1,4 @@
-"""The command line: one verb a stage, and the verbs that need no recipe. Nothing here but arguments and output."""
+"""The command line: one verb per stage, and the verbs that need no recipe. Nothing here but arguments and output."""
 
 from ibft.cli import data, export, judging, stages, start  # each adds its verbs to the program
 from ibft.cli.program import main

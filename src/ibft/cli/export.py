@@ -6,23 +6,20 @@ from pathlib import Path
 
 import click
 
-from ibft.cli.program import main
-from ibft.cli.recipes import open_run, quiet_libraries
+from ibft.cli.program import PATH, main
+from ibft.cli.recipes import open_run, quiet_libraries, recipe_command
 from ibft.errors import UserError
 
 __all__ = ["export", "scale"]
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-
 
 @main.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@recipe_command()
 @click.option("--arm", required=True, help="Which of the recipe's arms.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--out", type=PATH, required=True, help="Folder to make.")
 @click.option("--merge", is_flag=True, help="The whole model with the adapter merged into it, not the adapter.")
 @click.option("--push", "repo_id", metavar="OWNER/NAME", help="Upload the folder to the Hugging Face hub, too.")
 @click.option("--private", is_flag=True, help="With --push: where the repository is new, make it a private one.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe key.")
 def export(
     recipe: Path, arm: str, out: Path, merge: bool, repo_id: str | None, private: bool, overrides: tuple[str, ...]
 ) -> None:
@@ -35,7 +32,7 @@ def export(
     if merge or repo_id is not None:
         quiet_libraries()
     if repo_id is not None:
-        check_push(repo_id)
+        check_push(repo_id)  # before the weights are copied or merged
     with open_run(recipe, overrides, reads=[f"train/{arm}", f"judge/{arm}"]) as run:
         scores = export_arm(run.recipe, run, arm, out, merge=merge)
     click.echo(f"Wrote {out}." + (f" Scores in its card: {scores}" if isinstance(scores, str) else ""))
@@ -44,9 +41,9 @@ def export(
 
 
 @main.command()
-@click.argument("adapter", type=_FOLDER)
+@click.argument("adapter", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--lambda", "factor", type=float, required=True, help="0: the base model; 1: as trained; above: beyond.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--out", type=PATH, required=True, help="Folder to make.")
 def scale(adapter: Path, factor: float, out: Path) -> None:
     """Interpolate between base and fine-tuned model: write the LoRA in ADAPTER with its update times --lambda.
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from ibft.cli.program import Verbs, main
-from ibft.cli.recipes import open_run
+from ibft import progress
+from ibft.cli.program import PATH, Verbs, main
+from ibft.cli.recipes import open_run, recipe_command
 from ibft.cli.tables import print_diff, print_hollow, print_metrics
 from ibft.errors import UserError
 
@@ -22,10 +23,11 @@ __all__ = ["SOURCES", "judge_arms"]
 
 
 class _JudgeGroup(Verbs):
-    """`ibft judge ...` itself judges, and has subcommands besides: what is none of their names is judged."""
+    """`ibft judge ...` itself judges, and has subcommands besides: anything but their names is judged."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in self.commands:
+            # The group's help has the options of `run` and the subcommands; that of the hidden `run` lacks these.
             is_help = not set(args).isdisjoint(ctx.help_option_names)
             args = ["--help"] if is_help else ["run", *args]
         return super().parse_args(ctx, args)
@@ -44,7 +46,7 @@ def judge() -> None:
 
 
 def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
-    """How programs are run, wherever they are."""
+    """Add the options of every verb that runs programs."""
     for decorator in (
         click.option(
             "--sandbox",
@@ -64,13 +66,12 @@ SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem 
 
 
 @judge.command("run", hidden=True)
-@click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--problems", metavar="SOURCE", help=SOURCES)
 @_sandbox_options
-@click.option("--samples", type=click.Path(path_type=Path), help="Samples of any tool, .jsonl or .jsonl.gz.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for results.jsonl and metrics.json.")
+@click.option("--samples", type=PATH, help="Samples of any tool, .jsonl or .jsonl.gz.")
+@click.option("--out", type=PATH, help="Folder for results.jsonl and metrics.json.")
 @click.option("--k", default="1,5,10", show_default=True, metavar="K,K", help="Which Pass@k to compute.")
-@click.option("--timeout", "timeout_s", type=float, default=3.0, show_default=True, help="CPU seconds a sample.")
+@click.option("--timeout", "timeout_s", type=float, default=3.0, show_default=True, help="CPU seconds per sample.")
 @click.option(
     "--extract",
     type=click.Choice(["auto", "none"]),
@@ -81,10 +82,7 @@ SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem 
 @click.option("--strict", is_flag=True, help="Exit with 1 if more than half of the samples hold no program.")
 @click.option("--for-evalplus", is_flag=True, help="Also write eval_results.json, which EvalPlus's tools read.")
 @click.option("--no-cache", is_flag=True, help="Judge again what was judged before.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="With RECIPE: override one key.")
-@click.option("--full", is_flag=True, help="With RECIPE: evaluate all problems.")
-@click.option("--overwrite", is_flag=True, help="With RECIPE: judge again what another recipe judged.")
-@click.option("--arm", "arms", multiple=True, metavar="ARM", help="With RECIPE: this arm alone. May be repeated.")
+@recipe_command("arms", "overwrite", "full", is_optional=True)
 def judge_run(
     recipe: Path | None,
     problems: str | None,
@@ -108,32 +106,30 @@ def judge_run(
         _refuse_options_of_samples(recipe)
         with open_run(recipe, overrides, full, overwrite, arms, stages=["judge"]) as folder:
             is_hollow = judge_arms(folder)
-        if is_hollow and strict:
-            raise SystemExit(1)
-        return
-    if problems is None or samples is None or out is None:
+    elif problems is None or samples is None or out is None:
         raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
-    if overrides or full or overwrite or arms:
+    elif overrides or full or overwrite or arms:
         raise UserError("--set, --full, --overwrite and --arm go with a RECIPE.")
-    from ibft import progress
-    from ibft.stages.judge import judge_file
+    else:
+        from ibft.stages.judge import judge_file
 
-    progress.enable()
-    config = _judge_config(**options)
-    metrics = judge_file(
-        problems, samples, out, config, _counts(k), tasks=tasks, extract=extract, for_evalplus=for_evalplus
-    )
-    if metrics.hollow:
-        print_hollow(samples.name, metrics.hollow)
-    print_metrics(metrics)
-    click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
-    if metrics.hollow and strict:
+        progress.enable()
+        config, ks = _judge_config(**options), _counts(k)
+        metrics = judge_file(
+            problems, samples, out, config, ks, tasks=tasks, extract=extract, for_evalplus=for_evalplus
+        )
+        if metrics.hollow:
+            print_hollow(samples.name, metrics.hollow)
+        print_metrics(metrics)
+        click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
+        is_hollow = metrics.hollow is not None
+    if is_hollow and strict:
         raise SystemExit(1)
 
 
 @judge.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
 @click.option("--k", default="1", show_default=True, metavar="K,K", help="Which Pass@k to compare.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
@@ -143,13 +139,13 @@ def diff(a: Path, b: Path, k: str, as_json: bool) -> None:
     """
     from ibft.comparison.diff import diff_results
 
-    found = diff_results(a, b, _counts(k))
+    difference = diff_results(a, b, _counts(k))
     if as_json:
         from ibft.artifacts.json_lines import pretty_json
 
-        click.echo(pretty_json(found), nl=False)
+        click.echo(pretty_json(difference), nl=False)
     else:
-        print_diff(found)
+        print_diff(difference)
 
 
 _SETTINGS_IN_RECIPE = {
@@ -165,7 +161,7 @@ _SETTINGS_IN_RECIPE = {
 
 
 def _refuse_options_of_samples(recipe: Path) -> None:
-    """With a recipe, how to judge stands in the recipe: an option that does nothing would mislead."""
+    """Refuse options of --samples with a recipe, which says how to judge: one without effect would mislead."""
     context = click.get_current_context()
     for name, setting in _SETTINGS_IN_RECIPE.items():
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
@@ -204,7 +200,6 @@ def problems() -> None:
 @_sandbox_options
 def check(source: str, tasks: tuple[str, ...], **options: Any) -> None:
     """Run the reference solutions of SOURCE and name what is broken."""
-    from ibft import progress
     from ibft.stages.judge import check_problems
 
     progress.enable()
@@ -221,14 +216,12 @@ def check(source: str, tasks: tuple[str, ...], **options: Any) -> None:
 
 
 def judge_arms(folder: RunFolder) -> bool:
-    """Judge whatever answers of a run are not judged yet, and say which are hollow; return True if an arm's are.
-
-    (A base model that is asked in a format that it does not know may well write no program.)
-    """
+    """Judge whatever answers of a run are not judged yet, and say which are hollow; return True if an arm's are."""
     from ibft.stages.judge import judge
 
-    found = {name: judge(folder.recipe, folder, name).hollow for name in folder.asked()}
-    hollow = {arm: of for arm in folder.arms if (of := found[arm]) is not None}
-    for arm, of in hollow.items():
-        print_hollow(arm, of)
+    by_name = {name: judge(folder.recipe, folder, name).hollow for name in folder.asked()}
+    # Of the arms alone: a base model that is asked in a format that it does not know may well write no program.
+    hollow = {arm: message for arm in folder.arms if (message := by_name[arm]) is not None}
+    for arm, message in hollow.items():
+        print_hollow(arm, message)
     return bool(hollow)

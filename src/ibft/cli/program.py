@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +11,10 @@ import ibft
 from ibft.errors import UserError
 from ibft.run.steps import STEPS
 
-__all__ = ["Verbs", "main"]
+__all__ = ["PATH", "Verbs", "main"]
+
+PATH = click.Path(path_type=Path)
+"""The type of an argument that names a file or folder."""
 
 _GROUPS = {
     "Pipeline": ("run", *(step.name for step in STEPS)),
@@ -22,10 +26,10 @@ _GROUPS = {
 
 
 class Verbs(click.Group):
-    """Lists its verbs, each with its whole first sentence: Click's own list cuts it so that it fits on one line."""
+    """A group whose list of verbs has the whole first sentence of each: Click's own list cuts it to fit on one line."""
 
     def sections(self) -> dict[str, tuple[str, ...]]:
-        """Title to the verbs under it."""
+        """Return the titles, each with the verbs under it."""
         return {"Commands": tuple(name for name, verb in self.commands.items() if not verb.hidden)}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -50,23 +54,21 @@ class _Program(Verbs):
             _wait_for_the_main_process()
             click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
             click.echo(str(error), err=True)
-            ctx.exit(2)
+            ctx.exit(2)  # as Click does where it refuses an argument
         except KeyboardInterrupt:
             _wait_for_the_main_process()
-            click.echo("Interrupted. The same command goes on from what is complete.", err=True)
-            ctx.exit(130)
+            click.echo("Interrupted. The same command resumes from what is complete.", err=True)
+            ctx.exit(130)  # as a shell reports SIGINT
 
 
 def _wait_for_the_main_process() -> None:
-    """Where a launcher started several processes, let the main one speak first.
-
-    What went wrong in all of them is said once: the launcher ends the others as soon as one has failed. What went
-    wrong in another process alone is said by it, a moment later.
-    """
+    """Let the main process speak first where a launcher started several."""
     import time
 
     from ibft.run.processes import is_main_process
 
+    # The launcher ends the others as soon as one has failed: what went wrong in all of them is then printed once. What
+    # went wrong in another process alone is printed by it, after the pause.
     if not is_main_process():
         time.sleep(10)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from ibft import progress
+from ibft.cli.program import PATH
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,24 +20,29 @@ if TYPE_CHECKING:
 
 __all__ = ["open_run", "quiet_libraries", "recipe_command"]
 
-_OPTIONS = {
-    "overwrite": click.option("--overwrite", is_flag=True, help="Replace what was made from a different recipe."),
-    "full": click.option("--full", is_flag=True, help="All problems: drop problems.limit."),
-    "arms": click.option("--arm", "arms", multiple=True, metavar="ARM", help="This arm alone. May be repeated."),
+_OPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "overwrite": ("--overwrite", "Replace what was made from a different recipe.", {"is_flag": True}),
+    "full": ("--full", "Take all problems, whatever problems.limit is.", {"is_flag": True}),
+    "arms": ("--arm", "This arm alone. May be repeated.", {"multiple": True, "metavar": "ARM"}),
+    "overrides": ("--set", "Override one recipe key.", {"multiple": True, "metavar": "KEY=VALUE"}),
 }
+"""Parameter to flag, help, and how Click reads it."""
 
 
-def recipe_command(*options: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The arguments of a verb on a recipe: the file, `--set`, and those of `_OPTIONS` that it has a use for."""
+def recipe_command(*options: str, is_optional: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that adds the arguments of a verb on a recipe.
+
+    Args:
+        options: those of `_OPTIONS` that the verb has a use for, besides `--set`.
+        is_optional: the verb also works without a recipe.
+    """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        for decorator in (
-            *(_OPTIONS[name] for name in options),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe key."),
-            click.argument("recipe", type=click.Path(path_type=Path)),
-        ):
-            function = decorator(function)
-        return function
+        for name in (*options, "overrides"):
+            flag, text, settings = _OPTIONS[name]
+            text = f"With RECIPE: {text[0].lower()}{text[1:]}" if is_optional else text
+            function = click.option(flag, name, help=text, **settings)(function)
+        return click.argument("recipe", type=PATH, required=not is_optional)(function)
 
     return decorate
 
@@ -51,7 +58,7 @@ def open_run(
     stages: Sequence[str] = (),
     reads: Sequence[str] = (),
 ) -> Iterator[RunFolder]:
-    """The run folder of a recipe, with the options of `recipe_command`; turns the progress bars on.
+    """Open the run folder of a recipe, with the options of `recipe_command`; turn the progress bars on.
 
     Args:
         recipe: the file.
@@ -67,7 +74,6 @@ def open_run(
         UserError: the recipe cannot be read, a verb that does not share its work was started in several processes,
             or a stage would be refused.
     """
-    from ibft import progress
     from ibft.run.folder import RunFolder
     from ibft.run.processes import is_main_process, num_processes
     from ibft.run.steps import parts_of, steps_that
@@ -85,11 +91,11 @@ def open_run(
     run = RunFolder(resolved, overwrite=overwrite, gpu_overrides=gpu_overrides, arms=arms)
 
     is_locked_before = (run.path / ".lock").exists()
-    if not is_locked_before:  # a refused command makes neither folder nor lock
+    if not is_locked_before:  # before anything is made: a refused command leaves neither folder nor lock
         _check(run, stages)
     made, read = parts_of(stages, run.arms)
     with run.open(made, [*read, *reads]):
-        if is_locked_before:  # nobody else changes now what is looked at
+        if is_locked_before:  # inside of the locks: nobody else changes now what is compared
             _check(run, stages)
         yield run
 
@@ -100,7 +106,7 @@ def _check_arms(arms: Sequence[str], recipe: Recipe, stages: Sequence[str]) -> N
     known = [arm for arm in recipe.arms if arm != BASE_ARM or not {"train", "rescan"}.intersection(stages)]
     for arm in arms:
         if arm not in known:
-            raise UserError(f"--arm {arm} is none of the arms that this verb works at: {', '.join(known)}.")
+            raise UserError(f"--arm {arm} is not one of the arms that this verb works at: {', '.join(known)}.")
 
 
 def _check(run: RunFolder, stages: Sequence[str]) -> None:
@@ -116,82 +122,67 @@ def _check(run: RunFolder, stages: Sequence[str]) -> None:
 
 
 def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence[str]) -> tuple[Recipe, bool | None]:
-    """The recipe as it holds for its run on this machine, and whether its `gpu:` section does (None if it has none)."""
+    """Return the recipe as it holds for its run here, and whether its `gpu:` section does (None if it has none)."""
+    from ibft.run.processes import is_main_process
     from ibft.run.recipe import load_recipe
     from ibft.run.steps import steps_that
     from ibft.stages.resolution import as_recorded, resolve
 
-    loaded, gpu_overrides = load_recipe(recipe, overrides, full=full), None
-    recorded = _recorded(loaded)
+    loaded, gpu_overrides, recorded = load_recipe(recipe, overrides, full=full), None, None
+    with contextlib.suppress(UserError):  # a new run, or a recipe.yaml that this version does not read
+        recorded = load_recipe(Path(loaded.output) / loaded.name / "recipe.yaml")
     loads = set(steps_that("loads_model")).intersection(stages)
     if loaded.gpu:
         with_gpu = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
         gpu_overrides = _has_gpu_overrides(loaded, with_gpu, recorded, asks_machine=bool(loads))
         loaded = with_gpu if gpu_overrides else loaded
+    # What `auto` stands for is this machine's only where this machine computes: not behind a server.
     computes = loads and (loads != {"generate"} or loaded.generate.backend == "local")
     if recorded is not None and not computes:
         loaded = as_recorded(loaded, recorded)
     if loads:
         quiet_libraries()
-        resolved = resolve(loaded)
-        _show_template(resolved.prompt.template, is_chosen=loaded.prompt.template == "auto")
-        loaded = resolved
+        is_chosen = loaded.prompt.template == "auto"
+        loaded = resolve(loaded)
+        if is_main_process():
+            chosen = " (prompt.template: auto)" if is_chosen else ""
+            click.echo(f"Prompt template: {loaded.prompt.template}{chosen}", err=True)
     return loaded, gpu_overrides
 
 
-def _show_template(template: str, *, is_chosen: bool) -> None:
-    from ibft.run.processes import is_main_process
-
-    if is_main_process():
-        click.echo(f"Prompt template: {template}{' (prompt.template: auto)' if is_chosen else ''}", err=True)
-
-
-def _recorded(recipe: Recipe) -> Recipe | None:
-    """What the run folder has for its recipe; None where there is none that this version reads."""
-    from ibft.run.recipe import load_recipe
-
-    try:
-        return load_recipe(Path(recipe.output) / recipe.name / "recipe.yaml")
-    except UserError:
-        return None
-
-
 def _has_gpu_overrides(plain: Recipe, with_gpu: Recipe, recorded: Recipe | None, *, asks_machine: bool) -> bool:
-    """Whether the `gpu:` section holds for the run: as decided when it was made, else as this machine has it.
-
-    A run of an older version has no record of it: its recipe.yaml then tells, where it has all of the section's values
-    or none of them.
-    """
+    """Decide whether the `gpu:` section holds for the run: as when it was made, else as this machine has it."""
     from ibft.models.loading import uses_gpu
     from ibft.run.folder import read_run_record
 
     record = read_run_record(Path(plain.output) / plain.name)
     if record is not None:
         return record.gpu_overrides
+    # A run of an older version has no run.json: its recipe.yaml decides where it has all of the values or none of them.
     if recorded is not None:
-        before, after, found = (_leaves(msgspec.to_builtins(recipe)) for recipe in (plain, with_gpu, recorded))
+        before, after, made_with = (_leaves(msgspec.to_builtins(recipe)) for recipe in (plain, with_gpu, recorded))
         changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
         for leaves, answer in ((after, True), (before, False)):
-            if changed and all(found.get(path) == leaves.get(path) for path in changed):
+            if changed and all(made_with.get(path) == leaves.get(path) for path in changed):
                 return answer
-    # Asking loads PyTorch.
+    # In this order: `uses_gpu` loads PyTorch.
     return asks_machine and uses_gpu(plain.model)
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """The values of nested mappings, each by its path."""
+    """Return the values of nested mappings, each by its path."""
     if not isinstance(value, dict):
         return {path: value}
     return {name: leaf for key, inner in value.items() for name, leaf in _leaves(inner, f"{path}.{key}").items()}
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own bars and advice off the terminal: our bars and errors say what a user needs."""
+    """Keep the libraries' own bars and advice off the terminal."""
     import logging
     import os
     import warnings
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each fork after its first use
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL and the hub would send usage data
     warnings.filterwarnings("ignore", category=FutureWarning)

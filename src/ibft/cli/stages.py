@@ -9,7 +9,7 @@ import click
 
 from ibft.cli.judging import judge_arms
 from ibft.cli.program import main
-from ibft.cli.recipes import open_run, quiet_libraries, recipe_command
+from ibft.cli.recipes import open_run, recipe_command
 from ibft.cli.tables import print_audit, print_comparison
 
 if TYPE_CHECKING:
@@ -82,14 +82,12 @@ def report(**options: Any) -> None:
 def _scan(folder: RunFolder) -> None:
     from ibft.stages.scan import scan
 
-    quiet_libraries()
     scan(folder.recipe, folder)
 
 
 def _rescan(folder: RunFolder) -> None:
     from ibft.stages.rescan import rescan
 
-    quiet_libraries()
     for objective in _objectives(folder):
         rescan(folder.recipe, folder, objective.arm)
 
@@ -101,15 +99,14 @@ def _audit(folder: RunFolder) -> None:
 
     if is_main_process():
         page = audit(folder.recipe, folder)
-        found = read_scan(folder.recipe, folder)
-        assert found is not None
-        print_audit(found.summary, page)
+        scanned = read_scan(folder.recipe, folder)
+        assert scanned is not None
+        print_audit(scanned.summary, page)
 
 
 def _train(folder: RunFolder) -> None:
     from ibft.stages.train import train
 
-    quiet_libraries()
     for objective in _objectives(folder):
         train(folder.recipe, folder, objective)
 
@@ -119,7 +116,7 @@ def _objectives(folder: RunFolder) -> list[Objective]:
 
 
 def warn_of_alarms(folder: RunFolder) -> None:
-    """Say what alarms the arms have that was not said while they were trained: just now, or by an earlier command."""
+    """Show the alarms of the arms that were not shown during their training: of this command, or of an earlier one."""
     from ibft import progress
     from ibft.objectives.alarms import alarm_title
     from ibft.pages.evidence import read_alarms
@@ -132,7 +129,6 @@ def warn_of_alarms(folder: RunFolder) -> None:
 def _generate(folder: RunFolder) -> None:
     from ibft.stages.generate import generate
 
-    quiet_libraries()
     for arm in folder.arms:
         generate(folder.recipe, folder, arm)
 

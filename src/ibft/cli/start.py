@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ibft.cli.program import main
+from ibft.cli.program import PATH, main
 from ibft.cli.terminal import open_console
 from ibft.errors import UserError
 
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor", "init"]
 
-_RECIPE_SUFFIXES = (".yaml", ".yml")
-
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.argument("path", type=PATH, required=False)
 @click.option("--world", type=click.Choice(["chains"]), help="Also make a generated world of tasks (docs/worlds.md).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --world: one of its settings.")
 def init(path: Path | None, world: str | None, settings: tuple[str, ...]) -> None:
@@ -44,7 +42,7 @@ def init(path: Path | None, world: str | None, settings: tuple[str, ...]) -> Non
 def _init_world(path: Path, settings: tuple[str, ...]) -> None:
     from ibft.worlds.files import world_files, world_recipe
 
-    is_recipe = path.suffix in _RECIPE_SUFFIXES
+    is_recipe = path.suffix in (".yaml", ".yml")
     folder, recipe = (path.with_suffix(""), path) if is_recipe else (path, path / "recipe.yaml")
     contents = {folder / name: content for name, content in world_files(_world_settings(settings)).items()}
     _write_new({**contents, recipe: world_recipe(folder)})
@@ -57,23 +55,13 @@ def _world_settings(settings: tuple[str, ...]) -> ChainsConfig:
     Raises:
         UserError: an unknown key, or a value out of range.
     """
-    import msgspec
-
+    from ibft.run.reading import build, override
     from ibft.worlds.chains import ChainsConfig
 
-    known = ChainsConfig.__struct_fields__
-    changes = {}
+    changes: dict[str, Any] = {}
     for setting in settings:
-        key, separator, value = setting.partition("=")
-        if not separator or key.strip() not in known:
-            raise UserError(f"--set {setting}: expected KEY=VALUE, where KEY is one of {', '.join(known)}.")
-        changes[key.strip()] = value.strip()
-    try:
-        return msgspec.convert(changes, ChainsConfig, strict=False)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        key = where.rstrip("`")
-        raise UserError(f"--set {key}={changes[key]}: {what}." if key else f"--set: {what}.") from None
+        override(changes, setting)
+    return build(changes, ChainsConfig, "--set")
 
 
 def _write_new(contents: dict[Path, bytes]) -> None:
@@ -84,6 +72,7 @@ def _write_new(contents: dict[Path, bytes]) -> None:
     """
     from ibft.artifacts.json_lines import error_reason, write_atomically
 
+    # All before the first is written: a world without one of its files is of no use.
     existing = [path for path in contents if path.exists()]
     if existing:
         raise UserError(f"{existing[0]} exists already. Name another place, or remove it first.")
@@ -97,7 +86,7 @@ def _write_new(contents: dict[Path, bytes]) -> None:
 
 @main.command()
 def doctor() -> None:
-    """Say what this machine has, and what is missing for what."""
+    """Show what this machine has, and what is missing for which command."""
     from rich.table import Table
     from rich.text import Text
 

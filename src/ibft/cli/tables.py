@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ibft.cli.terminal import open_console, with_detail
+from ibft.cli.terminal import figures_table, open_console, with_detail
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +22,7 @@ __all__ = ["print_audit", "print_comparison", "print_diff", "print_hollow", "pri
 
 
 def print_audit(summary: ScanSummary, page: Path) -> None:
-    """What the scan found: the verdict, the scores beside the blind classifier, what to do, and where the page is."""
-    from rich.table import Table
-
+    """Print the verdict, the scores beside the blind classifier, what to do, and where the page is."""
     from ibft.pages.audit_rows import key_figures, score_rows
     from ibft.pages.evidence import skipped_in_scan
 
@@ -34,26 +32,24 @@ def print_audit(summary: ScanSummary, page: Path) -> None:
         for sentence in verdict.sentences:
             console.print(sentence)
     if rows := score_rows(summary):
-        table = Table(box=None, pad_edge=False)
-        for title in ("score", "AUROC, 95% interval", "above blind", "better"):
-            table.add_column(title, justify="left" if title == "score" else "right")
+        table = figures_table("score", "AUROC, 95% interval", "above blind", "better")
         for row in rows:
             cells = [with_detail(cell.text, cell.detail) for cell in (row.auroc, row.above_blind)]
             table.add_row(row.label, *cells, row.beats_blind)
         console.print()
         console.print(table)
     console.print()
-    for one in key_figures(summary):
-        console.print(f"{one.label}: {one.text} ({one.detail})")
+    for figure in key_figures(summary):
+        console.print(f"{figure.label}: {figure.text} ({figure.detail})")
     for sentence in skipped_in_scan(summary):
         console.print(f"Without scores, {sentence}")
     if verdict is not None and verdict.remedy:
         console.print(f"\nWhat to do: {verdict.remedy}")
-    console.print(f"\nAudit: {page}", soft_wrap=True)
+    console.print(f"\nAudit: {page}", soft_wrap=True)  # a path that is broken into lines cannot be copied
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """The report's table and its verdict."""
+    """Print the report's table and its verdict."""
     from rich.table import Table
 
     from ibft.pages.compare import MAX_COLUMNS, comparison_rows
@@ -65,7 +61,7 @@ def print_comparison(comparison: Comparison) -> None:
     console, table = open_console(), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows, names = comparison_rows(comparison), [arm.name for arm in comparison.arms]
     is_wide = len(names) > MAX_COLUMNS
-    # With many arms, each has a row, and what is the same for all is said below: a terminal is narrow.
+    # A terminal is narrow: each of many arms has a row, and what is the same for all is printed below.
     shared = [row for row in rows if is_wide and len(set(row.cells)) == 1]
     rows = [row for row in rows if row not in shared]
     texts = [[with_detail(cell.text, cell.detail) for cell in row.cells] for row in rows]
@@ -90,7 +86,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def _print_asked(console: Console, elicitation: Elicitation) -> None:
-    """What the base solves in each format, and each arm in its own."""
+    """Print what the base solves in each format, and each arm in its own."""
     from rich.table import Table
 
     from ibft.pages.compare import asked_rows
@@ -99,16 +95,16 @@ def _print_asked(console: Console, elicitation: Elicitation) -> None:
     table.add_column("asked greedily", no_wrap=True)
     for row in rows:
         table.add_column(row.label)
-    for place, one in enumerate(elicitation.asked):
+    for place, asked in enumerate(elicitation.asked):
         cells = (row.cells[place] for row in rows)
-        name = f"{one.arm}, {one.format.replace('_', ' ')}"
+        name = f"{asked.arm}, {asked.format.replace('_', ' ')}"
         table.add_row(name, *(with_detail(cell.text, cell.detail) for cell in cells))
     console.print()
     console.print(table)
 
 
 def print_hollow(name: str, hollow: Hollow) -> None:
-    """What must not be missed: most samples of an arm or a file hold no program."""
+    """Print what must not be missed: most samples of an arm or a file hold no program."""
     from rich.panel import Panel
     from rich.text import Text
 
@@ -117,14 +113,12 @@ def print_hollow(name: str, hollow: Hollow) -> None:
 
 
 def print_metrics(metrics: Metrics) -> None:
-    """Pass@k and Pass@k^(k) in the terminal; the values of every m between are in metrics.json."""
-    from rich.table import Table
+    """Print Pass@k and Pass@k^(k); the values of every m between are in metrics.json."""
+    from rich.table import Column, Table
 
     from ibft.statistics.pass_at_k import metric_name
 
-    table = Table(box=None, pad_edge=False)
-    for title, justify in (("metric", "left"), ("value", "right"), ("95% interval", "left")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table = Table("metric", Column("value", justify="right"), "95% interval", box=None, pad_edge=False)
     for k in metrics.k:
         for name in dict.fromkeys((metric_name(k), metric_name(k, k))):
             metric = metrics.metrics[name]
@@ -140,14 +134,10 @@ def print_metrics(metrics: Metrics) -> None:
         console.print(f"Note: {note}")
 
 
-def print_diff(found: Diff) -> None:
-    """The comparison of two files of results, and the problems that changed."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("metric", "A", "B", "B - A", "95% interval", "better in A : B", "p", "told apart?"):
-        table.add_column(title, justify="left" if title == "metric" else "right")
-    for metric in found.metrics:
+def print_diff(diff: Diff) -> None:
+    """Print the comparison of two files of results, and the problems that changed."""
+    table = figures_table("metric", "A", "B", "B - A", "95% interval", "better in A : B", "p", "told apart?")
+    for metric in diff.metrics:
         if metric.a is None or metric.b is None or metric.difference is None or metric.ci95 is None:
             table.add_row(metric.name, "undefined", metric.reason)
             continue
@@ -163,18 +153,18 @@ def print_diff(found: Diff) -> None:
         )
     console = open_console()
     console.print(table)
-    console.print(f"{found.num_problems} problems. p: exact sign-flip test (McNemar's, with one sample per problem).")
-    detectable = found.metrics[0].minimum_detectable
+    console.print(f"{diff.num_problems} problems. p: exact sign-flip test (McNemar's, with one sample per problem).")
+    detectable = diff.metrics[0].minimum_detectable
     if detectable is not None:
-        console.print(f"Such data tell {100 * detectable:.1f} points of {found.metrics[0].name} apart in 4 of 5 runs.")
-    for word, changed in (("improved", found.improved), ("worsened", found.worsened)):
+        console.print(f"Such data tell {100 * detectable:.1f} points of {diff.metrics[0].name} apart in 4 of 5 runs.")
+    for word, changed in (("improved", diff.improved), ("worsened", diff.worsened)):
         if changed:
             shown = ", ".join(
-                f"{one.task_id} ({one.num_correct_a}/{one.num_samples_a} to {one.num_correct_b}/{one.num_samples_b})"
-                for one in changed[:10]
+                f"{row.task_id} ({row.num_correct_a}/{row.num_samples_a} to {row.num_correct_b}/{row.num_samples_b})"
+                for row in changed[:10]
             )
             console.print(f"{len(changed)} {word}: {shown}{', …' if len(changed) > 10 else ''}")
-    for task_id, reason in list(found.left_out.items())[:10]:
+    for task_id, reason in list(diff.left_out.items())[:10]:
         console.print(f"Left out: {task_id}: {reason}")
-    for note in found.notes:
+    for note in diff.notes:
         console.print(f"Note: {note}")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
-__all__ = ["open_console", "with_detail"]
+__all__ = ["figures_table", "open_console", "with_detail"]
 
 
 def open_console() -> Console:
@@ -16,6 +17,13 @@ def open_console() -> Console:
     from rich.console import Console
 
     return Console(markup=False, highlight=False)
+
+
+def figures_table(label: str, *titles: str) -> Table:
+    """Return a table without lines: labels on the left of their column, figures on the right of theirs."""
+    from rich.table import Column, Table
+
+    return Table(Column(label), *(Column(title, justify="right") for title in titles), box=None, pad_edge=False)
 
 
 def with_detail(text: str, detail: str) -> Text:

@@ -1,4 +1,4 @@
-"""A problem as a model is asked."""
+"""What a model is asked, and what it wrote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ibft.artifacts.rows import Problem
 from ibft.text.answers import Form
 from ibft.text.rendered import Rendered
 
-__all__ = ["Ask"]
+__all__ = ["Ask", "Wanted", "Written"]
 
 
 class Ask(NamedTuple):
@@ -24,3 +24,27 @@ class Ask(NamedTuple):
     rendered: Rendered
     form: Form
     begun: str = ""
+
+
+class Wanted(NamedTuple):
+    """One sample to draw: of which problem, and its number from 0."""
+
+    task_id: str
+    number: int
+
+
+class Written(NamedTuple):
+    """What a model wrote behind a prompt.
+
+    wanted: the sample that it is.
+    text: without the tokens that repeat the prompt's end.
+    finish_reason: `stop` or `length`.
+    num_tokens: as they were counted where they were drawn; a server counts those that repeat the prompt's end.
+    is_of_whole: a server was asked again, with the whole prompt.
+    """
+
+    wanted: Wanted
+    text: str
+    finish_reason: str
+    num_tokens: int
+    is_of_whole: bool = False

@@ -4,40 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ibft import progress
 from ibft.artifacts.rows import Sample
 from ibft.errors import PromptError
-from ibft.generation.ask import Ask
-from ibft.generation.local import Generated, Request, Sampling, generate_batches, sample_seed
+from ibft.generation.ask import Ask, Wanted, Written
+from ibft.generation.local import Request, Sampling, generate_batches, sample_seed
 from ibft.generation.sent import to_send, whole_prompt
-from ibft.generation.server import Answer, Question, Server
+from ibft.generation.server import Question, Server
 from ibft.models.loading import context_length
 from ibft.run.sections import GenerateConfig
 from ibft.text.answers import extract, has_ended
-from ibft.text.encoding import Start, TextCodec
+from ibft.text.encoding import TextCodec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["LocalSource", "ServerSource", "Source", "Wanted", "draw"]
-
-
-class Wanted(NamedTuple):
-    """One sample to draw: of which problem, and its number from 0."""
-
-    task_id: str
-    number: int
-
-
-class Written(NamedTuple):
-    """What a model wrote behind a prompt."""
-
-    wanted: Wanted
-    text: str
-    finish_reason: str
-    num_tokens: int
+__all__ = ["LocalSource", "ServerSource", "Source", "draw"]
 
 
 class Source(Protocol):
@@ -47,7 +31,7 @@ class Source(Protocol):
         """Yield what was written for each wanted sample, in any order.
 
         Raises:
-            UserError: a prompt cannot be read by the model, or no answer is to be had.
+            UserError: the model cannot read a prompt, or gives no answer.
         """
         ...
 
@@ -60,8 +44,7 @@ def draw(
     Args:
         source: a model or a server.
         asks: the problems, each once.
-        wanted: the samples to draw of them. Greedy answers of one problem are all the same: one is drawn and stands
-            for each.
+        wanted: the samples to draw of them.
         config: how to sample.
         seed: the run's.
 
@@ -73,6 +56,7 @@ def draw(
         indices.setdefault(task_id, []).append(index)
     by_id = {ask.problem.task_id: ask for ask in asks if ask.problem.task_id in indices}
     is_greedy = config.temperature == 0
+    # Greedy answers of one problem are all the same: one is drawn, and is the answer of each number.
     asked = [Wanted(task_id, min(places)) for task_id, places in indices.items()] if is_greedy else wanted
     for batch in source.write(by_id, asked, seed):
         yield [
@@ -112,7 +96,11 @@ class LocalSource:
         starts = {task_id: codec.start_of(ask.rendered) for task_id, ask in asks.items()}
         limit = context_length(self._model.config)
         for task_id, ask in asks.items():
-            self._check(task_id, codec.encode(ask.rendered), limit)
+            self._check(task_id, codec.encode(ask.rendered), limit)  # all before the first answer is drawn
+        requests = []
+        for item in wanted:
+            start = starts[item.task_id]
+            requests.append(Request(item, start.input_ids, sample_seed(seed, *item), start.healed.encode()))
 
         def is_complete(key: tuple[str, int], token_ids: list[int]) -> bool:
             ask, text = asks[key[0]], codec.answer(starts[key[0]], token_ids)
@@ -120,22 +108,22 @@ class LocalSource:
 
         for batch in generate_batches(
             self._model,
-            [_request(starts[item.task_id], item, seed) for item in wanted],
+            requests,
             Sampling(config.max_new_tokens, config.temperature, config.top_p, self._end_ids(), limit),
             codec.vocabulary,
             batch_size=config.batch_size,
             has_ended=is_complete,
         ):
-            yield [self._written(answer, starts[answer.key[0]]) for answer in batch]
-
-    def _written(self, answer: Generated, start: Start) -> Written:
-        text = self._codec.answer(start, answer.token_ids)
-        return Written(Wanted(*answer.key), text, answer.finish_reason, answer.num_tokens)
+            texts = [codec.answer(starts[answer.key[0]], answer.token_ids) for answer in batch]
+            yield [
+                Written(Wanted(*answer.key), text, answer.finish_reason, answer.num_tokens)
+                for answer, text in zip(batch, texts, strict=True)
+            ]
 
     def _end_ids(self) -> frozenset[int]:
         """Return the codec's ends and those that the model's own generation stops at."""
         ids = self._model.generation_config.eos_token_id if self._model.generation_config else None
-        listed = ids if isinstance(ids, list) else [ids]
+        listed = ids if isinstance(ids, list) else [ids]  # transformers has one, several or none
         return self._codec.end_ids | frozenset(token for token in listed if token is not None)
 
     def _check(self, task_id: str, input_ids: Sequence[int], limit: int | None) -> None:
@@ -162,12 +150,8 @@ class LocalSource:
             )
 
 
-def _request(start: Start, wanted: Wanted, seed: int) -> Request:
-    return Request(wanted, start.input_ids, sample_seed(seed, *wanted), start.healed.encode())
-
-
 class ServerSource:
-    """A server, which is asked for an arm by the name that it serves it under; no weights are loaded here.
+    """A server, asked for an arm by the name under which it serves it; no weights are loaded here.
 
     Raises:
         UserError: the recipe has no name for this arm.
@@ -198,14 +182,10 @@ class ServerSource:
         counts: Counter[bool] = Counter()
         for answers in self._server.ask(questions):
             counts.update(answer.is_of_whole for answer in answers)
-            yield [_as_written(answer) for answer in answers]
+            yield answers
         if counts[True]:
             progress.warn(
                 "Answers",
                 f"{counts[True]} of {counts.total()} did not begin with the last characters of their prompt, and were "
                 "asked for again from the whole prompt.",
             )
-
-
-def _as_written(answer: Answer) -> Written:
-    return Written(Wanted(*answer.key), answer.text, answer.finish_reason, answer.num_tokens)

@@ -28,7 +28,7 @@ __all__ = ["applicable_formats", "ask", "draw_examples"]
 
 NUM_EXAMPLES = 2
 _MAX_EXAMPLE_CHARACTERS = 1000
-_GAP = "\n\n\n"  # what stands between functions in a file
+_GAP = "\n\n\n"  # as between functions in a file
 
 
 def applicable_formats(has_chat: bool, examples: Sequence[TrainingPair]) -> tuple[Format, ...]:
@@ -79,6 +79,7 @@ def ask(problem: Problem, form: Format, chat: ChatTemplate | None, examples: Seq
 def _after_examples(problem: Problem, chat: ChatTemplate | None, examples: Sequence[TrainingPair]) -> Ask:
     if not any(isinstance(pair, Conversation) for pair in examples):
         shown = "".join(f"{pair.prompt or ''}{pair.completion.rstrip()}{_GAP}" for pair in examples)
+        # Answers come as the examples show them.
         is_chat = any(has_fence(pair.completion) for pair in examples)
         return Ask(problem, Rendered(shown + problem.prompt), "chat" if is_chat else "completion")
     assert chat is not None, "examples of several turns need a chat template"

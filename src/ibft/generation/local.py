@@ -10,7 +10,6 @@ are written again, a row chooses among the tokens that agree with them.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +25,9 @@ __all__ = ["Generated", "Request", "Sampling", "generate_batches", "sample_seed"
 
 _log = logging.getLogger(__name__)
 
-# How often (in tokens) a row's text is looked at for its end, and how empty a batch gets before it is compacted:
-# both trade a little waste for not doing a costly thing at every token.
+# Both trade a few wasted tokens for not doing a costly thing (decoding and parsing, copying the cache) at each of them.
 _TOKENS_BETWEEN_CHECKS = 8
-_COMPACT_BELOW = 0.8
+_COMPACT_BELOW = 0.8  # of the rows
 
 
 class Request(NamedTuple):
@@ -37,7 +35,7 @@ class Request(NamedTuple):
 
     key: what it is, for the caller.
     prompt_ids: the tokens it starts from.
-    seed: of its randomness.
+    seed: random seed of the sample.
     healed: the prompt's last bytes, which are not in `prompt_ids`; the model writes them again, and nothing else.
     """
 
@@ -62,8 +60,7 @@ class Generated(NamedTuple):
     num_tokens: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling:
+class Sampling(NamedTuple):
     """How answers are drawn.
 
     max_new_tokens: cut an answer after this many tokens behind the prompt (`finish_reason` is then `length`).
@@ -81,9 +78,9 @@ class Sampling:
 
 
 def sample_seed(seed: int, task_id: str, index: int) -> int:
-    """A seed that depends on nothing but the run's seed and which sample it is: not on batches, not on resuming."""
+    """Return a seed that depends only on the run's seed and on which sample it is: not on batches, not on resuming."""
     digest = hashlib.sha256(f"{seed}\0{task_id}\0{index}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
+    return int.from_bytes(digest[:8], "little") >> 1  # 63 bits: torch's seeds are signed
 
 
 def generate_batches(
@@ -97,10 +94,8 @@ def generate_batches(
 ) -> Iterator[list[Generated]]:
     """Answer the requests batch by batch, shortest prompts first.
 
-    A sample's tokens depend on its own seed alone: one uniform number a token, turned into a token by the
-    inverse of the cumulative distribution. Batch shapes change the logits in their last digits, so a token can
-    change where that number falls next to a border: hardly ever in float32 (within about 1e-6), now and then in
-    bfloat16, whose 8 bits let the same seed give another answer with another `batch_size`.
+    A sample's randomness depends on its own seed alone. In bfloat16 the same seed may still give another answer with
+    another `batch_size`.
 
     Args:
         model: in evaluation mode.
@@ -108,7 +103,7 @@ def generate_batches(
         sampling: how.
         vocabulary: the tokens' bytes, for requests with `healed` bytes.
         batch_size: samples computed at once; halved where the GPU's memory does not suffice.
-        has_ended: told the tokens so far now and then, whether the answer is complete already.
+        has_ended: decides from the tokens so far whether the answer is complete; called every few tokens.
     """
     import torch
 
@@ -122,7 +117,7 @@ def generate_batches(
             if batch_size == 1:
                 raise
             batch_size = (batch_size + 1) // 2
-            _log.warning("Not enough GPU memory: going on with generate.batch_size %d.", batch_size)
+            _log.warning("Not enough GPU memory: continuing with generate.batch_size %d.", batch_size)
             torch.cuda.empty_cache()
             continue
         yield answers
@@ -150,6 +145,7 @@ class _Batch:
         self.num_new = [0] * len(self.requests)
         self.to_heal = [request.healed for request in self.requests]  # what is left to be written of each prompt
         self.allowed: dict[bytes, torch.Tensor] = {}
+        self.mask_BT: torch.Tensor
         self.reasons: list[str | None] = [None] * len(self.requests)
         self.rows = list(range(len(self.requests)))  # which request each row of the batch belongs to
 
@@ -165,9 +161,11 @@ class _Batch:
                 break
             running = [place for place, row in enumerate(self.rows) if self.reasons[row] is None]
             if len(running) < _COMPACT_BELOW * len(self.rows):
-                self._keep(running)
+                self.rows = [self.rows[place] for place in running]
+                self._select(torch.tensor(running, device=self.model.device))
                 chosen = [chosen[place] for place in running]
-            logits_BV = self._forward(torch.tensor(chosen, device=self.model.device)[:, None])
+            self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(chosen), 1)], dim=1)
+            logits_BV = self._call(torch.tensor(chosen, device=self.model.device)[:, None])
         return [
             Generated(
                 request.key,
@@ -181,7 +179,7 @@ class _Batch:
         ]
 
     def _read_prompts(self) -> torch.Tensor:
-        """Read each distinct prompt once, padded on the left; then give every row its prompt's cache."""
+        """Read each distinct prompt once; then give every row its prompt's cache."""
         import torch
         from transformers import DynamicCache
 
@@ -190,6 +188,7 @@ class _Batch:
         ids_PT = torch.zeros(len(prompts), longest, dtype=torch.long)
         self.mask_BT = torch.zeros(len(prompts), longest, dtype=torch.long)
         for row, prompt in enumerate(prompts):
+            # Padded on the left: the last position of each row is then its prompt's end.
             ids_PT[row, longest - len(prompt) :] = torch.tensor(prompt)
             self.mask_BT[row, longest - len(prompt) :] = 1
         self.mask_BT = self.mask_BT.to(self.model.device)
@@ -199,12 +198,6 @@ class _Batch:
         source = torch.tensor([place[request.prompt_ids] for request in self.requests], device=self.model.device)
         self._select(source)
         return logits_PV[source]
-
-    def _forward(self, ids_B1: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        self.mask_BT = torch.cat([self.mask_BT, self.mask_BT.new_ones(len(ids_B1), 1)], dim=1)
-        return self._call(ids_B1)
 
     def _call(self, ids_BT: torch.Tensor) -> torch.Tensor:
         """Run the model on the newest tokens; return the last position's logits (B, V)."""
@@ -220,7 +213,7 @@ class _Batch:
         return logits_BTV[:, -1]
 
     def _hold_to_prompts(self, logits_BV: torch.Tensor) -> None:
-        """Rule out, in place, every token that does not go on with what a row has to write again of its prompt."""
+        """Rule out, in place, every token that does not agree with what a row has left to write of its prompt."""
         places_of: dict[bytes, list[int]] = {}
         for place, row in enumerate(self.rows):
             if self.to_heal[row]:
@@ -236,6 +229,8 @@ class _Batch:
     def _allowed(self, rest: bytes, logits_BV: torch.Tensor) -> torch.Tensor:
         import torch
 
+        # Embeddings may have fewer rows than the vocabulary has tokens. With an end token allowed, an answer could end
+        # inside of its prompt.
         tokens = [
             token
             for token in self.vocabulary.allowed(rest)
@@ -249,16 +244,21 @@ class _Batch:
 
         if self.sampling.temperature == 0:
             return list(logits_BV.argmax(dim=-1).tolist())
+        # Batch shapes change the last digits of the logits, and a token changes where the number drawn for it is next
+        # to a border: in float32 within about 1e-6, in bfloat16 (8 bits) now and then.
         probs_BV = torch.softmax(logits_BV.double() / self.sampling.temperature, dim=-1)
         if self.sampling.top_p < 1:
             ordered_BV, order_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
             # Keep a token if what is more likely than it has not reached top_p: the most likely one always stays.
             ordered_BV = ordered_BV * (ordered_BV.cumsum(dim=-1) - ordered_BV < self.sampling.top_p)
             probs_BV = torch.zeros_like(probs_BV).scatter(1, order_BV, ordered_BV)
+        # Not `torch.multinomial`, which draws for the whole batch: a row's number must not depend on the other rows.
         uniform = [float(torch.rand(1, generator=self.generators[row], dtype=torch.float64)) for row in self.rows]
         cumulative_BV = probs_BV.cumsum(dim=-1)
+        # Times the sum, which is not 1: rounding, and with top_p what is left out.
         threshold_B1 = torch.tensor(uniform, dtype=torch.float64, device=probs_BV.device)[:, None]
         chosen_B1 = torch.searchsorted(cumulative_BV, threshold_B1 * cumulative_BV[:, -1:], right=True)
+        # Rounding can put the threshold on the last border, behind which there is no token.
         return list(chosen_B1.clamp(max=probs_BV.shape[1] - 1).squeeze(1).tolist())
 
     def _record(self, chosen: Sequence[int]) -> None:
@@ -285,12 +285,6 @@ class _Batch:
     def _is_full(self, row: int) -> bool:
         length, limit = len(self.requests[row].prompt_ids) + len(self.tokens[row]), self.sampling.max_length
         return self.num_new[row] >= self.sampling.max_new_tokens or (limit is not None and length >= limit)
-
-    def _keep(self, places: Sequence[int]) -> None:
-        import torch
-
-        self.rows = [self.rows[place] for place in places]
-        self._select(torch.tensor(places, device=self.model.device))
 
     def _select(self, rows: torch.Tensor) -> None:
         self.cache.batch_select_indices(rows)

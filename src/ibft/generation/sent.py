@@ -81,4 +81,4 @@ def _as_served(codec: TextCodec, text: str, input_ids: list[int]) -> str | None:
     """Return the text of which a server makes these tokens: a chat template's start token is in it, or is added."""
     start = codec.tokenizer.bos_token
     candidates = [text.removeprefix(start), text] if start else [text]
-    return next((each for each in candidates if list(codec.tokenizer(each)["input_ids"]) == input_ids), None)
+    return next((text for text in candidates if list(codec.tokenizer(text)["input_ids"]) == input_ids), None)

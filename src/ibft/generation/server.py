@@ -2,7 +2,7 @@
 
 Every prompt goes to `/v1/completions`, the chat template included: one code path, and no second template on the
 server's side. Where the server takes tokens (vLLM and SGLang do), it gets the tokens that training shows; else their
-text (`sent`). One request a sample, each with its own seed, because not every server knows `n`.
+text (`sent`). One request per sample, each with its own seed, because not every server knows `n`.
 
 An answer that does not begin with what was taken off its prompt's end is asked for again from the whole prompt, which
 then ends where the tokenizer would not cut: no sample is put together from parts that do not fit.
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ibft.errors import PromptError, UserError
+from ibft.generation.ask import Wanted, Written
 from ibft.generation.sent import Sent
 from ibft.run.sections import GenerateConfig, ServerConfig
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.types import Completion
 
-__all__ = ["Answer", "Question", "Server", "served_name"]
+__all__ = ["Question", "Server", "served_name"]
 
 # What reading an answer raises that is not a completion of the OpenAI API.
 _NOT_A_COMPLETION = (AttributeError, IndexError, TypeError, ValueError)
@@ -32,33 +33,16 @@ _NOT_A_COMPLETION = (AttributeError, IndexError, TypeError, ValueError)
 class Question(NamedTuple):
     """One sample to ask for.
 
-    key: what it is, for the caller.
+    wanted: which sample.
     sent: the prompt.
     whole: the whole prompt, for when an answer does not begin with `sent.healed`.
-    seed: of its randomness.
+    seed: random seed of the sample.
     """
 
-    key: tuple[str, int]
+    wanted: Wanted
     sent: Sent
     whole: Sent
     seed: int
-
-
-class Answer(NamedTuple):
-    """What the server said.
-
-    key: the question's.
-    text: what it wrote behind the whole prompt.
-    finish_reason: `stop` or `length`.
-    num_tokens: as it counted them, with those that repeat the prompt's end.
-    is_of_whole: it was asked for again from the whole prompt.
-    """
-
-    key: tuple[str, int]
-    text: str
-    finish_reason: str
-    num_tokens: int
-    is_of_whole: bool = False
 
 
 def served_name(config: ServerConfig, arm: str) -> str:
@@ -106,12 +90,13 @@ class Server:
         return asyncio.run(self._tries_tokens(list(input_ids)))
 
     async def _tries_tokens(self, input_ids: list[int]) -> bool:
-        import openai
-
         async with self._client() as client:
+            import openai  # after `_client`, which says what to install where it is missing
+
             try:
                 completion = await self._create(client, input_ids, max_tokens=1, seed=0)
                 usage = completion.usage
+                # 0: a server that does not count. Another number: it read the list as something else than tokens.
                 return isinstance(completion.choices[0].text, str) and (
                     usage is None or usage.prompt_tokens in (0, len(input_ids))
                 )
@@ -120,7 +105,7 @@ class Server:
             except (openai.OpenAIError, *_NOT_A_COMPLETION):
                 return False
 
-    def ask(self, questions: Sequence[Question]) -> Iterator[list[Answer]]:
+    def ask(self, questions: Sequence[Question]) -> Iterator[list[Written]]:
         """Ask the questions, `server.concurrency` at a time; yield the answers in groups of four times that many.
 
         Connection failures, time-outs, and answers 408, 409, 429 and 5xx are retried `server.max_retries` times with
@@ -142,26 +127,27 @@ class Server:
         key = os.environ.get(server.api_key_env) or "none"  # local servers need none, the client insists on a word
         return AsyncOpenAI(base_url=server.url, api_key=key, max_retries=server.max_retries, timeout=server.timeout_s)
 
-    async def _ask_all(self, questions: Sequence[Question]) -> list[Answer]:
+    async def _ask_all(self, questions: Sequence[Question]) -> list[Written]:
         limit = asyncio.Semaphore(self._config.server.concurrency)
         async with self._client() as client:
             tasks = [asyncio.ensure_future(self._ask(client, limit, question)) for question in questions]
             try:
                 return list(await asyncio.gather(*tasks))
             except BaseException:
+                # The others would be retried for minutes, and their client is closed below them.
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 raise
 
-    async def _ask(self, client: AsyncOpenAI, limit: asyncio.Semaphore, question: Question) -> Answer:
+    async def _ask(self, client: AsyncOpenAI, limit: asyncio.Semaphore, question: Question) -> Written:
         async with limit:
-            answer = await self._answer(client, question, question.sent)
-            if answer.text.startswith(question.sent.healed):
-                return answer._replace(text=answer.text[len(question.sent.healed) :])
+            written, healed = await self._answer(client, question, question.sent), question.sent.healed
+            if written.text.startswith(healed):
+                return written._replace(text=written.text.removeprefix(healed))
             return (await self._answer(client, question, question.whole))._replace(is_of_whole=True)
 
-    async def _answer(self, client: AsyncOpenAI, question: Question, sent: Sent) -> Answer:
+    async def _answer(self, client: AsyncOpenAI, question: Question, sent: Sent) -> Written:
         import openai
 
         max_tokens = self._config.max_new_tokens + sent.num_healed
@@ -173,7 +159,7 @@ class Server:
         except (openai.OpenAIError, *_NOT_A_COMPLETION) as error:
             raise self._error(error) from None
         num_tokens = completion.usage.completion_tokens if completion.usage else 0
-        return Answer(question.key, choice.text, choice.finish_reason or "stop", num_tokens)
+        return Written(question.wanted, choice.text, choice.finish_reason or "stop", num_tokens)
 
     async def _create(self, client: AsyncOpenAI, prompt: str | list[int], *, max_tokens: int, seed: int) -> Completion:
         """Send one request. Of the ends, a server that takes tokens gets the tokens, any other gets the texts."""

@@ -1,8 +1,7 @@
 """Content digests: what a file or a folder holds, wherever it lies and whatever it is called.
 
 A large file is read once. Its digest is kept in the cache folder (`digests/`) and holds as long as path, size, inode
-and both times of the file are the same. As in git's index, that of a file which was written within the last seconds is
-not kept: the next change might leave all of these as they are.
+and both times of the file are the same.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,8 +50,9 @@ def file_digest(path: str | os.PathLike[str]) -> str:
             return known.digest
         with progress.task(f"Reading {Path(path).name}", total=None):
             digest = _read(path)
+        # As in git's index: a change within the same step of the clock would leave size and times as they are.
         is_settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _SETTLED_NS
-        if kept is not None and is_settled and _state(os.stat(path)) == state:
+        if kept is not None and is_settled and _state(os.stat(path)) == state:  # not changed while it was read
             with contextlib.suppress(OSError, UserError):  # without a cache it is read again next time
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(kept, msgspec.json.encode(_Kept(state, digest)))
@@ -82,14 +81,14 @@ def folder_digest(folder: Path, is_read: Callable[[Path], bool] = lambda path: T
 
 
 def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """Yield the files in the order of their names; `above` has the folders around, which a link may lead back to."""
+    """Yield the files in the order of their names; `above` has the folders around."""
     try:
         above |= {folder.resolve()}
         for path in sorted(folder.iterdir()):
             if path.name.startswith("."):
                 continue
             if path.is_dir():
-                if path.resolve() not in above:
+                if path.resolve() not in above:  # a link back to one of these would never end
                     yield from _files(path, above)
             elif path.is_file():
                 yield path
@@ -110,9 +109,7 @@ def _state(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _kept_at(path: str | os.PathLike[str]) -> Path | None:
-    """Return where the digest of a file is kept; None without a cache folder, and for what is not a regular file."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        return None
+    """Return where the digest of a file is kept; None without a cache folder."""
     try:
         folder = cache_folder() / "digests"
     except RuntimeError:
@@ -133,6 +130,6 @@ def cache_folder() -> Path:
     Raises:
         RuntimeError: none of these is set, and the user has no home folder.
     """
-    if own := os.environ.get("IBFT_CACHE"):
-        return Path(own)
+    if folder := os.environ.get("IBFT_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ibft"

@@ -3,8 +3,8 @@
     runs/<name>/recipe.yaml        the latest command's recipe, as resolved
     runs/<name>/provenance.json    its versions, git commit, hardware, seed
     runs/<name>/run.json           whether the recipe's `gpu:` section applies, decided when the run was made
-    runs/<name>/<stage>/           one folder a stage (and arm), with stage.json: inputs, identity, provenance
-    runs/<name>/<stage>.partial/   the same while it is being made; a later run goes on from there
+    runs/<name>/<stage>/           one folder per stage (and arm), with stage.json: inputs, identity, provenance
+    runs/<name>/<stage>.partial/   the same while it is being made; a later command resumes it
 
 A stage folder appears under its final name by one rename, so a folder that exists is complete. Its identity is a hash
 of everything that went in (`ibft.stages.identity`): a changed recipe, or a file or folder whose content has changed, is
@@ -13,7 +13,7 @@ refused, never silently answered with an old result. A command that is refused c
 A command locks the stages that it works at, so that two arms of a run can be trained at the same time.
 
 Where a launcher (torchrun, accelerate) has started several processes, rank 0 is the main process: it alone holds
-the lock, looks at the folder and writes into it. The others learn what it found through the training stage.
+the locks, looks at the folder and writes into it. The others learn what it found through the training stage.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ from ibft.run.recipe import FORGETTING, Recipe, dump_recipe
 from ibft.run.stage import Stage, StageRecord, dtype_remedy, mismatch, read_record, work_path
 
 __all__ = ["RunFolder", "RunRecord", "read_run_record"]
+
+
+_OWN_FILES = {".locks", "recipe.yaml", "provenance.json", "run.json"}
+"""What a command leaves in a folder in which it has made nothing."""
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -73,8 +77,8 @@ class RunFolder:
     def open(self, parts: Sequence[str] | None = None, reads: Sequence[str] = ()) -> Iterator[RunFolder]:
         """Lock what is worked at, and record recipe and provenance of what is made.
 
-        Only the main process of a command does; the others go on at once. A command that ends in a `UserError` before
-        it has made anything was refused: the folder is then as it was before, and there is none if there was none.
+        Only the main process does; the others continue at once. A command that ends in a `UserError` before it has made
+        anything was refused: the folder is then as it was before, and there is none if there was none.
 
         Args:
             parts: the stages that are worked at, such as `train/ib`; None is the whole folder. Commands whose parts
@@ -90,24 +94,41 @@ class RunFolder:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with contextlib.ExitStack() as stack:
             locks: list[Lock] = []
+            keeps_records, is_new = False, self.path in missing
             try:
                 locks += [stack.enter_context(hold(self.path / ".lock", self.path, shared=parts is not None))]
                 for part in dict.fromkeys([*(parts or ()), *reads]):
                     is_read = part not in (parts or ())
                     locks += [stack.enter_context(hold(self._lock_of(part), self.path / part, shared=is_read))]
-                if self.path in missing:
-                    self._write_records()
+                # Also where another command has just made the folder, and nothing in it yet.
+                is_new = not (self.path / "recipe.yaml").exists()
+                self._begin(is_new=is_new)
+                keeps_records = True
                 yield self
             except UserError:
-                if any(stage.has_left for stage in self._stages):
-                    self._write_records()
+                keeps_records = any(stage.has_left for stage in self._stages)
+                raise
+            finally:
+                if keeps_records:
+                    with self.writing():
+                        self._write_records()
                 elif locks:
-                    self._take_back(missing, locks)
-                raise
-            except BaseException:
+                    self._take_back(missing, locks, is_new=is_new)
+
+    def _begin(self, *, is_new: bool) -> None:
+        """Record a new run, or refuse a decision on the `gpu:` section that differs from the recorded one."""
+        # Two commands that begin a run together have both decided before there was a run.json: the first one here wins.
+        # In a run that has begun nothing is written yet: no lock, whose file a refused command would leave.
+        with self.writing() if is_new else contextlib.nullcontext():
+            record = read_run_record(self.path)
+            if record is not None and self._gpu_overrides not in (None, record.gpu_overrides):
+                how = "with" if record.gpu_overrides else "without"
+                raise UserError(
+                    f"{self.path}: another ibft command has just begun this run {how} the recipe's `gpu:` section. "
+                    "Run the same command again: it then does the same."
+                )
+            if is_new and record is None:
                 self._write_records()
-                raise
-            self._write_records()
 
     def _lock_of(self, part: str) -> Path:
         return self.path / ".locks" / part.replace("/", ".")
@@ -115,31 +136,33 @@ class RunFolder:
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Write files that several commands share, the run's records and pages: one command at a time."""
+        # Each holds it while `provenance` asks git and nvidia-smi, 10 s each at most.
         with hold(self._lock_of("records"), self.path, patience_s=60):
             yield
 
     def _write_records(self) -> None:
-        with self.writing():
-            write_atomically(self.path / "recipe.yaml", dump_recipe(self.recipe))
-            write_atomically(self.path / "provenance.json", pretty_json(provenance(self.recipe.seed)))
-            if self._gpu_overrides is not None:
-                write_atomically(self.path / "run.json", pretty_json(RunRecord(self._gpu_overrides)))
+        # run.json first: a run that has a recipe.yaml counts as begun, and its decision is then to be read.
+        if self._gpu_overrides is not None:
+            write_atomically(self.path / "run.json", pretty_json(RunRecord(self._gpu_overrides)))
+        write_atomically(self.path / "recipe.yaml", dump_recipe(self.recipe))
+        write_atomically(self.path / "provenance.json", pretty_json(provenance(self.recipe.seed)))
 
-    def _take_back(self, missing: Sequence[Path], locks: Sequence[Lock]) -> None:
-        """Remove what `open` itself has made, but for what another command uses: locks, and the missing folders."""
+    def _take_back(self, missing: Sequence[Path], locks: Sequence[Lock], *, is_new: bool) -> None:
+        """Remove what `open` itself has made, except for what another command uses: locks, and the missing folders."""
         whole, *others = locks
         for lock in reversed(others):
             lock.take_back()
         with contextlib.suppress(OSError):
             (self.path / ".locks").rmdir()
-        if whole.take_back() and self.path in missing:
+        # Another command may have come and gone meanwhile: what it made keeps the folder.
+        if whole.take_back() and is_new and {path.name for path in self.path.iterdir()} <= _OWN_FILES:
             shutil.rmtree(self.path, ignore_errors=True)
         for folder in missing[1:]:
             with contextlib.suppress(OSError):  # another command has made something in it
                 folder.rmdir()
 
     def stage(self, name: str, inputs: Mapping[str, Any]) -> Stage:
-        """The stage `name` (such as `train/ib`) made from `inputs`, which must be plain JSON-like values.
+        """Return the stage `name` (such as `train/ib`) made from `inputs`, which must be plain JSON-like values.
 
         Raises:
             UserError: the folder holds this stage made from other inputs, and `overwrite` is off.
@@ -176,7 +199,7 @@ class RunFolder:
         return names
 
     def record(self, name: str) -> StageRecord:
-        """What a completed stage says of itself.
+        """Return the record of a completed stage.
 
         Raises:
             UserError: the stage has not been completed in this run folder.
@@ -190,7 +213,7 @@ class RunFolder:
         return record
 
     def record_made_from(self, name: str, inputs: Mapping[str, Any], *, trusts_names: bool = False) -> StageRecord:
-        """What a completed stage says of itself, if it was made from `inputs`, which may be a part of all.
+        """Return the record of a completed stage, if it was made from `inputs`, which may be a part of all.
 
         Args:
             name: the stage.
@@ -211,7 +234,7 @@ class RunFolder:
 
 
 def read_run_record(folder: Path) -> RunRecord | None:
-    """What was decided when the run in `folder` was made; None where nothing was recorded."""
+    """Return what was decided when the run in `folder` was made; None where nothing was recorded."""
     try:
         return msgspec.json.decode((folder / "run.json").read_bytes(), type=RunRecord)
     except (OSError, msgspec.MsgspecError):

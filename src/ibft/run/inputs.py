@@ -70,32 +70,31 @@ def _first(old: Any, new: Any, path: str, how: _How) -> str | None:
     if isinstance(new, Mapping) and _DIGEST in new:
         if old is _MISSING:  # recorded by a version that did not look at this source
             return None
-        if isinstance(old, str):
+        if isinstance(old, str):  # recorded by a version that knew a source by its name alone
             old = {"name": old}
         if isinstance(old, Mapping):
             return _of_sources(old, new, path, how)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*new, *(() if how.is_part else (key for key in old if key not in new))]:
             inner = f"{path}.{key}" if path else key
-            if found := _first(old.get(key, _MISSING), new.get(key), inner, how):
-                return found
+            if words := _first(old.get(key, _MISSING), new.get(key), inner, how):
+                return words
         return None
     before = None if old is _MISSING else old
     return None if before == new else f"{path}: {_shown(before)} -> {_shown(new)}"
 
 
 def _of_sources(old: Mapping[str, Any], new: Mapping[str, Any], path: str, how: _How) -> str | None:
-    settings = {key for key in new if key not in (*_NAMES, _DIGEST)}
-    digests = old.get(_DIGEST), new[_DIGEST]
-    if None in digests or digests[0] != digests[1]:
-        for key in (key for key in _NAMES if key in new and old.get(key) != new[key]):
-            where = path if key == "name" and not settings else f"{path}.{key}"
-            return f"{where}: {_shown(old.get(key))} -> {_shown(new[key])}"
-        if None not in digests and not how.trusts_names:
-            return f"the content of {new['name']} has changed"
     before, after = (
         {key: value for key, value in source.items() if key not in (*_NAMES, _DIGEST)} for source in (old, new)
     )
+    digests = old.get(_DIGEST), new[_DIGEST]
+    if None in digests or digests[0] != digests[1]:
+        for key in (key for key in _NAMES if key in new and old.get(key) != new[key]):
+            where = path if key == "name" and not after else f"{path}.{key}"
+            return f"{where}: {_shown(old.get(key))} -> {_shown(new[key])}"
+        if None not in digests and not how.trusts_names:
+            return f"the content of {new['name']} has changed"
     return _first(before, after, path, how)
 
 

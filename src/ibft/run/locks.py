@@ -1,7 +1,7 @@
 """Locks on the parts of a run folder: a hidden file each, held by `flock` while a command works.
 
-A file for each part, and not ranges of one file: on NFS `flock` is a lock on a whole file, and a POSIX range lock is
-lost as soon as any descriptor of its file is closed.
+A file for each part, not ranges of one file: on NFS `flock` locks a whole file, and a POSIX range lock is lost as soon
+as any descriptor of its file is closed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ibft.errors import UserError
 __all__ = ["Lock", "hold"]
 
 _PATIENCE_S = 1.0
-"""A command that is refused holds what it could get for a moment: nobody else is refused for that."""
+"""A command that is refused holds what it got for a moment, for which nobody else must be refused."""
 
 
 class Lock:
@@ -68,9 +68,10 @@ def hold(path: Path, what: Path, *, shared: bool = False, patience_s: float = _P
             fcntl.flock(file, kind | fcntl.LOCK_NB)
             if _is_still(path, file):
                 break
-            file.close()  # removed by a command that was refused, before we had it
+            file.close()  # a command that was refused removed it before we had the lock
         except OSError as error:
             file.close()
+            # A POSIX lock, which `flock` is on NFS, may give either.
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise UserError(
                     f"{path}: cannot be locked ({error.strerror}). Set `output:` to a folder on a disk that has locks."
@@ -90,7 +91,7 @@ def _open(path: Path) -> tuple[IO[str], tuple[int, int] | None]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             folder, is_new = path.parent.stat(), not path.exists()
-            # Not truncated: that would be a change.
+            # For writing, which an exclusive lock on NFS needs; not truncated: that would be a change.
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
             return file, (folder.st_atime_ns, folder.st_mtime_ns) if is_new else None
         except OSError as caught:

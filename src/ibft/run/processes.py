@@ -8,15 +8,15 @@ __all__ = ["is_main_process", "num_processes", "process_index"]
 
 
 def num_processes() -> int:
-    """How many processes the launcher started for this command; 1 without a launcher."""
+    """Return how many processes the launcher started for this command; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def process_index() -> int:
-    """Which of the launcher's processes this is, from 0; 0 without a launcher."""
+    """Return which of the launcher's processes this is, from 0; 0 without a launcher."""
     return int(os.environ.get("RANK", "0")) if num_processes() > 1 else 0
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes: alone, or rank 0 of those that a launcher started."""
+    """Decide whether this process is the one that writes: alone, or rank 0 of those that a launcher started."""
     return process_index() == 0

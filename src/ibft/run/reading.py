@@ -31,7 +31,7 @@ def override(raw: dict[str, Any], setting: str) -> None:
     """Set one value by its path, as `--set` does: `train.learning_rate=1e-4`; list items by their index.
 
     Raises:
-        UserError: there is no such place, or the value is no YAML.
+        UserError: there is no such place, or the value is not YAML.
     """
     key, separator, text = setting.partition("=")
     if not separator or not key.strip():
@@ -71,9 +71,9 @@ def build(raw: dict[str, Any], kind: type[Built], source: str) -> Built:
     Raises:
         UserError: a key is unknown, or a value is not allowed; names `source`, the key, the value and what is allowed.
     """
-    _reject_unknown_keys(raw, kind, "", source)
+    _reject_unknown_keys(raw, kind, "", source)  # first: msgspec's own error does not say which keys there are
     try:
-        # Lenient mode reads "2e-4", which YAML 1.1 takes for a string, as the number it was meant to be.
+        # Lenient: YAML 1.1 takes "2e-4" for a string.
         return msgspec.convert(raw, kind, strict=False)
     except msgspec.ValidationError as error:
         raise UserError(f"{source}: {_explain(str(error), raw, kind)}") from None
@@ -102,7 +102,7 @@ def _explain(message: str, raw: Any, expected: Any) -> str:
 def _reject_unknown_keys(raw: Any, expected: Any, where: str, source: str) -> None:
     struct = _struct_for(raw, expected, where, source)
     if struct is None:
-        if isinstance(raw, list):
+        if isinstance(raw, list) and get_args(expected):  # else a list where none is expected: msgspec's business
             for index, item in enumerate(raw):
                 _reject_unknown_keys(item, get_args(expected)[0], f"{where}{index}.", source)
         return
@@ -120,7 +120,7 @@ def _reject_unknown_keys(raw: Any, expected: Any, where: str, source: str) -> No
 
 
 def _struct_for(raw: Any, expected: Any, where: str, source: str) -> type[msgspec.Struct] | None:
-    """The struct that `raw` should become: the expected one, or the member of a tagged union it names."""
+    """Return the struct that `raw` should become: the expected one, or the member of a tagged union that it names."""
     if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
         return expected
     if get_origin(expected) in (Union, types.UnionType):

@@ -34,8 +34,6 @@ __all__ = ["BASE_ARM", "FORGETTING", "Recipe", "dump_recipe", "load_recipe"]
 
 BASE_ARM = "base"
 """The arm that is not trained: the base model itself."""
-
-
 FORGETTING = "@forgetting"
 """Behind an arm's name: its answers to the second benchmark."""
 
@@ -91,7 +89,7 @@ class Recipe(Section, frozen=True):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms in the order of the report: the base model, then one for each objective."""
+        """The arms in the order of the report: the base model, then one per objective."""
         return (BASE_ARM, *(objective.arm for objective in self.objective))
 
     @property
@@ -111,14 +109,15 @@ class Recipe(Section, frozen=True):
         return self.forgetting if self.forgetting and name.endswith(FORGETTING) else self.problems
 
     def formats_of(self, arm: str) -> tuple[Format, ...]:
-        """Return the formats in which an arm is asked greedily: the base in all of `generate.elicit`, where they apply
-        to the model, any other arm in its own, which `prompt.template` is. None where `generate.elicit` is empty, and
-        while the template is `auto`: only the model tells (`ibft.stages.resolution`), before which nothing is asked.
+        """Return the formats in which an arm is asked greedily; none where `generate.elicit` is empty.
+
+        The base is asked in all of `generate.elicit` that apply to the model, any other arm in its `prompt.template`.
         """
+        # Nothing is asked before `ibft.stages.resolution` has replaced `auto`, which only the model decides.
         if not self.generate.elicit or self.prompt.template == "auto":
             return ()
-        own: Format = self.prompt.template
-        return tuple(dict.fromkeys((own, *self.generate.elicit))) if arm == BASE_ARM else (own,)
+        trained: Format = self.prompt.template
+        return tuple(dict.fromkeys((trained, *self.generate.elicit))) if arm == BASE_ARM else (trained,)
 
     def asked_name(self, arm: str, form: Format) -> str:
         """Return the name of an arm's greedy answers in a format; its own are its samples where these are greedy."""
@@ -153,11 +152,11 @@ def load_recipe(
     gpu = raw.get("gpu") or {}
     if use_gpu_overrides and isinstance(gpu, dict):
         merge(raw, gpu)
-    for setting in overrides:
+    for setting in overrides:  # after `gpu:`, so that --set wins
         override(raw, setting)
     if full:
         raw.setdefault("problems", {})["limit"] = None
-    raw = {key: value for key, value in raw.items() if value is not None}
+    raw = {key: value for key, value in raw.items() if value is not None}  # a heading without keys is null in YAML
     if "objective" in raw:
         listed = raw["objective"] if isinstance(raw["objective"], list) else [raw["objective"]]
         raw["objective"] = [{"name": item} if isinstance(item, str) else item for item in listed]
@@ -165,7 +164,8 @@ def load_recipe(
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML, every default written out, so that it reads the same with any later version."""
+    """Return the recipe as YAML."""
+    # With every default, so that it reads the same with any later version.
     builtins = msgspec.to_builtins(recipe)
     builtins.pop("gpu")  # applied already, or not applicable on this machine
     return yaml.safe_dump(builtins, sort_keys=False, allow_unicode=True)

@@ -209,21 +209,13 @@ class LoraConfig(Section, frozen=True):
     rank: Count = 32
     alpha: Positive = 32.0
     dropout: Fraction = 0.05
-    target_modules: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class TrainConfig(Section, frozen=True):
     """Optimization, the same for every arm. Defaults: paper, appendix A; schedule and clipping: reference code.
 
-    `max_steps` (optimizer steps) wins over `epochs`. `batch_size` counts examples a device and forward.
+    `max_steps` (optimizer steps) wins over `epochs`. `batch_size` counts examples per device and forward.
     `max_grad_norm: 0` turns clipping off. `report_to` takes what transformers takes; a JSONL log is always written.
     `lora: null` trains all weights.
 
@@ -232,7 +224,7 @@ class TrainConfig(Section, frozen=True):
         sorted  padded, of examples of similar lengths (transformers' length groups, shuffled, in an order that the
                 seed alone decides, the same for every arm): little padding, but other batches than `padded` has.
         packed  the batches of `padded`, each as one row without padding; no example sees another. Losses and gradients
-                are those of `padded`, but for what counts padding: the KL of `form: paper`.
+                are those of `padded`, except for what counts padding: the KL of `form: paper`.
         auto    packed with `model.attention: flash_attention_2` and where attention is little of the work (short
                 examples, wide models: measured on a CPU, docs/performance.md); else sorted.
     """
@@ -296,9 +288,9 @@ class GenerateConfig(Section, frozen=True):
     `max_new_tokens` counts the tokens behind the prompt; an answer is also cut where prompt and answer together are as
     long as the model's context.
 
-    `elicit`: the formats in which the base model is asked besides, one greedy sample per problem each, so that a gain
-    over it is not one of format; those that do not apply to the model are left out. Each arm is asked in its own format
-    in the same way. An empty list leaves all of that out.
+    `elicit`: the formats in which the base model is asked besides, with one greedy sample per problem and format, so
+    that a gain over it is not one of format; those that do not apply to the model are left out. Each arm is asked in
+    its own format in the same way. An empty list leaves all of that out.
     """
 
     num_samples: Count = 20

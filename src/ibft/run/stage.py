@@ -24,7 +24,7 @@ __all__ = ["Stage", "StageRecord", "dtype_remedy", "mismatch", "read_record", "w
 
 
 class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What `stage.json` says of a stage. `seconds` is wall time, summed over interrupted attempts."""
+    """The content of `stage.json`. `seconds` is wall time, summed over interrupted attempts."""
 
     stage: str
     identity: str
@@ -58,7 +58,7 @@ class Stage:
         return self._record(self.path) is not None
 
     def _record(self, folder: Path) -> StageRecord | None:
-        """The record in a folder, if it is of the same inputs."""
+        """Return the record in a folder, if it is of the same inputs."""
         record = read_record(folder)
         return record if record and mismatch(folder, record, self.inputs) is None else None
 
@@ -66,8 +66,7 @@ class Stage:
     def work(self) -> Iterator[Path]:
         """Yield the work folder, with whatever an interrupted run left there; on success give it its name.
 
-        A result of other inputs under that name goes when the new one is complete, and not before. Only the main
-        process makes and renames folders; the others get the path, and wait before they use it.
+        Only the main process makes and renames folders; the others get the path, and wait before they use it.
         """
         if not is_main_process():
             yield self.work_path
@@ -78,6 +77,7 @@ class Stage:
             while not self.work_path.is_dir():
                 with contextlib.suppress(FileNotFoundError):  # an arm that was refused has just taken `train/` away
                     self.work_path.mkdir(parents=True, exist_ok=True)
+            # Before the work: whatever interrupts it, a later command knows what the folder was made from.
             record = StageRecord(stage=self.name, identity=identity_of(self.inputs), inputs=self.inputs)
             _write_record(self.work_path, record)
         start = time.monotonic()
@@ -86,7 +86,7 @@ class Stage:
             yield self.work_path
             finished = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         except UserError:
-            if [path.name for path in self.work_path.iterdir()] == ["stage.json"]:  # nothing to go on from
+            if [path.name for path in self.work_path.iterdir()] == ["stage.json"]:  # nothing to resume
                 self._remove_work()
             raise
         finally:
@@ -108,6 +108,7 @@ class Stage:
                 self.work_path.parent.rmdir()
 
     def _give_name(self) -> None:
+        # An old result stays until the new one is complete: neither rename nor removal by half may lose both.
         replaced = self.path.with_name(f"{self.path.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)
         if self.path.exists():
@@ -117,7 +118,7 @@ class Stage:
 
 
 def work_path(path: Path) -> Path:
-    """Where a stage is while it is being made."""
+    """Return where a stage is while it is being made."""
     return path.with_name(f"{path.name}.partial")
 
 
@@ -127,12 +128,12 @@ def mismatch(
     """Return how a result does not fit the inputs, as the beginning of a sentence; None if it does."""
     if has_other_format(record.inputs, inputs):
         return f"{folder} was made by another version of ibft, which does not give the same results"
-    found = difference(record.inputs, inputs, is_part=is_part, trusts_names=trusts_names)
-    return None if found is None else f"{folder} was made from a different recipe ({found})"
+    words = difference(record.inputs, inputs, is_part=is_part, trusts_names=trusts_names)
+    return None if words is None else f"{folder} was made from a different recipe ({words})"
 
 
 def read_record(folder: Path) -> StageRecord | None:
-    """The stage record in `folder`, or None where there is none or an unreadable one."""
+    """Return the stage record in `folder`; None where there is none or an unreadable one."""
     try:
         return msgspec.json.decode((folder / "stage.json").read_bytes(), type=StageRecord)
     except (OSError, msgspec.MsgspecError):
@@ -144,6 +145,6 @@ def _write_record(folder: Path, record: StageRecord) -> None:
 
 
 def dtype_remedy(words: str) -> str:
-    """What else helps where `auto` stands for another dtype on this machine."""
-    found = re.search(r"model\.dtype: (\w+) -> ", words)
-    return f"set `model.dtype: {found[1]}` (`auto` depends on the machine), " if found else ""
+    """Return what else helps where `auto` stands for another dtype on this machine."""
+    recorded = re.search(r"model\.dtype: (\w+) -> ", words)
+    return f"set `model.dtype: {recorded[1]}` (`auto` depends on the machine), " if recorded else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 __all__ = ["STEPS", "Step", "parts_of", "steps_that"]
@@ -40,14 +40,13 @@ STEPS = (
 )
 
 
-def parts_of(names: Iterable[str], arms: Sequence[str]) -> tuple[list[str], list[str]]:
+def parts_of(names: Sequence[str], arms: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the folders that steps work at, and those that they only read, for these arms."""
-    by_name = {step.name: step for step in STEPS}
-    made = [by_name[name] for name in by_name if name in set(names)]
-    read = {name for step in made for name in step.reads} - {step.name for step in made}
+    made = [step for step in STEPS if step.name in names]
+    read = {name for step in made for name in step.reads}.difference(names)
     return (
         [part for step in made for part in step.parts(arms)],
-        [part for name in by_name if name in read for part in by_name[name].parts(arms)],
+        [part for step in STEPS if step.name in read for part in step.parts(arms)],
     )
 
 

@@ -1,1 +1,1 @@
-"""The flow, one file a stage: each reads the recipe, calls engines and writes artifacts."""
+"""The flow, one file per stage: each reads the recipe, calls engines and writes artifacts."""

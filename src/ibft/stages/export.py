@@ -1,6 +1,6 @@
 """`ibft export`: an arm's weights in a folder of their own, with a model card that has the scores; also on the hub.
 
-It is no `Stage` of the run folder: what it makes lies where the user says, and is not made twice.
+It is not a `Stage` of the run folder: what it makes lies where the user says, and is not made twice.
 """
 
 from __future__ import annotations
@@ -48,17 +48,19 @@ def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool =
     if merge and recipe.model.quantization != "none":
         raise UserError(
             f"--merge: the adapter was trained on weights in {recipe.model.quantization}; merged into them it would be "
-            "rounded anew, to another function. Leave --merge out, and load the adapter on the quantized base model."
+            "rounded again, to another function. Leave --merge out, and load the adapter on the quantized base model."
         )
     inputs = train_inputs(recipe, objective, must_exist=False)
     del inputs[FORMAT]  # the weights of an older version are weights
+    # A copy reads neither data nor base model, which may be gone; a merge reads the base, which has to be the same.
     record = run.record_made_from(f"train/{arm}", inputs, trusts_names=not merge)
     trained, source = run.path / "train" / arm, weights_folder(recipe, run, arm)
     versions: Mapping[str, str] = record.provenance.get("versions", {})
     weights: Weights = "merged" if merge else "adapter" if recipe.train.lora else "model"
     scores = scores_for_card(run, arm, source)
-    facts = read_facts(trained)
-    card = model_card(recipe, objective, facts, versions, hub_names(recipe), weights=weights, scores=scores)
+    card = model_card(
+        recipe, objective, read_facts(trained), versions, hub_names(recipe), weights=weights, scores=scores
+    )
     if not source.is_dir():
         raise UserError(f"{source} does not exist. {train_again(trained)}")
     with new_folder(out) as folder:
@@ -73,7 +75,7 @@ def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool =
 def _objective(recipe: Recipe, arm: str) -> Objective:
     known = {objective.arm: objective for objective in recipe.objective}
     if arm not in known:
-        what = "is the base model, which is not trained" if arm == BASE_ARM else "is none of the recipe's arms"
+        what = "is the base model, which is not trained" if arm == BASE_ARM else "is not one of the recipe's arms"
         raise UserError(f"--arm {arm} {what}. There are: {', '.join(known)}.")
     return known[arm]
 
@@ -96,14 +98,14 @@ def check_push(repo_id: str) -> None:
     """Check the name that `push` will be given, before anything is made.
 
     Raises:
-        UserError: it is no name of a repository on the hub.
+        UserError: it is not the name of a repository on the hub.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
         raise UserError(f"--push {repo_id}: not the name of a repository on the hub. Give OWNER/NAME.")
 
 
 def push(folder: Path, repo_id: str, *, private: bool) -> str:
-    """Upload a folder to the hub, into a repository that is made if there is none; returns the repository's address.
+    """Upload a folder to the hub, into a repository that is made if there is none, and return the repository's address.
 
     Args:
         folder: all of it is uploaded.

@@ -21,7 +21,7 @@ _REMEDY = "Remove it, then run `ibft run RECIPE` again."
 
 
 def scores_for_card(run: RunFolder, arm: str, weights: Path) -> Scores | str:
-    """The scores of the base model and of `arm` in `report/report.json`, or a sentence why there are none.
+    """Return the scores of the base model and of `arm` in `report/report.json`, or a sentence why there are none.
 
     Args:
         run: the run folder.
@@ -34,27 +34,28 @@ def scores_for_card(run: RunFolder, arm: str, weights: Path) -> Scores | str:
     path = run.path / "report" / "report.json"
     if not path.exists():
         return "Not measured: the run that made this model has no report."
-    found = read_json(path, Scores, _REMEDY)
-    shown = [one for name in (BASE_ARM, arm) for one in found.arms if one.name == name]
-    if arm not in {one.name for one in shown}:
+    scores = read_json(path, Scores, _REMEDY)
+    shown = [row for name in (BASE_ARM, arm) for row in scores.arms if row.name == name]
+    if arm not in {row.name for row in shown}:
         return "Not measured: the report of the run that made this model does not have it."
     benchmark = ""
-    for one in shown:
-        if not _is_current(run, one.name, weights):
+    for row in shown:
+        if not _is_current(run, row.name, weights):
             return "Not measured: the report of the run that made this model is of another training."
-        judged = read_json(run.path / "judge" / one.name / "metrics.json", Metrics, _REMEDY)
-        same = [name for name in found.metric_names if name in judged.metrics]
-        if (one.num_problems, one.num_samples) != (judged.num_problems, judged.num_samples) or any(
-            one.metrics[name] != judged.metrics[name] for name in same
+        judged = read_json(run.path / "judge" / row.name / "metrics.json", Metrics, _REMEDY)
+        # Judging again leaves the identities as they are (what the sandbox failed on is tried again): figures decide.
+        same = [name for name in scores.metric_names if name in judged.metrics]
+        if (row.num_problems, row.num_samples) != (judged.num_problems, judged.num_samples) or any(
+            row.metrics[name] != judged.metrics[name] for name in same
         ):
             return "Not measured: the report of the run that made this model is older than its last evaluation."
         benchmark = judged.problems
-    notes = [note for note in found.notes if not note.startswith("Not judged yet")]
-    return msgspec.structs.replace(found, arms=shown, benchmark=benchmark, notes=notes)
+    notes = [note for note in scores.notes if not note.startswith("Not judged yet")]
+    return msgspec.structs.replace(scores, arms=shown, benchmark=benchmark, notes=notes)
 
 
 def _is_current(run: RunFolder, arm: str, weights: Path) -> bool:
-    """Whether what was judged was sampled from the weights that are in the run folder."""
+    """Decide whether what was judged was sampled from the weights that are in the run folder."""
     judged, sampled = (read_record(run.path / stage / arm) for stage in ("judge", "generate"))
     if judged is None or sampled is None or judged.inputs.get("generate") != sampled.identity:
         return False

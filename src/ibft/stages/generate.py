@@ -11,7 +11,6 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -21,8 +20,8 @@ from ibft.artifacts.json_lines import RowWriter, read_rows, write_rows
 from ibft.artifacts.rows import Problem, Sample, TrainingPair
 from ibft.data.training import stream_training
 from ibft.errors import PromptError, UserError
-from ibft.generation.ask import Ask
-from ibft.generation.draw import LocalSource, ServerSource, Source, Wanted, draw
+from ibft.generation.ask import Ask, Wanted
+from ibft.generation.draw import LocalSource, ServerSource, Source, draw
 from ibft.generation.formats import applicable_formats, ask, draw_examples
 from ibft.models.loading import load_arm, load_tokenizer, weights_folder
 from ibft.problems.loading import load_benchmark
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 _NUM_DRAWN_FROM = 1000
-"""Of so many training examples at most, the first, those are drawn that stand before a prompt."""
+"""The examples before a prompt are drawn from at most this many training examples, the first: data may be a stream."""
 
 
 class _Asking(NamedTuple):
@@ -59,11 +58,11 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
     An interrupted run's samples are kept and only the missing ones are drawn.
 
     Raises:
-        UserError: model, adapter, problems or server are not to be had; says which.
+        UserError: model, adapter, problems or server cannot be had; says which.
     """
     recipe = resolve(recipe)
     problems = load_benchmark(recipe.problems)
-    load = functools.cache(functools.partial(load_arm, recipe, run, arm))
+    load = functools.cache(functools.partial(load_arm, recipe, run, arm))  # once for all formats, if any is missing
     for asking in _askings(recipe, run, arm, problems):
         stage = run.stage(f"generate/{asking.name}", asking.inputs)
         if stage.is_complete:
@@ -71,7 +70,7 @@ def generate(recipe: Recipe, run: RunFolder, arm: str) -> None:
         source = functools.partial(_source, asking.config, arm, asking.codec, load)
         try:
             _fill(stage, asking, source, recipe.seed)
-        except PromptError as error:  # one format of several: the report names those in which nobody was asked
+        except PromptError as error:  # one format of several: the report names those that were not asked
             if asking.name == arm or asking.name.endswith(FORGETTING):
                 raise
             progress.warn("Formats", f"{asking.name.replace('@', ' is not asked as ')}: {error}")
@@ -83,14 +82,14 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
     if arm != BASE_ARM:
         upstream = run.record(f"train/{arm}").identity
         weights = weights_identity(weights_folder(recipe, run, arm))
-    codec, own = codec_of(recipe.prompt, load_tokenizer(recipe.model)), recipe.prompt.template
-    assert own != "auto", "it has been resolved"
+    codec, trained = codec_of(recipe.prompt, load_tokenizer(recipe.model)), recipe.prompt.template
+    assert trained != "auto", "it has been resolved"
     inputs = generate_inputs(recipe, problems, upstream, weights)
-    yield _Asking(arm, inputs, recipe.generate, codec, lambda: _asks(problems, own, codec))
+    yield _Asking(arm, inputs, recipe.generate, codec, lambda: _asks(problems, trained, codec))
     if (second := recipe.second) is not None:
         others = load_benchmark(second.problems)
         inputs = generate_inputs(second, others, upstream, weights)
-        yield _Asking(arm + FORGETTING, inputs, second.generate, codec, lambda: _asks(others, own, codec))
+        yield _Asking(arm + FORGETTING, inputs, second.generate, codec, lambda: _asks(others, trained, codec))
     greedy = recipe.greedy
     inputs = generate_inputs(greedy, problems, upstream, weights)
     forms = recipe.formats_of(arm)
@@ -100,6 +99,7 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
         if form not in forms or name == arm:
             continue
         shown = tuple(examples) if form == "examples" else ()
+        # Only the codec of a chat ends an answer at the template's end of turn.
         template = "chat" if form in ("chat", "chat_begun") else "plain"
         other = codec_of(msgspec.structs.replace(recipe.prompt, template=template), codec.tokenizer)
         asks = functools.partial(_asks, problems, form, other, shown)
@@ -129,8 +129,9 @@ def _fill(stage: Stage, asking: _Asking, source: Callable[[], Source], seed: int
     config = asking.config
     with stage.work() as folder:
         path = folder / "samples.jsonl"
-        done, asks = _drawn(path), asking.asks()
-        keys = [(one.problem.task_id, index) for one in asks for index in range(config.num_samples)]
+        done = {(row.task_id, row.index) for row in read_rows(path, Sample)} if path.exists() else set()
+        asks = asking.asks()
+        keys = [(ask.problem.task_id, index) for ask in asks for index in range(config.num_samples)]
         wanted = [Wanted(*key) for key in keys if key not in done]
         if wanted:
             title = f"Sampling {asking.name.replace('@', ' as ')}"
@@ -140,14 +141,11 @@ def _fill(stage: Stage, asking: _Asking, source: Callable[[], Source], seed: int
                     writer.write(samples)
                     num_tokens += sum(sample.num_tokens or 0 for sample in samples)
                     task.advance(len(samples), note=f"{num_tokens / (time.monotonic() - start):.0f} tokens/s")
-        order = {one.problem.task_id: place for place, one in enumerate(asks)}
+        # They were drawn by the length of their prompts.
+        order = {ask.problem.task_id: place for place, ask in enumerate(asks)}
         samples = list(read_rows(path, Sample))
         samples.sort(key=lambda row: (order[row.task_id], row.index or 0))
         write_rows(path, samples)
-
-
-def _drawn(path: Path) -> set[tuple[str, int | None]]:
-    return {(row.task_id, row.index) for row in read_rows(path, Sample)} if path.exists() else set()
 
 
 def _source(config: GenerateConfig, arm: str, codec: TextCodec, load: Callable[[], PreTrainedModel]) -> Source:

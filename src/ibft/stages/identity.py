@@ -1,14 +1,11 @@
 """What identifies a result: what of the recipe goes into each stage, and the content of what it names.
 
 model      counts: content of the folder, commit of the hub repository or version of the package; `dtype` as resolved;
-           `quantization`. Does not: where the folder lies, `device`, `trust_remote_code`, `attention` (its kernels
-           differ by rounding; only in training with `batching: auto`, which chooses the batches by it, it counts).
+           `quantization`. Does not: where the folder lies, `device`, `trust_remote_code`, `attention`.
 data       counts: content of the file or folder, commit of the hub data set, the functions themselves.
 arm        counts: the training's inputs, and the content of the weights. Does not: the model card.
-scan       counts: all of its section but `batch_tokens` (speed) and `max_trained_examples` (of the rescan).
-generate   counts: what the model is asked, and all of its section but `batch_size` (speed), `elicit` (samples of their
-           own) and `server` (address, key, names, concurrency, retries). A server's answers come from weights that are
-           not seen here: of the model only its source counts, which has the tokenizer.
+scan       counts: all of its section except for `batch_tokens` and `max_trained_examples`.
+generate   counts: what the model is asked, and all of its section except for `batch_size`, `elicit` and `server`.
 judge      counts: problems, samples, limits, sandbox (`ibft.stages.judge`). Does not: `workers`, `cache`.
 
 Nothing here loads PyTorch.
@@ -17,7 +14,6 @@ Nothing here loads PyTorch.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +27,7 @@ from ibft.errors import UserError
 from ibft.objectives.base import Objective
 from ibft.run.digests import folder_digest
 from ibft.run.inputs import FORMAT
+from ibft.run.provenance import installed_version
 from ibft.run.recipe import Recipe
 from ibft.run.sections import PACKAGE, DataConfig, ModelConfig, ProblemsConfig, PromptConfig
 
@@ -53,6 +50,7 @@ _DOCUMENTS = (".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
 
 def model_identity(config: ModelConfig) -> dict[str, Any]:
     """Return what identifies a model and the numbers that it computes. `dtype` is left out while it is `auto`."""
+    # Neither `device` nor `attention`: other hardware and other kernels differ by rounding only.
     dtype = {} if config.dtype == "auto" else {"dtype": config.dtype}
     return {**_model_source(config), **dtype, "quantization": config.quantization}
 
@@ -72,10 +70,8 @@ def _model_source(config: ModelConfig) -> dict[str, Any]:
 def _model_digest(config: ModelConfig) -> str | None:
     """Return the content of a folder, the version of a package, or the commit of a hub repository; None if unknown."""
     if config.name.startswith(PACKAGE):
-        try:
-            return f"version {importlib.metadata.version(config.name.removeprefix(PACKAGE))}"
-        except importlib.metadata.PackageNotFoundError:
-            return None
+        version = installed_version(config.name.removeprefix(PACKAGE))
+        return version and f"version {version}"
     if config.folder is not None:
         return _weights_digest(config.folder)
     return _hub_commit("models", config.name, config.revision)
@@ -133,7 +129,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
     data["train"] = _training_data(recipe.data)
     if recipe.data.control is not None:
         data["control"] = _named_data("control", recipe.data.control)
-    for name in ("batch_tokens", "max_trained_examples"):
+    for name in ("batch_tokens", "max_trained_examples"):  # speed, and an input of the rescan
         del scan[name]
     if recipe.scan.reference is not None:
         scan["reference"] = model_identity(recipe.scan.reference)
@@ -182,6 +178,7 @@ def train_inputs(
         UserError: the data cannot be read.
     """
     data = recipe.data
+    # `auto` chooses the batches by the kernel: other batches are another training.
     attention = {"attention": recipe.model.attention} if recipe.train.batching == "auto" else {}
     return {
         FORMAT: _FORMATS["train"],
@@ -228,11 +225,13 @@ def generate_inputs(
     """
     is_served = recipe.generate.backend == "server"
     sampling = msgspec.to_builtins(recipe.generate)
+    # Speed; samples that have folders of their own; a server's address, key, names, concurrency and retries.
     for name in ("batch_size", "elicit", "server"):
         del sampling[name]
     return {
         FORMAT: _FORMATS["generate"],
         "generate": sampling,
+        # The weights behind a server are not seen here: what counts is the source, which has the tokenizer.
         "model": _model_source(recipe.model) if is_served else model_identity(recipe.model),
         "prompt": _prompt_identity(recipe.prompt),
         "problems": _problems_identity(recipe.problems, problems),
@@ -243,7 +242,7 @@ def generate_inputs(
 
 
 def _decides_extraction(problem: Problem) -> tuple[str, ...]:
-    """Return what tells the program in an answer: the name to define, or else the tests that use one."""
+    """Return what decides which program of an answer is taken: the name to define, else the tests that use one."""
     return (problem.entry_point,) if problem.entry_point else ("", problem.setup, problem.tests)
 
 
@@ -253,5 +252,6 @@ def _problems_identity(config: ProblemsConfig, problems: Sequence[Problem]) -> d
     chosen = [f"tasks {', '.join(config.tasks)}"] * bool(config.tasks)
     if config.limit is not None:
         chosen.append(f"limit {config.limit}")
+    # The name is what a message shows where the digests differ.
     name = f"{config.source} ({'; '.join(chosen)})" if chosen else config.source
     return {"name": name, "digest": hashlib.sha256(msgspec.json.encode(asked)).hexdigest()}

@@ -27,15 +27,16 @@ from ibft.execution.settings import JudgeSettings, Judging, MetricSettings, reso
 from ibft.problems.loading import load_benchmark, load_problems, select_problems
 from ibft.run.digests import file_digest
 from ibft.run.folder import RunFolder
+from ibft.run.inputs import identity_of
 from ibft.run.recipe import Recipe
 from ibft.run.sections import JudgeConfig
-from ibft.run.stage import Stage, StageRecord, read_record
+from ibft.run.stage import StageRecord, mismatch, read_record
 
 __all__ = ["check_problems", "judge", "judge_file", "judge_inputs", "load_judged"]
 
 
 def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
-    """Judge what an arm generated: `generate/<arm>/samples.jsonl` to `judge/<arm>/`. Its answers are extracted already.
+    """Judge what an arm generated: `generate/<arm>/samples.jsonl` to `judge/<arm>/`.
 
     `arm` may also be one of `RunFolder.asked`.
 
@@ -51,8 +52,9 @@ def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
     metric_settings = MetricSettings(recipe.report.k, recipe.seed, recipe.report.bootstrap_resamples)
     task_ids = [problem.task_id for problem in problems]
     samples = open_samples(path, task_ids, source)
-    # A complete stage is gone through again, too: what the sandbox failed on is tried again, new metrics are added.
+    # A complete stage too: what the sandbox failed on is tried again, and metrics that are new in the recipe are added.
     with contextlib.nullcontext(stage.path) if stage.is_complete else stage.work() as folder:
+        # False: the generate stage has extracted the answers already.
         judging = Judging(problems, source, samples, False, settings, metric_settings)
         return judge_into(folder, judging, f"Judging {arm}")
 
@@ -63,9 +65,8 @@ def load_judged(recipe: Recipe) -> tuple[list[Problem], JudgeSettings]:
     Raises:
         UserError: the problems cannot be judged, or no sandbox works here.
     """
-    source = recipe.problems.source
     problems = load_benchmark(recipe.problems)
-    _require_tests(problems, source)
+    _require_tests(problems, recipe.problems.source)
     return problems, resolve_settings(recipe.judge)
 
 
@@ -127,7 +128,7 @@ def judge_file(
     samples = open_samples(Path(samples_path), task_ids, problems, [problem.task_id for problem in chosen])
     settings = resolve_settings(config)
     folder = Path(out_dir)
-    _claim(folder, {"samples": file_digest(samples_path), "extract": extract, **_inputs(chosen, settings)}, seed)
+    _claim(folder, {"samples": file_digest(samples_path), "extract": extract, **_inputs(chosen, settings)})
     metric_settings = MetricSettings(tuple(k), seed, resamples)
     judging = Judging(chosen, problems, samples, extract == "auto", settings, metric_settings)
     metrics = judge_into(folder, judging, f"Judging {Path(samples_path).name}")
@@ -167,14 +168,13 @@ def _inputs(problems: Sequence[Problem], settings: JudgeSettings) -> dict[str, A
     }
 
 
-def _claim(folder: Path, inputs: dict[str, Any], seed: int) -> None:
+def _claim(folder: Path, inputs: dict[str, Any]) -> None:
     """Mark the folder as belonging to these inputs, or find that it already does.
 
     Raises:
         UserError: it cannot be written, or holds results made from other inputs.
     """
-    # A `Stage` under its own name until complete does not fit: the user's folder may exist and hold other files.
-    stage = Stage(folder, "judge", inputs, seed)
+    # Not a `Stage`, which gets its name by a rename: the user's folder may exist and hold other files.
     record = read_record(folder)
     if record is None:
         present = [name for name in ("results.jsonl", "metrics.json") if (folder / name).exists()]
@@ -184,10 +184,10 @@ def _claim(folder: Path, inputs: dict[str, Any], seed: int) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{folder}: cannot be created ({error.strerror}). Choose another --out folder.") from None
-        record = StageRecord(stage="judge", identity=stage.identity, inputs=stage.inputs)
+        record = StageRecord(stage="judge", identity=identity_of(inputs), inputs=inputs)
         write_atomically(folder / "stage.json", pretty_json(record))
-    if record.identity != stage.identity:
-        differing = [name for name in inputs if record.inputs.get(name) != stage.inputs[name]]
+    if mismatch(folder, record, inputs):
+        differing = [name for name in inputs if record.inputs.get(name) != inputs[name]]
         raise UserError(
             f"{folder} has results for other {' and '.join(differing) or 'inputs'}. "
             "Choose another --out folder, or delete this one."

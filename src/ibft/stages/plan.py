@@ -89,16 +89,16 @@ class _Plan:
         for arm in self._run.arms:
             samples = self._run.path / "generate" / arm / "samples.jsonl"
             inputs = judge_inputs(problems, settings, self._generate_identity(arm), samples)
-            self._run.check(f"judge/{arm}", inputs, is_part=True)
+            self._run.check(f"judge/{arm}", inputs, is_part=True)  # without the identity of samples to come
             if not (self._run.path / "judge" / arm).exists():
                 for language in {problem.language for problem in problems}:
-                    tool_versions(language)
+                    tool_versions(language)  # fails where its tools are missing, which complete results do not need
 
     def check_models(self) -> None:
         """Look for the models that unfinished stages load on this machine."""
         unfinished = {name.partition("/")[0] for name, stage in self._stages.items() if not stage.is_complete}
         if self._recipe.generate.backend == "server":
-            unfinished.discard("generate")
+            unfinished.discard("generate")  # the weights are on the server
         if unfinished:
             load_config(self._recipe.model)
         if "scan" in unfinished and self._recipe.scan.reference is not None:
@@ -132,6 +132,7 @@ class _Plan:
         if planned := self._stages.get(f"train/{arm}"):
             return planned.identity
         [objective] = (objective for objective in self._recipe.objective if objective.arm == arm)
+        # The data is not read again, and may be gone where an arm is sampled.
         inputs = train_inputs(self._recipe, objective, must_exist=False)
         return self._run.record_made_from(f"train/{arm}", inputs).identity
 

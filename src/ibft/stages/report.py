@@ -5,8 +5,8 @@ report/report.json    compare.Comparison
 report/audit.html     the scan's own page (audit.py), where the data has been scanned
 report/figures/       the charts of both pages as SVG and PDF
 
-It is no `Stage` of the run folder: it takes seconds, and what it reads may be incomplete on purpose (only
-judged, say), so it is made anew each time rather than kept until its inputs change.
+It is not a `Stage` of the run folder: it takes seconds, and what it reads may be incomplete on purpose (only
+judged, say), so it is made again each time rather than kept until its inputs change.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def report(recipe: Recipe, run: RunFolder) -> Comparison:
 
 
 def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> Page:
-    """The page. The same run folder gives the same text: it holds no time of its own making."""
+    """Return the page. The same run folder gives the same text: the page does not say when it was made."""
     # An arm keeps its color and marker in all charts, whichever arms a chart shows.
     styles = {name: index for index, name in enumerate(recipe.arms)}
     trained = read_training(recipe, run)
@@ -100,12 +100,12 @@ def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> Page:
 
 
 def _pairs(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:
-    """The differences to show at once, and the others: among many arms, those with the best one come first."""
+    """Return the differences to show at once, and the others: among many arms, those with the best one come first."""
     if len(comparison.differences) <= _MAX_PAIRS:
         return comparison.differences, []
     best = best_arm([arm for arm in comparison.arms if arm.metrics["pass@1"].value is not None]).name
-    shown = [one for one in comparison.differences if best in (one.better, one.other)]
-    return shown, [one for one in comparison.differences if one not in shown]
+    shown = [difference for difference in comparison.differences if best in (difference.better, difference.other)]
+    return shown, [difference for difference in comparison.differences if difference not in shown]
 
 
 def _plain_arms(recipe: Recipe) -> set[str]:
@@ -113,24 +113,25 @@ def _plain_arms(recipe: Recipe) -> set[str]:
 
 
 def _training_rows(trained: Sequence[TrainedArm]) -> list[Row]:
-    """What the training took, as text."""
+    """Return what the training took, as text."""
     summaries = [arm.summary for arm in trained]
     columns: list[tuple[str, Callable[[TrainingSummary], float | None], Callable[[float], str]]] = [
-        ("Optimizer steps", lambda one: one.steps, "{:,}".format),
-        ("Examples", lambda one: one.examples, "{:,}".format),
-        ("Tokens", lambda one: one.tokens, "{:,}".format),
-        ("Time", lambda one: one.seconds, duration),
-        ("Peak memory", lambda one: one.peak_memory_mib, "{:,.0f} MiB".format),
+        ("Optimizer steps", lambda arm: arm.steps, "{:,}".format),
+        ("Examples", lambda arm: arm.examples, "{:,}".format),
+        ("Tokens", lambda arm: arm.tokens, "{:,}".format),
+        ("Time", lambda arm: arm.seconds, duration),
+        ("Peak memory", lambda arm: arm.peak_memory_mib, "{:,.0f} MiB".format),
     ]
     return [
-        Row(label, [Cell("–" if (value := read(one)) is None else show(value)) for one in summaries])
+        Row(label, [Cell("–" if (value := read(arm)) is None else show(value)) for arm in summaries])
         for label, read, show in columns
     ]
 
 
 def _metric_html(name: str) -> Markup:
-    """A row's label with its power raised: screen readers know `sup`, but few know the raised Unicode digits."""
+    """Return a row's label with its power raised."""
     from markupsafe import Markup
 
+    # Screen readers know `sup`; few know the raised Unicode digits.
     base, _, power = name.partition("^")
     return Markup("{}<sup>{}</sup>").format(base, power) if power else Markup.escape(base)

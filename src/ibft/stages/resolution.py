@@ -1,7 +1,7 @@
 """What is `auto` in a recipe: what it stands for on this machine, or stood for where the run was made.
 
 A command that loads the model calls `resolve`: the recipe that it records and the identities of its results have what
-was computed, so that another machine, where `auto` stands for something else, refuses to go on. Any other command
+was computed, so that another machine, where `auto` stands for something else, refuses to continue. Any other command
 (judge, report, export) takes over what is recorded, and loads no PyTorch for it.
 """
 
@@ -34,15 +34,11 @@ def resolve(recipe: Recipe) -> Recipe:
         UserError: the device does not exist here, or `prompt.template: auto` needs a tokenizer or data that cannot be
             loaded.
     """
-    return _with_models(_with_template(recipe), _with_dtype(recipe.model), _with_dtype(recipe.scan.reference))
-
-
-def _with_template(recipe: Recipe) -> Recipe:
-    if recipe.prompt.template != "auto":
-        return recipe
-    tokenizer, stop_ids = load_tokenizer(recipe.model), load_stop_ids(recipe.model)
-    template = choose_template(tokenizer, stop_ids, is_conversation=is_conversational(recipe.data))
-    return msgspec.structs.replace(recipe, prompt=msgspec.structs.replace(recipe.prompt, template=template))
+    template = recipe.prompt.template
+    if template == "auto":
+        tokenizer, stop_ids = load_tokenizer(recipe.model), load_stop_ids(recipe.model)
+        template = choose_template(tokenizer, stop_ids, is_conversation=is_conversational(recipe.data))
+    return _with(recipe, template, _with_dtype(recipe.model), _with_dtype(recipe.scan.reference))
 
 
 def _with_dtype(config: Config) -> Config:
@@ -54,7 +50,8 @@ def _with_dtype(config: Config) -> Config:
 
 
 def _device(config: ModelConfig) -> torch.device:
-    """Return the device; untried where a launcher's processes have not taken one GPU each yet."""
+    """Return the device that a model will be on."""
+    # Untried: trying a GPU takes memory on it, and the launcher's processes have not taken one each yet.
     if num_processes() > 1 and uses_gpu(config):
         import torch
 
@@ -64,11 +61,9 @@ def _device(config: ModelConfig) -> torch.device:
 
 def as_recorded(recipe: Recipe, recorded: Recipe) -> Recipe:
     """Return the recipe with what `recorded`, the run's own, has in the place of each `auto` that changes results."""
+    template = (recorded if recipe.prompt.template == "auto" else recipe).prompt.template
     reference = _with_dtype_of(recipe.scan.reference, recorded.scan.reference)
-    if recipe.prompt.template == "auto":
-        prompt = msgspec.structs.replace(recipe.prompt, template=recorded.prompt.template)
-        recipe = msgspec.structs.replace(recipe, prompt=prompt)
-    return _with_models(recipe, _with_dtype_of(recipe.model, recorded.model), reference)
+    return _with(recipe, template, _with_dtype_of(recipe.model, recorded.model), reference)
 
 
 def _with_dtype_of(config: Config, recorded: ModelConfig | None) -> Config:
@@ -77,6 +72,7 @@ def _with_dtype_of(config: Config, recorded: ModelConfig | None) -> Config:
     return msgspec.structs.replace(config, dtype=recorded.dtype)
 
 
-def _with_models(recipe: Recipe, model: ModelConfig, reference: ModelConfig | None) -> Recipe:
+def _with(recipe: Recipe, template: str, model: ModelConfig, reference: ModelConfig | None) -> Recipe:
+    prompt = msgspec.structs.replace(recipe.prompt, template=template)
     scan = msgspec.structs.replace(recipe.scan, reference=reference)
-    return msgspec.structs.replace(recipe, model=model, scan=scan)
+    return msgspec.structs.replace(recipe, prompt=prompt, model=model, scan=scan)

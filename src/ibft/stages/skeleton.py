@@ -25,7 +25,7 @@ def complete(
         recipe: as read; the rest gets it as resolved on this machine.
         open_stage: the stage in the run folder, by what it is made from. The main process's business.
         make: fills the work folder. Every process calls it.
-        after: once the result has its name, also where it had it before. The main process's business.
+        after: called once the result has its name, also where it had it before. The main process's business.
 
     Raises:
         UserError: whatever the three raise; all processes then end.
@@ -41,5 +41,5 @@ def complete(
     if not is_complete:
         with stage.work() as folder:
             make(recipe, folder)
-    # No process goes on before the result has its name: what comes next may read it.
+    # No process continues before the result has its name: what comes next may read it.
     decide(lambda: after(stage))

@@ -66,7 +66,7 @@ def check_objectives(recipe: Recipe) -> None:
 
 
 def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
-    """Train the arm `objective.arm`, or go on from its last complete checkpoint; nothing is done twice.
+    """Train the arm `objective.arm`, or resume from its last complete checkpoint; nothing is done twice.
 
     Raises:
         UserError: model or data cannot be loaded, a setting does not fit the model, the loss is not finite,
@@ -93,11 +93,11 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
     if is_main_process():
         say_skipped(len(tokenized.examples), skipped, folder / SKIPPED_FILE)
         write_rows(folder / SKIPPED_FILE, skipped)
-    if tokenizer.pad_token_id >= limits.num_embeddings:  # as of models that came without a padding token
+    # A padding token that the loader added to a tokenizer without one may have no row in the embedding.
+    if tokenizer.pad_token_id >= limits.num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token
-    weights = None
-    if objective.weighs_examples:
-        weights = compression_weights(_scores(recipe, run, tokenized.examples))
+    weighs = objective.weighs_examples
+    weights = compression_weights(_scores(recipe, run, tokenized.examples)) if weighs else None
     with progress.task("Loading TRL", total=None):
         from ibft.training.fit import fit
 
@@ -112,6 +112,7 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
         examples=len(tokenized.examples),
         tokens=sum(len(example.input_ids) for example in tokenized.examples),
         skipped=dict(counted(skipped)),
+        # The record has the time of interrupted attempts.
         seconds=round(result.seconds + (record.seconds if record else 0.0), 2),
         peak_memory_mib=round(result.peak_memory_mib, 1),
         trainable_parameters=result.trainable_parameters,
@@ -124,7 +125,7 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
 
 
 def _scores(recipe: Recipe, run: RunFolder, examples: Sequence[TokenizedExample]) -> list[float | None]:
-    """The headline score of each example in the scan; None where the scan says why there is none."""
+    """Return the headline score of each example in the scan; None where the scan says why there is none."""
     scan = run.path / "scan"
     scores: dict[int, float | None] = {}
     for batch in read_batches(scan / SCORES_FILE, ["index"], "train", [recipe.scan.score]):
@@ -139,7 +140,7 @@ def _scores(recipe: Recipe, run: RunFolder, examples: Sequence[TokenizedExample]
 
 
 def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, folder: Path) -> None:
-    """Put our model card in the place of PEFT's template."""
+    """Replace PEFT's template of a model card."""
     weights: Weights = "adapter" if recipe.train.lora else "model"
     versions = provenance(recipe.seed)["versions"]
     card = model_card(recipe, objective, summary, versions, hub_names(recipe), weights=weights)

@@ -57,10 +57,10 @@ class ChainsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     seed: draws the chains, their phrasings and the functions' names.
     library_seed: draws the names in the library, so that several worlds can share one.
-    min_depth, max_depth: operations of a chain; each depth is as frequent as any other.
+    min_depth, max_depth: operations of a chain; all depths are equally frequent.
     num_phrasings: how many of an operation's phrasings are used.
-    comments: repeat each clause of the docstring as a comment above its statement. Without them a model has to line up
-        clauses and statements by itself, which takes far more steps (docs/worlds.md).
+    comments: repeat each clause of the docstring as a comment above its statement. Without them a model also has to
+        line up clauses and statements, which takes far more steps (docs/worlds.md).
     num_train, num_dev, num_test: examples; those of dev and test have a composition each, train repeats compositions
         with other numbers and phrasings.
     """
@@ -123,12 +123,11 @@ class World(NamedTuple):
 def make_world(config: ChainsConfig) -> World:
     """Make the world of these settings.
 
-    Test is drawn first, then dev, then train, so that more training examples leave all that was there as it was.
-
     Raises:
         UserError: the chains of these depths are too few for the splits, or train is too small to show every operation.
     """
     draw = _Draw(config)
+    # In this order, so that more training examples leave test and dev as they are.
     test = draw.hold_out("test", config.num_test)
     dev = draw.hold_out("dev", config.num_dev)
     train = list(itertools.islice(draw.examples("train"), config.num_train))
@@ -156,7 +155,7 @@ class _Draw:
         self._names: set[str] = set()
 
     def hold_out(self, split: str, count: int) -> list[Example]:
-        """Draw examples, no two of which share composition, behavior or name, nor will any that is drawn later."""
+        """Draw examples that share neither composition, behavior nor name with each other or with any drawn later."""
         examples = []
         for example in itertools.islice(self.examples(split), count):
             self._compositions.add(_composition(example.chain))
@@ -167,6 +166,7 @@ class _Draw:
 
     def examples(self, split: str) -> Iterator[Example]:
         """Yield examples without end that share nothing with those held out; among themselves they may share all."""
+        # A generator per split: how many of one are drawn changes no other.
         rng = random.Random(f"chains {self._config.seed} {split}")
         for number in itertools.count():
             chain = self._chain(rng, split)
@@ -176,7 +176,7 @@ class _Draw:
         depth = rng.randrange(self._config.min_depth, self._config.max_depth + 1)
         for _ in range(_MAX_DRAWS):
             chain = _random_chain(rng, depth)
-            if (
+            if (  # the cheapest first: the last two run the chain on 61 lists
                 _composition(chain) not in self._compositions
                 and is_sound(chain)
                 and behavior(chain) not in self._behaviors

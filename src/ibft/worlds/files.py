@@ -67,7 +67,7 @@ def world_files(config: ChainsConfig) -> dict[str, bytes]:
         f"{world.library.name}.py": world.library.source.encode(),
         **{f"{name}.jsonl": _lines(to_row(item, world) for item in listed) for name, listed in data.items()},
         **{f"{name}.jsonl": _lines(to_problem(item, world) for item in listed) for name, listed in problems.items()},
-        # The last one: where it is, all are.
+        # Written last: a folder that has it is complete.
         "world.json": pretty_json({"world": "chains", **msgspec.to_builtins(config)}),
     }
 
@@ -76,6 +76,7 @@ def world_recipe(folder: Path) -> bytes:
     """Return a recipe, as YAML, that trains and judges on the world in a folder."""
     text = files("ibft.worlds").joinpath("chains.yaml").read_text(encoding="utf-8")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).lstrip("._-") or "chains"
+    # A JSON string is a YAML string, whatever a path has in it.
     text = text.replace("NAME", json.dumps(name))
     for file in ("train.jsonl", "dev.jsonl", "problems.jsonl"):
         text = text.replace(f"FOLDER/{file}", json.dumps(str(folder / file), ensure_ascii=False))

@@ -128,10 +128,7 @@ class Library(NamedTuple):
 
 
 def make_library(seed: int) -> Library:
-    """Name the operations, and the module, by a seed.
-
-    The order of the functions in the source is drawn, too, so that it says nothing of which is which.
-    """
+    """Name the operations, and the module, by a seed."""
     rng = random.Random(f"library {seed}")
     invented: list[str] = []
     while len(invented) < len(OPERATIONS) + 1:
@@ -140,6 +137,7 @@ def make_library(seed: int) -> Library:
             invented.append(name)
     module, *rest = invented
     names = {operation.key: name for operation, name in zip(OPERATIONS, rest, strict=True)}
+    # By their invented names: the order in the source must not say which function is which.
     functions = sorted(_definition(operation, names[operation.key]) for operation in OPERATIONS)
     return Library(module, "\n\n".join(functions), names)
 
@@ -156,12 +154,12 @@ def _definition(operation: Operation, name: str) -> str:
 @functools.cache
 def _functions() -> dict[str, Callable[..., list[int]]]:
     namespace: dict[str, Callable[..., list[int]]] = {}
-    for operation in OPERATIONS:
-        exec(_definition(operation, operation.key), namespace)  # our own text: the same as the library's source
+    for operation in OPERATIONS:  # by its text, so that truth and source cannot differ
+        exec(_definition(operation, operation.key), namespace)  # our own text
     return namespace
 
 
 def apply(step: Step, xs: list[int]) -> list[int]:
-    """Return what a step makes of a list, by the very text that the library consists of."""
+    """Return what a step makes of a list, by the same text that the library consists of."""
     function = _functions()[step.key]
     return function(xs) if step.number is None else function(xs, step.number)

@@ -37,8 +37,8 @@ def behavior(chain: Chain) -> str:
 def is_sound(chain: Chain) -> bool:
     """Decide whether a chain is worth a task.
 
-    It is where it leaves something of at least half of the pool, and where every operation matters: the chain without
-    it computes something else on the pool.
+    It has to leave something of at least half of the pool, and each operation has to matter: the chain without it
+    computes something else on the pool.
     """
     results = [run(chain, xs) for xs in _pool()]
     if 2 * sum(map(bool, results)) < len(results):
@@ -62,10 +62,10 @@ def telling_inputs(chain: Chain) -> list[list[int]]:
     """
     pool = _pool()
     wanted = [run(chain, xs) for xs in pool]
-    told = [
+    differing = [
         {place for place, xs in enumerate(pool) if run(neighbor, xs) != wanted[place]} for neighbor in neighbors(chain)
     ]
-    left = [places for places in told if places]
+    left = [places for places in differing if places]  # a neighbor without any computes the same on the whole pool
     chosen: list[int] = []
     while left or len(chosen) < _MIN_INPUTS:
         free = [place for place in range(1, len(pool)) if place not in chosen]
@@ -86,10 +86,11 @@ def _all_steps() -> tuple[Step, ...]:
 
 @functools.cache
 def _pool() -> tuple[list[int], ...]:
-    """Return the empty list, then lists of 4 to 16 numbers; the narrower their range, the more of them repeat."""
+    """Return the empty list, then lists of 4 to 16 numbers."""
     rng = random.Random("probes")
     lists: list[list[int]] = [[]]
     for number in range(_NUM_LISTS):
+        # The narrower the range, the more numbers repeat.
         size, bound = rng.randrange(4, 17), (3, 9, 30)[number % 3]
         lists.append([rng.randrange(-bound, bound + 1) for _ in range(size)])
     return tuple(lists)
