@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from ibft.comparison.pair import Difference, Gain, Prepared, Scores, Undefined, prepare
+from ibft.artifacts.report import Difference, Gain
+from ibft.comparison.pair import Prepared, Scores, Undefined, prepare
 from ibft.comparison.rule import ALPHA
 
 __all__ = ["Compared", "Decision", "beats_every", "compare_all", "holm"]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ibft.comparison.precision import Precision, measure_precision
+from ibft.artifacts.report import Difference
+from ibft.comparison.precision import measure_precision
 from ibft.comparison.rule import ALPHA, interval, p_value
 from ibft.statistics.pass_at_k import Count, pass_at_k
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Difference", "Gain", "Prepared", "Scores", "Undefined", "compare_pair", "prepare"]
+__all__ = ["Prepared", "Scores", "Undefined", "compare_pair", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -50,59 +51,12 @@ class Scores:
         return cls(values, {})
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean of `better` minus that of `other` over the problems both have, as a fraction, and what the rule says of it.
-
-    `better` has the higher mean (or comes first). `interval` has the `confidence` at which the pair was decided: 0.95
-    for one pair alone, more among several. `p_value` is of the pair alone, `p_adjusted` corrected for the number of
-    pairs. `is_separated`, `p_adjusted` <= 0.05 and an interval without 0 are one and the same. `num_won`, `num_lost`:
-    problems on which `better` is better and worse.
-    """
-
-    better: str
-    other: str
-    value: float
-    interval: tuple[float, float]
-    confidence: float
-    p_value: float
-    p_adjusted: float
-    is_separated: bool
-    num_problems: int
-    num_won: int
-    num_lost: int
-    precision: Precision
-
-    @property
-    def num_differing(self) -> int:
-        """On how many problems the arms differ."""
-        return self.num_won + self.num_lost
-
-
 class Undefined(msgspec.Struct, frozen=True, kw_only=True):
     """A pair that cannot be compared, with the reason."""
 
     a: str
     b: str
     reason: str
-
-
-class Gain(msgspec.Struct, frozen=True, kw_only=True):
-    """What an arm gains over every one of several references: the smallest of its gains (intersection-union test).
-
-    `value` is the smallest gain and `reference` whom it is over. `p_value` is the largest of the pairs', with 1 for a
-    reference that the arm is not above, and `is_separated` says that it is at most the level. `interval` is of the
-    smallest true gain: its lower end is above 0 exactly where the arm beats every reference.
-    """
-
-    arm: str
-    reference: str
-    value: float
-    interval: tuple[float, float]
-    confidence: float
-    p_value: float
-    is_separated: bool
-    num_problems: int
-    differences: list[Difference]
 
 
 @dataclass(frozen=True)

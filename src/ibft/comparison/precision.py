@@ -12,35 +12,16 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from ibft.artifacts.report import Precision
 from ibft.comparison.rule import MIN_DIFFERING, typical_size
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["POWER", "Precision", "measure_precision", "needed_problems", "needed_samples"]
+__all__ = ["POWER", "measure_precision", "needed_problems", "needed_samples"]
 
 POWER = 0.8
-
-
-class Precision(msgspec.Struct, frozen=True, kw_only=True):
-    """The noise of a mean difference over P problems, all in units of the metric (0 to 1).
-
-    `variance_between` and `variance_within` are of one problem's difference, so that the standard error is
-    sqrt((between + within) / P); both are None where samples are too few to split it. `minimum_detectable` is the true
-    difference that the rule finds in 4 of 5 such runs at the pair's level; None where too few problems are there.
-    `narrowed_by_problems` and `narrowed_by_samples` are the shares by which twice as many narrow the interval; the
-    latter is None where the split is unknown.
-    """
-
-    standard_error: float
-    variance_between: float | None
-    variance_within: float | None
-    minimum_detectable: float | None
-    narrowed_by_problems: float
-    narrowed_by_samples: float | None
 
 
 def measure_precision(

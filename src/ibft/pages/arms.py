@@ -8,35 +8,21 @@ from typing import NamedTuple
 
 import msgspec
 
-from ibft.artifacts.hollow import Hollow
 from ibft.artifacts.json_lines import read_rows
-from ibft.artifacts.metrics import Metric, Metrics, summarize
+from ibft.artifacts.metrics import Metrics, summarize
+from ibft.artifacts.report import Arm, FormatShares
 from ibft.artifacts.rows import Result, Sample
 from ibft.artifacts.tally import tally
 from ibft.errors import UserError
-from ibft.pages.format_shares import FormatShares, ProblemTally, format_shares
+from ibft.pages.format_shares import ProblemTally, format_shares
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.statistics.pass_at_k import Count, metric_name
 
-__all__ = ["Arm", "JudgedArm", "read_arm"]
+__all__ = ["JudgedArm", "read_arm"]
 
 _UNJUDGED = ("excluded", "infrastructure_error")
 _NO_PROGRAM = ("no_code", "syntax_error")
-
-
-class Arm(msgspec.Struct, frozen=True, kw_only=True):
-    """One judged arm; `shares` tell its format from its ability, `hollow` that most of its samples are not programs."""
-
-    name: str
-    num_problems: int
-    num_samples: int
-    metrics: dict[str, Metric]
-    statuses: dict[str, int]
-    sandbox: str
-    shares: FormatShares
-    hollow: Hollow | None
-    notes: list[str]
 
 
 class JudgedArm(NamedTuple):

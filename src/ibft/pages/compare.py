@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from ibft.artifacts.metrics import Metric
-from ibft.artifacts.training import Alarm
-from ibft.comparison import Difference, Scores, compare_all
+from ibft.artifacts.report import Comparison, Difference, Elicitation, FormatShares
+from ibft.comparison import Scores, compare_all
 from ibft.errors import UserError
 from ibft.objectives.alarms import alarm_note
-from ibft.pages.arms import Arm, JudgedArm, read_arm
-from ibft.pages.elicitation import Elicitation, read_elicitation
+from ibft.pages.arms import JudgedArm, read_arm
+from ibft.pages.elicitation import read_elicitation
 from ibft.pages.evidence import read_alarms
-from ibft.pages.forgetting import Forgetting, read_forgetting
-from ibft.pages.format_shares import FormatShares
+from ibft.pages.forgetting import read_forgetting
 from ibft.pages.verdict import decide, samples_a_problem
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
@@ -26,7 +23,6 @@ __all__ = [
     "FEW_PROBLEMS",
     "MAX_COLUMNS",
     "Cell",
-    "Comparison",
     "Row",
     "asked_rows",
     "compare",
@@ -38,34 +34,6 @@ FEW_PROBLEMS = 20
 """Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/statistics.md)."""
 MAX_COLUMNS = 5
 """Tables with more arms than that have a row for each, not a column."""
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """What the report says, for programs: `report.json`.
-
-    `headline` is the decision in a few words, `verdict` its evidence in a sentence, `advice` what would separate
-    arms that the data do not ("" where nothing has to be said). `candidates` are the arms that the best one is not
-    shown to beat, itself included; one name means a clear winner, none that nothing could be compared. `differences`
-    has every pair, decided together by the rule of `ibft.comparison`; `elicitation` what the base solves in other
-    formats (None where it was not asked), without which no gain over it counts; `forgetting` what training cost on a
-    second benchmark (None without one). `alarms` are of the training, for the
-    arms that have any.
-    """
-
-    headline: str
-    verdict: str
-    advice: str
-    candidates: list[str]
-    arms: list[Arm]
-    differences: list[Difference]
-    elicitation: Elicitation | None
-    forgetting: Forgetting | None
-    alarms: dict[str, list[Alarm]]
-    notes: list[str]
-    k: list[int]
-    temperature: float
-    seed: int
-    bootstrap_resamples: int
 
 
 class Cell(NamedTuple):

@@ -8,61 +8,15 @@ is selected, and the headline is the smallest of the gains. All were asked greed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-import msgspec
-
-from ibft.artifacts.metrics import Metric
-from ibft.comparison import ALPHA, Gain, Scores, Undefined, beats_every, compare_pair, holm
-from ibft.pages.arms import Arm, JudgedArm, read_arm
-from ibft.pages.format_shares import FormatShares
+from ibft.artifacts.report import Arm, AskedArm, Elicitation, FormatGain, Gain, Kind
+from ibft.comparison import ALPHA, Scores, Undefined, beats_every, compare_pair, holm
+from ibft.pages.arms import JudgedArm, read_arm
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, FORGETTING, Recipe
 from ibft.run.sections import Format
 
-__all__ = ["AskedArm", "Elicitation", "FormatGain", "Kind", "format_kinds", "read_elicitation"]
-
-Kind = Literal["ability", "format", "open"]
-
-
-class AskedArm(msgspec.Struct, frozen=True, kw_only=True):
-    """One arm in one format, one greedy sample per problem: Pass@1 and its two factors."""
-
-    arm: str
-    format: str
-    num_problems: int
-    pass_at_1: Metric
-    shares: FormatShares
-
-
-class FormatGain(msgspec.Struct, frozen=True, kw_only=True):
-    """What an arm gains over the base in every format.
-
-    kind: `ability`, it beats the base in every format; `format`, it beats the base in its own format alone, and the
-        base in another format is as good; `open`, neither is shown.
-    """
-
-    kind: Kind
-    gain: Gain
-
-
-class Elicitation(msgspec.Struct, frozen=True, kw_only=True):
-    """`asked` has the base in every format and each arm in its own; `gains` the arms' gains, by arm.
-
-    `missing` names the answers that were asked for and have no Pass@1 (not judged yet, or the sandbox failed): as long
-    as there are any of the base, no gain is shown. `not_asked` names the recipe's formats in which the base was not
-    asked.
-    """
-
-    asked: list[AskedArm]
-    gains: dict[str, FormatGain]
-    missing: list[str]
-    not_asked: list[str]
-
-    @property
-    def num_formats(self) -> int:
-        """In how many formats the base was asked."""
-        return sum(one.arm == BASE_ARM for one in self.asked)
+__all__ = ["format_kinds", "read_elicitation"]
 
 
 def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:

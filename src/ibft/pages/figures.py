@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from ibft.artifacts.metrics import Metric
+from ibft.artifacts.report import Comparison
 from ibft.objectives.base import Gauge
 from ibft.objectives.registry import OBJECTIVES
 from ibft.pages.charts import Curve, Dot, Drawing, draw_curves, draw_intervals, draw_named_intervals
-from ibft.pages.compare import Comparison
 from ibft.pages.evidence import TrainedArm
 from ibft.statistics.pass_at_k import metric_name
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from ibft.artifacts.metrics import Metric
-from ibft.comparison import Difference, Scores, compare_all
+from ibft.artifacts.report import Forgetting
+from ibft.comparison import Scores, compare_all
 from ibft.pages.arms import read_arm
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, FORGETTING, Recipe
 
-__all__ = ["Forgetting", "read_forgetting"]
-
-
-class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
-    """Pass@1 on the second benchmark, by arm, and each arm's difference from the base, decided with all other pairs."""
-
-    benchmark: str
-    num_problems: int
-    pass_at_1: dict[str, Metric]
-    differences: list[Difference]
+__all__ = ["read_forgetting"]
 
 
 def read_forgetting(recipe: Recipe, run: RunFolder) -> Forgetting | None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from ibft.artifacts.metrics import Metric
+from ibft.artifacts.report import FormatShares
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FormatShares", "ProblemTally", "format_shares"]
+__all__ = ["ProblemTally", "format_shares"]
 
 
 class ProblemTally(NamedTuple):
@@ -29,19 +28,6 @@ class ProblemTally(NamedTuple):
     num_programs: int
     num_passed: int
     num_cut: int | None
-
-
-class FormatShares(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares of an arm's samples, each with a 95% interval from a bootstrap over problems.
-
-    program: P(the answer is a program: it is not empty, and compiles).
-    passes_if_program: P(passes | it is a program).
-    cut: P(it was cut at the token limit); undefined where that is not recorded.
-    """
-
-    program: Metric
-    passes_if_program: Metric
-    cut: Metric
 
 
 def format_shares(tallies: Sequence[ProblemTally], *, num_resamples: int = 10_000, seed: int = 0) -> FormatShares:

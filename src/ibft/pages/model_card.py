@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import msgspec
 import yaml
 
 from ibft.artifacts.metrics import Metric
+from ibft.artifacts.report import Comparison
 from ibft.artifacts.summaries import read_json
 from ibft.artifacts.training import TrainingSummary, train_again
 from ibft.data.sources import FILE_SUFFIXES
@@ -23,37 +23,17 @@ from ibft.objectives.base import Objective
 from ibft.run.recipe import Recipe
 from ibft.statistics.pass_at_k import metric_name
 
-__all__ = ["HubNames", "ScoredArm", "Scores", "Weights", "hub_names", "model_card", "read_facts"]
+__all__ = ["CardScores", "HubNames", "Weights", "hub_names", "model_card", "read_facts"]
 
 Weights = Literal["adapter", "model", "merged"]
 """What lies beside the card: a LoRA adapter, a model trained whole, or a base with the adapter merged into it."""
 
 
-class ScoredArm(msgspec.Struct, frozen=True, kw_only=True):
-    """One arm of `report/report.json`."""
+class CardScores(NamedTuple):
+    """The run's report, of which the card shows the verdict on all arms and the figures of `comparison.arms`."""
 
-    name: str
-    num_problems: int
-    num_samples: int
-    metrics: dict[str, Metric]
-
-
-class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """What the card tells of `report/report.json`: the verdict on all arms, the figures of the arms shown."""
-
-    headline: str
-    verdict: str
-    advice: str
-    arms: list[ScoredArm]
-    notes: list[str]
-    k: list[int]
-    temperature: float
-    benchmark: str = ""
-
-    @property
-    def metric_names(self) -> list[str]:
-        """Pass@k for each k."""
-        return [metric_name(k) for k in self.k]
+    comparison: Comparison
+    benchmark: str
 
 
 class HubNames(NamedTuple):
@@ -84,7 +64,7 @@ def model_card(
     names: HubNames,
     *,
     weights: Weights,
-    scores: Scores | str | None = None,
+    scores: CardScores | str | None = None,
 ) -> str:
     """The card's text. The same arguments give the same text: it holds no time and no path but the recipe's.
 
@@ -119,6 +99,7 @@ def model_card(
         names=names,
         weights=weights,
         scores=scores,
+        metric_name=metric_name,
         title=alarm_title,
         row=_table_row,
     )

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ibft.comparison import MIN_DIFFERING, Difference, Gain, needed_problems, needed_samples
-from ibft.pages.arms import Arm
-from ibft.pages.elicitation import Elicitation, Kind, format_kinds
-from ibft.pages.forgetting import Forgetting
+from ibft.artifacts.report import Arm, Difference, Elicitation, Forgetting, Gain, Kind
+from ibft.comparison import MIN_DIFFERING, needed_problems, needed_samples
+from ibft.pages.elicitation import format_kinds
 from ibft.run.recipe import BASE_ARM, Recipe
 
 __all__ = ["Verdict", "best_arm", "costs", "decide", "format_name", "points", "samples_a_problem"]
@@ -71,7 +70,7 @@ def decide(
     gain = None
     if elicitation is not None and best.name in elicitation.gains and any(one.other == BASE_ARM for one in beaten):
         gain = elicitation.gains[best.name].gain
-        clauses.append(_smallest_gain(gain, elicitation))
+        clauses.append(_smallest_gain(gain))
     sentence = f"{_setting(best, recipe)}, {'; '.join(clauses)}.{lacking}"
     of_best = next((kinds[one.better] for one in doubted if one.better == best.name), None)
     headline = _headline(best.name, candidates, beaten, shown, of_best)
@@ -124,9 +123,9 @@ def _doubt(one: Difference, kind: Kind, elicitation: Elicitation | None) -> str:
     return f"{same}, but only {left}" if kind == "format" else f"{same}, but {left}, where chance is not excluded"
 
 
-def _smallest_gain(gain: Gain, elicitation: Elicitation) -> str:
+def _smallest_gain(gain: Gain) -> str:
     return (
-        f"the smallest of {gain.arm}'s gains over {BASE_ARM} in {elicitation.num_formats} formats, all asked greedily, "
+        f"the smallest of {gain.arm}'s gains over {BASE_ARM} in {len(gain.differences)} formats, all asked greedily, "
         f"is {points(gain)}, over {BASE_ARM} asked as {format_name(gain.reference)}"
     )
 
