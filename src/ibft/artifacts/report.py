@@ -77,8 +77,13 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def num_differing(self) -> int:
-        """On how many problems the arms differ."""
+        """The number of problems on which the arms differ."""
         return self.num_won + self.num_lost
+
+    def seen_from(self, arm: str) -> tuple[float, float, float]:
+        """Return the lead of `arm` over the other one, negative where it is behind, and the ends of its interval."""
+        low, high = self.interval
+        return (self.value, low, high) if arm == self.better else (-self.value, -high, -low)
 
 
 class Gain(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,8 +37,7 @@ def holm(p_values: Sequence[float], alpha: float = ALPHA) -> list[Decision]:
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     decisions: dict[int, Decision] = {}
     largest, level, is_open = 0.0, alpha, True
-    for rank, index in enumerate(order):
-        num_left = len(order) - rank
+    for num_left, index in zip(range(len(order), 0, -1), order, strict=True):
         if is_open:
             level = alpha / num_left
             is_open = p_values[index] <= level
@@ -78,27 +77,20 @@ def beats_every(name: str, arm: Scores, references: Mapping[str, Scores], alpha:
     if len(defined) < len(pairs):
         return next(pair for pair in pairs if isinstance(pair, Undefined))
     differences = [pair.at(alpha) for pair in defined]
+    gains = [difference.seen_from(name) for difference in differences]
     # Any of m upper ends can fall short of the smallest gain, so they share alpha; of the lower ends one has to.
-    tops = [pair.at(alpha / len(defined)) for pair in defined]
-    smallest = min(differences, key=lambda one: _gain(one, name))
-    p = max(one.p_value if one.better == name and one.value > 0 else 1.0 for one in differences)
+    highs = [pair.at(alpha / len(defined)).seen_from(name)[2] for pair in defined]
+    smallest = min(differences, key=lambda difference: difference.seen_from(name)[0])
+    # The pairs' tests are two-sided: a small p of a reference that is ahead speaks against the arm.
+    p = max(pair.p if gain > 0 else 1.0 for pair, (gain, *_) in zip(defined, gains, strict=True))
     return Gain(
         arm=name,
         reference=smallest.other if smallest.better == name else smallest.better,
-        value=_gain(smallest, name),
-        interval=(min(_ends(one, name)[0] for one in differences), min(_ends(one, name)[1] for one in tops)),
+        value=smallest.seen_from(name)[0],
+        interval=(min(low for _, low, _ in gains), min(highs)),
         confidence=1 - alpha,
         p_value=p,
         is_separated=p <= alpha,
         num_problems=smallest.num_problems,
         differences=differences,
     )
-
-
-def _gain(difference: Difference, name: str) -> float:
-    return difference.value if difference.better == name else -difference.value
-
-
-def _ends(difference: Difference, name: str) -> tuple[float, float]:
-    low, high = difference.interval
-    return (low, high) if difference.better == name else (-high, -low)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,28 +27,23 @@ class Scores:
 
     Attributes:
         values: from 0 to 1; NaN where undefined.
-        sampling_variances: the variance of each value over other samples of the same problem; NaN, or no entry, where
-            unknown.
+        sampling_variances: the variance of each value over other samples of the same problem; no entry where unknown.
     """
 
     values: Mapping[str, float]
-    sampling_variances: Mapping[str, float]
+    sampling_variances: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of_counts(cls, counts: Mapping[str, Count]) -> Scores:
         """Take Pass@1 from tallies; its sampling variance is known from 2 samples of a problem on."""
         values = {task_id: pass_at_k(count.num_samples, count.num_correct, 1) for task_id, count in counts.items()}
+        # Over n - 1, not n: unbiased, so that what is left for the problems is unbiased, too (arXiv 2411.00640).
         variances = {
             task_id: value * (1 - value) / (counts[task_id].num_samples - 1)
             for task_id, value in values.items()
             if counts[task_id].num_samples > 1
         }
         return cls(values, variances)
-
-    @classmethod
-    def of_values(cls, values: Mapping[str, float]) -> Scores:
-        """Take any metric, without knowledge of its sampling variance."""
-        return cls(values, {})
 
 
 class Undefined(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +100,7 @@ def prepare(name_a: str, a: Scores, name_b: str, b: Scores) -> Prepared | Undefi
         reason = f"{len(lacking)} of {len(shared)} shared problems have no value, the first is {lacking[0]}"
         return Undefined(a=name_a, b=name_b, reason=reason)
     differences = np.array([a.values[task_id] - b.values[task_id] for task_id in shared])
-    # Rates such as 0.3 - 0.1 and 0.9 - 0.7 are equal but for the last bit, which would count as two sizes.
+    # Rates such as 0.3 - 0.1 and 0.9 - 0.7 are equal except for the last bit, which would count as two sizes.
     differences = np.round(differences, 12)
     variances = np.array([sum(side.sampling_variances.get(task_id, math.nan) for side in (a, b)) for task_id in shared])
     return Prepared(name_a, name_b, differences, variances, p_value(differences))
