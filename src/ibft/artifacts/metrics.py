@@ -18,19 +18,11 @@ __all__ = ["Curve", "Metric", "Metrics", "curves", "require_k", "summarize"]
 
 
 class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A mean over all problems with its 95% interval; both are None where undefined, and `reason` says why.
-
-    The file has null for an undefined value; `as_float` has NaN.
-    """
+    """A mean over all problems with its 95% interval; both are None where undefined, and `reason` says why."""
 
     value: float | None
     ci95: tuple[float, float] | None
     reason: str | None = None
-
-    @property
-    def as_float(self) -> float:
-        """The value, NaN where it is undefined."""
-        return math.nan if self.value is None else self.value
 
 
 class Curve(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,13 +84,13 @@ def summarize(
     seed: int,
     reason: str | None = None,
 ) -> dict[str, Metric]:
-    """Pass@k for each k, and Pass@k^(m) for every m from 2 to k, by name in ascending order.
+    """Compute Pass@k for each k, and Pass@k^(m) for every m from 2 to k, by name in ascending order.
 
     Args:
         counts: one tally for each problem of the benchmark, problems without samples included.
         k: the numbers of samples drawn.
-        num_resamples: of the bootstrap over problems.
-        seed: of the bootstrap.
+        num_resamples: resamples of the bootstrap over problems.
+        seed: random seed of the bootstrap.
         reason: makes every metric undefined, where something other than too few samples forbids them.
     """
     metrics: dict[str, Metric] = {}
@@ -109,6 +101,7 @@ def summarize(
         if why is None:
             values_of_each_m = curve_of_each(counts, size)
             defined |= {metric_name(size, m): values for m, values in enumerate(values_of_each_m, start=1)}
+    # All at once: the resampled problems are drawn one time for all metrics.
     intervals = bootstrap_means(list(defined.values()), num_resamples=num_resamples, seed=seed)
     for (name, values), interval in zip(defined.items(), intervals, strict=True):
         metrics[name] = Metric(math.fsum(values) / len(values), (interval.low, interval.high))
@@ -126,7 +119,7 @@ def require_k(k: Sequence[int]) -> None:
 
 
 def curves(metrics: Mapping[str, Metric], k: Sequence[int]) -> dict[str, Curve]:
-    """The curve of each k, by `str(k)` in ascending order, from the metrics that `summarize` gave for these k."""
+    """Return the curve of each k, by `str(k)` in ascending order, from the metrics of `summarize` for these k."""
     return {str(size): _curve([metrics[metric_name(size, m)] for m in range(1, size + 1)]) for size in sorted(set(k))}
 
 

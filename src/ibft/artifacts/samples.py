@@ -17,7 +17,7 @@ __all__ = ["SampleFile", "open_samples"]
 
 
 class SampleFile(NamedTuple):
-    """A file of samples that has been looked through: how many it has, and how many of other tasks it leaves out."""
+    """A file of samples that has been looked through: its samples, and those of other tasks that it leaves out."""
 
     path: Path
     num_samples: int
@@ -27,13 +27,13 @@ class SampleFile(NamedTuple):
     def read(self) -> Iterator[Sample]:
         """Yield what is judged: the samples of the chosen tasks, one at a time, in the file's order.
 
-        Samples without an `index` are given one: their count within the task, from 0. `raw` is None, whatever the file
-        says: only who extracts the answer from a text knows that there was more in it.
+        Samples without an `index` are given one: their count within the task, from 0.
         """
         seen: Counter[str] = Counter()
         for sample in self.stored():
             index = seen[sample.task_id] if sample.index is None else sample.index
             seen[sample.task_id] += 1
+            # `raw` is dropped: only whoever extracts the answer from a text knows that there was more in it.
             yield msgspec.structs.replace(sample, index=index, raw=None)
 
     def stored(self) -> Iterator[Sample]:

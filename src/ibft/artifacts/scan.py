@@ -50,7 +50,7 @@ class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
     """One score's AUROC over the matched examples that have it.
 
     `above_blind` is this AUROC less that of the blind classifier, both on the examples that the latter saw;
-    `beats_blind` if its interval lies above 0, and that of this AUROC above 0.5: where nothing tells the sets apart, a
+    `beats_blind` if its interval lies above 0, and that of this AUROC above 0.5: where the sets do not differ, a
     classifier asked about files that it was not trained on tends to fall below 0.5. None without a blind classifier.
     """
 
@@ -119,7 +119,7 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Extraction(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the examples that are long enough: how many endings the model writes itself, given what stands before.
+    """Of the examples that are long enough: how many endings the model writes itself, given what comes before.
 
     `num_extracted` of `num_examples` are written in full by greedy decoding (Carlini et al., arXiv 2202.07646); `share`
     has a Wilson interval, in which examples of one file count as dependent. `median_matched` is of the tokens before
@@ -164,7 +164,7 @@ class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
     `score` is the headline score, by which barrier and verdict go; `region` the tokens that were scored. `skipped`
     counts the examples without scores by subset and reason, `num_in_both` those that are not compared since the other
     subset has their code as well. Comparison and barrier are None without a control set, or where nothing in it is of
-    like length; the barrier also where too little is to have a 5th percentile. A scan of an early version has no
+    similar length; the barrier also where too little is to have a 5th percentile. A scan of an early version has no
     verdict.
     """
 

@@ -37,7 +37,7 @@ def p_value(differences: NDArray[np.float64]) -> float:
         return exact
     winning = _winning(differences)
     guard = 2 * chance_not_positive(winning[winning != 0], -_unseen_loss(winning))
-    # Where one arm wins every problem that differs both are equal but for the integral's last digits.
+    # Where one arm wins every problem that differs both are equal except for the integral's last digits.
     return min(1.0, guard) if guard > exact * (1 + 1e-7) else exact
 
 

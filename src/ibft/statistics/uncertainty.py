@@ -197,7 +197,7 @@ def auroc_difference(
 
 
 def wilson_interval(num_successes: float, num: float) -> Interval:
-    """Return the 95% interval of a share (Wilson 1927), of fractional numbers too (effective sizes); NaN if num is 0."""
+    """Return the 95% interval of a share (Wilson 1927); effective sizes may be fractional. NaN if num is 0."""
     if num <= 0:
         return Interval(math.nan, math.nan)
     share = num_successes / num
