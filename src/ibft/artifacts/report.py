@@ -80,6 +80,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         """The number of problems on which the arms differ."""
         return self.num_won + self.num_lost
 
+    def opponent(self, arm: str) -> str:
+        """Return the other one of the two."""
+        return self.other if arm == self.better else self.better
+
     def seen_from(self, arm: str) -> tuple[float, float, float]:
         """Return the lead of `arm` over the other one, negative where it is behind, and the ends of its interval."""
         low, high = self.interval

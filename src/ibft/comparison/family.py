@@ -85,7 +85,7 @@ def beats_every(name: str, arm: Scores, references: Mapping[str, Scores], alpha:
     p = max(pair.p if gain > 0 else 1.0 for pair, (gain, *_) in zip(defined, gains, strict=True))
     return Gain(
         arm=name,
-        reference=smallest.other if smallest.better == name else smallest.better,
+        reference=smallest.opponent(name),
         value=smallest.seen_from(name)[0],
         interval=(min(low for _, low, _ in gains), min(highs)),
         confidence=1 - alpha,

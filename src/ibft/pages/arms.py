@@ -6,14 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.metrics import Metrics, summarize
 from ibft.artifacts.report import Arm, FormatShares
 from ibft.artifacts.rows import Result, Sample
+from ibft.artifacts.summaries import read_summary
 from ibft.artifacts.tally import tally
-from ibft.errors import UserError
 from ibft.pages.format_shares import ProblemTally, format_shares
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
@@ -33,24 +31,21 @@ class JudgedArm(NamedTuple):
 
 
 def read_arm(recipe: Recipe, run: RunFolder, name: str, ks: Sequence[int]) -> JudgedArm | None:
-    """The arm `name`, None if it has not been judged; metrics that the judge did not compute for `ks` are added.
+    """Read the arm `name`; None if it has not been judged. Metrics that the judge did not compute for `ks` are added.
 
     Raises:
         UserError: a file of the arm is damaged.
     """
     folder = run.path / "judge" / name
-    if not (folder / "metrics.json").exists():
+    known = read_summary(folder / "metrics.json", Metrics, "Remove it, then run `ibft judge RECIPE` again.")
+    if known is None:
         return None
-    try:
-        known = Metrics.from_json((folder / "metrics.json").read_bytes())
-    except (OSError, msgspec.MsgspecError) as error:
-        raise UserError(f"{folder / 'metrics.json'}: {error}. Remove it, then run `ibft judge RECIPE` again.") from None
     # What could not be judged is not a failure: such problems are left out of rates and comparisons alike.
     results = [row for row in read_rows(folder / "results.jsonl", Result) if row.status not in _UNJUDGED]
     counts = tally(results).counts
     metrics = dict(known.metrics)
-    missing = [k for k in ks if metric_name(k) not in metrics]
-    if missing:
+    if missing := [k for k in ks if metric_name(k) not in metrics]:
+        # A problem without any result counts as one without samples: its Pass@k is undefined, not left out.
         failed = known.statuses.get("infrastructure_error", 0)
         metrics |= summarize(
             [*counts.values(), *[Count(0, 0)] * (known.num_problems - len(counts))],
@@ -68,6 +63,7 @@ def read_arm(recipe: Recipe, run: RunFolder, name: str, ks: Sequence[int]) -> Ju
         sandbox=known.sandbox,
         shares=_shares(recipe, run, name, results),
         hollow=known.hollow,
+        # The page says that an arm is hollow in a box of its own.
         notes=[note for note in known.notes if known.hollow is None or note != known.hollow.message],
     )
     return JudgedArm(arm, counts)
@@ -81,6 +77,7 @@ def _shares(recipe: Recipe, run: RunFolder, name: str, results: Sequence[Result]
     cuts = Counter(
         row.task_id for row in samples if row.finish_reason == "length" and (row.task_id, row.index or 0) in judged
     )
+    # Samples of another tool, or results without their samples, do not say how they ended.
     is_recorded = bool(samples) and all(sample.finish_reason is not None for sample in samples)
     by_problem: dict[str, list[Result]] = {}
     for result in results:

@@ -12,6 +12,7 @@ from ibft.artifacts.report import Comparison
 from ibft.objectives.base import Gauge
 from ibft.objectives.registry import OBJECTIVES
 from ibft.pages.charts import Curve, Dot, Drawing, draw_curves, draw_intervals, draw_named_intervals
+from ibft.pages.compare import headline_names
 from ibft.pages.evidence import TrainedArm
 from ibft.statistics.pass_at_k import metric_name
 
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 _MAX_ARMS_TOGETHER = 4
-"""With more arms, each metric has a chart of its own with the arms' names on the axis, and curves are smoothed."""
+"""With more arms, each metric has its own chart with the arms' names on the axis, and curves are smoothed."""
 _MAX_SMOOTHED_POINTS = 25
 
 _SUPERSCRIPTS = str.maketrans("0123456789()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾")
@@ -32,11 +33,11 @@ _SUPERSCRIPTS = str.maketrans("0123456789()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾
 _LOSSES = (
     Gauge(
         "loss",
-        "Training loss (nats a token)",
+        "Training loss (nats per token)",
         "The whole loss that is minimized, so an arm's extra terms count in it.",
         "wide",
     ),
-    Gauge("ce", "Cross-entropy (nats a token)", "Without an arm's extra terms, so the arms can be compared."),
+    Gauge("ce", "Cross-entropy (nats per token)", "Without an arm's extra terms, so the arms can be compared."),
     Gauge("grad_norm", "Gradient norm", "Before clipping.", "wide"),
     Gauge("learning_rate", "Learning rate", "The schedule as it was applied."),
 )
@@ -51,7 +52,7 @@ class Chart(NamedTuple):
 
 
 class TrainingCharts(NamedTuple):
-    """The training section's charts; of a bottleneck's gauges, those that tell whether it works stand apart."""
+    """The training section's charts; of a bottleneck's gauges, `gauges` show whether it works."""
 
     losses: list[Chart]
     gauges: list[Chart]
@@ -59,15 +60,14 @@ class TrainingCharts(NamedTuple):
 
 
 def metric_label(name: str) -> str:
-    """A metric's name for people: `pass@10^(5)` becomes `Pass@10⁽⁵⁾`."""
+    """Return a metric's name for people: `pass@10^(5)` becomes `Pass@10⁽⁵⁾`."""
     base, _, power = name.partition("^")
     return base.capitalize() + power.translate(_SUPERSCRIPTS)
 
 
 def metric_charts(comparison: Comparison, styles: Mapping[str, int]) -> list[Chart]:
-    """The headline metrics with their intervals, and Pass@k^(m) over m for the largest k that is defined."""
-    names = [metric_name(k, m) for k in comparison.k for m in ((1, k) if k > 1 else (1,))]
-    by_name = {name: dots for name in names if (dots := _dots(comparison, name))}
+    """Draw the headline metrics with their intervals, and Pass@k^(m) over m for the largest k that is defined."""
+    by_name = {name: dots for name in headline_names(comparison.k) if (dots := _dots(comparison, name))}
     if not by_name:
         return []
     judged = {arm.name: styles[arm.name] for arm in comparison.arms}
@@ -94,8 +94,8 @@ def format_chart(comparison: Comparison) -> Chart | None:
     """
     if comparison.elicitation is not None:
         figures = {
-            f"{one.arm}, {one.format.replace('_', ' ')}": (one.pass_at_1, one.shares)
-            for one in comparison.elicitation.asked
+            f"{arm.arm}, {arm.format.replace('_', ' ')}": (arm.pass_at_1, arm.shares)
+            for arm in comparison.elicitation.asked
         }
         caption = "Greedy answers, one per problem, to each way of asking."
     else:
@@ -116,12 +116,12 @@ def format_chart(comparison: Comparison) -> Chart | None:
 def training_charts(
     trained: Sequence[TrainedArm], styles: Mapping[str, int], plain_arms: Collection[str]
 ) -> TrainingCharts:
-    """A chart for each known metric that at least one arm has logged.
+    """Draw each known metric that at least one arm has logged.
 
     Args:
         trained: the arms and their logs.
         styles: arm to the number of its color and marker.
-        plain_arms: whose loss is the plain cross-entropy: beside an arm that logs `ce`, theirs is drawn, too.
+        plain_arms: the arms whose loss is the plain cross-entropy.
     """
     gauges = list(dict.fromkeys(gauge for kind in OBJECTIVES.values() for gauge in kind.charts))
     vital, others = ([gauge for gauge in gauges if gauge.is_vital is is_vital] for is_vital in (True, False))
@@ -137,6 +137,7 @@ def _training_chart(
 ) -> Chart | None:
     scale = 100 if gauge.axis == "percent" else 1
     curves = _curves(trained, gauge.name, scale)
+    # Plain arms log no `ce`, since it is their loss: beside an arm that logs it, theirs is drawn, too.
     if gauge.name == "ce" and curves:
         curves = _curves([arm for arm in trained if arm.name in plain_arms], "loss") | curves
     if not curves:
@@ -182,7 +183,7 @@ def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]
         drawing,
         f"From one lucky sample (m = 1) to every sample (m = {k}). The right end rewards low entropy: a model that "
         "repeats itself keeps its level. Compare arms at equal temperature only."
-        + ("" if has_intervals else " The intervals of so many arms would hide each other: the table has some."),
+        + ("" if has_intervals else " The intervals of this many arms would hide each other: the table has some."),
     )
 
 
@@ -191,7 +192,7 @@ def _dots(comparison: Comparison, name: str) -> dict[str, Dot]:
 
 
 def _dot(metric: Metric | None) -> Dot | None:
-    """In percent; None where the metric is undefined."""
+    """Return the metric in percent; None where it is undefined."""
     if metric is None or metric.value is None:
         return None
     interval = None if metric.ci95 is None else (100 * metric.ci95[0], 100 * metric.ci95[1])
@@ -199,7 +200,7 @@ def _dot(metric: Metric | None) -> Dot | None:
 
 
 def _curves(trained: Sequence[TrainedArm], name: str, scale: float = 1) -> dict[str, Curve]:
-    """The arms that have logged this metric; a row in which it is missing or null is passed over."""
+    """Return the curves of the arms that have logged this metric; a row in which it is missing or null is skipped."""
     curves = {}
     for arm in trained:
         points = [(row.step, value) for row in arm.log if (value := row.metrics.get(name)) is not None]
@@ -209,7 +210,7 @@ def _curves(trained: Sequence[TrainedArm], name: str, scale: float = 1) -> dict[
 
 
 def _averaged(curve: Curve, block: int) -> Curve:
-    """Each `block` points as one, at the last one's step."""
+    """Average each `block` points, at the step of the last one."""
     starts = range(0, len(curve.y), block)
     return Curve(
         [curve.x[min(start + block, len(curve.x)) - 1] for start in starts],
