@@ -80,6 +80,7 @@ def to_evalplus_results(
                 f"{result.task_id} was not judged ({result.result}), which EvalPlus's form cannot say. Judge again, "
                 "or leave the problem out of the samples."
             )
+        # EvalPlus's `solution` is a whole program.
         prompt = problems[sample.task_id].prompt if sample.completion is not None else ""
         base, plus = _statuses(result)
         tasks.setdefault(result.task_id, []).append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import mmap
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -85,6 +86,7 @@ def numbered_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator
                 f"{path}, line {number}: {error}. Each line must be one JSON object with the fields of "
                 f"{row_type.__name__}: {', '.join(row_type.__struct_fields__)}."
             ) from None
+        # For these two msgspec raises Python's errors, not its own.
         except RecursionError:
             raise UserError(f"{path}, line {number}: JSON that is nested too deeply to be read. Correct it.") from None
         except UnicodeDecodeError as error:
@@ -201,18 +203,12 @@ class RowWriter:
         self._file.close()
 
 
-def _drop_unfinished_line(path: Path, block: int = 1 << 16) -> None:
-    if not path.exists():
+def _drop_unfinished_line(path: Path) -> None:
+    # An empty file cannot be mapped.
+    if not path.exists() or not path.stat().st_size:
         return
     with open(path, "rb+") as file:
-        # From its end, block by block: a file of samples can have gigabytes.
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - block)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)
+        # Mapped, so that only its end is read: a file of samples can have gigabytes.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            end = content.rfind(b"\n") + 1
+        file.truncate(end)

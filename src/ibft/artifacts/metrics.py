@@ -66,6 +66,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """Return the file's content, indented for people, each list of numbers on one line."""
+        # A curve with a line for each of its numbers would bury everything else.
         indented = pretty_json(self)
         # A raw newline cannot occur inside a JSON string, so only lists match.
         return re.sub(rb"\[\n[\d\s.,e+-]*\]", lambda numbers: b" ".join(numbers[0].split()), indented)
@@ -97,6 +98,7 @@ def summarize(
     defined: dict[str, list[float]] = {}
     for size in sorted(set(k)):
         why = reason or why_undefined(counts, size)
+        # Undefined first, so that the order is by k and m whatever is defined.
         metrics |= {metric_name(size, m): Metric(None, None, why) for m in range(1, size + 1)}
         if why is None:
             values_of_each_m = curve_of_each(counts, size)

@@ -58,6 +58,7 @@ def open_samples(path: Path, known: Collection[str], source: str, chosen: Collec
     chosen_ids = known_ids if chosen is None else frozenset(chosen)
     num_all = num_unknown = num_chosen = 0
     first_unknown = (0, "")
+    # The whole file before the first sample is judged: an error in its last line must not cost hours of judging.
     for number, sample in _numbered_samples(path):
         num_all += 1
         num_chosen += sample.task_id in chosen_ids

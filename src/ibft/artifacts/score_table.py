@@ -30,7 +30,7 @@ __all__ = [
 
 SCORES_FILE = "scores.parquet"
 
-_HEADLINE = "ibft.score"
+_HEADLINE = "ibft.score"  # key in the file's metadata, which other tools ignore
 
 COUNTS = ("num_tokens", "num_prefix_tokens", "num_suffix_tokens", "num_matched_tokens")
 """Columns that count tokens; see `rows.Score`."""
@@ -135,6 +135,7 @@ def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterato
         UserError: there is no such file, or no such score in it.
     """
     columns = ["index", "id", "num_tokens", "fingerprint"]
+    # Column by column: the other scores of a large table are never read.
     for batch in read_batches(scores_file(path), columns, subset, [score]):
         rows = zip(batch["index"], batch["id"], batch[score], batch["num_tokens"], batch["fingerprint"], strict=True)
         yield from (ScoredRow(*row) for row in rows if row[2] is not None)
@@ -168,6 +169,7 @@ def read_batches(
         raise UserError(f"{path} has no score {missing[0]!r}. It has {', '.join(names)}.")
     wanted = [*columns, *scores]
     with _explained(path):
+        # Besides what was asked for, the two columns that rows are chosen by.
         for batch in file.iter_batches(batch_size=4096, columns=list({"subset", "num_tokens", *wanted})):
             if subset is not None:
                 batch = batch.filter(_pyarrow().compute.equal(batch["subset"], subset))

@@ -55,8 +55,10 @@ def _with_nan(value: Any, kind: Any) -> Any:
     if isinstance(value, list) and (origin is list or (origin is tuple and arguments[-1] is ...)):
         return [_with_nan(inner, arguments[0]) for inner in value]
     if isinstance(value, list) and origin is tuple:
+        # Not strict: a list of the wrong length is refused by msgspec, which names the field.
         return [_with_nan(inner, of) for inner, of in zip(value, arguments, strict=False)]
     if isinstance(kind, type) and isinstance(value, dict | list):
+        # Keys that `kind` lacks, as of a newer version, stay as they are: msgspec skips them.
         hints = get_type_hints(kind)
         if isinstance(value, dict):
             return {key: _with_nan(inner, hints.get(key, Any)) for key, inner in value.items()}

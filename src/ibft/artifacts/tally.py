@@ -62,6 +62,7 @@ def tally(results: Iterable[Result | ForeignResult]) -> Tally:
         num_weak += result.is_weak
         num_extracted += result.is_extracted
         sandboxes.add(result.sandbox)
+        # The judge excludes a problem as a whole, since its own reference does not pass.
         if result.status == "excluded":
             excluded.add(result.task_id)
     return Tally(
@@ -70,7 +71,7 @@ def tally(results: Iterable[Result | ForeignResult]) -> Tally:
         num_weak=num_weak,
         num_extracted=num_extracted,
         excluded=frozenset(excluded),
-        sandboxes=frozenset(sandboxes - {""}),
+        sandboxes=frozenset(sandboxes - {""}),  # results of other tools do not say
     )
 
 

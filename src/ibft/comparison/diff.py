@@ -119,6 +119,7 @@ def _metrics(
     shared: Sequence[str], counts_a: Sequence[Count], counts_b: Sequence[Count], k: Sequence[int]
 ) -> list[MetricDiff]:
     metrics: list[MetricDiff] = []
+    # No correction for their number: all are views of the same samples.
     for size in sorted(set(k)):
         undefined = {"A": why_undefined(counts_a, size), "B": why_undefined(counts_b, size)}
         if reason := "; ".join(f"{side} {why}" for side, why in undefined.items() if why):
@@ -132,6 +133,7 @@ def _metrics(
 
 def _metric(name: str, shared: Sequence[str], a: Sequence[float], b: Sequence[float]) -> MetricDiff:
     scores_a, scores_b = (Scores(dict(zip(shared, side, strict=True))) for side in (a, b))
+    # B first, since differences are B - A.
     pair = compare_pair("b", scores_b, "a", scores_a)
     if isinstance(pair, Undefined):
         return MetricDiff(name=name, reason=pair.reason)

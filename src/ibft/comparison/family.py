@@ -62,8 +62,7 @@ def compare_all(arms: Mapping[str, Scores], alpha: float = ALPHA) -> Compared:
 def beats_every(name: str, arm: Scores, references: Mapping[str, Scores], alpha: float = ALPHA) -> Gain | Undefined:
     """Ask whether an arm beats every reference, such as a base model in each of several prompt formats.
 
-    Each reference has to be beaten at the level `alpha`, without a correction: for a false claim the arm must be
-    declared better than the very reference that it does not beat (Berger 1982). Nothing is selected, so the smallest
+    Each reference has to be beaten at the level `alpha`, without a correction. Nothing is selected, so the smallest
     gain is not biased upward. To correct for several arms, pass the Gains' p-values to `holm` and ask again at the
     levels that it returns.
 
@@ -76,6 +75,7 @@ def beats_every(name: str, arm: Scores, references: Mapping[str, Scores], alpha:
     defined = [pair for pair in pairs if isinstance(pair, Prepared)]
     if len(defined) < len(pairs):
         return next(pair for pair in pairs if isinstance(pair, Undefined))
+    # Each at the whole level: a false claim needs a false win over the one reference that is as good (Berger 1982).
     differences = [pair.at(alpha) for pair in defined]
     gains = [difference.seen_from(name) for difference in differences]
     # Any of m upper ends can fall short of the smallest gain, so they share alpha; of the lower ends one has to.

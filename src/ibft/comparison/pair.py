@@ -70,6 +70,7 @@ class Prepared:
         mean = math.fsum(self.differences) / len(self.differences)
         won, lost = int((self.differences > 0).sum()), int((self.differences < 0).sum())
         better, other = self.a, self.b
+        # The better one first; of equal means the one that was named first.
         if mean < 0:
             better, other, mean, low, high, won, lost = other, better, -mean, -high, -low, lost, won
         return Difference(
@@ -95,6 +96,7 @@ def prepare(name_a: str, a: Scores, name_b: str, b: Scores) -> Prepared | Undefi
     shared = [task_id for task_id in a.values if task_id in b.values]
     if not shared:
         return Undefined(a=name_a, b=name_b, reason=f"{name_a} and {name_b} share no judged problem")
+    # Never left out: the mean over the others would answer another question.
     lacking = [task_id for task_id in shared if math.isnan(a.values[task_id]) or math.isnan(b.values[task_id])]
     if lacking:
         reason = f"{len(lacking)} of {len(shared)} shared problems have no value, the first is {lacking[0]}"

@@ -45,6 +45,7 @@ def audit(recipe: Recipe, run: RunFolder) -> Path:
     scan = read_scan(recipe, run)
     if scan is None:
         raise UserError(f"{run.path / 'scan'} does not exist yet. Run `ibft scan RECIPE` first, or `ibft run RECIPE`.")
+    # The page is built around the verdict: an older scan has numbers alone.
     if scan.summary.verdict is None:
         raise UserError(
             f"{run.path / 'scan' / 'summary.json'} has no verdict: an older version of ibft made it. "
@@ -62,14 +63,7 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
     }
     html = render_template(
         "audit.html",
-        {
-            "interval": interval,
-            "percent": percent,
-            "share": share,
-            "ratio": ratio,
-            "number": number,
-            "duration": duration,
-        },
+        {show.__name__: show for show in (interval, percent, share, ratio, number, duration)},
         recipe=recipe,
         summary=summary,
         verdict=summary.verdict,

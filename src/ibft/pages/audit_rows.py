@@ -126,12 +126,14 @@ def model_rows(scan: Scan) -> list[ModelRow]:
 
 def _share_of_all(barrier: Barrier) -> float:
     """Return the share of all scored training examples, as rescans count; else of those that were matched."""
+    # Rescans count all examples, whatever their length: only this share is comparable with theirs.
     if barrier.num_train and barrier.num_train_memorized is not None:
         return barrier.num_train_memorized / barrier.num_train
     return barrier.share
 
 
 def _text(value: float | None, form: str) -> str:
+    # With the minus sign of typography: a hyphen is half as wide as a plus.
     return "–" if value is None or math.isnan(value) else form.format(value).replace("-", "−")
 
 

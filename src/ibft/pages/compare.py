@@ -19,18 +19,9 @@ from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.statistics.pass_at_k import metric_name
 
-__all__ = [
-    "FEW_PROBLEMS",
-    "MAX_COLUMNS",
-    "Cell",
-    "Row",
-    "asked_rows",
-    "compare",
-    "comparison_rows",
-]
+__all__ = ["MAX_COLUMNS", "Cell", "Row", "asked_rows", "compare", "comparison_rows", "headline_names"]
 
-
-FEW_PROBLEMS = 20
+_FEW_PROBLEMS = 20
 """Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/statistics.md)."""
 MAX_COLUMNS = 5
 """Tables with more arms than that have a row for each, not a column."""
@@ -61,7 +52,7 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
     Raises:
         UserError: no arm of the recipe has been judged, or a file of one is damaged.
     """
-    ks = sorted({1, *recipe.report.k})
+    ks = sorted({1, *recipe.report.k})  # Pass@1 decides, whatever else is shown
     judged = [arm for name in recipe.arms if (arm := read_arm(recipe, run, name, ks)) is not None]
     if not judged:
         raise UserError(f"{run.path} has no judged arm yet. Run `ibft judge RECIPE` first, or `ibft run RECIPE`.")
@@ -112,6 +103,7 @@ def comparison_rows(comparison: Comparison) -> list[Row]:
         Row("Problems", [Cell(str(arm.num_problems)) for arm in arms]),
         Row("Samples per problem", [Cell(samples_a_problem(arm)) for arm in arms]),
         *_share_rows([arm.shares for arm in arms]),
+        # Pass@k^(k) rewards low entropy: arms are comparable only at equal temperature.
         Row("Temperature", [Cell(f"{comparison.temperature:g}") for _ in arms]),
     ]
 
@@ -152,11 +144,11 @@ def _notes(
     if len(sizes) > 1 or any(difference.num_problems < min(sizes) for difference in differences):
         notes.append("The arms were not judged on the same problems; differences count the shared ones only.")
     # With one sample per problem the rule is exact: differences of -1, 0 and 1 with mean 0 are symmetric.
-    if any(difference.is_separated and difference.num_problems < FEW_PROBLEMS for difference in differences) and any(
+    if any(difference.is_separated and difference.num_problems < _FEW_PROBLEMS for difference in differences) and any(
         count.num_samples > 1 for _, counts in judged for count in counts.values()
     ):
         notes.append(
-            f"Fewer than {FEW_PROBLEMS} problems: what separates the arms here may turn on problems of a kind that so "
+            f"Fewer than {_FEW_PROBLEMS} problems: what separates the arms here may turn on problems of a kind that so "
             "few do not contain."
         )
     return notes

@@ -37,7 +37,7 @@ __all__ = [
     "skipped_in_scan",
 ]
 
-_MAX_SHOWN_CHARACTERS = 20_000
+_MAX_SHOWN_CHARACTERS = 20_000  # so that one endless answer does not make the page too large to open
 
 
 class TrainedArm(NamedTuple):
@@ -94,6 +94,7 @@ def read_training(recipe: Recipe, run: RunFolder) -> list[TrainedArm]:
         folder = run.path / "train" / name
         if name != BASE_ARM and folder.exists():
             log = list(read_rows(folder / "log.jsonl", TrainingLog)) if (folder / "log.jsonl").exists() else []
+            # Weights whose summary was lost are judged and shown like all others.
             summary = read_training_summary(folder) or TrainingSummary()
             trained.append(TrainedArm(name, log, summary))
     return trained
@@ -223,6 +224,7 @@ def _drift(record: StageRecord, recipe: Recipe) -> str | None:
     # All other verbs check the inputs of the stages; `ibft report` shows what is there, so the page has to say it.
     current = msgspec.json.decode(msgspec.json.encode(recipe))  # as stage.json holds it: lists, not tuples
     arm = record.stage.rpartition("/")[2]
+    # A stage of one arm holds the objective of that arm alone.
     current["objective"] = next((objective for objective in current["objective"] if objective["arm"] == arm), None)
     for path, before, after in _changes(record.inputs, current):
         return f"{record.stage} was made with {path} = {before}; the recipe now says {after}."
@@ -232,6 +234,7 @@ def _drift(record: StageRecord, recipe: Recipe) -> str | None:
 def _changes(before: Any, after: Any, path: str = "") -> Iterable[tuple[str, Any, Any]]:
     if after == "auto":  # what it stood for is in the record
         return
+    # What lies under a path is recorded with its content, of which the recipe has only the name.
     if isinstance(before, dict) and "digest" in before and isinstance(after, str):
         before = before["name"]
     if isinstance(before, dict) and isinstance(after, dict):

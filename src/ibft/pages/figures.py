@@ -16,13 +16,7 @@ from ibft.pages.compare import headline_names
 from ibft.pages.evidence import TrainedArm
 from ibft.statistics.pass_at_k import metric_name
 
-__all__ = [
-    "Chart",
-    "TrainingCharts",
-    "metric_charts",
-    "metric_label",
-    "training_charts",
-]
+__all__ = ["Chart", "TrainingCharts", "format_chart", "metric_charts", "training_charts"]
 
 _MAX_ARMS_TOGETHER = 4
 """With more arms, each metric has its own chart with the arms' names on the axis, and curves are smoothed."""
@@ -59,7 +53,7 @@ class TrainingCharts(NamedTuple):
     more_gauges: list[Chart]
 
 
-def metric_label(name: str) -> str:
+def _metric_label(name: str) -> str:
     """Return a metric's name for people: `pass@10^(5)` becomes `Pass@10⁽⁵⁾`."""
     base, _, power = name.partition("^")
     return base.capitalize() + power.translate(_SUPERSCRIPTS)
@@ -73,12 +67,12 @@ def metric_charts(comparison: Comparison, styles: Mapping[str, int]) -> list[Cha
     judged = {arm.name: styles[arm.name] for arm in comparison.arms}
     caption = "Estimates with 95% bootstrap intervals over problems."
     if len(judged) <= _MAX_ARMS_TOGETHER:
-        rows = {metric_label(name): dots for name, dots in by_name.items()}
+        rows = {_metric_label(name): dots for name, dots in by_name.items()}
         caption += " Undefined metrics are left out here; the table says why."
         charts = [Chart("metrics", draw_intervals(rows, "% of problems", styles=judged), caption)]
     else:
         charts = [
-            Chart(name, draw_named_intervals(dots, f"{metric_label(name)} (% of problems)", styles=judged), caption)
+            Chart(name, draw_named_intervals(dots, f"{_metric_label(name)} (% of problems)", styles=judged), caption)
             for name, dots in by_name.items()
         ]
     sizes = [k for k in comparison.k if k > 1 and _dots(comparison, metric_name(k))]
@@ -101,6 +95,7 @@ def format_chart(comparison: Comparison) -> Chart | None:
     else:
         figures = {arm.name: (arm.metrics["pass@1"], arm.shares) for arm in comparison.arms}
         caption = "The samples of each arm."
+    # An undefined share is left out, not drawn at 0; so is an arm that has none.
     rows: dict[str, dict[str, Dot]] = {}
     for name, (pass_at_1, shares) in figures.items():
         measures = {"a program": shares.program, "passes if a program": shares.passes_if_program, "passes": pass_at_1}
@@ -123,6 +118,7 @@ def training_charts(
         styles: arm to the number of its color and marker.
         plain_arms: the arms whose loss is the plain cross-entropy.
     """
+    # Objectives share gauges: each is drawn once, with all arms that log it.
     gauges = list(dict.fromkeys(gauge for kind in OBJECTIVES.values() for gauge in kind.charts))
     vital, others = ([gauge for gauge in gauges if gauge.is_vital is is_vital] for is_vital in (True, False))
     groups = [
@@ -173,7 +169,7 @@ def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]
     drawing = draw_curves(
         curves,
         f"m: at least m of {k} samples pass",
-        f"{metric_label(f'pass@{k}^(m)').replace('m', 'ᵐ')} (% of problems)",
+        f"{_metric_label(f'pass@{k}^(m)').replace('m', 'ᵐ')} (% of problems)",
         whole_x=True,
         is_percentage=True,
         styles=styles,
@@ -219,5 +215,6 @@ def _averaged(curve: Curve, block: int) -> Curve:
 
 
 def _is_wide(curves: Mapping[str, Curve]) -> bool:
+    # Beyond a factor of 100 a linear axis shows a line at the bottom and a peak.
     positive = [value for curve in curves.values() for value in curve.y if value > 0]
     return bool(positive) and max(positive) > 100 * min(positive)

@@ -138,6 +138,7 @@ def read_facts(folder: Path) -> TrainingSummary:
     """
     path, lost = folder / "summary.json", "The weights beside it are whole: copy them if you need them."
     summary = read_json(path, TrainingSummary, f"{lost} {train_again(folder)}")
+    # An older version did not write all of them.
     if None in (summary.steps, summary.examples, summary.tokens, summary.batching):
         raise UserError(f"{path} lacks what a model card tells. {lost} {train_again(folder)}")
     return summary

@@ -18,13 +18,7 @@ from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe
 from ibft.run.stage import read_record
 
-__all__ = [
-    "SUBSET_NAMES",
-    "Rescan",
-    "Scan",
-    "read_scan",
-    "read_shown_examples",
-]
+__all__ = ["SUBSET_NAMES", "Rescan", "Scan", "read_scan", "read_shown_examples"]
 
 SUBSET_NAMES = {"train": "training data", "control": "control set"}
 

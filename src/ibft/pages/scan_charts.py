@@ -56,7 +56,7 @@ def auroc_chart(compared: ControlComparison) -> Chart | None:
     drawing = draw_against(
         dots,
         "AUROC",
-        groups=groups if blind else {},
+        groups=groups if blind else {},  # without a blind classifier nothing is better or worse than it
         reference=None if blind is None else ("blind classifier", blind),
         neutral=0.5,
     )

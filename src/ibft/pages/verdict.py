@@ -73,6 +73,7 @@ def decide(
         clauses.append(_doubt(of_best, kinds[best.name], elicitation))
     gain = None
     if elicitation is not None and best.name in elicitation.gains and any(pair.other == BASE_ARM for pair in beaten):
+        # The smallest gain of all formats, so that nothing was selected.
         gain = elicitation.gains[best.name].gain
         clauses.append(
             f"the smallest of {best.name}'s gains over {BASE_ARM} in {len(gain.differences)} formats, all asked "
@@ -194,6 +195,7 @@ def _needed(pair: Difference, num_samples: float, recipe: Recipe) -> str:
     """Say how many problems, or samples of these, separate a pair in 4 of 5 runs if its difference is real."""
     names = f"{pair.better} from {pair.other}"
     detectable = pair.precision.minimum_detectable
+    # No p-value below 5% is possible then, so an estimate from the variance would be misleading.
     if detectable is None or pair.num_differing < MIN_DIFFERING:
         few = f"Too few problems tell {names} at all ({pair.num_differing} of {pair.num_problems} differ"
         return f"{few}; at least {MIN_DIFFERING} have to): judge more problems."

@@ -13,15 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = [
-    "Count",
-    "curve_of_each",
-    "metric_name",
-    "pass_at_k",
-    "pass_at_k_curve",
-    "pass_at_k_m",
-    "why_undefined",
-]
+__all__ = ["Count", "curve_of_each", "metric_name", "pass_at_k", "pass_at_k_curve", "pass_at_k_m", "why_undefined"]
 
 
 class Count(NamedTuple):

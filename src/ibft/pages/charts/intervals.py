@@ -61,6 +61,7 @@ def draw_intervals(rows: Mapping[str, Mapping[str, Dot]], x_label: str, *, style
     axes.set_yticks(centers, list(rows))
     axes.set_ylim(-band / 2, (len(rows) - 0.5) * band)
     axes.set_xlim(0, percent_end(axes.get_xlim()[1]))
+    # Names, not numbers, are on the y axis.
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0, pad=9)  # room for the half of a dot at zero
     for lower, upper in zip(centers[1:], centers, strict=False):

@@ -160,7 +160,7 @@ def add_legend(figure: Figure, axes: Axes) -> None:
         figure.legend(
             handles,
             labels,
-            loc="outside upper left",
+            loc="outside upper left",  # makes room for itself, by the constrained layout
             ncols=columns,
             frameon=False,
             fontsize=12,
@@ -200,7 +200,9 @@ class Drawing:
         self._save(buffer, "svg", {"svg.fonttype": "none", "svg.hashsalt": self.description}, "Date", "Creator")
         svg = buffer.getvalue()
         svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], count=1, flags=re.DOTALL)
+        # matplotlib numbers its groups from 1 in each chart, and on a page an id must be unique.
         svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+        # The reader's font: matplotlib names those of this machine.
         svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
         svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)
         return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(self.description)}"', 1)
@@ -209,6 +211,7 @@ class Drawing:
     def themed_svg(self) -> str:
         """The SVG for an HTML page: its colors as the CSS variables of `THEME_CSS`, its text in the page's font."""
         svg = self.svg
+        # Charts use no color that is not in the palette, so that dark mode reaches all of a chart.
         for name, color in LIGHT.items():
             svg = svg.replace(color, f"var(--{name})")
         return svg
