@@ -75,9 +75,4 @@ def find_hollow(
             "they are words, or do not continue the prompt: another prompt template, or whole programs given as "
             "`completion` instead of `solution`"
         )
-    return Hollow(
-        num_samples=num_samples,
-        num_empty=num_empty,
-        num_not_compiling=num_not_compiling,
-        cause=cause,
-    )
+    return Hollow(num_samples=num_samples, num_empty=num_empty, num_not_compiling=num_not_compiling, cause=cause)

@@ -78,12 +78,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarize(
-    counts: Sequence[Count],
-    k: Sequence[int],
-    *,
-    num_resamples: int,
-    seed: int,
-    reason: str | None = None,
+    counts: Sequence[Count], k: Sequence[int], *, num_resamples: int, seed: int, reason: str | None = None
 ) -> dict[str, Metric]:
     """Compute Pass@k for each k, and Pass@k^(m) for every m from 2 to k, by name in ascending order.
 

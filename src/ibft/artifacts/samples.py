@@ -57,15 +57,15 @@ def open_samples(path: Path, known: Collection[str], source: str, chosen: Collec
     known_ids = frozenset(known)
     chosen_ids = known_ids if chosen is None else frozenset(chosen)
     num_all = num_unknown = num_chosen = 0
-    first_unknown = (0, "")
+    first_unknown: tuple[int, str] | None = None
     # The whole file before the first sample is judged: an error in its last line must not cost hours of judging.
     for number, sample in _numbered_samples(path):
         num_all += 1
         num_chosen += sample.task_id in chosen_ids
         if sample.task_id not in known_ids:
-            first_unknown = first_unknown if num_unknown else (number, sample.task_id)
+            first_unknown = first_unknown or (number, sample.task_id)
             num_unknown += 1
-    if num_unknown:
+    if first_unknown:
         number, task_id = first_unknown
         raise UserError(
             f"{path}: {num_unknown} of {num_all} samples answer tasks that {source} lacks (first: {task_id!r}, "

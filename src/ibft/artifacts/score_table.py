@@ -142,12 +142,7 @@ def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterato
 
 
 def read_batches(
-    path: Path,
-    columns: Sequence[str],
-    subset: Subset | None,
-    scores: Sequence[str] = (),
-    *,
-    only_scored: bool = False,
+    path: Path, columns: Sequence[str], subset: Subset | None, scores: Sequence[str] = (), *, only_scored: bool = False
 ) -> Iterator[dict[str, list[Any]]]:
     """Yield these columns and scores of the rows of one subset, or of all, a few thousand rows at a time.
 

@@ -72,11 +72,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-def diff_results(
-    path_a: str | os.PathLike[str],
-    path_b: str | os.PathLike[str],
-    k: Sequence[int] = (1,),
-) -> Diff:
+def diff_results(path_a: str | os.PathLike[str], path_b: str | os.PathLike[str], k: Sequence[int] = (1,)) -> Diff:
     """Compare two files of results over the problems that both have.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ibft.artifacts.json_lines import read_rows
@@ -61,7 +61,7 @@ def read_arm(recipe: Recipe, run: RunFolder, name: str, ks: Sequence[int]) -> Ju
         metrics=metrics,
         statuses=known.statuses,
         sandbox=known.sandbox,
-        shares=_shares(recipe, run, name, results),
+        shares=_shares(recipe, run, name, results, counts),
         hollow=known.hollow,
         # The page says that an arm is hollow in a box of its own.
         notes=[note for note in known.notes if known.hollow is None or note != known.hollow.message],
@@ -69,7 +69,9 @@ def read_arm(recipe: Recipe, run: RunFolder, name: str, ks: Sequence[int]) -> Ju
     return JudgedArm(arm, counts)
 
 
-def _shares(recipe: Recipe, run: RunFolder, name: str, results: Sequence[Result]) -> FormatShares:
+def _shares(
+    recipe: Recipe, run: RunFolder, name: str, results: Sequence[Result], counts: Mapping[str, Count]
+) -> FormatShares:
     """Return how many of the judged samples are programs, pass and were cut."""
     path = run.path / "generate" / name / "samples.jsonl"
     samples = list(read_rows(path, Sample)) if path.exists() else []
@@ -79,16 +81,9 @@ def _shares(recipe: Recipe, run: RunFolder, name: str, results: Sequence[Result]
     )
     # Samples of another tool, or results without their samples, do not say how they ended.
     is_recorded = bool(samples) and all(sample.finish_reason is not None for sample in samples)
-    by_problem: dict[str, list[Result]] = {}
-    for result in results:
-        by_problem.setdefault(result.task_id, []).append(result)
+    programs = Counter(row.task_id for row in results if row.status not in _NO_PROGRAM and row.completion.strip())
     tallies = [
-        ProblemTally(
-            len(of_problem),
-            sum(result.status not in _NO_PROGRAM and bool(result.completion.strip()) for result in of_problem),
-            sum(result.passed for result in of_problem),
-            cuts[task_id] if is_recorded else None,
-        )
-        for task_id, of_problem in by_problem.items()
+        ProblemTally(num_samples, programs[task_id], num_passed, cuts[task_id] if is_recorded else None)
+        for task_id, (num_samples, num_passed) in counts.items()
     ]
     return format_shares(tallies, num_resamples=recipe.report.bootstrap_resamples, seed=recipe.seed)

@@ -124,10 +124,7 @@ def asked_rows(elicitation: Elicitation) -> list[Row]:
 
 
 def _notes(
-    recipe: Recipe,
-    judged: Sequence[JudgedArm],
-    differences: Sequence[Difference],
-    elicitation: Elicitation | None,
+    recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Difference], elicitation: Elicitation | None
 ) -> list[str]:
     notes = [f"{arm.name}: {note}." for arm, _ in judged for note in arm.notes]
     if elicitation is not None and elicitation.missing:

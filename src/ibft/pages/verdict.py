@@ -87,11 +87,7 @@ def decide(
 
 
 def _headline(
-    best: str,
-    candidates: Sequence[str],
-    beaten: Sequence[Difference],
-    shown: Sequence[Difference],
-    doubt: Kind | None,
+    best: str, candidates: Sequence[str], beaten: Sequence[Difference], shown: Sequence[Difference], doubt: Kind | None
 ) -> str:
     """Name several arms to ship only where each of them beats every arm that the best one beats."""
     if not beaten and doubt == "format":

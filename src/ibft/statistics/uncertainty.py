@@ -131,11 +131,7 @@ def auroc(lower: Floats, higher: Floats) -> float:
     return float(np.mean(_share_above(np.asarray(lower, np.float64), np.asarray(higher, np.float64))))
 
 
-def delong_interval(
-    lower: Floats,
-    higher: Floats,
-    groups: tuple[Codes, Codes] | None = None,
-) -> Interval:
+def delong_interval(lower: Floats, higher: Floats, groups: tuple[Codes, Codes] | None = None) -> Interval:
     """Return the 95% interval of `auroc(lower, higher)`, O(n log n): for samples too large for `auroc_interval`.
 
     The variance is that of DeLong et al. (Biometrics 1988), with groups that of Obuchowski (Biometrics 1997): what the
@@ -164,9 +160,7 @@ def delong_interval(
 
 
 def auroc_difference(
-    a: tuple[Floats, Floats],
-    b: tuple[Floats, Floats],
-    groups: tuple[Codes, Codes] | None = None,
+    a: tuple[Floats, Floats], b: tuple[Floats, Floats], groups: tuple[Codes, Codes] | None = None
 ) -> Difference:
     """Return how much larger the AUROC of score `a` is than that of `b` on the same examples, O(n log n).
 
