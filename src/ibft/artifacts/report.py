@@ -69,6 +69,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
     p_value: float
     p_adjusted: float
+    # The rule's word: whoever compares floats again may decide otherwise at the edge.
     is_separated: bool
     num_problems: int
     num_won: int
@@ -187,7 +188,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     arms that the data do not ("" where nothing has to be said). `candidates` are the arms that the best one is not
     shown to beat, itself included; one name means a clear winner, none that nothing could be compared. `differences`
     has every pair, decided together by the rule of `ibft.comparison`; `elicitation` what the base solves in other
-    formats (None where it was not asked), without which no gain over it counts; `forgetting` what training cost on a
+    formats (None where it was not asked); `forgetting` what training cost on a
     second benchmark (None without one). `alarms` are of the training, for the arms that have any.
     """
 

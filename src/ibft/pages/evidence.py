@@ -148,6 +148,7 @@ def read_making(recipe: Recipe, run: RunFolder, only: Sequence[str] = ()) -> Mak
         for name, version in (current | {"git commit": provenance.get("git_commit")}).items():
             if version:
                 versions[name].add(str(version))
+    # Stages may run on different machines: generation on a GPU, judging elsewhere.
     machines = dict.fromkeys(_machine(record.provenance) for record in records if record.provenance)
     return Making(
         records,

@@ -1,8 +1,4 @@
-"""An example's tokens, colored by how surely the model expected each.
-
-The classes are fixed probabilities rather than quantiles: a color then means the same in every example and every run,
-and an example that is known by heart looks like it.
-"""
+"""An example's tokens, colored by how surely the model expected each."""
 
 from __future__ import annotations
 
@@ -13,6 +9,8 @@ from ibft.artifacts.rows import ShownExample
 
 __all__ = ["LEGEND", "Heatmap", "Stretch", "heatmap"]
 
+# Fixed probabilities rather than quantiles: a color then means the same in every example and every run, and an example
+# that is known by heart looks like it.
 _LIMITS = (0.1, 0.5, 0.9, 0.99)
 LEGEND = ("below 10%", "10 to 50%", "50 to 90%", "90 to 99%", "99% and more")
 """The probability that the model gave to the token, for the classes `p0` to `p4`."""

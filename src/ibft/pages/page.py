@@ -67,6 +67,7 @@ def write_page(run: RunFolder, name: str, page: Page) -> Path:
         raise UserError(
             f"{figures}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
         ) from None
+    # One command at a time, so that a page and its figures are of one of them.
     with run.writing():
         for chart in page.charts:
             # Names of metrics and gauges hold characters such as @, ^ and /.

@@ -32,8 +32,6 @@ def decide(
 ) -> Verdict:
     """Compare every arm with the one of the highest Pass@1 (the first of equals).
 
-    A gain over the base counts only where it is one of ability (`elicitation.format_kinds`).
-
     Args:
         arms: all that were judged, in the recipe's order.
         differences: of every pair of arms whose Pass@1 is defined, decided together.
@@ -49,6 +47,7 @@ def decide(
         return Verdict("There is nothing to choose between yet.", (only + lacking).strip(), "", [])
     # Where the arms were judged on different problems, the highest may have been beaten on the shared ones.
     kinds = format_kinds(defined, elicitation)
+    # Fine-tuning teaches a format along with everything else: over the base only a gain of ability counts.
     separated = [pair for pair in differences if pair.is_separated]
     doubted = [pair for pair in separated if pair.other == BASE_ARM and kinds.get(pair.better, "ability") != "ability"]
     shown = [pair for pair in separated if pair not in doubted]
