@@ -136,6 +136,11 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     hollow: Hollow | None
     notes: list[str]
 
+    @property
+    def pass_at_1(self) -> Metric:
+        """The metric that decides."""
+        return self.metrics["pass@1"]
+
 
 class AskedArm(msgspec.Struct, frozen=True, kw_only=True):
     """One arm in one format, one greedy sample per problem: Pass@1 and its two factors."""

@@ -14,7 +14,7 @@ from ibft.pages.arms import JudgedArm, read_arm
 from ibft.pages.elicitation import read_elicitation
 from ibft.pages.evidence import read_alarms
 from ibft.pages.forgetting import read_forgetting
-from ibft.pages.verdict import decide, samples_a_problem
+from ibft.pages.verdict import decide, samples_per_problem
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.statistics.pass_at_k import metric_name
@@ -59,7 +59,7 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
     arms = [arm for arm, _ in judged]
     # An undefined Pass@1 is unknown, not 0: such an arm neither wins nor loses.
     differences, undefined = compare_all(
-        {arm.name: Scores.of_counts(counts) for arm, counts in judged if arm.metrics["pass@1"].value is not None}
+        {arm.name: Scores.of_counts(counts) for arm, counts in judged if arm.pass_at_1.value is not None}
     )
     for pair in undefined:
         raise UserError(f"{pair.reason}. Judge both on one benchmark: run `ibft judge RECIPE`.")
@@ -101,7 +101,7 @@ def comparison_rows(comparison: Comparison) -> list[Row]:
             for name in headline_names(comparison.k)
         ),
         Row("Problems", [Cell(str(arm.num_problems)) for arm in arms]),
-        Row("Samples per problem", [Cell(samples_a_problem(arm)) for arm in arms]),
+        Row("Samples per problem", [Cell(samples_per_problem(arm)) for arm in arms]),
         *_share_rows([arm.shares for arm in arms]),
         # Pass@k^(k) rewards low entropy: arms are comparable only at equal temperature.
         Row("Temperature", [Cell(f"{comparison.temperature:g}") for _ in arms]),

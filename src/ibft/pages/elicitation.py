@@ -29,7 +29,7 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
         for arm in recipe.arms
         for form in recipe.formats_of(arm)
         if (answers := read_arm(recipe, run, recipe.asked_name(arm, form), [1])) is not None
-        and answers.arm.metrics["pass@1"].value is not None
+        and answers.arm.pass_at_1.value is not None
     }
     if not any(arm == BASE_ARM for arm, _ in judged):
         return None
@@ -38,7 +38,7 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
             arm=arm,
             format=form,
             num_problems=answers.arm.num_problems,
-            pass_at_1=answers.arm.metrics["pass@1"],
+            pass_at_1=answers.arm.pass_at_1,
             shares=answers.arm.shares,
         )
         for (arm, form), answers in judged.items()

@@ -93,7 +93,7 @@ def format_chart(comparison: Comparison) -> Chart | None:
         }
         caption = "Greedy answers, one per problem, to each way of asking."
     else:
-        figures = {arm.name: (arm.metrics["pass@1"], arm.shares) for arm in comparison.arms}
+        figures = {arm.name: (arm.pass_at_1, arm.shares) for arm in comparison.arms}
         caption = "The samples of each arm."
     # An undefined share is left out, not drawn at 0; so is an arm that has none.
     rows: dict[str, dict[str, Dot]] = {}

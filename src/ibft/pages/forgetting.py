@@ -23,7 +23,7 @@ def read_forgetting(recipe: Recipe, run: RunFolder) -> Forgetting | None:
         name: answers
         for name in recipe.arms
         if (answers := read_arm(recipe, run, name + FORGETTING, [1])) is not None
-        and answers.arm.metrics["pass@1"].value is not None
+        and answers.arm.pass_at_1.value is not None
     }
     if BASE_ARM not in judged:
         return None
@@ -32,6 +32,6 @@ def read_forgetting(recipe: Recipe, run: RunFolder) -> Forgetting | None:
     return Forgetting(
         benchmark=recipe.forgetting.source,
         num_problems=judged[BASE_ARM].arm.num_problems,
-        pass_at_1={name: arm.metrics["pass@1"] for name, (arm, _) in judged.items()},
+        pass_at_1={name: arm.pass_at_1 for name, (arm, _) in judged.items()},
         differences=[pair for pair in compared.differences if BASE_ARM in (pair.better, pair.other)],
     )

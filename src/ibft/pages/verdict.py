@@ -11,7 +11,7 @@ from ibft.comparison import MIN_DIFFERING, needed_problems, needed_samples
 from ibft.pages.elicitation import format_kinds
 from ibft.run.recipe import BASE_ARM, Recipe
 
-__all__ = ["Verdict", "best_arm", "costs", "decide", "format_name", "points", "samples_a_problem"]
+__all__ = ["Verdict", "best_arm", "costs", "decide", "format_name", "points", "samples_per_problem"]
 
 _MAX_ESTIMATE = 100_000
 _MAX_LISTED = 3
@@ -38,9 +38,9 @@ def decide(
         recipe: has the settings that the samples were drawn with.
         elicitation: what the base solves in other formats.
     """
-    defined = [arm for arm in arms if arm.metrics["pass@1"].value is not None]
+    defined = [arm for arm in arms if arm.pass_at_1.value is not None]
     lacking = "".join(
-        f" Pass@1 of {arm.name} is undefined: {arm.metrics['pass@1'].reason}." for arm in arms if arm not in defined
+        f" Pass@1 of {arm.name} is undefined: {arm.pass_at_1.reason}." for arm in arms if arm not in defined
     )
     if len(defined) < 2:
         only = "".join(f"{_setting(arm, recipe)}, {arm.name} has Pass@1 {_with_interval(arm)}." for arm in defined)
@@ -59,7 +59,7 @@ def decide(
     beaten = [pair for pair in shown if pair.better == best.name]
     unclear = [pair for pair in differences if not pair.is_separated and best.name in (pair.better, pair.other)]
     candidates = [arm.name for arm in defined if arm.name not in {pair.other for pair in beaten}]
-    if best.metrics["pass@1"].value == 0:
+    if best.pass_at_1.value == 0:
         return Verdict(
             "No arm solved anything: these data choose none.",
             f"{_setting(best, recipe)}, no arm has solved a single problem.{lacking}",
@@ -140,7 +140,7 @@ def costs(forgetting: Forgetting) -> str:
 
 def best_arm(arms: Sequence[Arm]) -> Arm:
     """Return the arm of the highest Pass@1, the first of equals; an undefined one counts as 0."""
-    return max(arms, key=lambda arm: arm.metrics["pass@1"].value or 0)
+    return max(arms, key=lambda arm: arm.pass_at_1.value or 0)
 
 
 def _evidence(best: str, beaten: Sequence[Difference], unclear: Sequence[Difference]) -> list[str]:
@@ -168,7 +168,7 @@ def _range(differences: Sequence[Difference]) -> str:
 
 def _setting(arm: Arm, recipe: Recipe) -> str:
     temperature = f"temperature {recipe.generate.temperature:g}" if recipe.generate.temperature else "greedy decoding"
-    number = samples_a_problem(arm)
+    number = samples_per_problem(arm)
     noun = "sample" if number == "1" else "samples"
     return f"On {arm.num_problems} problems × {number} {noun} ({temperature})"
 
@@ -230,13 +230,13 @@ def _num_samples(arm: Arm) -> float:
     return arm.num_samples / arm.num_problems if arm.num_problems else 0.0
 
 
-def samples_a_problem(arm: Arm) -> str:
+def samples_per_problem(arm: Arm) -> str:
     """Return the mean number, to three digits."""
     return f"{_num_samples(arm):.3g}"
 
 
 def _with_interval(arm: Arm) -> str:
-    metric = arm.metrics["pass@1"]
+    metric = arm.pass_at_1
     interval = "" if metric.ci95 is None else f" (95% CI {100 * metric.ci95[0]:.1f} to {100 * metric.ci95[1]:.1f})"
     return f"{100 * (metric.value or 0):.1f}%{interval}"
 

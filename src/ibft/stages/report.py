@@ -102,7 +102,7 @@ def _pairs(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:
     """The differences to show at once, and the others: among many arms, those with the best one come first."""
     if len(comparison.differences) <= _MAX_PAIRS:
         return comparison.differences, []
-    best = best_arm([arm for arm in comparison.arms if arm.metrics["pass@1"].value is not None]).name
+    best = best_arm([arm for arm in comparison.arms if arm.pass_at_1.value is not None]).name
     shown = [one for one in comparison.differences if best in (one.better, one.other)]
     return shown, [one for one in comparison.differences if one not in shown]
 
