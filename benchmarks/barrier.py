@@ -41,7 +41,7 @@ from ibft.stages.export import export
 from ibft.stages.generate import generate
 from ibft.stages.scan import scan
 from ibft.stages.train import train as train_arm
-from ibft.statistics.pass_at_k import Count, pass_at_k_m_of_each
+from ibft.statistics.pass_at_k import Count, pass_at_k_m
 from ibft.statistics.uncertainty import bootstrap_means
 
 ARMS = [
@@ -242,7 +242,7 @@ def _summary(seeds: dict[int, Tallies], ft: dict[int, Tallies]) -> dict[str, Any
 
 
 def _rates(tallies: Tallies, k: int, m: int) -> list[float]:
-    return pass_at_k_m_of_each([tallies[task_id] for task_id in sorted(tallies)], k, m)
+    return [pass_at_k_m(*tallies[task_id], k, m) for task_id in sorted(tallies)]
 
 
 def _mean(seeds: list[list[float]]) -> list[float]:

@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         metrics = judge_file(source, completions, out, JudgeConfig(cache=False)).metrics
         names = ("pass@1", "pass@5", "pass@10", "pass@5^(5)", "pass@10^(10)")
-        print("\n" + ", ".join(f"{name} {100 * metrics[name].as_float:.2f}" for name in names))
+        print("\n" + ", ".join(f"{name} {100 * metrics[name].value:.2f}" for name in names))
     problems = load_problems(source)[::4]
     chosen = {problem.task_id: problem for problem in problems}
     samples = [sample for sample in read_rows(completions, Sample) if sample.task_id in chosen]

@@ -1,5 +1,3 @@
-import math
-
 from ibft.artifacts.metrics import Curve, Metrics, curves, summarize
 from ibft.statistics.pass_at_k import Count
 
@@ -13,7 +11,6 @@ def test_every_m_is_there_and_too_few_samples_undo_only_the_larger_k() -> None:
     assert metrics["pass@3^(3)"].value == 0.5
     assert metrics["pass@1"].ci95 == (0.5, 1.0)
     assert metrics["pass@4"].value is None
-    assert math.isnan(metrics["pass@4"].as_float)
     assert "1 of 2 problems" in (metrics["pass@4"].reason or "")
 
 

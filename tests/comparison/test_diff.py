@@ -113,7 +113,7 @@ def test_too_few_samples_make_only_that_k_undefined(tmp_path: Path) -> None:
         assert (metric.a, metric.b, metric.difference, metric.ci95, metric.p_value) == (None,) * 5
         assert metric.reason is not None
         assert "A needs at least 2 samples of every problem, but 1 of 2 problems have fewer" in metric.reason
-    assert diff.notes == ["samples a problem: 1 to 2 in A, 2 in B"]
+    assert diff.notes == ["samples per problem: 1 to 2 in A, 2 in B"]
 
 
 def test_problems_that_only_one_file_has_are_named_and_left_out(tmp_path: Path) -> None:

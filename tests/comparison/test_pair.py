@@ -40,9 +40,9 @@ def test_only_shared_problems_count_and_samples_may_differ_in_number() -> None:
 
 
 def test_what_cannot_be_compared_says_why() -> None:
-    apart = compare_pair("a", arm([1]), "b", Scores.of_values({"u/0": 1.0}))
+    apart = compare_pair("a", arm([1]), "b", Scores({"u/0": 1.0}))
     assert apart == Undefined(a="a", b="b", reason="a and b share no judged problem")
-    lacking = compare_pair("a", arm([1, 2]), "b", Scores.of_values({"t/0": 1.0, "t/1": math.nan}))
+    lacking = compare_pair("a", arm([1, 2]), "b", Scores({"t/0": 1.0, "t/1": math.nan}))
     assert isinstance(lacking, Undefined)
     assert lacking.reason == "1 of 2 shared problems have no value, the first is t/1"
 
@@ -113,7 +113,7 @@ def test_a_reference_that_is_ahead_settles_it() -> None:
     assert not isinstance(gain, Undefined)
     assert (gain.reference, gain.value, gain.p_value, gain.is_separated) == ("chat", pytest.approx(-0.8), 1.0, False)
     assert gain.interval[0] <= -0.8 <= gain.interval[1] < 0
-    missing = beats_every("ft", arm([1]), {"plain": Scores.of_values({})})
+    missing = beats_every("ft", arm([1]), {"plain": Scores({})})
     assert isinstance(missing, Undefined)
     with pytest.raises(ValueError, match="references is empty"):
         beats_every("ft", arm([1]), {})

@@ -190,7 +190,7 @@ def test_without_a_control_set_the_page_says_what_is_missing(make_scan: MakeScan
     page = read(run)
     assert 'class="verdict unclear"' in page
     assert "There is no control set" in section(page, "barrier")
-    assert "nothing to tell the training data from" in section(page, "scores")
+    assert "nothing to compare the training data with" in section(page, "scores")
     assert "It takes a control set" in section(page, "traits")
     assert page.count("<svg") == 1
     assert "<dd>no control set</dd>" in page

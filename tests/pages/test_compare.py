@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from ibft.artifacts.metrics import Metric, Metrics
+from ibft.artifacts.report import Comparison
 from ibft.errors import UserError
 from ibft.objectives.asft import ASFTObjective
 from ibft.objectives.dft import DFTObjective
@@ -16,7 +17,7 @@ from ibft.objectives.eaft import EAFTObjective
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.gem import GEMObjective
 from ibft.objectives.stm import STMObjective
-from ibft.pages.compare import Comparison, compare, comparison_rows
+from ibft.pages.compare import compare, comparison_rows
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.run.sections import GenerateConfig, ReportConfig

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ibft.pages.compare import Comparison, compare, comparison_rows
+from ibft.artifacts.report import Comparison
+from ibft.pages.compare import compare, comparison_rows
 from ibft.pages.elicitation import read_elicitation
 from ibft.pages.verdict import costs
 from ibft.run.folder import RunFolder

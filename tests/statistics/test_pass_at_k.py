@@ -10,7 +10,6 @@ from ibft.statistics.pass_at_k import (
     pass_at_k,
     pass_at_k_curve,
     pass_at_k_m,
-    pass_at_k_m_of_each,
     why_undefined,
 )
 
@@ -70,10 +69,9 @@ def test_nonsense_is_refused_by_name(arguments: tuple[int, int, int, int], field
 
 def test_of_each_keeps_the_order() -> None:
     counts = [Count(5, 1), Count(5, 5), Count(5, 1), Count(3, 1)]
-    values = pass_at_k_m_of_each(counts, 5, 1)
+    values = curve_of_each(counts, 5)[0]
     assert values[:3] == [1.0, 1.0, 1.0]
     assert math.isnan(values[3])
-    assert pass_at_k_m_of_each(counts[:2], 2, 2) == [0.0, 1.0]
 
 
 def test_reason_counts_the_problems_that_lack_samples() -> None:
@@ -113,4 +111,4 @@ def test_the_curves_sum_is_the_expected_number_that_pass() -> None:
 
 def test_curve_of_each_is_by_m_and_then_by_problem() -> None:
     counts = [Count(4, 2), Count(4, 4), Count(4, 2)]
-    assert curve_of_each(counts, 2) == [pass_at_k_m_of_each(counts, 2, 1), pass_at_k_m_of_each(counts, 2, 2)]
+    assert curve_of_each(counts, 2) == [[pass_at_k_m(*count, 2, m) for count in counts] for m in (1, 2)]

@@ -27,7 +27,7 @@ EvalPlusStatus = Literal["pass", "fail", "timeout"]
 
 class _Judged(msgspec.Struct, frozen=True):
     base_status: EvalPlusStatus
-    plus_status: EvalPlusStatus | None = None
+    plus_status: EvalPlusStatus | None = None  # with --base-only there is none
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 def read_evalplus_results(path: str | os.PathLike[str]) -> Iterator[tuple[str, bool]]:
-    """The task id of each sample and whether it passed: base and plus tests, or the base tests if only they were run.
+    """Yield each sample's task id, and whether it passed: base and plus tests, or the base tests if only they ran.
 
     Raises:
         UserError: the file is missing, or is not in this form.
@@ -58,18 +58,14 @@ def to_evalplus_results(
     dataset_hash: str = "",
     date: datetime.datetime | None = None,
 ) -> dict[str, Any]:
-    """Results in EvalPlus's form, as what `json.dump` takes.
-
-    The base tests come first and the first failure ends a sample, so a sample that failed in the base tests has null
-    for `plus_status`: EvalPlus counts it as not passed either way. So has every sample of a problem without plus tests.
-    The failing inputs are not recorded.
+    """Return the results in EvalPlus's form, as what `json.dump` takes; failing inputs are not recorded.
 
     Args:
         samples: what was judged.
         results: one for each sample, in the same order.
         problems: by task id; their prompts complete a completion to a whole solution.
         dataset_hash: EvalPlus's MD5 of the data set file.
-        date: of the judging, now by default.
+        date: when it was judged; now by default.
 
     Raises:
         ValueError: samples and results do not belong together.
@@ -84,6 +80,7 @@ def to_evalplus_results(
                 f"{result.task_id} was not judged ({result.result}), which EvalPlus's form cannot say. Judge again, "
                 "or leave the problem out of the samples."
             )
+        # EvalPlus's `solution` is a whole program.
         prompt = problems[sample.task_id].prompt if sample.completion is not None else ""
         base, plus = _statuses(result)
         tasks.setdefault(result.task_id, []).append(
@@ -102,9 +99,8 @@ def to_evalplus_results(
 
 def _statuses(result: Result) -> tuple[EvalPlusStatus, EvalPlusStatus | None]:
     """Return the status of the base tests and of the plus tests."""
-    last: EvalPlusStatus = "fail"
-    if result.passed:
-        last = "pass"
-    elif result.status in ("timeout_cpu", "timeout_wall"):
-        last = "timeout"
+    failed: EvalPlusStatus = "timeout" if result.status in ("timeout_cpu", "timeout_wall") else "fail"
+    last = "pass" if result.passed else failed
+    # The base tests come first and the first failure ends a sample, so the plus tests of a sample that failed in them
+    # were never run. EvalPlus counts null as not passed. Problems without plus tests have null as well.
     return ("pass", last) if result.reached == "plus" else (last, None)

@@ -9,7 +9,7 @@ import msgspec
 __all__ = ["HOLLOW_SHARE", "Hollow", "find_hollow", "is_hollow"]
 
 HOLLOW_SHARE = 0.5
-"""With more than this share of its samples empty or not compiling, a run is hollow."""
+"""With more than this share of its judged samples empty or not compiling, a run is hollow."""
 
 
 class Hollow(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +22,7 @@ class Hollow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def message(self) -> str:
-        """Counts and cause, for people; without the period at its end."""
+        """Counts and cause as a sentence without its period."""
         number = self.num_empty + self.num_not_compiling
         return (
             f"{number} of {self.num_samples} samples hold no program ({self.num_empty} empty, {self.num_not_compiling} "
@@ -32,8 +32,15 @@ class Hollow(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_hollow(statuses: Mapping[str, int]) -> bool:
     """Decide by the counts of `rows.Status` whether more than half of the judged samples hold no program."""
+    num_judged, num_empty, num_not_compiling = _counts(statuses)
+    return num_empty + num_not_compiling > HOLLOW_SHARE * num_judged
+
+
+def _counts(statuses: Mapping[str, int]) -> tuple[int, int, int]:
+    """Return how many samples were judged, are empty, and do not compile."""
+    # Excluded samples were not judged, since their problem's own reference does not pass.
     judged = sum(statuses.values()) - statuses.get("excluded", 0)
-    return statuses.get("no_code", 0) + statuses.get("syntax_error", 0) > HOLLOW_SHARE * judged
+    return judged, statuses.get("no_code", 0), statuses.get("syntax_error", 0)
 
 
 def find_hollow(
@@ -49,15 +56,16 @@ def find_hollow(
     """
     if not is_hollow(statuses):
         return None
-    empty, not_compiling = statuses.get("no_code", 0), statuses.get("syntax_error", 0)
-    half = (empty + not_compiling) / 2
+    num_samples, num_empty, num_not_compiling = _counts(statuses)
+    half = (num_empty + num_not_compiling) / 2
+    # The cutting comes first: reasoning that was cut has marks as well, and is empty once it is taken out.
     if num_cut > half:
         cause = "they were cut at the token limit: raise generate.max_new_tokens (reasoning needs thousands)"
     elif num_marked > half and not are_extracted:
         cause = "they are raw answers of a chat, with fences or reasoning: judge with --extract auto"
     elif num_marked > half:
         cause = "they are answers of a chat that hold no whole program for their problem: read some of them"
-    elif empty > half:
+    elif num_empty > half:
         cause = (
             "the model ended at once: the prompt ends where its tokenizer never cuts text (in a line break, say), its "
             "template is not the model's, or a stop string comes first"
@@ -67,9 +75,4 @@ def find_hollow(
             "they are words, or do not continue the prompt: another prompt template, or whole programs given as "
             "`completion` instead of `solution`"
         )
-    return Hollow(
-        num_samples=sum(statuses.values()) - statuses.get("excluded", 0),
-        num_empty=empty,
-        num_not_compiling=not_compiling,
-        cause=cause,
-    )
+    return Hollow(num_samples=num_samples, num_empty=num_empty, num_not_compiling=num_not_compiling, cause=cause)

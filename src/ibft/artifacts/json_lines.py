@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import mmap
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,6 @@ __all__ = [
     "error_reason",
     "is_encodable",
     "numbered_rows",
-    "open_for_reading",
     "pretty_json",
     "raw_row",
     "read_content",
@@ -34,15 +34,13 @@ __all__ = [
 Row = TypeVar("Row", bound=msgspec.Struct)
 
 
-def open_for_reading(path: Path) -> IO[bytes]:
-    """Open a file for reading bytes, through gzip where its name ends in `.gz`.
-
-    Raises:
-        UserError: the file is missing or cannot be opened.
-    """
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     try:
-        return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")  # type: ignore[return-value]
-    except OSError as error:
+        with gzip.open(path, "rb") if str(path).lower().endswith(".gz") else open(path, "rb") as file:
+            yield file  # type: ignore[misc]
+    # A damaged archive shows only while it is read: cut off (EOFError) or with wrong bytes in it (zlib.error).
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
 
 
@@ -52,12 +50,8 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
     Raises:
         UserError: the file is missing, unreadable or a damaged archive.
     """
-    path = Path(path)
-    try:
-        with open_for_reading(path) as file:
-            return file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+    with _opened(path) as file:
+        return file.read()
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
@@ -66,14 +60,10 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
     Raises:
         UserError: the file is missing, unreadable or a damaged archive.
     """
-    path = Path(path)
-    try:
-        with open_for_reading(path) as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line
 
 
 def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row]:
@@ -96,6 +86,7 @@ def numbered_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator
                 f"{path}, line {number}: {error}. Each line must be one JSON object with the fields of "
                 f"{row_type.__name__}: {', '.join(row_type.__struct_fields__)}."
             ) from None
+        # For these two msgspec raises Python's errors, not its own.
         except RecursionError:
             raise UserError(f"{path}, line {number}: JSON that is nested too deeply to be read. Correct it.") from None
         except UnicodeDecodeError as error:
@@ -106,8 +97,6 @@ def numbered_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator
 def decode_foreign(line: bytes, row_type: type[Row]) -> Row:
     """Decode a line that another tool wrote, in which Python's json may have left lone surrogates.
 
-    A model can emit them and msgspec refuses them; one such answer must not cost the whole file.
-
     Raises:
         ValueError: it is not JSON, not UTF-8, or not a `row_type`.
     """
@@ -116,11 +105,12 @@ def decode_foreign(line: bytes, row_type: type[Row]) -> Row:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
+        # A model can emit lone surrogates, which msgspec refuses: one such answer must not cost the whole file.
         return msgspec.convert(json.loads(line), row_type)
 
 
 def error_reason(error: Exception) -> str:
-    """Why a file cannot be read or written, in the system's words where it has any."""
+    """Say why a file cannot be read or written, in the system's words where it has any."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -134,7 +124,7 @@ def is_encodable(text: str) -> bool:
 
 
 def pretty_json(value: object) -> bytes:
-    """A value of our types as indented JSON with a line break at its end: for files that people read."""
+    """Encode a value of our types as indented JSON with a line break at its end: for files that people read."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
@@ -157,7 +147,8 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[msgspec.Struct | msg
 
 
 def raw_row(row: object) -> msgspec.Raw:
-    """Somebody else's row as `write_rows` takes it: any value of JSON, numbers of any size; others as their text."""
+    """Encode another tool's row for `write_rows`: any value of JSON; what is not one becomes its text."""
+    # By Python's json: msgspec refuses integers of more than 64 bits.
     return msgspec.Raw(json.dumps(row, default=str).encode())
 
 
@@ -167,6 +158,7 @@ def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
         with open(temporary, "wb") as file:
             file.writelines(parts)
             file.flush()
+            # Otherwise a power cut after the rename can leave an empty file under the final name.
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:  # of the parts too, which may be read as they are written
@@ -192,10 +184,11 @@ class RowWriter:
         self._file = open(self.path, "ab")
 
     def write(self, rows: Iterable[msgspec.Struct]) -> int:
-        """Append the rows and hand them to the operating system before returning; the number of bytes they took."""
+        """Append the rows, hand them to the operating system, and return the number of bytes they took."""
         data = b"".join(self._encoder.encode(row) + b"\n" for row in rows)
         try:
             self._file.write(data)
+            # Not synced to the disk: what the operating system has survives a kill of the process.
             self._file.flush()
             return len(data)
         except OSError as error:
@@ -210,17 +203,12 @@ class RowWriter:
         self._file.close()
 
 
-def _drop_unfinished_line(path: Path, block: int = 1 << 16) -> None:
-    if not path.exists():
+def _drop_unfinished_line(path: Path) -> None:
+    # An empty file cannot be mapped.
+    if not path.exists() or not path.stat().st_size:
         return
     with open(path, "rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - block)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)
+        # Mapped, so that only its end is read: a file of samples can have gigabytes.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            end = content.rfind(b"\n") + 1
+        file.truncate(end)

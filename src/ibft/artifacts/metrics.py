@@ -18,19 +18,11 @@ __all__ = ["Curve", "Metric", "Metrics", "curves", "require_k", "summarize"]
 
 
 class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A mean over all problems with its 95% interval; both are None where undefined, and `reason` says why.
-
-    The file has null for an undefined value; `as_float` has NaN.
-    """
+    """A mean over all problems with its 95% interval; both are None where undefined, and `reason` says why."""
 
     value: float | None
     ci95: tuple[float, float] | None
     reason: str | None = None
-
-    @property
-    def as_float(self) -> float:
-        """The value, NaN where it is undefined."""
-        return math.nan if self.value is None else self.value
 
 
 class Curve(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,6 +66,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """Return the file's content, indented for people, each list of numbers on one line."""
+        # A curve with a line for each of its numbers would bury everything else.
         indented = pretty_json(self)
         # A raw newline cannot occur inside a JSON string, so only lists match.
         return re.sub(rb"\[\n[\d\s.,e+-]*\]", lambda numbers: b" ".join(numbers[0].split()), indented)
@@ -85,30 +78,27 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarize(
-    counts: Sequence[Count],
-    k: Sequence[int],
-    *,
-    num_resamples: int,
-    seed: int,
-    reason: str | None = None,
+    counts: Sequence[Count], k: Sequence[int], *, num_resamples: int, seed: int, reason: str | None = None
 ) -> dict[str, Metric]:
-    """Pass@k for each k, and Pass@k^(m) for every m from 2 to k, by name in ascending order.
+    """Compute Pass@k for each k, and Pass@k^(m) for every m from 2 to k, by name in ascending order.
 
     Args:
         counts: one tally for each problem of the benchmark, problems without samples included.
         k: the numbers of samples drawn.
-        num_resamples: of the bootstrap over problems.
-        seed: of the bootstrap.
+        num_resamples: resamples of the bootstrap over problems.
+        seed: random seed of the bootstrap.
         reason: makes every metric undefined, where something other than too few samples forbids them.
     """
     metrics: dict[str, Metric] = {}
     defined: dict[str, list[float]] = {}
     for size in sorted(set(k)):
         why = reason or why_undefined(counts, size)
+        # Undefined first, so that the order is by k and m whatever is defined.
         metrics |= {metric_name(size, m): Metric(None, None, why) for m in range(1, size + 1)}
         if why is None:
             values_of_each_m = curve_of_each(counts, size)
             defined |= {metric_name(size, m): values for m, values in enumerate(values_of_each_m, start=1)}
+    # All at once: the resampled problems are drawn one time for all metrics.
     intervals = bootstrap_means(list(defined.values()), num_resamples=num_resamples, seed=seed)
     for (name, values), interval in zip(defined.items(), intervals, strict=True):
         metrics[name] = Metric(math.fsum(values) / len(values), (interval.low, interval.high))
@@ -126,7 +116,7 @@ def require_k(k: Sequence[int]) -> None:
 
 
 def curves(metrics: Mapping[str, Metric], k: Sequence[int]) -> dict[str, Curve]:
-    """The curve of each k, by `str(k)` in ascending order, from the metrics that `summarize` gave for these k."""
+    """Return the curve of each k, by `str(k)` in ascending order, from the metrics of `summarize` for these k."""
     return {str(size): _curve([metrics[metric_name(size, m)] for m in range(1, size + 1)]) for size in sorted(set(k))}
 
 

@@ -95,11 +95,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     In Python, `setup` is a program of the benchmark's own (imports, helpers, expected values) that runs once before
     the tests, out of the candidate's reach. `modules` are modules, such as an in-house library, that the candidate can
     import; the model sees of them what the prompt shows. `inside` says where the tests run: True, in the candidate's
-    interpreter, which is weaker since the candidate could see them; False, outside of it; None, wherever the reference
-    passes.
+    interpreter; False, outside of it; None, wherever the reference passes.
 
     `language` names a reader and a judge: `python`, `verilog`, or one of another package (`ibft.execution.languages`).
-    In Verilog, `warnings_fail`: a design that Icarus warns about has failed, as in VerilogEval 1's own harness.
+    In Verilog, `warnings_fail`: a design that Icarus warns about has failed.
     """
 
     task_id: str
@@ -111,8 +110,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     description: str = ""
     setup: str = ""
     modules: tuple[Module, ...] = ()
-    inside: bool | None = None
-    warnings_fail: bool = False
+    inside: bool | None = None  # True is weaker: a candidate could see the tests
+    warnings_fail: bool = False  # VerilogEval 1's own harness does so, that of version 2 does not
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -17,7 +17,7 @@ __all__ = ["SampleFile", "open_samples"]
 
 
 class SampleFile(NamedTuple):
-    """A file of samples that has been looked through: how many it has, and how many of other tasks it leaves out."""
+    """A file of samples that has been looked through: its samples, and those of other tasks that it leaves out."""
 
     path: Path
     num_samples: int
@@ -27,13 +27,13 @@ class SampleFile(NamedTuple):
     def read(self) -> Iterator[Sample]:
         """Yield what is judged: the samples of the chosen tasks, one at a time, in the file's order.
 
-        Samples without an `index` are given one: their count within the task, from 0. `raw` is None, whatever the file
-        says: only who extracts the answer from a text knows that there was more in it.
+        Samples without an `index` are given one: their count within the task, from 0.
         """
         seen: Counter[str] = Counter()
         for sample in self.stored():
             index = seen[sample.task_id] if sample.index is None else sample.index
             seen[sample.task_id] += 1
+            # `raw` is dropped: only whoever extracts the answer from a text knows that there was more in it.
             yield msgspec.structs.replace(sample, index=index, raw=None)
 
     def stored(self) -> Iterator[Sample]:
@@ -57,14 +57,15 @@ def open_samples(path: Path, known: Collection[str], source: str, chosen: Collec
     known_ids = frozenset(known)
     chosen_ids = known_ids if chosen is None else frozenset(chosen)
     num_all = num_unknown = num_chosen = 0
-    first_unknown = (0, "")
+    first_unknown: tuple[int, str] | None = None
+    # The whole file before the first sample is judged: an error in its last line must not cost hours of judging.
     for number, sample in _numbered_samples(path):
         num_all += 1
         num_chosen += sample.task_id in chosen_ids
         if sample.task_id not in known_ids:
-            first_unknown = first_unknown if num_unknown else (number, sample.task_id)
+            first_unknown = first_unknown or (number, sample.task_id)
             num_unknown += 1
-    if num_unknown:
+    if first_unknown:
         number, task_id = first_unknown
         raise UserError(
             f"{path}: {num_unknown} of {num_all} samples answer tasks that {source} lacks (first: {task_id!r}, "

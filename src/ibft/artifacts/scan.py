@@ -50,8 +50,7 @@ class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
     """One score's AUROC over the matched examples that have it.
 
     `above_blind` is this AUROC less that of the blind classifier, both on the examples that the latter saw;
-    `beats_blind` if its interval lies above 0, and that of this AUROC above 0.5: where nothing tells the sets apart, a
-    classifier asked about files that it was not trained on tends to fall below 0.5. None without a blind classifier.
+    `beats_blind` if its interval lies above 0, and that of this AUROC above 0.5. None without a blind classifier.
     """
 
     name: str
@@ -59,23 +58,26 @@ class ScoreAuroc(msgspec.Struct, frozen=True, kw_only=True):
     num_control: int | None = None
     auroc: Auroc = Auroc()
     above_blind: AurocDifference | None = None
+    # Above 0.5 as well: where the sets do not differ, a classifier that is asked about files that it was not trained on
+    # tends to fall below 0.5, and every score would beat it.
     beats_blind: bool | None = None
 
 
 class ControlComparison(msgspec.Struct, frozen=True, kw_only=True):
     """Training and control examples, matched 1:1 by length.
 
-    `num_groups`: files (or single examples, where no file is known) in the matched part of each subset; intervals take
-    only these for independent, and take no account of the pairing, which makes them a little too wide. `length` is the
+    `num_groups`: files (or single examples, where no file is known) in the matched part of each subset. `length` is the
     AUROC of length alone after matching, near 0.5. `blind` is that of the blind classifier on `num_blind_pairs` of the
-    pairs; its interval does not count that another training set would give another classifier.
+    pairs.
     """
 
     num_pairs: int | None = None
     num_unmatched: dict[str, int] = {}
+    # The intervals take only these for independent. They ignore the pairing, so they are a little too wide.
     num_groups: dict[str, int] = {}
     length: Auroc | None = None
     num_blind_pairs: int | None = None
+    # Its interval does not count that another training set would give another classifier.
     blind: Auroc | None = None
     blind_features: str = ""
     scores: list[ScoreAuroc] = []
@@ -119,7 +121,7 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Extraction(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the examples that are long enough: how many endings the model writes itself, given what stands before.
+    """Of the examples that are long enough: how many endings the model writes itself, given what comes before.
 
     `num_extracted` of `num_examples` are written in full by greedy decoding (Carlini et al., arXiv 2202.07646); `share`
     has a Wilson interval, in which examples of one file count as dependent. `median_matched` is of the tokens before
@@ -164,7 +166,7 @@ class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
     `score` is the headline score, by which barrier and verdict go; `region` the tokens that were scored. `skipped`
     counts the examples without scores by subset and reason, `num_in_both` those that are not compared since the other
     subset has their code as well. Comparison and barrier are None without a control set, or where nothing in it is of
-    like length; the barrier also where too little is to have a 5th percentile. A scan of an early version has no
+    similar length; the barrier also where too little is to have a 5th percentile. A scan of an early version has no
     verdict.
     """
 

@@ -30,12 +30,12 @@ def score_names(k_percent: Sequence[float], *, has_reference: bool = False) -> t
 
 
 def score_label(name: str) -> str:
-    """`min_k_prob_20` becomes `Min-20% Prob`; an unknown name stays as it is."""
+    """Return the name for people: `min_k_prob_20` becomes `Min-20% Prob`; an unknown name stays as it is."""
     kind, _, k = name.rpartition("_")
     return {"min_k_prob": f"Min-{k}% Prob", "min_k_plus_plus": f"Min-{k}%++"}.get(kind, _LABELS.get(name, name))
 
 
 def score_axis(name: str) -> str:
-    """The label with its unit, for an axis."""
+    """Return the label with its unit, for an axis."""
     unit = _UNITS.get(name) or _UNITS.get(name.rpartition("_")[0])
     return f"{score_label(name)} ({unit})" if unit else score_label(name)

@@ -30,7 +30,7 @@ __all__ = [
 
 SCORES_FILE = "scores.parquet"
 
-_HEADLINE = "ibft.score"
+_HEADLINE = "ibft.score"  # key in the file's metadata, which other tools ignore
 
 COUNTS = ("num_tokens", "num_prefix_tokens", "num_suffix_tokens", "num_matched_tokens")
 """Columns that count tokens; see `rows.Score`."""
@@ -50,7 +50,7 @@ class ScoredRow(NamedTuple):
 
 
 def scores_file(path: Path) -> Path:
-    """The file of scores that a path stands for: itself, or that of a scan's folder, or of a run's."""
+    """Return the file of scores that a path stands for: itself, or that of a scan's folder, or of a run's."""
     inside = path / "scan" if (path / "scan").is_dir() else path
     return inside / SCORES_FILE if path.is_dir() else path
 
@@ -70,10 +70,10 @@ def score_table(rows: Sequence[Score], score_names: Sequence[str], headline: str
 
 
 def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Sequence[str], headline: str) -> None:
-    """Write the rows, one row group per block, under a temporary name first; one block is in memory at a time.
+    """Write the rows, one row group per block; one block is in memory at a time.
 
     Columns: the fields of `rows.Score`, with each score in a column of its own (float64, null where there is none).
-    The headline score's name stands in the file's metadata.
+    The headline score's name is in the file's metadata.
 
     Raises:
         UserError: pyarrow is not installed, or the file cannot be written.
@@ -81,12 +81,14 @@ def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Seq
     pa = _pyarrow()
     import pyarrow.parquet as pq
 
+    # A kill leaves a file without its footer, which nobody can read: under the final name it must be whole.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with pq.ParquetWriter(temporary, _schema(score_names, headline), compression="zstd") as writer:
             for block in blocks:
                 writer.write_table(score_table(block, score_names, headline))
         os.replace(temporary, path)
+        # pyarrow keeps freed memory in a pool of its own: it goes back before the findings need some.
         pa.default_memory_pool().release_unused()
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error_reason(error)}). Free space, then run again.") from None
@@ -109,7 +111,7 @@ def _schema(score_names: Sequence[str], headline: str) -> pyarrow.Schema:
 
 
 def score_name(path: Path, word: str | None) -> str:
-    """A score's name, or what a shorter word stands for: `min_k` and `min_k_plus_plus` (K = 20), `nll`.
+    """Return a score's name, or what a shorter word stands for: `min_k` and `min_k_plus_plus` (K = 20), `nll`.
 
     None stands for the headline score of the scan that `path` stands for (`scores_file`).
 
@@ -122,34 +124,30 @@ def score_name(path: Path, word: str | None) -> str:
 
 
 def read_scores(path: Path, score: str, subset: Subset | None = None) -> Iterator[ScoredRow]:
-    """The examples that have one of the scores, in the order of the data.
+    """Yield the examples that have a score, in the order of the data.
 
     Args:
-        path: of a scan (`scores_file`).
-        score: the name of a score.
+        path: a scan's (`scores_file`).
+        score: the name of the score.
         subset: only these; None is all.
 
     Raises:
         UserError: there is no such file, or no such score in it.
     """
     columns = ["index", "id", "num_tokens", "fingerprint"]
+    # Column by column: the other scores of a large table are never read.
     for batch in read_batches(scores_file(path), columns, subset, [score]):
         rows = zip(batch["index"], batch["id"], batch[score], batch["num_tokens"], batch["fingerprint"], strict=True)
         yield from (ScoredRow(*row) for row in rows if row[2] is not None)
 
 
 def read_batches(
-    path: Path,
-    columns: Sequence[str],
-    subset: Subset | None,
-    scores: Sequence[str] = (),
-    *,
-    only_scored: bool = False,
+    path: Path, columns: Sequence[str], subset: Subset | None, scores: Sequence[str] = (), *, only_scored: bool = False
 ) -> Iterator[dict[str, list[Any]]]:
     """Yield these columns and scores of the rows of one subset, or of all, a few thousand rows at a time.
 
     Args:
-        path: of the file.
+        path: the file.
         columns: fields of `rows.Score`.
         subset: only these; None is all.
         scores: names of scores; a value that is missing is None.
@@ -166,6 +164,7 @@ def read_batches(
         raise UserError(f"{path} has no score {missing[0]!r}. It has {', '.join(names)}.")
     wanted = [*columns, *scores]
     with _explained(path):
+        # Besides what was asked for, the two columns that rows are chosen by.
         for batch in file.iter_batches(batch_size=4096, columns=list({"subset", "num_tokens", *wanted})):
             if subset is not None:
                 batch = batch.filter(_pyarrow().compute.equal(batch["subset"], subset))
@@ -176,7 +175,7 @@ def read_batches(
 
 
 def count_rows(path: Path) -> int:
-    """How many rows the file of scores has, of both subsets, with scores or without.
+    """Return how many rows the file of scores has, of both subsets, with scores or without.
 
     Raises:
         UserError: there is no such file.

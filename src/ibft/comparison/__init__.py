@@ -27,9 +27,10 @@ What no rule can do is see what no problem shows: docs/statistics.md has the lim
 (`benchmarks/rule.py`).
 """
 
+from ibft.artifacts.report import Difference, Gain, Precision
 from ibft.comparison.family import Decision, beats_every, compare_all, holm
-from ibft.comparison.pair import Difference, Gain, Scores, Undefined, compare_pair
-from ibft.comparison.precision import Precision, needed_problems, needed_samples
+from ibft.comparison.pair import Scores, Undefined, compare_pair
+from ibft.comparison.precision import needed_problems, needed_samples
 from ibft.comparison.rule import ALPHA, MIN_DIFFERING, interval, p_value
 from ibft.statistics.signs import sign_flip_p
 

@@ -6,10 +6,10 @@ EvalPlus's `*_eval_results.json`, plain or `.gz`.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 
@@ -45,7 +45,7 @@ class MetricDiff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
-    """A problem whose pass rate differs: how many of its samples passed in each file."""
+    """A problem whose pass rate differs, with the number of its samples that passed in each file."""
 
     task_id: str
     num_correct_a: int
@@ -72,11 +72,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-def diff_results(
-    path_a: str | os.PathLike[str],
-    path_b: str | os.PathLike[str],
-    k: Sequence[int] = (1,),
-) -> Diff:
+def diff_results(path_a: str | os.PathLike[str], path_b: str | os.PathLike[str], k: Sequence[int] = (1,)) -> Diff:
     """Compare two files of results over the problems that both have.
 
     Args:
@@ -93,8 +89,9 @@ def diff_results(
     left_out = _left_out(a, b)
     shared = [task_id for task_id in a.counts if task_id in b.counts and task_id not in left_out]
     if not shared:
+        first_a, first_b = (next(iter(side.counts)) for side in (a, b))
         raise UserError(
-            f"{path_a} and {path_b} have no judged problem in common (the first are {_first(a)} and {_first(b)}). "
+            f"{path_a} and {path_b} have no judged problem in common (the first are {first_a!r} and {first_b!r}). "
             "Compare results of one benchmark."
         )
     counts_a, counts_b = ([side.counts[task_id] for task_id in shared] for side in (a, b))
@@ -118,9 +115,10 @@ def _metrics(
     shared: Sequence[str], counts_a: Sequence[Count], counts_b: Sequence[Count], k: Sequence[int]
 ) -> list[MetricDiff]:
     metrics: list[MetricDiff] = []
+    # No correction for their number: all are views of the same samples.
     for size in sorted(set(k)):
-        undefined = [("A", why_undefined(counts_a, size)), ("B", why_undefined(counts_b, size))]
-        if reason := "; ".join(f"{side} {why}" for side, why in undefined if why):
+        undefined = {"A": why_undefined(counts_a, size), "B": why_undefined(counts_b, size)}
+        if reason := "; ".join(f"{side} {why}" for side, why in undefined.items() if why):
             metrics += [MetricDiff(name=metric_name(size, m), reason=reason) for m in range(1, size + 1)]
             continue
         curves = zip(curve_of_each(counts_a, size), curve_of_each(counts_b, size), strict=True)
@@ -130,28 +128,27 @@ def _metrics(
 
 
 def _metric(name: str, shared: Sequence[str], a: Sequence[float], b: Sequence[float]) -> MetricDiff:
-    scores_a, scores_b = (Scores.of_values(dict(zip(shared, side, strict=True))) for side in (a, b))
-    found = compare_pair("b", scores_b, "a", scores_a)
-    if isinstance(found, Undefined):
-        return MetricDiff(name=name, reason=found.reason)
-    low, high = found.interval
-    is_b = found.better == "b"
+    scores_a, scores_b = (Scores(dict(zip(shared, side, strict=True))) for side in (a, b))
+    # B first, since differences are B - A.
+    pair = compare_pair("b", scores_b, "a", scores_a)
+    if isinstance(pair, Undefined):
+        return MetricDiff(name=name, reason=pair.reason)
+    value, low, high = pair.seen_from("b")
+    num_b_better, num_a_better = pair.num_won, pair.num_lost
+    if pair.better == "a":
+        num_a_better, num_b_better = num_b_better, num_a_better
     return MetricDiff(
         name=name,
-        a=_mean(a),
-        b=_mean(b),
-        difference=found.value if is_b else -found.value,
-        ci95=(low, high) if is_b else (-high, -low),
-        num_a_better=found.num_lost if is_b else found.num_won,
-        num_b_better=found.num_won if is_b else found.num_lost,
-        p_value=found.p_value,
-        is_separated=found.is_separated,
-        minimum_detectable=found.precision.minimum_detectable,
+        a=fmean(a),
+        b=fmean(b),
+        difference=value,
+        ci95=(low, high),
+        num_a_better=num_a_better,
+        num_b_better=num_b_better,
+        p_value=pair.p_value,
+        is_separated=pair.is_separated,
+        minimum_detectable=pair.precision.minimum_detectable,
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _change(problem: Changed) -> float:
@@ -159,10 +156,10 @@ def _change(problem: Changed) -> float:
 
 
 def _left_out(a: Tally, b: Tally) -> dict[str, str]:
-    reasons = {}
-    for task_id in [*a.counts, *(task_id for task_id in b.counts if task_id not in a.counts)]:
-        missing = [name for name, side in (("A", a), ("B", b)) if task_id not in side.counts]
-        excluded = [name for name, side in (("A", a), ("B", b)) if task_id in side.excluded]
+    reasons, sides = {}, (("A", a), ("B", b))
+    for task_id in a.counts | b.counts:
+        missing = [name for name, side in sides if task_id not in side.counts]
+        excluded = [name for name, side in sides if task_id in side.excluded]
         if missing:
             reasons[task_id] = f"not in {missing[0]}"
         elif excluded:
@@ -170,18 +167,16 @@ def _left_out(a: Tally, b: Tally) -> dict[str, str]:
     return reasons
 
 
-def _first(side: Tally) -> str:
-    return repr(next(iter(side.counts)))
-
-
 def _notes(a: Tally, b: Tally, counts_a: Sequence[Count], counts_b: Sequence[Count]) -> list[str]:
     notes = []
     sizes = [sorted({count.num_samples for count in counts}) for counts in (counts_a, counts_b)]
     if sizes[0] != sizes[1] or len(sizes[0]) > 1:
         words = [f"{s[0]} to {s[-1]}" if len(s) > 1 else str(s[0]) for s in sizes]
-        notes.append(f"samples a problem: {words[0]} in A, {words[1]} in B")
+        notes.append(f"samples per problem: {words[0]} in A, {words[1]} in B")
+    # Results of other tools do not say how they were judged.
     if a.sandboxes and b.sandboxes and a.sandboxes != b.sandboxes:
-        notes.append(f"judged under sandbox {_names(a.sandboxes)} in A, {_names(b.sandboxes)} in B")
+        sandboxes = [", ".join(sorted(side.sandboxes)) for side in (a, b)]
+        notes.append(f"judged under sandbox {sandboxes[0]} in A, {sandboxes[1]} in B")
     if a.num_weak or b.num_weak:
         notes.append(
             f"{a.num_weak} results of A and {b.num_weak} of B are weak: the candidate could see the tests they ran with"
@@ -189,17 +184,14 @@ def _notes(a: Tally, b: Tally, counts_a: Sequence[Count], counts_b: Sequence[Cou
     return notes
 
 
-def _names(values: Set[str]) -> str:
-    return ", ".join(sorted(values))
-
-
 def _read(path: Path) -> Tally:
-    found = tally(read_results(path))
-    if not found.counts:
+    counted = tally(read_results(path))
+    if not counted.counts:
         raise UserError(f"{path}: has no results in it.")
-    if failures := found.statuses["infrastructure_error"]:
+    # Left out on one side alone, they would change which problems are compared.
+    if failures := counted.statuses["infrastructure_error"]:
         raise UserError(
-            f"{path}: the sandbox failed on {failures} of {found.num_samples} samples, so no comparison would be fair. "
-            "Run the same `ibft judge` again, which tries them once more."
+            f"{path}: the sandbox failed on {failures} of {counted.num_samples} samples, so no comparison would be "
+            "fair. Run the same `ibft judge` again, which tries them once more."
         )
-    return found
+    return counted

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from ibft.comparison.pair import Difference, Gain, Prepared, Scores, Undefined, prepare
+from ibft.artifacts.report import Difference, Gain
+from ibft.comparison.pair import Prepared, Scores, Undefined, prepare
 from ibft.comparison.rule import ALPHA
 
 __all__ = ["Compared", "Decision", "beats_every", "compare_all", "holm"]
@@ -36,8 +37,7 @@ def holm(p_values: Sequence[float], alpha: float = ALPHA) -> list[Decision]:
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     decisions: dict[int, Decision] = {}
     largest, level, is_open = 0.0, alpha, True
-    for rank, index in enumerate(order):
-        num_left = len(order) - rank
+    for num_left, index in zip(range(len(order), 0, -1), order, strict=True):
         if is_open:
             level = alpha / num_left
             is_open = p_values[index] <= level
@@ -62,8 +62,7 @@ def compare_all(arms: Mapping[str, Scores], alpha: float = ALPHA) -> Compared:
 def beats_every(name: str, arm: Scores, references: Mapping[str, Scores], alpha: float = ALPHA) -> Gain | Undefined:
     """Ask whether an arm beats every reference, such as a base model in each of several prompt formats.
 
-    Each reference has to be beaten at the level `alpha`, without a correction: for a false claim the arm must be
-    declared better than the very reference that it does not beat (Berger 1982). Nothing is selected, so the smallest
+    Each reference has to be beaten at the level `alpha`, without a correction. Nothing is selected, so the smallest
     gain is not biased upward. To correct for several arms, pass the Gains' p-values to `holm` and ask again at the
     levels that it returns.
 
@@ -76,28 +75,22 @@ def beats_every(name: str, arm: Scores, references: Mapping[str, Scores], alpha:
     defined = [pair for pair in pairs if isinstance(pair, Prepared)]
     if len(defined) < len(pairs):
         return next(pair for pair in pairs if isinstance(pair, Undefined))
+    # Each at the whole level: a false claim needs a false win over the one reference that is as good (Berger 1982).
     differences = [pair.at(alpha) for pair in defined]
+    gains = [difference.seen_from(name) for difference in differences]
     # Any of m upper ends can fall short of the smallest gain, so they share alpha; of the lower ends one has to.
-    tops = [pair.at(alpha / len(defined)) for pair in defined]
-    smallest = min(differences, key=lambda one: _gain(one, name))
-    p = max(one.p_value if one.better == name and one.value > 0 else 1.0 for one in differences)
+    highs = [pair.at(alpha / len(defined)).seen_from(name)[2] for pair in defined]
+    smallest = min(differences, key=lambda difference: difference.seen_from(name)[0])
+    # The pairs' tests are two-sided: a small p of a reference that is ahead speaks against the arm.
+    p = max(pair.p if gain > 0 else 1.0 for pair, (gain, *_) in zip(defined, gains, strict=True))
     return Gain(
         arm=name,
-        reference=smallest.other if smallest.better == name else smallest.better,
-        value=_gain(smallest, name),
-        interval=(min(_ends(one, name)[0] for one in differences), min(_ends(one, name)[1] for one in tops)),
+        reference=smallest.opponent(name),
+        value=smallest.seen_from(name)[0],
+        interval=(min(low for _, low, _ in gains), min(highs)),
         confidence=1 - alpha,
         p_value=p,
         is_separated=p <= alpha,
         num_problems=smallest.num_problems,
         differences=differences,
     )
-
-
-def _gain(difference: Difference, name: str) -> float:
-    return difference.value if difference.better == name else -difference.value
-
-
-def _ends(difference: Difference, name: str) -> tuple[float, float]:
-    low, high = difference.interval
-    return (low, high) if difference.better == name else (-high, -low)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ibft.comparison.precision import Precision, measure_precision
+from ibft.artifacts.report import Difference
+from ibft.comparison.precision import measure_precision
 from ibft.comparison.rule import ALPHA, interval, p_value
 from ibft.statistics.pass_at_k import Count, pass_at_k
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Difference", "Gain", "Prepared", "Scores", "Undefined", "compare_pair", "prepare"]
+__all__ = ["Prepared", "Scores", "Undefined", "compare_pair", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -26,56 +27,23 @@ class Scores:
 
     Attributes:
         values: from 0 to 1; NaN where undefined.
-        sampling_variances: the variance of each value over other samples of the same problem; NaN, or no entry, where
-            unknown.
+        sampling_variances: the variance of each value over other samples of the same problem; no entry where unknown.
     """
 
     values: Mapping[str, float]
-    sampling_variances: Mapping[str, float]
+    sampling_variances: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of_counts(cls, counts: Mapping[str, Count]) -> Scores:
         """Take Pass@1 from tallies; its sampling variance is known from 2 samples of a problem on."""
         values = {task_id: pass_at_k(count.num_samples, count.num_correct, 1) for task_id, count in counts.items()}
+        # Over n - 1, not n: unbiased, so that what is left for the problems is unbiased, too (arXiv 2411.00640).
         variances = {
             task_id: value * (1 - value) / (counts[task_id].num_samples - 1)
             for task_id, value in values.items()
             if counts[task_id].num_samples > 1
         }
         return cls(values, variances)
-
-    @classmethod
-    def of_values(cls, values: Mapping[str, float]) -> Scores:
-        """Take any metric, without knowledge of its sampling variance."""
-        return cls(values, {})
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean of `better` minus that of `other` over the problems both have, as a fraction, and what the rule says of it.
-
-    `better` has the higher mean (or comes first). `interval` has the `confidence` at which the pair was decided: 0.95
-    for one pair alone, more among several. `p_value` is of the pair alone, `p_adjusted` corrected for the number of
-    pairs. `is_separated`, `p_adjusted` <= 0.05 and an interval without 0 are one and the same. `num_won`, `num_lost`:
-    problems on which `better` is better and worse.
-    """
-
-    better: str
-    other: str
-    value: float
-    interval: tuple[float, float]
-    confidence: float
-    p_value: float
-    p_adjusted: float
-    is_separated: bool
-    num_problems: int
-    num_won: int
-    num_lost: int
-    precision: Precision
-
-    @property
-    def num_differing(self) -> int:
-        """On how many problems the arms differ."""
-        return self.num_won + self.num_lost
 
 
 class Undefined(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,25 +52,6 @@ class Undefined(msgspec.Struct, frozen=True, kw_only=True):
     a: str
     b: str
     reason: str
-
-
-class Gain(msgspec.Struct, frozen=True, kw_only=True):
-    """What an arm gains over every one of several references: the smallest of its gains (intersection-union test).
-
-    `value` is the smallest gain and `reference` whom it is over. `p_value` is the largest of the pairs', with 1 for a
-    reference that the arm is not above, and `is_separated` says that it is at most the level. `interval` is of the
-    smallest true gain: its lower end is above 0 exactly where the arm beats every reference.
-    """
-
-    arm: str
-    reference: str
-    value: float
-    interval: tuple[float, float]
-    confidence: float
-    p_value: float
-    is_separated: bool
-    num_problems: int
-    differences: list[Difference]
 
 
 @dataclass(frozen=True)
@@ -121,6 +70,7 @@ class Prepared:
         mean = math.fsum(self.differences) / len(self.differences)
         won, lost = int((self.differences > 0).sum()), int((self.differences < 0).sum())
         better, other = self.a, self.b
+        # The better one first; of equal means the one that was named first.
         if mean < 0:
             better, other, mean, low, high, won, lost = other, better, -mean, -high, -low, lost, won
         return Difference(
@@ -146,12 +96,13 @@ def prepare(name_a: str, a: Scores, name_b: str, b: Scores) -> Prepared | Undefi
     shared = [task_id for task_id in a.values if task_id in b.values]
     if not shared:
         return Undefined(a=name_a, b=name_b, reason=f"{name_a} and {name_b} share no judged problem")
+    # Never left out: the mean over the others would answer another question.
     lacking = [task_id for task_id in shared if math.isnan(a.values[task_id]) or math.isnan(b.values[task_id])]
     if lacking:
         reason = f"{len(lacking)} of {len(shared)} shared problems have no value, the first is {lacking[0]}"
         return Undefined(a=name_a, b=name_b, reason=reason)
     differences = np.array([a.values[task_id] - b.values[task_id] for task_id in shared])
-    # Rates such as 0.3 - 0.1 and 0.9 - 0.7 are equal but for the last bit, which would count as two sizes.
+    # Rates such as 0.3 - 0.1 and 0.9 - 0.7 are equal except for the last bit, which would count as two sizes.
     differences = np.round(differences, 12)
     variances = np.array([sum(side.sampling_variances.get(task_id, math.nan) for side in (a, b)) for task_id in shared])
     return Prepared(name_a, name_b, differences, variances, p_value(differences))

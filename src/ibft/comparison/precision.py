@@ -12,35 +12,17 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from ibft.artifacts.report import Precision
 from ibft.comparison.rule import MIN_DIFFERING, typical_size
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["POWER", "Precision", "measure_precision", "needed_problems", "needed_samples"]
+__all__ = ["POWER", "measure_precision", "needed_problems", "needed_samples"]
 
 POWER = 0.8
-
-
-class Precision(msgspec.Struct, frozen=True, kw_only=True):
-    """The noise of a mean difference over P problems, all in units of the metric (0 to 1).
-
-    `variance_between` and `variance_within` are of one problem's difference, so that the standard error is
-    sqrt((between + within) / P); both are None where samples are too few to split it. `minimum_detectable` is the true
-    difference that the rule finds in 4 of 5 such runs at the pair's level; None where too few problems are there.
-    `narrowed_by_problems` and `narrowed_by_samples` are the shares by which twice as many narrow the interval; the
-    latter is None where the split is unknown.
-    """
-
-    standard_error: float
-    variance_between: float | None
-    variance_within: float | None
-    minimum_detectable: float | None
-    narrowed_by_problems: float
-    narrowed_by_samples: float | None
+"""The share of runs in which the minimum detectable difference is found: the "4 of 5" of all messages."""
 
 
 def measure_precision(
@@ -57,6 +39,7 @@ def measure_precision(
     variance = float(differences.var(ddof=1)) if num > 1 else 0.0
     error = math.sqrt(variance / num)
     within = float(sampling_variances.mean())
+    # Both parts are estimates, so the difference can fall below 0, where the problems add next to nothing.
     between = None if math.isnan(within) else max(0.0, variance - within)
     by_samples = None
     if between is not None and between + within > 0:
@@ -72,18 +55,20 @@ def measure_precision(
 
 
 def needed_problems(precision: Precision, value: float, num_problems: int) -> float:
-    """Return how many problems show a true difference of `value` in 4 of 5 runs; infinite where none do or unknown."""
+    """Return how many problems show a true difference of `value` in 4 of 5 runs; infinite if no number does."""
     detectable = precision.minimum_detectable
     if detectable is None or value == 0:
         return math.inf
+    # The standard error falls with the root of their number.
     return num_problems * (detectable / abs(value)) ** 2
 
 
 def needed_samples(precision: Precision, value: float, num_samples: float) -> float:
-    """Return how many samples of each of these problems do; infinite where none do, NaN where unknown."""
+    """Return how many samples of each of these problems do; infinite where no number does, NaN where unknown."""
     detectable, within, between = precision.minimum_detectable, precision.variance_within, precision.variance_between
     if detectable is None or within is None or between is None:
         return math.nan
+    # What the variance within problems has to fall to; the one between them stays, however many samples there are.
     left = (between + within) * (value / detectable) ** 2 - between
     return num_samples * within / left if left > 0 else math.inf
 
@@ -95,7 +80,7 @@ def _minimum_detectable(differences: NDArray[np.float64], error: float, alpha: f
         return None
     reach = _student(1 - alpha / 2, num - 1) + _student(POWER, num - 1)
     size = typical_size(differences)
-    # So many wins and no loss separate; with a mean of about 1.3 times as many there are as many in 4 of 5 runs.
+    # This many wins and no loss separate; with a mean of about 1.3 times as many there are as many in 4 of 5 runs.
     least = 1.3 * max(MIN_DIFFERING, 1 - math.log2(alpha))
     return min(1.0, max(reach * error + size / num, least * size / num))
 

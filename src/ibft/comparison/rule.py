@@ -18,7 +18,8 @@ ALPHA = 0.05
 MIN_DIFFERING = 6
 """With fewer problems that differ, no two-sided paired test reaches 5% (2 / 2^5 = 6.25%)."""
 _BEYOND_SEEN = 1.25
-"""At 1 the simulated cell with the least coverage has 93.5%, at 1.25 it has 95.1%; the others rise by up to a point."""
+"""The far ends' unseen difference over the largest one seen. At 1 the simulated cell with the least coverage has 93.5%,
+at 1.25 it has 95.1%; the others rise by up to a point."""
 
 
 def p_value(differences: NDArray[np.float64]) -> float:
@@ -36,7 +37,7 @@ def p_value(differences: NDArray[np.float64]) -> float:
         return exact
     winning = _winning(differences)
     guard = 2 * chance_not_positive(winning[winning != 0], -_unseen_loss(winning))
-    # Where one arm wins every problem that differs both are equal but for the integral's last digits.
+    # Where one arm wins every problem that differs both are equal except for the integral's last digits.
     return min(1.0, guard) if guard > exact * (1 + 1e-7) else exact
 
 
@@ -52,6 +53,7 @@ def interval(differences: NDArray[np.float64], p: float, alpha: float = ALPHA) -
 
     winning = _winning(differences)
     mean = math.fsum(winning) / len(winning)
+    # Arms that agree on every problem would have an interval of width 0: at 1 it is Clopper and Pearson's.
     worst = 1.0
     if np.count_nonzero(winning) >= MIN_DIFFERING:
         worst = min(1.0, _BEYOND_SEEN * float(np.abs(winning).max()))
@@ -74,6 +76,7 @@ def typical_size(differences: NDArray[np.float64]) -> float:
         return 1.0
     low, high = float(sizes[0]), float(sizes[-1])
     target = float(counts.sum()) * math.log(2)
+    # By bisection: the sum of the logarithms falls as the size grows.
     while high - low > 1e-12:
         middle = (low + high) / 2
         if counts @ np.log1p(sizes / middle) > target:

@@ -3,7 +3,7 @@
 report/audit.html    the page: no script, no network, light and dark, for screens and paper
 report/figures/      its charts as SVG and PDF
 
-Like the report it is made anew each time, from what `scan` and the arms' scans (`rescan/ARM`) left.
+Like the report it is made again each time, from what `scan` and the arms' scans (`rescan/ARM`) left.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ibft.artifacts.rows import ShownExample
-from ibft.artifacts.scan import Extraction, ScanSummary
+from ibft.artifacts.scan import Extraction
 from ibft.artifacts.score_names import score_label
 from ibft.errors import UserError
 from ibft.pages.audit_rows import interval, key_figures, model_rows, number, percent, ratio, score_rows, share, times
@@ -45,6 +45,7 @@ def audit(recipe: Recipe, run: RunFolder) -> Path:
     scan = read_scan(recipe, run)
     if scan is None:
         raise UserError(f"{run.path / 'scan'} does not exist yet. Run `ibft scan RECIPE` first, or `ibft run RECIPE`.")
+    # The page is built around the verdict: an older scan has numbers alone.
     if scan.summary.verdict is None:
         raise UserError(
             f"{run.path / 'scan' / 'summary.json'} has no verdict: an older version of ibft made it. "
@@ -54,7 +55,7 @@ def audit(recipe: Recipe, run: RunFolder) -> Path:
 
 
 def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
-    """The page. The same run folder gives the same text."""
+    """Return the page. The same run folder gives the same text."""
     summary = scan.summary
     charts = {
         "densities": density_chart(scan),
@@ -62,14 +63,7 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
     }
     html = render_template(
         "audit.html",
-        {
-            "interval": interval,
-            "percent": percent,
-            "share": share,
-            "ratio": ratio,
-            "number": number,
-            "duration": duration,
-        },
+        {show.__name__: show for show in (interval, percent, share, ratio, number, duration)},
         recipe=recipe,
         summary=summary,
         verdict=summary.verdict,
@@ -81,17 +75,13 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
         score_rows=score_rows(summary),
         times=times,
         subset_names=SUBSET_NAMES,
-        attempts=sorted({n for found in summary.extraction.values() for n, _ in found.within}),
-        examples=_drawn_examples(summary, read_shown_examples(run)),
+        attempts=sorted({n for extraction in summary.extraction.values() for n, _ in extraction.within}),
+        examples=[
+            DrawnExample(example, heatmap(example, summary.extraction.get(example.subset, Extraction()).prefix_tokens))
+            for example in read_shown_examples(run)[:_MAX_EXAMPLES]
+        ],
         legend=LEGEND,
         skipped=skipped_in_scan(summary),
         making=read_making(recipe, run, ("scan", "rescan")),
     )
     return Page(html, [chart for chart in charts.values() if chart is not None])
-
-
-def _drawn_examples(summary: ScanSummary, examples: list[ShownExample]) -> list[DrawnExample]:
-    return [
-        DrawnExample(one, heatmap(one, summary.extraction.get(one.subset, Extraction()).prefix_tokens))
-        for one in examples[:_MAX_EXAMPLES]
-    ]

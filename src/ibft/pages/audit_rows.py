@@ -1,4 +1,7 @@
-"""The scan's figures as text: for the audit page and for the terminal."""
+"""The scan's figures as text: for the audit page and for the terminal.
+
+An older scan lacks some: what is None or NaN is a dash, never 0.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ __all__ = [
 
 
 class KeyFigure(NamedTuple):
-    """A figure of the verdict's: what it is, and below it its interval and what to compare it with."""
+    """A figure that the verdict rests on, with its interval and what to compare it with below it."""
 
     label: str
     text: str
@@ -56,23 +59,23 @@ class ModelRow(NamedTuple):
 
 
 def key_figures(summary: ScanSummary) -> list[KeyFigure]:
-    """What the verdict rests on, in up to four figures."""
+    """Return what the verdict rests on, in up to four figures."""
     figures = []
     if (barrier := summary.barrier) is not None:
         detail = f"95% interval {interval(barrier.ci95)}; by chance {share(barrier.expected_share)}"
         figures.append(KeyFigure("Barrier: below the control's 5th percentile", percent(barrier.share), detail))
     if (compared := summary.comparison) is not None:
-        headline = next((one for one in compared.scores if one.name == summary.score), None)
+        headline = next((score for score in compared.scores if score.name == summary.score), None)
         if headline is not None and not math.isnan(headline.auroc.value):
             blind = compared.blind.value if compared.blind else math.nan
             beside = "no blind classifier beside it" if math.isnan(blind) else f"blind classifier {ratio(blind)}"
             detail = f"95% interval {interval(headline.auroc.ci95, ratio)}; {beside}"
             figures.append(KeyFigure(f"AUROC of {score_label(headline.name)}", ratio(headline.auroc.value), detail))
-    if (found := summary.extraction.get("train")) is not None:
+    if (extraction := summary.extraction.get("train")) is not None:
         control = summary.extraction.get("control")
         beside = f"; control set {percent(control.share)}" if control else ""
-        detail = f"95% interval {interval(found.ci95)}{beside}"
-        figures.append(KeyFigure("Repeated word for word", percent(found.share), detail))
+        detail = f"95% interval {interval(extraction.ci95)}{beside}"
+        figures.append(KeyFigure("Repeated word for word", percent(extraction.share), detail))
     if (train := summary.subsets.get("train")) is not None:
         control_set = summary.subsets.get("control")
         beside = f"and {number(control_set.num_scored)} of the control set" if control_set else "no control set"
@@ -81,28 +84,28 @@ def key_figures(summary: ScanSummary) -> list[KeyFigure]:
 
 
 def score_rows(summary: ScanSummary) -> list[ScoreRow]:
-    """The table of AUROCs as text, the blind classifier's first where there is one."""
+    """Return the table of AUROCs as text, the blind classifier's first where it exists."""
     compared = summary.comparison or ControlComparison()
     rows = []
     if compared.blind is not None:
         cell = Cell(ratio(compared.blind.value), interval(compared.blind.ci95, ratio))
         rows.append(ScoreRow("Blind classifier", cell, Cell("–"), "–", is_headline=False))
-    for one in compared.scores:
-        above = one.above_blind
+    for score in compared.scores:
+        above = score.above_blind
         rows.append(
             ScoreRow(
-                score_label(one.name),
-                Cell(ratio(one.auroc.value), interval(one.auroc.ci95, ratio)),
+                score_label(score.name),
+                Cell(ratio(score.auroc.value), interval(score.auroc.ci95, ratio)),
                 Cell("–") if above is None else Cell(_signed(above.value), interval(above.ci95, _signed)),
-                {True: "yes", False: "no", None: "–"}[one.beats_blind],
-                one.name == summary.score,
+                {True: "yes", False: "no", None: "–"}[score.beats_blind],
+                score.name == summary.score,
             )
         )
     return rows
 
 
 def model_rows(scan: Scan) -> list[ModelRow]:
-    """The control set and the training data under the base model, and the latter under each fine-tuned one."""
+    """Return the control set and the training data under the base model, and the latter under each fine-tuned one."""
     summary, barrier, rows = scan.summary, scan.summary.barrier, []
     shares: dict[str, str] = {}
     if barrier:
@@ -114,55 +117,59 @@ def model_rows(scan: Scan) -> list[ModelRow]:
         if (subset := summary.subsets.get(name)) is not None:
             median = subset.medians.get(summary.score)
             rows.append(ModelRow(label, number(subset.num_scored), _decimal(median), shares.get(name, "–")))
-    for again, _ in scan.rescans:
-        below = percent(again.share_below_threshold)
-        label = f"training data after {again.arm}"
-        rows.append(ModelRow(label, number(again.num_examples), _decimal(again.median_after), below))
+    for rescan, _ in scan.rescans:
+        below = percent(rescan.share_below_threshold)
+        label = f"training data after {rescan.arm}"
+        rows.append(ModelRow(label, number(rescan.num_examples), _decimal(rescan.median_after), below))
     return rows
 
 
 def _share_of_all(barrier: Barrier) -> float:
-    """Of all scored training examples, as the scans of fine-tuned models count; else of those that were matched."""
+    """Return the share of all scored training examples, as rescans count; else of those that were matched."""
+    # Rescans count all examples, whatever their length: only this share is comparable with theirs.
     if barrier.num_train and barrier.num_train_memorized is not None:
         return barrier.num_train_memorized / barrier.num_train
     return barrier.share
 
 
+def _text(value: float | None, form: str) -> str:
+    # With the minus sign of typography: a hyphen is half as wide as a plus.
+    return "–" if value is None or math.isnan(value) else form.format(value).replace("-", "−")
+
+
 def percent(value: float | None) -> str:
-    """A measured fraction in percent; one that would be rounded to nothing is "<0.1%"."""
-    if value is None or math.isnan(value):
-        return "–"
-    return "<0.1%" if 0 < value < 0.0005 else f"{100 * value:.1f}%"
+    """Return a measured fraction in percent; one that would be rounded to nothing is "<0.1%"."""
+    return "<0.1%" if value and 0 < value < 0.0005 else _text(value, "{:.1%}")
 
 
 def share(value: float) -> str:
-    """A fraction that was chosen, in percent without more digits than it has."""
-    return "–" if math.isnan(value) else f"{100 * value:g}%"
+    """Return a fraction that was chosen, in percent without more digits than it has."""
+    return _text(100 * value, "{:g}%")
 
 
 def ratio(value: float | None) -> str:
-    """An AUROC, to three digits."""
-    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+    """Return an AUROC to three digits."""
+    return _text(value, "{:.3f}")
 
 
 def times(value: float | None) -> str:
-    """How many times as often."""
-    return "–" if value is None or math.isnan(value) else f"{value:.1f}×"
+    """Return how many times as often."""
+    return _text(value, "{:.1f}×")
 
 
 def interval(ends: Interval, show: Callable[[float | None], str] = percent) -> str:
-    """Both ends of a 95% interval, as `show` writes numbers."""
+    """Return both ends of a 95% interval, as `show` writes numbers."""
     return "–" if any(map(math.isnan, ends)) else f"{show(ends.low)} to {show(ends.high)}"
 
 
 def number(value: int | None) -> str:
-    """A count with its thousands apart."""
-    return "–" if value is None else f"{value:,}"
+    """Return a count with separated thousands."""
+    return _text(value, "{:,}")
 
 
 def _decimal(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.2f}".replace("-", "−")
+    return _text(value, "{:.2f}")
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:+.3f}".replace("-", "−")
+    return _text(value, "{:+.3f}")

@@ -5,67 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from ibft.artifacts.metrics import Metric
-from ibft.artifacts.training import Alarm
-from ibft.comparison import Difference, Scores, compare_all
+from ibft.artifacts.report import Comparison, Difference, Elicitation, FormatShares
+from ibft.comparison import Scores, compare_all
 from ibft.errors import UserError
 from ibft.objectives.alarms import alarm_note
-from ibft.pages.arms import Arm, JudgedArm, read_arm
-from ibft.pages.elicitation import Elicitation, read_elicitation
+from ibft.pages.arms import JudgedArm, read_arm
+from ibft.pages.elicitation import read_elicitation
 from ibft.pages.evidence import read_alarms
-from ibft.pages.forgetting import Forgetting, read_forgetting
-from ibft.pages.format_shares import FormatShares
-from ibft.pages.verdict import decide, samples_a_problem
+from ibft.pages.forgetting import read_forgetting
+from ibft.pages.verdict import decide, samples_per_problem
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.statistics.pass_at_k import metric_name
 
-__all__ = [
-    "FEW_PROBLEMS",
-    "MAX_COLUMNS",
-    "Cell",
-    "Comparison",
-    "Row",
-    "asked_rows",
-    "compare",
-    "comparison_rows",
-]
+__all__ = ["MAX_COLUMNS", "Cell", "Row", "asked_rows", "compare", "comparison_rows", "headline_names"]
 
-
-FEW_PROBLEMS = 20
+_FEW_PROBLEMS = 20
 """Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/statistics.md)."""
 MAX_COLUMNS = 5
 """Tables with more arms than that have a row for each, not a column."""
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """What the report says, for programs: `report.json`.
-
-    `headline` is the decision in a few words, `verdict` its evidence in a sentence, `advice` what would separate
-    arms that the data do not ("" where nothing has to be said). `candidates` are the arms that the best one is not
-    shown to beat, itself included; one name means a clear winner, none that nothing could be compared. `differences`
-    has every pair, decided together by the rule of `ibft.comparison`; `elicitation` what the base solves in other
-    formats (None where it was not asked), without which no gain over it counts; `forgetting` what training cost on a
-    second benchmark (None without one). `alarms` are of the training, for the
-    arms that have any.
-    """
-
-    headline: str
-    verdict: str
-    advice: str
-    candidates: list[str]
-    arms: list[Arm]
-    differences: list[Difference]
-    elicitation: Elicitation | None
-    forgetting: Forgetting | None
-    alarms: dict[str, list[Alarm]]
-    notes: list[str]
-    k: list[int]
-    temperature: float
-    seed: int
-    bootstrap_resamples: int
 
 
 class Cell(NamedTuple):
@@ -83,7 +42,7 @@ class Row(NamedTuple):
 
     @property
     def is_shared(self) -> bool:
-        """Whether there is no figure in any cell, for one and the same reason."""
+        """True if no cell has a figure, all for one and the same reason."""
         return self.cells[0].text == "undefined" and len(set(self.cells)) == 1
 
 
@@ -93,28 +52,33 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
     Raises:
         UserError: no arm of the recipe has been judged, or a file of one is damaged.
     """
-    ks = sorted({1, *recipe.report.k})
-    judged = [found for name in recipe.arms if (found := read_arm(recipe, run, name, ks)) is not None]
+    ks = sorted({1, *recipe.report.k})  # Pass@1 decides, whatever else is shown
+    judged = [arm for name in recipe.arms if (arm := read_arm(recipe, run, name, ks)) is not None]
     if not judged:
         raise UserError(f"{run.path} has no judged arm yet. Run `ibft judge RECIPE` first, or `ibft run RECIPE`.")
-    comparable = [one for one in judged if one.arm.metrics["pass@1"].value is not None]
-    differences = _differences(comparable)
+    arms = [arm for arm, _ in judged]
+    # An undefined Pass@1 is unknown, not 0: such an arm neither wins nor loses.
+    differences, undefined = compare_all(
+        {arm.name: Scores.of_counts(counts) for arm, counts in judged if arm.pass_at_1.value is not None}
+    )
+    for pair in undefined:
+        raise UserError(f"{pair.reason}. Judge both on one benchmark: run `ibft judge RECIPE`.")
     elicitation = read_elicitation(recipe, run)
-    verdict = decide([one.arm for one in judged], differences, recipe, elicitation)
+    verdict = decide(arms, differences, recipe, elicitation)
     alarms = read_alarms(recipe, run)
     return Comparison(
         headline=verdict.headline,
         verdict=verdict.sentence,
         advice=verdict.advice,
         candidates=verdict.candidates,
-        arms=[one.arm for one in judged],
+        arms=arms,
         differences=differences,
         elicitation=elicitation,
         forgetting=read_forgetting(recipe, run),
         alarms=alarms,
         notes=[
             *_notes(recipe, judged, differences, elicitation),
-            *(alarm_note(arm, alarm) for arm, found in alarms.items() for alarm in found),
+            *(alarm_note(name, alarm) for name, of_arm in alarms.items() for alarm in of_arm),
         ],
         k=ks,
         temperature=recipe.generate.temperature,
@@ -123,53 +87,46 @@ def compare(recipe: Recipe, run: RunFolder) -> Comparison:
     )
 
 
-def comparison_rows(comparison: Comparison) -> list[Row]:
-    """The headline table as text: a row for each metric, a cell for each of `comparison.arms`.
+def headline_names(ks: Sequence[int]) -> list[str]:
+    """Return the metrics to show for each k: Pass@k, and from k = 2 on Pass@k^(k)."""
+    return [metric_name(k, m) for k in ks for m in sorted({1, k})]
 
-    For each k: Pass@k, and from k = 2 on Pass@k^(k).
-    """
+
+def comparison_rows(comparison: Comparison) -> list[Row]:
+    """Return the headline table as text: a row for each metric, a cell for each of `comparison.arms`."""
     arms = comparison.arms
-    names = [metric_name(k, m) for k in comparison.k for m in ((1, k) if k > 1 else (1,))]
-    rows = [Row(name.capitalize(), [_metric_cell(arm.metrics[name]) for arm in arms]) for name in names]
     return [
-        *rows,
+        *(
+            Row(name.capitalize(), [_metric_cell(arm.metrics[name]) for arm in arms])
+            for name in headline_names(comparison.k)
+        ),
         Row("Problems", [Cell(str(arm.num_problems)) for arm in arms]),
-        Row("Samples a problem", [Cell(samples_a_problem(arm)) for arm in arms]),
+        Row("Samples per problem", [Cell(samples_per_problem(arm)) for arm in arms]),
         *_share_rows([arm.shares for arm in arms]),
+        # Pass@k^(k) rewards low entropy: arms are comparable only at equal temperature.
         Row("Temperature", [Cell(f"{comparison.temperature:g}") for _ in arms]),
     ]
 
 
 def _share_rows(shares: Sequence[FormatShares]) -> list[Row]:
-    """Return the rows that tell format from ability, a cell for each of `shares`."""
+    """Return the rows that separate format from ability, a cell for each of `shares`."""
     return [
-        Row("Answer is a program", [_metric_cell(one.program) for one in shares]),
-        Row("Passes if a program", [_metric_cell(one.passes_if_program) for one in shares]),
-        Row("Cut at the token limit", [_metric_cell(one.cut) for one in shares]),
+        Row("Answer is a program", [_metric_cell(of_arm.program) for of_arm in shares]),
+        Row("Passes if a program", [_metric_cell(of_arm.passes_if_program) for of_arm in shares]),
+        Row("Cut at the token limit", [_metric_cell(of_arm.cut) for of_arm in shares]),
     ]
 
 
 def asked_rows(elicitation: Elicitation) -> list[Row]:
     """Return the table of greedy answers: a row for each measure, a cell for each of `elicitation.asked`."""
     asked = elicitation.asked
-    return [Row("Pass@1", [_metric_cell(one.pass_at_1) for one in asked]), *_share_rows([one.shares for one in asked])]
-
-
-def _differences(judged: Sequence[JudgedArm]) -> list[Difference]:
-    """Compare every pair of arms whose Pass@1 is defined, in the order of the recipe."""
-    compared = compare_all({one.arm.name: Scores.of_counts(one.counts) for one in judged})
-    for pair in compared.undefined:
-        raise UserError(f"{pair.reason}. Judge both on one benchmark: run `ibft judge RECIPE`.")
-    return compared.differences
+    return [Row("Pass@1", [_metric_cell(arm.pass_at_1) for arm in asked]), *_share_rows([arm.shares for arm in asked])]
 
 
 def _notes(
-    recipe: Recipe,
-    judged: Sequence[JudgedArm],
-    differences: Sequence[Difference],
-    elicitation: Elicitation | None,
+    recipe: Recipe, judged: Sequence[JudgedArm], differences: Sequence[Difference], elicitation: Elicitation | None
 ) -> list[str]:
-    notes = [f"{one.arm.name}: {note}." for one in judged for note in one.arm.notes]
+    notes = [f"{arm.name}: {note}." for arm, _ in judged for note in arm.notes]
     if elicitation is not None and elicitation.missing:
         notes.append(
             f"Asked and not judged yet, or not without failures of the sandbox: {', '.join(elicitation.missing)}."
@@ -178,17 +135,17 @@ def _notes(
         notes.append(
             f"Formats that do not apply to base, or in which it cannot be asked: {', '.join(elicitation.not_asked)}."
         )
-    absent = [name for name in recipe.arms if name not in {one.arm.name for one in judged}]
-    if absent:
+    if absent := [name for name in recipe.arms if name not in {arm.name for arm, _ in judged}]:
         notes.append(f"Not judged yet: {', '.join(absent)}.")
-    sizes = {one.arm.num_problems for one in judged}
-    if len(sizes) > 1 or any(one.num_problems < min(sizes) for one in differences):
+    sizes = {arm.num_problems for arm, _ in judged}
+    if len(sizes) > 1 or any(difference.num_problems < min(sizes) for difference in differences):
         notes.append("The arms were not judged on the same problems; differences count the shared ones only.")
-    if any(one.is_separated and one.num_problems < FEW_PROBLEMS for one in differences) and any(
-        count.num_samples > 1 for one in judged for count in one.counts.values()
+    # With one sample per problem the rule is exact: differences of -1, 0 and 1 with mean 0 are symmetric.
+    if any(difference.is_separated and difference.num_problems < _FEW_PROBLEMS for difference in differences) and any(
+        count.num_samples > 1 for _, counts in judged for count in counts.values()
     ):
         notes.append(
-            f"Fewer than {FEW_PROBLEMS} problems: what separates the arms here may turn on problems of a kind that so "
+            f"Fewer than {_FEW_PROBLEMS} problems: what separates the arms here may turn on problems of a kind that so "
             "few do not contain."
         )
     return notes

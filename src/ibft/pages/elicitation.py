@@ -8,61 +8,14 @@ is selected, and the headline is the smallest of the gains. All were asked greed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-import msgspec
-
-from ibft.artifacts.metrics import Metric
-from ibft.comparison import ALPHA, Gain, Scores, Undefined, beats_every, compare_pair, holm
-from ibft.pages.arms import Arm, JudgedArm, read_arm
-from ibft.pages.format_shares import FormatShares
+from ibft.artifacts.report import Arm, AskedArm, Elicitation, FormatGain, Gain, Kind
+from ibft.comparison import ALPHA, Scores, Undefined, beats_every, compare_pair, holm
+from ibft.pages.arms import read_arm
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, FORGETTING, Recipe
-from ibft.run.sections import Format
 
-__all__ = ["AskedArm", "Elicitation", "FormatGain", "Kind", "format_kinds", "read_elicitation"]
-
-Kind = Literal["ability", "format", "open"]
-
-
-class AskedArm(msgspec.Struct, frozen=True, kw_only=True):
-    """One arm in one format, one greedy sample per problem: Pass@1 and its two factors."""
-
-    arm: str
-    format: str
-    num_problems: int
-    pass_at_1: Metric
-    shares: FormatShares
-
-
-class FormatGain(msgspec.Struct, frozen=True, kw_only=True):
-    """What an arm gains over the base in every format.
-
-    kind: `ability`, it beats the base in every format; `format`, it beats the base in its own format alone, and the
-        base in another format is as good; `open`, neither is shown.
-    """
-
-    kind: Kind
-    gain: Gain
-
-
-class Elicitation(msgspec.Struct, frozen=True, kw_only=True):
-    """`asked` has the base in every format and each arm in its own; `gains` the arms' gains, by arm.
-
-    `missing` names the answers that were asked for and have no Pass@1 (not judged yet, or the sandbox failed): as long
-    as there are any of the base, no gain is shown. `not_asked` names the recipe's formats in which the base was not
-    asked.
-    """
-
-    asked: list[AskedArm]
-    gains: dict[str, FormatGain]
-    missing: list[str]
-    not_asked: list[str]
-
-    @property
-    def num_formats(self) -> int:
-        """In how many formats the base was asked."""
-        return sum(one.arm == BASE_ARM for one in self.asked)
+__all__ = ["format_kinds", "read_elicitation"]
 
 
 def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
@@ -72,11 +25,11 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
         UserError: a file is damaged.
     """
     judged = {
-        (arm, form): found
+        (arm, form): answers
         for arm in recipe.arms
         for form in recipe.formats_of(arm)
-        if (found := read_arm(recipe, run, recipe.asked_name(arm, form), [1])) is not None
-        and found.arm.metrics["pass@1"].value is not None
+        if (answers := read_arm(recipe, run, recipe.asked_name(arm, form), [1])) is not None
+        and answers.arm.pass_at_1.value is not None
     }
     if not any(arm == BASE_ARM for arm, _ in judged):
         return None
@@ -84,14 +37,19 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
         AskedArm(
             arm=arm,
             format=form,
-            num_problems=found.arm.num_problems,
-            pass_at_1=found.arm.metrics["pass@1"],
-            shares=found.arm.shares,
+            num_problems=answers.arm.num_problems,
+            pass_at_1=answers.arm.pass_at_1,
+            shares=answers.arm.shares,
         )
-        for (arm, form), found in judged.items()
+        for (arm, form), answers in judged.items()
     ]
-    base = {f"{BASE_ARM}@{form}": Scores.of_counts(of.counts) for (arm, form), of in judged.items() if arm == BASE_ARM}
-    others = {(arm, form): found for (arm, form), found in judged.items() if arm != BASE_ARM}
+    base, others = {}, {}
+    for (arm, form), answers in judged.items():
+        scores, name = Scores.of_counts(answers.counts), f"{BASE_ARM}@{form}"
+        if arm == BASE_ARM:
+            base[name] = scores
+        else:
+            others[arm] = name, scores
     answered = [name for name in run.asked() if not name.endswith(FORGETTING)]
     known = {recipe.asked_name(*key) for key in judged}
     missing = [name for name in answered if "@" in name and name not in known]
@@ -104,18 +62,21 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
     )
 
 
-def _gains(
-    arms: Mapping[tuple[str, Format], JudgedArm], base: dict[str, Scores], *, is_whole: bool
-) -> dict[str, FormatGain]:
-    """Return each arm's gain, corrected for the number of arms; open where a format is missing."""
-    scores = {arm: (f"{BASE_ARM}@{form}", Scores.of_counts(judged.counts)) for (arm, form), judged in arms.items()}
-    first = {arm: beats_every(arm, own, base) for arm, (_, own) in scores.items()}
-    defined = [arm for arm, gain in first.items() if isinstance(gain, Gain)]
-    decisions = holm([gain.p_value for gain in first.values() if isinstance(gain, Gain)], ALPHA)
+def _gains(arms: Mapping[str, tuple[str, Scores]], base: dict[str, Scores], *, is_whole: bool) -> dict[str, FormatGain]:
+    """Return each arm's gain, corrected for the number of arms; open where a format is missing.
+
+    Args:
+        arms: each arm's scores, and what the base is called that was asked in the arm's own format.
+        base: the base's scores in each format.
+        is_whole: all formats of the base have been judged.
+    """
+    # Twice, since an interval has the level of its decision, and that depends on the p-values of all arms.
+    first = {arm: beats_every(arm, scores, base) for arm, (_, scores) in arms.items()}
+    p_values = {arm: gain.p_value for arm, gain in first.items() if isinstance(gain, Gain)}
     gains = {}
-    for arm, decision in zip(defined, decisions, strict=True):
-        same_format, own = scores[arm]
-        gain = beats_every(arm, own, base, decision.alpha)
+    for arm, decision in zip(p_values, holm([*p_values.values()], ALPHA), strict=True):
+        same_format, scores = arms[arm]
+        gain = beats_every(arm, scores, base, decision.alpha)
         assert isinstance(gain, Gain)
         gains[arm] = FormatGain(kind=_kind(gain, same_format, base) if is_whole else "open", gain=gain)
     return gains
@@ -127,10 +88,11 @@ def _kind(gain: Gain, same_format: str, base: dict[str, Scores]) -> Kind:
     """
     if gain.is_separated:
         return "ability"
-    over_same = next((one for one in gain.differences if same_format in (one.better, one.other)), None)
-    if gain.reference == same_format or same_format not in base or over_same is None:
+    if gain.reference == same_format or same_format not in base:
         return "open"
     elsewhere = compare_pair(gain.reference, base[gain.reference], same_format, base[same_format])
+    over_same = next(pair for pair in gain.differences if same_format in (pair.better, pair.other))
+    # Not shown is not the same as "no gain of ability": both have to be, or the question stays open.
     is_format = (
         not isinstance(elsewhere, Undefined)
         and elsewhere.is_separated
@@ -142,11 +104,7 @@ def _kind(gain: Gain, same_format: str, base: dict[str, Scores]) -> Kind:
 
 
 def format_kinds(arms: Sequence[Arm], elicitation: Elicitation | None) -> dict[str, Kind]:
-    """Return what each arm's gain over the base is.
-
-    Where the base was not asked in several formats, its samples alone speak: a gain is open where the base writes
-    programs less often than the arm, since then nobody knows what it could do.
-    """
+    """Return the kind of each arm's gain over the base."""
     base = next((arm for arm in arms if arm.name == BASE_ARM), None)
     if base is None:
         return {}
@@ -155,6 +113,7 @@ def format_kinds(arms: Sequence[Arm], elicitation: Elicitation | None) -> dict[s
         if elicitation is not None:
             kinds[arm.name] = elicitation.gains[arm.name].kind if arm.name in elicitation.gains else "open"
         else:
+            # The samples alone speak: where the base writes programs less often, nobody knows what it could do.
             is_rarer = (base.shares.program.value or 0.0) < (arm.shares.program.value or 0.0)
             kinds[arm.name] = "open" if is_rarer else "ability"
     return kinds

@@ -37,7 +37,7 @@ __all__ = [
     "skipped_in_scan",
 ]
 
-_MAX_SHOWN_CHARACTERS = 20_000
+_MAX_SHOWN_CHARACTERS = 20_000  # so that one endless answer does not make the page too large to open
 
 
 class TrainedArm(NamedTuple):
@@ -49,7 +49,7 @@ class TrainedArm(NamedTuple):
 
 
 class ShownSample(NamedTuple):
-    """One arm's first sample of a problem, with how many of the arm's samples of it passed.
+    """One arm's first sample of a problem, with the number of the arm's samples of it that passed.
 
     `text` is at most 20,000 characters; `num_hidden` counts the rest.
     """
@@ -72,7 +72,7 @@ class ShownProblem(NamedTuple):
 
 
 class Making(NamedTuple):
-    """How the run was made, from the stages' records: those that exist, in the order of the pipeline.
+    """The making of the run, from the stages' records: those that exist, in the order of the pipeline.
 
     `drift` has a sentence for each stage that was made with another setting than the recipe shown.
     """
@@ -84,7 +84,7 @@ class Making(NamedTuple):
 
 
 def read_training(recipe: Recipe, run: RunFolder) -> list[TrainedArm]:
-    """The trained arms of the recipe, in its order.
+    """Read the trained arms of the recipe, in its order.
 
     Raises:
         UserError: a log or summary is damaged.
@@ -94,13 +94,14 @@ def read_training(recipe: Recipe, run: RunFolder) -> list[TrainedArm]:
         folder = run.path / "train" / name
         if name != BASE_ARM and folder.exists():
             log = list(read_rows(folder / "log.jsonl", TrainingLog)) if (folder / "log.jsonl").exists() else []
+            # Weights whose summary was lost are judged and shown like all others.
             summary = read_training_summary(folder) or TrainingSummary()
             trained.append(TrainedArm(name, log, summary))
     return trained
 
 
 def read_alarms(recipe: Recipe, run: RunFolder) -> dict[str, list[Alarm]]:
-    """Arm to the alarms of its training, for the arms that have any.
+    """Read the alarms of each arm's training, for the arms that have any.
 
     Raises:
         UserError: a summary is damaged.
@@ -110,7 +111,7 @@ def read_alarms(recipe: Recipe, run: RunFolder) -> dict[str, list[Alarm]]:
 
 
 def read_shown_problems(recipe: Recipe, run: RunFolder, arms: Sequence[str]) -> list[ShownProblem]:
-    """The problems to show: first those where the arms' first samples differ in verdict, then in file order.
+    """Return the problems to show: first those where the arms' first samples differ in verdict, then in file order.
 
     Args:
         recipe: `report.max_shown_samples` limits the number of problems.
@@ -118,12 +119,11 @@ def read_shown_problems(recipe: Recipe, run: RunFolder, arms: Sequence[str]) -> 
         arms: the judged arms.
     """
     by_arm = {arm: _by_problem(run.path / "judge" / arm / "results.jsonl") for arm in arms}
-    task_ids = dict.fromkeys(task_id for results in by_arm.values() for task_id in results)
-    verdicts = {
-        task_id: {results[task_id][0].passed for results in by_arm.values() if task_id in results}
-        for task_id in task_ids
-    }
-    ordered = sorted(task_ids, key=lambda task_id: len(verdicts[task_id]) < 2)  # stable: file order within each
+    verdicts: dict[str, set[bool]] = defaultdict(set)
+    for results in by_arm.values():
+        for task_id, of_problem in results.items():
+            verdicts[task_id].add(of_problem[0].passed)
+    ordered = sorted(verdicts, key=lambda task_id: len(verdicts[task_id]) < 2)  # stable: file order within each
     prompts = _prompts(recipe)
     return [
         ShownProblem(
@@ -137,34 +137,36 @@ def read_shown_problems(recipe: Recipe, run: RunFolder, arms: Sequence[str]) -> 
 
 
 def read_making(recipe: Recipe, run: RunFolder, only: Sequence[str] = ()) -> Making:
-    """Times, versions and machines of the completed steps of a run; of some `only`, if any are given."""
+    """Read times, versions and machines of the completed steps of a run; `only` these, if any are given."""
     steps = [step for step in STEPS if not only or step.name in only]
     names = [part for step in steps for part in step.parts(recipe.arms)]
     records = [record for name in names if (record := read_record(run.path / name)) is not None]
     versions: dict[str, set[str]] = defaultdict(set)
     for record in records:
-        found = {"python": record.provenance.get("python"), **record.provenance.get("versions", {})}
-        found["git commit"] = record.provenance.get("git_commit")
-        for name, version in found.items():
+        provenance = record.provenance
+        current = {"python": provenance.get("python"), **provenance.get("versions", {})}
+        for name, version in (current | {"git commit": provenance.get("git_commit")}).items():
             if version:
                 versions[name].add(str(version))
+    # Stages may run on different machines: generation on a GPU, judging elsewhere.
     machines = dict.fromkeys(_machine(record.provenance) for record in records if record.provenance)
     return Making(
         records,
-        {name: ", ".join(sorted(found)) for name, found in sorted(versions.items())},
+        {name: ", ".join(sorted(of_name)) for name, of_name in sorted(versions.items())},
         list(machines),
         [sentence for record in records if (sentence := _drift(record, recipe))],
     )
 
 
 def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -> list[str]:
-    """A sentence for whatever data the run did not use."""
+    """Say in sentences which data the run did not use."""
     sentences = [
         f"Training of {arm.name}: {number:,} {reason}"
         for arm in trained
         for reason, number in arm.summary.skipped.items()
     ]
-    sentences += [f"Scan, {sentence}" for sentence in skipped_in_scan(scan.summary)] if scan else []
+    if scan:
+        sentences += [f"Scan, {sentence}" for sentence in skipped_in_scan(scan.summary)]
     if recipe.data.max_examples is not None and trained:
         sentences.append(f"Training: at most {recipe.data.max_examples:,} examples are taken (data.max_examples)")
     if recipe.problems.tasks:
@@ -182,7 +184,7 @@ def left_out(recipe: Recipe, trained: Sequence[TrainedArm], scan: Scan | None) -
 
 
 def skipped_in_scan(summary: ScanSummary) -> list[str]:
-    """What the scan could not score, of which set, and why."""
+    """Say what the scan could not score, of which set, and why."""
     return [
         f"{SUBSET_NAMES.get(subset, subset)}: {number:,} {reason}"
         for subset, reasons in summary.skipped.items()
@@ -191,7 +193,7 @@ def skipped_in_scan(summary: ScanSummary) -> list[str]:
 
 
 def _by_problem(path: Path) -> dict[str, list[Result]]:
-    """Results by task id in file order, each problem's ordered by sample index."""
+    """Read results by task id in file order, each problem's ordered by sample index."""
     grouped: dict[str, list[Result]] = defaultdict(list)
     for result in read_rows(path, Result):
         grouped[result.task_id].append(result)
@@ -206,12 +208,11 @@ def _shown_sample(arm: str, results: Sequence[Result]) -> ShownSample:
 
 
 def _prompts(recipe: Recipe) -> dict[str, str]:
-    """What the models were asked, where the benchmark is at hand: a report of moved results does not need it."""
+    """Return what the models were asked, where the benchmark is at hand."""
     try:
-        problems = load_benchmark(recipe.problems)
-    except UserError:
+        return {problem.task_id: problem.prompt for problem in load_benchmark(recipe.problems)}
+    except UserError:  # a report of moved results does without
         return {}
-    return {problem.task_id: problem.prompt for problem in problems}
 
 
 def _machine(provenance: dict[str, Any]) -> str:
@@ -220,10 +221,12 @@ def _machine(provenance: dict[str, Any]) -> str:
 
 
 def _drift(record: StageRecord, recipe: Recipe) -> str | None:
-    """The first setting of the stage's inputs that the recipe has otherwise: `ibft report` alone checks no stage."""
+    """Name the first setting of the stage's inputs that the recipe has otherwise."""
+    # All other verbs check the inputs of the stages; `ibft report` shows what is there, so the page has to say it.
     current = msgspec.json.decode(msgspec.json.encode(recipe))  # as stage.json holds it: lists, not tuples
     arm = record.stage.rpartition("/")[2]
-    current["objective"] = next((one for one in current["objective"] if one["arm"] == arm), None)
+    # A stage of one arm holds the objective of that arm alone.
+    current["objective"] = next((objective for objective in current["objective"] if objective["arm"] == arm), None)
     for path, before, after in _changes(record.inputs, current):
         return f"{record.stage} was made with {path} = {before}; the recipe now says {after}."
     return None
@@ -232,11 +235,12 @@ def _drift(record: StageRecord, recipe: Recipe) -> str | None:
 def _changes(before: Any, after: Any, path: str = "") -> Iterable[tuple[str, Any, Any]]:
     if after == "auto":  # what it stood for is in the record
         return
+    # What lies under a path is recorded with its content, of which the recipe has only the name.
     if isinstance(before, dict) and "digest" in before and isinstance(after, str):
         before = before["name"]
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [key for key in before if key in after]:
             yield from _changes(before[key], after[key], f"{path}.{key}" if path else key)
-    # A section's place may hold a digest or an identity instead: that is no setting.
+    # A section's place may hold a digest or an identity instead, which are not settings.
     elif path and not isinstance(after, dict) and before != after:
         yield path, before, after

@@ -8,23 +8,18 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from ibft.artifacts.metrics import Metric
+from ibft.artifacts.report import Comparison
 from ibft.objectives.base import Gauge
 from ibft.objectives.registry import OBJECTIVES
 from ibft.pages.charts import Curve, Dot, Drawing, draw_curves, draw_intervals, draw_named_intervals
-from ibft.pages.compare import Comparison
+from ibft.pages.compare import headline_names
 from ibft.pages.evidence import TrainedArm
 from ibft.statistics.pass_at_k import metric_name
 
-__all__ = [
-    "Chart",
-    "TrainingCharts",
-    "metric_charts",
-    "metric_label",
-    "training_charts",
-]
+__all__ = ["Chart", "TrainingCharts", "format_chart", "metric_charts", "training_charts"]
 
 _MAX_ARMS_TOGETHER = 4
-"""With more arms, each metric has a chart of its own with the arms' names on the axis, and curves are smoothed."""
+"""With more arms, each metric has its own chart with the arms' names on the axis, and curves are smoothed."""
 _MAX_SMOOTHED_POINTS = 25
 
 _SUPERSCRIPTS = str.maketrans("0123456789()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾")
@@ -32,11 +27,11 @@ _SUPERSCRIPTS = str.maketrans("0123456789()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾
 _LOSSES = (
     Gauge(
         "loss",
-        "Training loss (nats a token)",
+        "Training loss (nats per token)",
         "The whole loss that is minimized, so an arm's extra terms count in it.",
         "wide",
     ),
-    Gauge("ce", "Cross-entropy (nats a token)", "Without an arm's extra terms, so the arms can be compared."),
+    Gauge("ce", "Cross-entropy (nats per token)", "Without an arm's extra terms, so the arms can be compared."),
     Gauge("grad_norm", "Gradient norm", "Before clipping.", "wide"),
     Gauge("learning_rate", "Learning rate", "The schedule as it was applied."),
 )
@@ -51,34 +46,33 @@ class Chart(NamedTuple):
 
 
 class TrainingCharts(NamedTuple):
-    """The training section's charts; of a bottleneck's gauges, those that tell whether it works stand apart."""
+    """The training section's charts; of a bottleneck's gauges, `gauges` show whether it works."""
 
     losses: list[Chart]
     gauges: list[Chart]
     more_gauges: list[Chart]
 
 
-def metric_label(name: str) -> str:
-    """A metric's name for people: `pass@10^(5)` becomes `Pass@10⁽⁵⁾`."""
+def _metric_label(name: str) -> str:
+    """Return a metric's name for people: `pass@10^(5)` becomes `Pass@10⁽⁵⁾`."""
     base, _, power = name.partition("^")
     return base.capitalize() + power.translate(_SUPERSCRIPTS)
 
 
 def metric_charts(comparison: Comparison, styles: Mapping[str, int]) -> list[Chart]:
-    """The headline metrics with their intervals, and Pass@k^(m) over m for the largest k that is defined."""
-    names = [metric_name(k, m) for k in comparison.k for m in ((1, k) if k > 1 else (1,))]
-    by_name = {name: dots for name in names if (dots := _dots(comparison, name))}
+    """Draw the headline metrics with their intervals, and Pass@k^(m) over m for the largest k that is defined."""
+    by_name = {name: dots for name in headline_names(comparison.k) if (dots := _dots(comparison, name))}
     if not by_name:
         return []
     judged = {arm.name: styles[arm.name] for arm in comparison.arms}
     caption = "Estimates with 95% bootstrap intervals over problems."
     if len(judged) <= _MAX_ARMS_TOGETHER:
-        rows = {metric_label(name): dots for name, dots in by_name.items()}
+        rows = {_metric_label(name): dots for name, dots in by_name.items()}
         caption += " Undefined metrics are left out here; the table says why."
         charts = [Chart("metrics", draw_intervals(rows, "% of problems", styles=judged), caption)]
     else:
         charts = [
-            Chart(name, draw_named_intervals(dots, f"{metric_label(name)} (% of problems)", styles=judged), caption)
+            Chart(name, draw_named_intervals(dots, f"{_metric_label(name)} (% of problems)", styles=judged), caption)
             for name, dots in by_name.items()
         ]
     sizes = [k for k in comparison.k if k > 1 and _dots(comparison, metric_name(k))]
@@ -94,13 +88,14 @@ def format_chart(comparison: Comparison) -> Chart | None:
     """
     if comparison.elicitation is not None:
         figures = {
-            f"{one.arm}, {one.format.replace('_', ' ')}": (one.pass_at_1, one.shares)
-            for one in comparison.elicitation.asked
+            f"{arm.arm}, {arm.format.replace('_', ' ')}": (arm.pass_at_1, arm.shares)
+            for arm in comparison.elicitation.asked
         }
         caption = "Greedy answers, one per problem, to each way of asking."
     else:
-        figures = {arm.name: (arm.metrics["pass@1"], arm.shares) for arm in comparison.arms}
+        figures = {arm.name: (arm.pass_at_1, arm.shares) for arm in comparison.arms}
         caption = "The samples of each arm."
+    # An undefined share is left out, not drawn at 0; so is an arm that has none.
     rows: dict[str, dict[str, Dot]] = {}
     for name, (pass_at_1, shares) in figures.items():
         measures = {"a program": shares.program, "passes if a program": shares.passes_if_program, "passes": pass_at_1}
@@ -116,13 +111,14 @@ def format_chart(comparison: Comparison) -> Chart | None:
 def training_charts(
     trained: Sequence[TrainedArm], styles: Mapping[str, int], plain_arms: Collection[str]
 ) -> TrainingCharts:
-    """A chart for each known metric that at least one arm has logged.
+    """Draw each known metric that at least one arm has logged.
 
     Args:
         trained: the arms and their logs.
         styles: arm to the number of its color and marker.
-        plain_arms: whose loss is the plain cross-entropy: beside an arm that logs `ce`, theirs is drawn, too.
+        plain_arms: the arms whose loss is the plain cross-entropy.
     """
+    # Objectives share gauges: each is drawn once, with all arms that log it.
     gauges = list(dict.fromkeys(gauge for kind in OBJECTIVES.values() for gauge in kind.charts))
     vital, others = ([gauge for gauge in gauges if gauge.is_vital is is_vital] for is_vital in (True, False))
     groups = [
@@ -137,6 +133,7 @@ def _training_chart(
 ) -> Chart | None:
     scale = 100 if gauge.axis == "percent" else 1
     curves = _curves(trained, gauge.name, scale)
+    # Plain arms log no `ce`, since it is their loss: beside an arm that logs it, theirs is drawn, too.
     if gauge.name == "ce" and curves:
         curves = _curves([arm for arm in trained if arm.name in plain_arms], "loss") | curves
     if not curves:
@@ -172,7 +169,7 @@ def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]
     drawing = draw_curves(
         curves,
         f"m: at least m of {k} samples pass",
-        f"{metric_label(f'pass@{k}^(m)').replace('m', 'ᵐ')} (% of problems)",
+        f"{_metric_label(f'pass@{k}^(m)').replace('m', 'ᵐ')} (% of problems)",
         whole_x=True,
         is_percentage=True,
         styles=styles,
@@ -182,7 +179,7 @@ def _consistency_chart(comparison: Comparison, k: int, styles: Mapping[str, int]
         drawing,
         f"From one lucky sample (m = 1) to every sample (m = {k}). The right end rewards low entropy: a model that "
         "repeats itself keeps its level. Compare arms at equal temperature only."
-        + ("" if has_intervals else " The intervals of so many arms would hide each other: the table has some."),
+        + ("" if has_intervals else " The intervals of this many arms would hide each other: the table has some."),
     )
 
 
@@ -191,7 +188,7 @@ def _dots(comparison: Comparison, name: str) -> dict[str, Dot]:
 
 
 def _dot(metric: Metric | None) -> Dot | None:
-    """In percent; None where the metric is undefined."""
+    """Return the metric in percent; None where it is undefined."""
     if metric is None or metric.value is None:
         return None
     interval = None if metric.ci95 is None else (100 * metric.ci95[0], 100 * metric.ci95[1])
@@ -199,7 +196,7 @@ def _dot(metric: Metric | None) -> Dot | None:
 
 
 def _curves(trained: Sequence[TrainedArm], name: str, scale: float = 1) -> dict[str, Curve]:
-    """The arms that have logged this metric; a row in which it is missing or null is passed over."""
+    """Return the curves of the arms that have logged this metric; a row in which it is missing or null is skipped."""
     curves = {}
     for arm in trained:
         points = [(row.step, value) for row in arm.log if (value := row.metrics.get(name)) is not None]
@@ -209,7 +206,7 @@ def _curves(trained: Sequence[TrainedArm], name: str, scale: float = 1) -> dict[
 
 
 def _averaged(curve: Curve, block: int) -> Curve:
-    """Each `block` points as one, at the last one's step."""
+    """Average each `block` points, at the step of the last one."""
     starts = range(0, len(curve.y), block)
     return Curve(
         [curve.x[min(start + block, len(curve.x)) - 1] for start in starts],
@@ -218,5 +215,6 @@ def _averaged(curve: Curve, block: int) -> Curve:
 
 
 def _is_wide(curves: Mapping[str, Curve]) -> bool:
+    # Beyond a factor of 100 a linear axis shows a line at the bottom and a peak.
     positive = [value for curve in curves.values() for value in curve.y if value > 0]
     return bool(positive) and max(positive) > 100 * min(positive)

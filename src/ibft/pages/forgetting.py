@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from ibft.artifacts.metrics import Metric
-from ibft.comparison import Difference, Scores, compare_all
+from ibft.artifacts.report import Forgetting
+from ibft.comparison import Scores, compare_all
 from ibft.pages.arms import read_arm
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, FORGETTING, Recipe
 
-__all__ = ["Forgetting", "read_forgetting"]
-
-
-class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
-    """Pass@1 on the second benchmark, by arm, and each arm's difference from the base, decided with all other pairs."""
-
-    benchmark: str
-    num_problems: int
-    pass_at_1: dict[str, Metric]
-    differences: list[Difference]
+__all__ = ["read_forgetting"]
 
 
 def read_forgetting(recipe: Recipe, run: RunFolder) -> Forgetting | None:
-    """Return what the judged answers to the second benchmark say; None where there are none of the base.
+    """Return what the judged answers to the second benchmark say; None where the base has not been asked.
 
     Raises:
         UserError: a file is damaged.
     """
     if recipe.forgetting is None:
         return None
-    judged = {arm: found for arm in recipe.arms if (found := read_arm(recipe, run, arm + FORGETTING, [1])) is not None}
-    defined = {arm: found for arm, found in judged.items() if found.arm.metrics["pass@1"].value is not None}
-    if BASE_ARM not in defined:
+    judged = {
+        name: answers
+        for name in recipe.arms
+        if (answers := read_arm(recipe, run, name + FORGETTING, [1])) is not None
+        and answers.arm.pass_at_1.value is not None
+    }
+    if BASE_ARM not in judged:
         return None
-    compared = compare_all({arm: Scores.of_counts(found.counts) for arm, found in defined.items()})
+    # All pairs are decided together, as on the first benchmark; those without the base are not shown.
+    compared = compare_all({name: Scores.of_counts(counts) for name, (_, counts) in judged.items()})
     return Forgetting(
         benchmark=recipe.forgetting.source,
-        num_problems=defined[BASE_ARM].arm.num_problems,
-        pass_at_1={arm: found.arm.metrics["pass@1"] for arm, found in defined.items()},
-        differences=[one for one in compared.differences if BASE_ARM in (one.better, one.other)],
+        num_problems=judged[BASE_ARM].arm.num_problems,
+        pass_at_1={name: arm.pass_at_1 for name, (arm, _) in judged.items()},
+        differences=[pair for pair in compared.differences if BASE_ARM in (pair.better, pair.other)],
     )

@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from ibft.artifacts.metrics import Metric
+from ibft.artifacts.report import FormatShares
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FormatShares", "ProblemTally", "format_shares"]
+__all__ = ["ProblemTally", "format_shares"]
 
 
 class ProblemTally(NamedTuple):
-    """One problem's samples: how many there are, are programs, pass, and were cut at the token limit.
+    """One problem's samples: the numbers of all, of programs, of passing ones, and of those cut at the token limit.
 
     `num_cut` is None where the generator did not record it.
     """
@@ -31,21 +30,8 @@ class ProblemTally(NamedTuple):
     num_cut: int | None
 
 
-class FormatShares(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares of an arm's samples, each with a 95% interval from a bootstrap over problems.
-
-    program: P(the answer is a program: it is not empty, and compiles).
-    passes_if_program: P(passes | it is a program).
-    cut: P(it was cut at the token limit); undefined where that is not recorded.
-    """
-
-    program: Metric
-    passes_if_program: Metric
-    cut: Metric
-
-
 def format_shares(tallies: Sequence[ProblemTally], *, num_resamples: int = 10_000, seed: int = 0) -> FormatShares:
-    """Return the shares over all samples of the problems, each problem with its samples drawn as one.
+    """Return the shares over all samples of the problems.
 
     Raises:
         ValueError: num_resamples < 1.
@@ -59,11 +45,13 @@ def format_shares(tallies: Sequence[ProblemTally], *, num_resamples: int = 10_00
     )
     cuts = [tally.num_cut for tally in tallies]
     rng = np.random.default_rng(seed)
+    # A problem is drawn with all of its samples: those of one problem are not independent.
     weights_RP = rng.multinomial(len(tallies), [1 / len(tallies)] * len(tallies), num_resamples) if tallies else None
 
     def ratio(part_P: NDArray[np.float64], whole_P: NDArray[np.float64], why: str) -> Metric:
         if weights_RP is None or not whole_P.sum():
             return Metric(None, None, why)
+        # A resample can lack every problem that has a program: there the share is undefined.
         wholes_R = weights_RP @ whole_P
         values_R = (weights_RP @ part_P)[wholes_R > 0] / wholes_R[wholes_R > 0]
         low, high = np.percentile(values_R, [2.5, 97.5])

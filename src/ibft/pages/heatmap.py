@@ -1,8 +1,4 @@
-"""An example's tokens, colored by how surely the model expected each.
-
-The classes are fixed probabilities rather than quantiles: a color then means the same in every example and every run,
-and an example that is known by heart looks like it.
-"""
+"""An example's tokens, colored by how surely the model expected each."""
 
 from __future__ import annotations
 
@@ -13,9 +9,11 @@ from ibft.artifacts.rows import ShownExample
 
 __all__ = ["LEGEND", "Heatmap", "Stretch", "heatmap"]
 
+# Fixed probabilities rather than quantiles: a color then means the same in every example and every run, and an example
+# that is known by heart looks like it.
 _LIMITS = (0.1, 0.5, 0.9, 0.99)
 LEGEND = ("below 10%", "10 to 50%", "50 to 90%", "90 to 99%", "99% and more")
-"""What the classes `p0` to `p4` stand for: the probability that the model gave to the token."""
+"""The probability that the model gave to the token, for the classes `p0` to `p4`."""
 
 _MAX_PROMPT_TOKENS = 120
 _MAX_RESPONSE_TOKENS = 600
@@ -41,9 +39,9 @@ def heatmap(example: ShownExample, prefix_tokens: int | None) -> Heatmap:
     """Color the example: of the prompt its last 120 tokens, of the response its first 600.
 
     Args:
-        example: a list that is shorter than its tokens leaves the rest uncolored.
-        prefix_tokens: of the response, given to the model when it continued greedily; the `example.matched` tokens
-            behind them are what it repeated. None where it is not known, and nothing is marked.
+        example: the example; tokens without a log-probability stay uncolored.
+        prefix_tokens: the number of the response's tokens that the model was given before it continued greedily; the
+            `example.matched` tokens behind them are what it repeated. None where unknown: nothing is marked.
     """
     start = max(0, example.num_prompt_tokens - _MAX_PROMPT_TOKENS)
     end = min(len(example.tokens), example.num_prompt_tokens + _MAX_RESPONSE_TOKENS)
@@ -63,6 +61,7 @@ def _classes(example: ShownExample, position: int, matched: range) -> str:
         return "prompt"
     classes = []
     if position < len(example.log_probs):
+        # Rounding can leave a log-probability a little above 0.
         probability = math.exp(min(example.log_probs[position], 0.0))
         classes.append(f"p{sum(probability >= limit for limit in _LIMITS)}")
     if position in matched:

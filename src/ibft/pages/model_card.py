@@ -10,50 +10,31 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import msgspec
 import yaml
 
 from ibft.artifacts.metrics import Metric
+from ibft.artifacts.report import Comparison
 from ibft.artifacts.summaries import read_json
 from ibft.artifacts.training import TrainingSummary, train_again
 from ibft.data.files import FILE_SUFFIXES
 from ibft.errors import UserError
 from ibft.objectives.alarms import alarm_title
 from ibft.objectives.base import Objective
+from ibft.pages.page import load_template
 from ibft.run.recipe import Recipe
 from ibft.statistics.pass_at_k import metric_name
 
-__all__ = ["HubNames", "ScoredArm", "Scores", "Weights", "hub_names", "model_card", "read_facts"]
+__all__ = ["CardScores", "HubNames", "Weights", "hub_names", "model_card", "read_facts"]
 
 Weights = Literal["adapter", "model", "merged"]
 """What lies beside the card: a LoRA adapter, a model trained whole, or a base with the adapter merged into it."""
 
 
-class ScoredArm(msgspec.Struct, frozen=True, kw_only=True):
-    """One arm of `report/report.json`."""
+class CardScores(NamedTuple):
+    """The run's report, of which the card shows the verdict on all arms and the figures of `comparison.arms`."""
 
-    name: str
-    num_problems: int
-    num_samples: int
-    metrics: dict[str, Metric]
-
-
-class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """What the card tells of `report/report.json`: the verdict on all arms, the figures of the arms shown."""
-
-    headline: str
-    verdict: str
-    advice: str
-    arms: list[ScoredArm]
-    notes: list[str]
-    k: list[int]
-    temperature: float
-    benchmark: str = ""
-
-    @property
-    def metric_names(self) -> list[str]:
-        """Pass@k for each k."""
-        return [metric_name(k) for k in self.k]
+    comparison: Comparison
+    benchmark: str
 
 
 class HubNames(NamedTuple):
@@ -64,14 +45,14 @@ class HubNames(NamedTuple):
 
 
 def hub_names(recipe: Recipe) -> HubNames:
-    """Which of the recipe's names are hub ids: those that look like one, where no such folder exists."""
+    """Return which of the recipe's names are hub ids: those that look like one, where no such folder exists."""
     source, _, _ = recipe.data.train_name.partition("@")
     is_file = source.lower().endswith(FILE_SUFFIXES) or len(recipe.data.sources) > 1
     return HubNames(_hub_id(recipe.model.name), None if is_file else _hub_id(source))
 
 
 def _hub_id(name: str) -> str | None:
-    # A first character that is no letter or digit is a path's: . / ~
+    # Names that begin with anything but a letter or digit are paths: . / ~
     looks_like_one = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name)
     return name if looks_like_one and not Path(name).is_dir() else None
 
@@ -84,30 +65,21 @@ def model_card(
     names: HubNames,
     *,
     weights: Weights,
-    scores: Scores | str | None = None,
+    scores: CardScores | str | None = None,
 ) -> str:
-    """The card's text. The same arguments give the same text: it holds no time and no path but the recipe's.
+    """Return the card's text. The same arguments give the same text: it has no time, and no path except the recipe's.
 
     Args:
         recipe: what was asked for.
-        objective: of the arm whose card it is.
+        objective: objective of the arm whose card it is.
         training: the arm's training in numbers.
         versions: package to version, at the time of the training.
-        names: what of the recipe is to be found on the hub.
+        names: the recipe's names on the hub.
         weights: what lies beside the card.
-        scores: of the arm and the base model; or a sentence why there are none; None leaves the section out.
+        scores: scores of the arm and the base model, or a sentence that says why they are missing; None leaves the
+            section out.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ibft.pages", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["figure"] = _figure
-    text = environment.get_template("model_card.md").render(
+    text = load_template("model_card.md", {"figure": _figure}, is_html=False).render(
         header=_header(recipe, objective, names, weights),
         recipe=recipe,
         objective=objective,
@@ -119,14 +91,16 @@ def model_card(
         names=names,
         weights=weights,
         scores=scores,
+        metric_name=metric_name,
         title=alarm_title,
         row=_table_row,
     )
+    # Sections that are left out leave their blank lines.
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def _header(recipe: Recipe, objective: Objective, names: HubNames, weights: Weights) -> str:
-    """The YAML that the hub reads; what it does not know (a license, say) is left to the author."""
+    """Return the YAML that the hub reads; what ibft does not know (a license, say) is left to the author."""
     fields: dict[str, Any] = {}
     if names.base_model:
         fields["base_model"] = names.base_model
@@ -164,6 +138,7 @@ def read_facts(folder: Path) -> TrainingSummary:
     """
     path, lost = folder / "summary.json", "The weights beside it are whole: copy them if you need them."
     summary = read_json(path, TrainingSummary, f"{lost} {train_again(folder)}")
+    # An older version did not write all of them.
     if None in (summary.steps, summary.examples, summary.tokens, summary.batching):
         raise UserError(f"{path} lacks what a model card tells. {lost} {train_again(folder)}")
     return summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,34 +14,43 @@ from ibft.pages.figures import Chart
 from ibft.run.folder import RunFolder
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from markupsafe import Markup
 
-__all__ = ["Page", "duration", "prose", "render_template", "write_page"]
+__all__ = ["Page", "duration", "load_template", "prose", "render_template", "write_page"]
 
 
 _MAX_LEAD = 30
 
 
 class Page(NamedTuple):
-    """A page's HTML, and the charts on it, which go into files of their own, too."""
+    """A page's HTML, and the charts on it, which are also written to files."""
 
     html: str
     charts: list[Chart]
 
 
-def render_template(template: str, filters: dict[str, Callable[..., Any]], **context: Any) -> str:
-    """One of this package's templates, which all extend page.html. Equal data give equal text."""
+def load_template(name: str, filters: Mapping[str, Callable[..., Any]], *, is_html: bool) -> Template:
+    """Load one of this package's templates."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("ibft.pages", "."),
-        autoescape=True,
+        # Answers of a model are on the page: without escaping they could run scripts in the reader's browser.
+        autoescape=is_html,
+        # A misspelled name in a template fails in the tests instead of leaving a hole in the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=not is_html,
     )
-    environment.filters.update(filters, prose=prose)
-    return environment.get_template(template).render(theme_css=THEME_CSS, **context)
+    environment.filters.update(filters)
+    return environment.get_template(name)
+
+
+def render_template(template: str, filters: Mapping[str, Callable[..., Any]], **context: Any) -> str:
+    """Render one of the pages, which all extend page.html. Equal data give equal text."""
+    return load_template(template, {**filters, "prose": prose}, is_html=True).render(theme_css=THEME_CSS, **context)
 
 
 def write_page(run: RunFolder, name: str, page: Page) -> Path:
@@ -58,8 +67,10 @@ def write_page(run: RunFolder, name: str, page: Page) -> Path:
         raise UserError(
             f"{figures}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
         ) from None
+    # One command at a time, so that a page and its figures are of one of them.
     with run.writing():
         for chart in page.charts:
+            # Names of metrics and gauges hold characters such as @, ^ and /.
             stem = re.sub(r"[^\w-]+", "-", chart.name).strip("-")
             write_atomically(figures / f"{stem}.svg", chart.drawing.svg)
             write_atomically(figures / f"{stem}.pdf", chart.drawing.pdf)
@@ -68,7 +79,7 @@ def write_page(run: RunFolder, name: str, page: Page) -> Path:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: `4 min 5 s`."""
+    """Return a time for people: `4 min 5 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -77,7 +88,7 @@ def duration(seconds: float) -> str:
 
 
 def prose(sentence: str) -> Markup:
-    """A sentence as HTML: what stands in backticks as code, and a lead of a few words ("How sure:") in bold."""
+    """Return a sentence as HTML: what is in backticks as code, and a lead of a few words ("How sure:") in bold."""
     from markupsafe import Markup, escape
 
     lead, colon, rest = sentence.partition(": ")

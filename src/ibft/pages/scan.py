@@ -1,11 +1,11 @@
 """What the scan left: its summary, the numbers for its figure, and its most memorized examples.
 
-Only JSON is read: the table of all scores (`scan/scores.parquet`) needs pyarrow, the page does not. Every field may be
-missing: a run folder of an older version is shown as far as it goes, and `ScanSummary.verdict` is None there.
+Only JSON is read: the table of all scores (`scan/scores.parquet`) needs pyarrow, the page does not.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -18,13 +18,7 @@ from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe
 from ibft.run.stage import read_record
 
-__all__ = [
-    "SUBSET_NAMES",
-    "Rescan",
-    "Scan",
-    "read_scan",
-    "read_shown_examples",
-]
+__all__ = ["SUBSET_NAMES", "Rescan", "Scan", "read_scan", "read_shown_examples"]
 
 SUBSET_NAMES = {"train": "training data", "control": "control set"}
 
@@ -45,7 +39,7 @@ class Scan(NamedTuple):
 
 
 def read_scan(recipe: Recipe, run: RunFolder) -> Scan | None:
-    """The scan, None if it has not run. Rescans that were made beside another scan are left out.
+    """Read the scan; None if it has not run.
 
     Raises:
         UserError: one of its files is damaged.
@@ -59,16 +53,20 @@ def read_scan(recipe: Recipe, run: RunFolder) -> Scan | None:
     for name in recipe.arms:
         again = run.path / "rescan" / name
         record = read_record(again)
+        # Made beside another scan, its medians and its threshold are of other examples.
         if scanned and record and record.inputs.get("scan") != scanned.identity:
             continue
-        if name != BASE_ARM and (found := read_summary(again / "summary.json", RescanSummary)) is not None:
-            found = msgspec.structs.replace(found, arm=name)
-            rescans.append(Rescan(found, read_summary(again / "densities.json", Densities) or Densities()))
-    return Scan(summary, read_summary(folder / "densities.json", Densities) or Densities(), rescans)
+        if name != BASE_ARM and (rescan := read_summary(again / "summary.json", RescanSummary)) is not None:
+            rescans.append(Rescan(msgspec.structs.replace(rescan, arm=name), _read_densities(again)))
+    return Scan(summary, _read_densities(folder), rescans)
+
+
+def _read_densities(folder: Path) -> Densities:
+    return read_summary(folder / "densities.json", Densities) or Densities()
 
 
 def read_shown_examples(run: RunFolder) -> list[ShownExample]:
-    """The most memorized examples, the most memorized first.
+    """Read the most memorized examples, the most memorized first.
 
     Raises:
         UserError: the file is damaged.

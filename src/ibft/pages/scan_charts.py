@@ -1,4 +1,4 @@
-"""The scan's charts, and what its scores are called."""
+"""The scan's charts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ __all__ = ["auroc_chart", "density_chart"]
 
 
 def density_chart(scan: Scan) -> Chart | None:
-    """The densities of the headline score: the data under each model and the control set; None without numbers."""
+    """Draw the densities of the headline score: data under each model and control set; None without numbers."""
+    # The medians come from the summaries: the densities are drawn from at most 2,000 values of each set.
     series, medians = dict(scan.densities.series), {}
     for name, subset in (("training data", "train"), ("control set", "control")):
         medians[name] = scan.summary.subsets.get(subset, SubsetSummary()).medians.get(scan.summary.score, math.nan)
@@ -27,6 +28,7 @@ def density_chart(scan: Scan) -> Chart | None:
     if not series:
         return None
     barrier = scan.summary.barrier
+    # In the summary of an older scan the threshold may be null.
     if barrier is not None and math.isnan(barrier.threshold):
         barrier = None
     drawing = draw_densities(
@@ -42,19 +44,19 @@ def density_chart(scan: Scan) -> Chart | None:
 
 
 def auroc_chart(compared: ControlComparison) -> Chart | None:
-    """Every score's AUROC beside the blind classifier's; None where none is defined."""
-    dots = {score_label(one.name): dot for one in compared.scores if (dot := _auroc_dot(one.auroc)) is not None}
+    """Draw every score's AUROC beside the blind classifier's; None where no AUROC is defined."""
+    dots = {score_label(score.name): dot for score in compared.scores if (dot := _auroc_dot(score.auroc)) is not None}
     if not dots:
         return None
     blind = None if compared.blind is None else _auroc_dot(compared.blind)
     groups = {
-        word: [score_label(one.name) for one in compared.scores if one.beats_blind is beats]
+        word: [score_label(score.name) for score in compared.scores if score.beats_blind is beats]
         for word, beats in (("no better than blind", False), ("better than blind", True))
     }
     drawing = draw_against(
         dots,
         "AUROC",
-        groups=groups if blind else {},
+        groups=groups if blind else {},  # without a blind classifier nothing is better or worse than it
         reference=None if blind is None else ("blind classifier", blind),
         neutral=0.5,
     )

@@ -16,7 +16,7 @@ from ibft.errors import UserError
 from ibft.models.folder import copy_files, new_folder
 from ibft.models.loading import load_model, load_tokenizer, weights_folder
 from ibft.objectives.base import Objective
-from ibft.pages.model_card import Scores, Weights, hub_names, model_card, read_facts
+from ibft.pages.model_card import CardScores, Weights, hub_names, model_card, read_facts
 from ibft.run.folder import RunFolder
 from ibft.run.inputs import FORMAT
 from ibft.run.recipe import BASE_ARM, Recipe
@@ -26,7 +26,7 @@ from ibft.stages.identity import train_inputs
 __all__ = ["check_push", "export", "push"]
 
 
-def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool = False) -> Scores | str:
+def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool = False) -> CardScores | str:
     """Copy what the arm's training made to the new folder `out`, with a card of its own.
 
     Args:

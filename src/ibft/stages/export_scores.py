@@ -7,20 +7,22 @@ from pathlib import Path
 import msgspec
 
 from ibft.artifacts.metrics import Metrics
+from ibft.artifacts.report import read_report
 from ibft.artifacts.summaries import read_json
-from ibft.pages.model_card import Scores
+from ibft.pages.model_card import CardScores
 from ibft.run.folder import RunFolder
 from ibft.run.inputs import difference, plain
 from ibft.run.recipe import BASE_ARM
 from ibft.run.stage import read_record
 from ibft.stages.identity import weights_identity
+from ibft.statistics.pass_at_k import metric_name
 
 __all__ = ["scores_for_card"]
 
 _REMEDY = "Remove it, then run `ibft run RECIPE` again."
 
 
-def scores_for_card(run: RunFolder, arm: str, weights: Path) -> Scores | str:
+def scores_for_card(run: RunFolder, arm: str, weights: Path) -> CardScores | str:
     """Return the scores of the base model and of `arm` in `report/report.json`, or a sentence why there are none.
 
     Args:
@@ -31,11 +33,10 @@ def scores_for_card(run: RunFolder, arm: str, weights: Path) -> Scores | str:
     Raises:
         UserError: a file is damaged.
     """
-    path = run.path / "report" / "report.json"
-    if not path.exists():
+    comparison = read_report(run.path / "report")
+    if comparison is None:
         return "Not measured: the run that made this model has no report."
-    scores = read_json(path, Scores, _REMEDY)
-    shown = [row for name in (BASE_ARM, arm) for row in scores.arms if row.name == name]
+    shown = [row for name in (BASE_ARM, arm) for row in comparison.arms if row.name == name]
     if arm not in {row.name for row in shown}:
         return "Not measured: the report of the run that made this model does not have it."
     benchmark = ""
@@ -44,14 +45,14 @@ def scores_for_card(run: RunFolder, arm: str, weights: Path) -> Scores | str:
             return "Not measured: the report of the run that made this model is of another training."
         judged = read_json(run.path / "judge" / row.name / "metrics.json", Metrics, _REMEDY)
         # Judging again leaves the identities as they are (what the sandbox failed on is tried again): figures decide.
-        same = [name for name in scores.metric_names if name in judged.metrics]
+        same = [name for k in comparison.k if (name := metric_name(k)) in judged.metrics]
         if (row.num_problems, row.num_samples) != (judged.num_problems, judged.num_samples) or any(
             row.metrics[name] != judged.metrics[name] for name in same
         ):
             return "Not measured: the report of the run that made this model is older than its last evaluation."
         benchmark = judged.problems
-    notes = [note for note in scores.notes if not note.startswith("Not judged yet")]
-    return msgspec.structs.replace(scores, arms=shown, benchmark=benchmark, notes=notes)
+    notes = [note for note in comparison.notes if not note.startswith("Not judged yet")]
+    return CardScores(msgspec.structs.replace(comparison, arms=shown, notes=notes), benchmark)
 
 
 def _is_current(run: RunFolder, arm: str, weights: Path) -> bool:

@@ -1,7 +1,7 @@
 """The report stage: the run's results as one self-contained page, and the same comparison for programs.
 
 report/report.html    the page: no script, no network, light and dark, for screens and paper
-report/report.json    compare.Comparison
+report/report.json    artifacts.report.Comparison
 report/audit.html     the scan's own page (audit.py), where the data has been scanned
 report/figures/       the charts of both pages as SVG and PDF
 
@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ibft import progress
-from ibft.artifacts.json_lines import pretty_json, write_atomically
+from ibft.artifacts.report import Comparison, Difference, write_report
 from ibft.artifacts.training import TrainingSummary
-from ibft.comparison import Difference
 from ibft.pages.audit import audit
 from ibft.pages.charts import MARKER_GLYPHS
-from ibft.pages.compare import MAX_COLUMNS, Cell, Comparison, Row, asked_rows, compare, comparison_rows
+from ibft.pages.compare import MAX_COLUMNS, Cell, Row, asked_rows, compare, comparison_rows
 from ibft.pages.evidence import (
     TrainedArm,
     left_out,
@@ -53,7 +52,7 @@ def report(recipe: Recipe, run: RunFolder) -> Comparison:
     with progress.task("Reporting", total=None):
         comparison = compare(recipe, run)
         path = write_page(run, "report.html", render(comparison, recipe, run))
-        write_atomically(path.with_suffix(".json"), pretty_json(comparison))
+        write_report(path.parent, comparison)
         scan = read_scan(recipe, run)
         if scan is not None and scan.summary.verdict is not None:
             audit(recipe, run)
@@ -103,7 +102,7 @@ def _pairs(comparison: Comparison) -> tuple[list[Difference], list[Difference]]:
     """Return the differences to show at once, and the others: among many arms, those with the best one come first."""
     if len(comparison.differences) <= _MAX_PAIRS:
         return comparison.differences, []
-    best = best_arm([arm for arm in comparison.arms if arm.metrics["pass@1"].value is not None]).name
+    best = best_arm([arm for arm in comparison.arms if arm.pass_at_1.value is not None]).name
     shown = [difference for difference in comparison.differences if best in (difference.better, difference.other)]
     return shown, [difference for difference in comparison.differences if difference not in shown]
 

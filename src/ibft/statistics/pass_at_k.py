@@ -13,27 +13,18 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = [
-    "Count",
-    "curve_of_each",
-    "metric_name",
-    "pass_at_k",
-    "pass_at_k_curve",
-    "pass_at_k_m",
-    "pass_at_k_m_of_each",
-    "why_undefined",
-]
+__all__ = ["Count", "curve_of_each", "metric_name", "pass_at_k", "pass_at_k_curve", "pass_at_k_m", "why_undefined"]
 
 
 class Count(NamedTuple):
-    """One problem's tally: how many of its samples passed."""
+    """One problem's tally: its samples, and those that passed."""
 
     num_samples: int
     num_correct: int
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """Unbiased estimate of Pass@k for one problem, in [0, 1]; NaN where num_samples < k.
+    """Estimate Pass@k of one problem without bias, in [0, 1]; NaN where num_samples < k.
 
     Raises:
         ValueError: k < 1, or num_correct is not between 0 and num_samples.
@@ -42,7 +33,7 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
 
 def pass_at_k_m(num_samples: int, num_correct: int, k: int, m: int) -> float:
-    """Unbiased estimate of Pass@k^(m) for one problem, in [0, 1]; NaN where num_samples < k.
+    """Estimate Pass@k^(m) of one problem without bias, in [0, 1]; NaN where num_samples < k.
 
     Correctly rounded: the numerator and the denominator are exact integers.
 
@@ -69,7 +60,7 @@ def pass_at_k_m(num_samples: int, num_correct: int, k: int, m: int) -> float:
 
 
 def pass_at_k_curve(num_samples: int, num_correct: int, k: int) -> list[float]:
-    """Pass@k^(m) of one problem for m = 1 to k, in this order; all NaN where num_samples < k.
+    """Return Pass@k^(m) of one problem for m = 1 to k, in this order; all NaN where num_samples < k.
 
     Each value is the one of `pass_at_k_m`; together they cost about as much as its first.
 
@@ -80,6 +71,7 @@ def pass_at_k_curve(num_samples: int, num_correct: int, k: int) -> list[float]:
     if num_samples < k:
         return [math.nan] * k
     wrong, total = num_samples - num_correct, math.comb(num_samples, k)
+    # From m = k down, each sum is the one before and one more term.
     curve, ways = [], 0
     for j in range(k, 0, -1):
         ways += math.comb(num_correct, j) * math.comb(wrong, k - j)
@@ -88,36 +80,27 @@ def pass_at_k_curve(num_samples: int, num_correct: int, k: int) -> list[float]:
 
 
 def curve_of_each(counts: Sequence[Count], k: int) -> list[list[float]]:
-    """For each m from 1 to k, Pass@k^(m) of every problem, in order; equal tallies are computed once."""
+    """Return, for each m from 1 to k, Pass@k^(m) of every problem, in order."""
+    # Equal tallies are computed once: n samples give only n + 1 of them, however many problems there are.
     known = {count: pass_at_k_curve(count.num_samples, count.num_correct, k) for count in set(counts)}
     return [[known[count][m] for count in counts] for m in range(k)]
 
 
-def pass_at_k_m_of_each(counts: Sequence[Count], k: int, m: int = 1) -> list[float]:
-    """Pass@k^(m) of every problem, in order; equal tallies are computed once."""
-    known = {count: pass_at_k_m(count.num_samples, count.num_correct, k, m) for count in set(counts)}
-    return [known[count] for count in counts]
-
-
 def why_undefined(counts: Sequence[Count], k: int) -> str | None:
-    """Why the mean of Pass@k over these problems is undefined, in a sentence; None where it is defined.
+    """Say in a sentence why the mean of Pass@k over these problems is undefined; None where it is defined.
 
     A problem with too few samples is never left out: the mean over the others would answer another question.
     """
     if not counts:
         return "there are no problems"
-    without = sum(count.num_samples == 0 for count in counts)
-    fewer = sum(0 < count.num_samples < k for count in counts)
-    if not without and not fewer:
-        return None
-    lacking = []
-    if without:
-        lacking.append(f"{without} of {len(counts)} problems have no samples")
-    if fewer:
-        lacking.append(f"{fewer} of {len(counts)} problems have fewer than {k} samples")
-    return f"needs at least {k} samples of every problem, but " + " and ".join(lacking)
+    lacking = {
+        "no samples": sum(count.num_samples == 0 for count in counts),
+        f"fewer than {k} samples": sum(0 < count.num_samples < k for count in counts),
+    }
+    clauses = [f"{number} of {len(counts)} problems have {what}" for what, number in lacking.items() if number]
+    return f"needs at least {k} samples of every problem, but {' and '.join(clauses)}" if clauses else None
 
 
 def metric_name(k: int, m: int = 1) -> str:
-    """The name in files and reports: `pass@k`, and `pass@k^(m)` from m = 2 on."""
+    """Return the name in files and reports: `pass@k`, and `pass@k^(m)` from m = 2 on."""
     return f"pass@{k}" if m == 1 else f"pass@{k}^({m})"

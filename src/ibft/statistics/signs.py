@@ -33,11 +33,12 @@ def sign_flip_p(differences: NDArray[np.float64]) -> float:
     steps = _on_grid(differences if math.fsum(differences) >= 0 else -differences)
     sizes = np.abs(steps[steps != 0])
     lost = int(-steps[steps < 0].sum())
-    # Rounding can turn a lead of almost nothing.
+    # Rounding to the grid can turn a lead of almost nothing around.
     if not len(sizes) or 2 * lost >= int(sizes.sum()):
         return 1.0
     chances: NDArray[np.float64] = np.zeros(lost + 1)
     chances[0] = 1.0
+    # In halves, not in numbers of subsets: 2^164 subsets of 164 problems fit no int64. A p of 2^-163 keeps its digits.
     for size in np.sort(sizes):
         halves = chances / 2
         chances = halves.copy()

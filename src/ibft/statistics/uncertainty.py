@@ -54,13 +54,13 @@ class Difference(NamedTuple):
 def bootstrap_means(
     metrics: Sequence[Sequence[float]], *, num_resamples: int = 10_000, seed: int = 0
 ) -> list[Interval]:
-    """95% percentile intervals of each metric's mean over problems.
+    """Return the 95% percentile interval of each metric's mean over problems.
 
     Args:
-        metrics: M sequences of P values, one value a problem. All share the resampled problems, so the M
+        metrics: M sequences of P values, one value per problem. All share the resampled problems, so the M
             intervals can be compared. A metric with a NaN has NaN for its interval.
         num_resamples: bootstrap resamples.
-        seed: of `numpy.random.default_rng`; equal seeds give equal intervals.
+        seed: random seed; equal seeds give equal intervals.
 
     Raises:
         ValueError: the metrics differ in length, or num_resamples < 1.
@@ -74,18 +74,24 @@ def bootstrap_means(
     if not metrics or not len(metrics[0]):
         return [Interval(math.nan, math.nan) for _ in metrics]
     values_PM = np.asarray(metrics, dtype=np.float64).T
-    means_RM = _resampled_means(values_PM, num_resamples, seed)
-    low_M, high_M = np.percentile(means_RM, [2.5, 97.5], axis=0)
+    num_problems = len(values_PM)
+    rng = np.random.default_rng(seed)
+    means = []
+    for size in _chunk_sizes(num_resamples, num_problems):
+        counts_RP = _resampled_counts(np.arange(num_problems), num_problems, size, rng)
+        # How often each problem is drawn is counted once: one product then gives all the means.
+        means.append(counts_RP @ values_PM / num_problems)
+    low_M, high_M = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
     return [Interval(float(low), float(high)) for low, high in zip(low_M, high_M, strict=True)]
 
 
 def auroc_interval(
     lower: Sequence[float], higher: Sequence[float], *, num_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """95% percentile interval of P(a value of `lower` < one of `higher`) + half of P(equal).
+    """Return the 95% percentile interval of P(a value of `lower` < one of `higher`) + half of P(equal).
 
-    Both samples are resampled, each for itself. NaN where either is empty. Where no resample differs (all of one below
-    all of the other), it is Wilson's of a share, of as many as the smaller sample has.
+    Both samples are resampled, each for itself. NaN where either is empty. Where all of one are below
+    all of the other, it is Wilson's of a share, of as many as the smaller sample has.
 
     Raises:
         ValueError: num_resamples < 1.
@@ -100,14 +106,13 @@ def auroc_interval(
     different_U, places = np.unique(np.concatenate([lower, higher]), return_inverse=True)
     rng = np.random.default_rng(seed)
     areas = []
-    chunk = max(1, _CHUNK_CELLS // len(places))
-    for start in range(0, num_resamples, chunk):
-        size = min(chunk, num_resamples - start)
+    for size in _chunk_sizes(num_resamples, len(places)):
         lower_RU = _resampled_counts(places[: len(lower)], len(different_U), size, rng)
         higher_RU = _resampled_counts(places[len(lower) :], len(different_U), size, rng)
         below_RU = np.cumsum(lower_RU, axis=1) - lower_RU / 2
         areas.append((below_RU * higher_RU).sum(axis=1) / (len(lower) * len(higher)))
     low, high = np.percentile(np.concatenate(areas), [2.5, 97.5])
+    # No resample differs: an interval of width 0 would make a certainty of a few examples.
     if low == high:
         num = min(len(lower), len(higher))
         return wilson_interval(float(low) * num, num)
@@ -115,7 +120,7 @@ def auroc_interval(
 
 
 def auroc(lower: Floats, higher: Floats) -> float:
-    """P(a random value of `lower` < one of `higher`) + half of P(equal); NaN if either is empty.
+    """Return P(a random value of `lower` < one of `higher`) + half of P(equal); NaN if either is empty.
 
     The Mann-Whitney statistic, O(n log n). Values must not be NaN.
     """
@@ -126,19 +131,11 @@ def auroc(lower: Floats, higher: Floats) -> float:
     return float(np.mean(_share_above(np.asarray(lower, np.float64), np.asarray(higher, np.float64))))
 
 
-def delong_interval(
-    lower: Floats,
-    higher: Floats,
-    groups: tuple[Codes, Codes] | None = None,
-) -> Interval:
-    """95% interval of `auroc(lower, higher)`, O(n log n): for samples too large for `auroc_interval`.
+def delong_interval(lower: Floats, higher: Floats, groups: tuple[Codes, Codes] | None = None) -> Interval:
+    """Return the 95% interval of `auroc(lower, higher)`, O(n log n): for samples too large for `auroc_interval`.
 
     The variance is that of DeLong et al. (Biometrics 1988), with groups that of Obuchowski (Biometrics 1997): what the
-    examples of one group add to the AUROC's error is summed up first, on both sides together. It is itself estimated
-    from few groups, often of unequal size, so the quantile is Student's (`_quantile`). The interval is taken on the
-    scale of the logit, so that it stays inside of [0, 1] (Pepe 2003, section 5.2). Where every value of one sample is
-    below all of the other's, no variance is seen: then it is Wilson's of a share, of as many as the smaller side has
-    groups.
+    examples of one group add to the AUROC's error is summed up first, on both sides together.
 
     Args:
         lower: M values, none of them NaN.
@@ -153,23 +150,23 @@ def delong_interval(
     error = math.sqrt(_grouped_variance(influences, codes))
     if math.isnan(error):
         return Interval(math.nan, math.nan)
+    # No variance is seen where every value of one side is below all of the other's: as sure as a share of this many.
     if error == 0 or not 0 < area < 1:
         num = _least_groups(codes)
         return wilson_interval(area * num, num)
+    # On the scale of the logit, so that both ends stay inside of [0, 1] (Pepe 2003, section 5.2).
     middle, reach = math.log(area / (1 - area)), _quantile(codes) * error / (area * (1 - area))
     return Interval(_sigmoid(middle - reach), _sigmoid(middle + reach))
 
 
 def auroc_difference(
-    a: tuple[Floats, Floats],
-    b: tuple[Floats, Floats],
-    groups: tuple[Codes, Codes] | None = None,
+    a: tuple[Floats, Floats], b: tuple[Floats, Floats], groups: tuple[Codes, Codes] | None = None
 ) -> Difference:
-    """How much larger the AUROC of score `a` is than that of score `b` on the same examples, O(n log n).
+    """Return how much larger the AUROC of score `a` is than that of `b` on the same examples, O(n log n).
 
-    `a` and `b` are each (lower, higher), with the same examples in the same order, so what both scores find hard
-    cancels. Variance, groups and quantile as in `delong_interval`; the interval is symmetric. Where no variance is seen
-    it reaches as far as Wilson's of a share of 0. NaN where a side has fewer than two groups.
+    `a` and `b` are each (lower, higher), with the same examples in the same order. Variance, groups and quantile as in
+    `delong_interval`; the interval is symmetric. Where no variance is seen it reaches as far as Wilson's of a share of
+    0. NaN where a side has fewer than two groups.
 
     Raises:
         ValueError: the scores differ in their numbers of examples.
@@ -178,6 +175,7 @@ def auroc_difference(
         raise ValueError("both scores need a value for each of the same examples")
     area_a, *influences_a = _influences(*a)
     area_b, *influences_b = _influences(*b)
+    # Example by example, so that what both scores find hard cancels.
     influences = [left - right for left, right in zip(influences_a, influences_b, strict=True)]
     value = area_a - area_b
     codes = _codes(groups, influences)
@@ -193,7 +191,7 @@ def auroc_difference(
 
 
 def wilson_interval(num_successes: float, num: float) -> Interval:
-    """95% interval of a share (Wilson 1927); the numbers may be fractional, as effective sizes are. NaN if num is 0."""
+    """Return the 95% interval of a share (Wilson 1927); effective sizes may be fractional. NaN if num is 0."""
     if num <= 0:
         return Interval(math.nan, math.nan)
     share = num_successes / num
@@ -204,21 +202,16 @@ def wilson_interval(num_successes: float, num: float) -> Interval:
 
 
 def effective_size(flags: Flags, groups: Codes, values: Floats | None = None) -> float:
-    """How many independent examples would tell the share of true flags as exactly as these, which come in groups.
+    """Return how many independent examples give the share of true flags as exactly as these, which come in groups.
 
     The number of examples over the design effect (Kish 1965), which is the variance with groups over that without, and
-    at least 1 here; and less by as much as Student's quantile is larger for so few groups than for so many examples
-    (Korn and Graubard 1998), since few groups do not tell that variance well.
+    at least 1 here. It is corrected for few groups (Korn and Graubard 1998). Where the design effect is unknown (all
+    flags are equal, and no values order them), it is the effective number of groups.
 
     Args:
         flags: N of them.
         groups: N codes; equal codes are one group.
-        values: N numbers of which the flags are about the lowest. Where less than 5% are flagged, which says little of
-            how groups share them, the design effect is that of the lowest 5%.
-
-    Returns:
-        Where nothing tells the design effect (all flags are equal, and no values tell them apart), the effective number
-        of groups.
+        values: N numbers of which the flags are about the lowest.
     """
     import numpy as np
 
@@ -226,6 +219,8 @@ def effective_size(flags: Flags, groups: Codes, values: Floats | None = None) ->
     num = len(marked)
     if not num:
         return 0.0
+    # Fewer than 5% say little of how groups share them: one flag among 1,000 examples would count as 1,000 independent
+    # examples. The lowest 5% of the values are shared in much the same way.
     if values is not None and marked.mean() < _TAIL:
         numbers, last = np.asarray(values, np.float64), math.ceil(_TAIL * num) - 1
         marked = (numbers <= np.partition(numbers, last)[last]).astype(np.float64)
@@ -235,11 +230,14 @@ def effective_size(flags: Flags, groups: Codes, values: Floats | None = None) ->
     deviations = (marked - share) / num
     alone = float(deviations @ deviations) * num / (num - 1)
     design_effect = max(1.0, _grouped_variance([deviations], [codes]) / alone)
+    # The variance between few groups is known badly, so Student's quantile is larger for them than for all examples.
     return max(1.0, num / design_effect * (_student(num - 1) / _student(num_groups - 1)) ** 2)
 
 
 def _quantile(codes: Sequence[NDArray[np.int64]]) -> float:
-    """Student's; its degrees of freedom are the smaller side's effective number of groups, less 1."""
+    """Return Student's quantile; its degrees of freedom are the smaller side's effective number of groups, less 1."""
+    # The variance is estimated from few groups, often of unequal size: with the normal quantile and the number of
+    # groups simulated intervals held the truth in 87 to 93% of cases, with this one in 93 to 99%.
     return _student(_least_groups(codes) - 1)
 
 
@@ -248,14 +246,14 @@ def _least_groups(codes: Sequence[NDArray[np.int64]]) -> float:
 
 
 def _student(degrees_of_freedom: float) -> float:
-    """Its 97.5% quantile."""
+    """Return the 97.5% quantile of Student's distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees_of_freedom, 0.975))
 
 
 def _effective_groups(codes: Codes) -> float:
-    """How many groups of one size tell as much: (sum of sizes)^2 / sum of squared sizes; all of them if equal."""
+    """Return how many groups of one size say as much: (sum of sizes)^2 / sum of squared sizes."""
     import numpy as np
 
     sizes = np.unique(np.asarray(codes, np.int64), return_counts=True)[1].astype(np.float64)
@@ -263,16 +261,17 @@ def _effective_groups(codes: Codes) -> float:
 
 
 def _share_above(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each value, the share of `others` above it, half of the equal ones included."""
+    """Return for each value the share of `others` above it, half of the equal ones included."""
     import numpy as np
 
+    # By binary search: the matrix of all comparisons of two sets of 100,000 has 10^10 cells.
     ordered = np.sort(others)
     twice_below = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
     return 1 - twice_below / (2 * len(ordered))
 
 
 def _influences(lower: Floats, higher: Floats) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """The AUROC, and what each example adds to its error: DeLong's structural component less the mean, over M or N."""
+    """Return the AUROC and each example's part in its error: DeLong's component less the mean, over M or N."""
     import numpy as np
 
     if not len(lower) or not len(higher):
@@ -293,7 +292,7 @@ def _codes(groups: tuple[Codes, Codes] | None, influences: Sequence[NDArray[np.f
 
 
 def _grouped_variance(influences: Sequence[NDArray[np.float64]], codes: Sequence[NDArray[np.int64]]) -> float:
-    """The variance of a sum of influences whose groups are independent; NaN where a side has fewer than two groups."""
+    """Return the variance of a sum of influences with independent groups; NaN if a side has fewer than two groups."""
     import numpy as np
 
     if not all(len(side) for side in codes):
@@ -309,36 +308,23 @@ def _grouped_variance(influences: Sequence[NDArray[np.float64]], codes: Sequence
 
 
 def _sigmoid(logit: float) -> float:
+    # exp overflows beyond 709.
     return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+
+
+def _chunk_sizes(num_resamples: int, num_values: int) -> list[int]:
+    """Split the resamples into chunks that fit in memory."""
+    chunk = max(1, _CHUNK_CELLS // num_values)
+    return [min(chunk, num_resamples - start) for start in range(0, num_resamples, chunk)]
 
 
 def _resampled_counts(
     places: NDArray[np.int64], num_places: int, num_resamples: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """How often each place is drawn in each of R draws of all values with replacement: shape R x places."""
+    """Return how often each place is drawn in each of R draws of all values with replacement: shape R x places."""
     import numpy as np
 
     draws_RN = places[rng.integers(len(places), size=(num_resamples, len(places)))]
-    draws_RN = draws_RN + np.arange(num_resamples)[:, None] * num_places
+    # A range of its own for the places of each resample: one count then serves all resamples.
+    draws_RN += np.arange(num_resamples)[:, None] * num_places
     return np.bincount(draws_RN.ravel(), minlength=num_resamples * num_places).reshape(num_resamples, num_places)
-
-
-def _resampled_means(values_PM: NDArray[np.float64], num_resamples: int, seed: int) -> NDArray[np.float64]:
-    """Means of each metric over `num_resamples` draws of P problems with replacement: shape R x M.
-
-    How often each problem is drawn is counted once, so that one product of counts and values gives all the means.
-    """
-    import numpy as np
-
-    num_problems = len(values_PM)
-    rng = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK_CELLS // num_problems)
-    means = []
-    for start in range(0, num_resamples, chunk):
-        size = min(chunk, num_resamples - start)
-        draws_RP = rng.integers(num_problems, size=(size, num_problems))
-        # A range of its own for each resample's problems: one count then serves all resamples.
-        draws_RP += np.arange(size)[:, None] * num_problems
-        counts_RP = np.bincount(draws_RP.ravel(), minlength=size * num_problems).reshape(size, num_problems)
-        means.append(counts_RP @ values_PM / num_problems)
-    return np.concatenate(means)

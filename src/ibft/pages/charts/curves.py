@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Curve", "draw_curves"]
 
 _MAX_UNMARKED = 4
-"""As many lines are told apart by color and dashes alone."""
+"""This many lines can be distinguished by color and dashes alone."""
 
 
 class Curve(NamedTuple):
@@ -46,17 +46,17 @@ def draw_curves(
     targets: Mapping[str, Curve] | None = None,
     limits: Sequence[float] = (),
 ) -> Drawing:
-    """Lines over a common x axis, one a series.
+    """Draw lines over a common x axis, one per series.
 
     Args:
         series: name to curve.
         x_label: with its unit.
-        y_label: with its unit; drawn above the axis, where it needs no turned head.
+        y_label: with its unit.
         whole_x: x counts something, so only whole numbers are marked.
         is_percentage: y is in percent, so its axis begins at zero.
-        is_log: y on a logarithmic axis; what is not positive falls off its lower end.
-        styles: the number of each series' color and marker, where one name has the same in several charts.
-        targets: what a series should follow, as a thin line in its color.
+        is_log: y has a logarithmic axis; what is not positive falls off its lower end.
+        styles: the number of each series' color and marker, if a name is to have the same in several charts.
+        targets: curves that a series should follow, as a thin line in its color.
         limits: values of y that are marked right across.
     """
     from matplotlib.ticker import MaxNLocator
@@ -77,7 +77,7 @@ def draw_curves(
     if is_percentage:
         axes.set_ylim(0, percent_end(axes.get_ylim()[1]))
     axes.set_xlabel(x_label)
-    axes.set_title(y_label, loc="left", fontsize=12)
+    axes.set_title(y_label, loc="left", fontsize=12)  # beside the axis it would be turned, and hard to read
     add_legend(figure, axes)
     last = "; ".join(f"{name} ends at {curve.y[-1]:.3g}" for name, curve in series.items() if len(curve.y))
     return Drawing(figure, f"{y_label} over {x_label}: {last}")

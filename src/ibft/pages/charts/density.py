@@ -23,16 +23,15 @@ def draw_densities(
     medians: Mapping[str, float] | None = None,
     threshold: float | None = None,
 ) -> Drawing:
-    """Densities of several sets of numbers, each with its median as a vertical line.
+    """Draw the densities of several sets of numbers, each with its median as a vertical line.
 
-    Gaussian kernels with Silverman's bandwidth. Where no number is negative they are reflected at zero, so that no
-    mass leaks below it, and the axis begins there; else it begins at the 0.5th percentile. It ends at the 99.5th: a
-    few outliers must not squeeze the rest.
+    Gaussian kernels with Silverman's bandwidth. Where no number is negative they are reflected at zero, and the axis
+    begins there; else it begins at the 0.5th percentile. It ends at the 99.5th.
 
     Args:
         series: name to numbers; an empty series is left out.
         x_label: with its unit.
-        medians: of a series that is a sample of something larger, the median of all of it.
+        medians: the median of all numbers, for a series that is a sample of more.
         threshold: what lies to its left is shaded.
     """
     import numpy as np
@@ -70,9 +69,10 @@ def draw_densities(
 
 
 def _ends(arrays: Sequence[NDArray[np.float64]], threshold: float | None, *, is_bounded: bool) -> tuple[float, float]:
-    """Where the axis begins and ends."""
+    """Return where the axis begins and ends."""
     import numpy as np
 
+    # Percentiles, not extremes: a few outliers must not squeeze the rest. A threshold is always on the axis.
     marks = [] if threshold is None else [threshold]
     end = max([float(np.percentile(values, 99.5)) for values in arrays] + marks)
     if is_bounded:
@@ -85,7 +85,7 @@ def _ends(arrays: Sequence[NDArray[np.float64]], threshold: float | None, *, is_
 def kernel_density(
     values: NDArray[np.float64], grid: NDArray[np.float64], *, is_bounded: bool = True
 ) -> NDArray[np.float64]:
-    """The density of `values` at the points of `grid`, reflected at zero if `is_bounded`: see `draw_densities`."""
+    """Return the density of `values` at the points of `grid`, reflected at zero if `is_bounded`."""
     import numpy as np
 
     spread = float(np.std(values))
@@ -98,6 +98,7 @@ def kernel_density(
     ends = (float(grid[0]) - 4 * bandwidth, float(grid[-1]) + 4 * bandwidth)
     counts, edges = np.histogram(values, bins=_NUM_BINS, range=ends)
     centers = (edges[:-1] + edges[1:]) / 2
+    # Reflected, so that no mass leaks below zero.
     signs = (1, -1) if is_bounded else (1,)
     kernels = sum(np.exp(-0.5 * ((grid[:, None] - sign * centers) / bandwidth) ** 2) for sign in signs)
     density: NDArray[np.float64] = kernels @ counts / (len(values) * bandwidth * np.sqrt(2 * np.pi))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ibft.pages.charts.style import (
@@ -30,7 +30,7 @@ class Dot(NamedTuple):
 
 
 def draw_intervals(rows: Mapping[str, Mapping[str, Dot]], x_label: str, *, styles: Mapping[str, int]) -> Drawing:
-    """Dots with whiskers, in percent: one band a row, in it one line a series.
+    """Draw dots with whiskers, in percent: one band per row, in it one line per series.
 
     Args:
         rows: row label to the dots of the series; a series that a row lacks leaves its line empty.
@@ -61,6 +61,7 @@ def draw_intervals(rows: Mapping[str, Mapping[str, Dot]], x_label: str, *, style
     axes.set_yticks(centers, list(rows))
     axes.set_ylim(-band / 2, (len(rows) - 0.5) * band)
     axes.set_xlim(0, percent_end(axes.get_xlim()[1]))
+    # Names, not numbers, are on the y axis.
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0, pad=9)  # room for the half of a dot at zero
     for lower, upper in zip(centers[1:], centers, strict=False):
@@ -72,18 +73,15 @@ def draw_intervals(rows: Mapping[str, Mapping[str, Dot]], x_label: str, *, style
 
 
 def draw_named_intervals(dots: Mapping[str, Dot], x_label: str, *, styles: Mapping[str, int]) -> Drawing:
-    """Dots with whiskers, in percent, one named line each: for one measure of many series.
+    """Draw dots with whiskers, in percent, one named line each: for one measure of many series.
 
     Args:
         dots: series name to its dot, from top to bottom.
         x_label: what is measured, with its unit.
         styles: series name to the number of its color and marker.
     """
-    step = 0.28
-    figure, axes = new_figure(height_in=0.6 + len(dots) * step)
-    for line, (name, dot) in enumerate(dots.items()):
-        _draw_dot(axes, -line, dot, styles[name])
-    _name_lines(axes, list(dots))
+    figure, axes = new_figure(height_in=0.6 + len(dots) * 0.28)
+    _draw_dots(axes, dots, styles)
     axes.set_xlim(0, percent_end(axes.get_xlim()[1]))
     axes.set_xlabel(x_label)
     return Drawing(figure, f"{x_label}: {', '.join(f'{name} {dot.value:.1f}' for name, dot in dots.items())}")
@@ -97,7 +95,7 @@ def draw_against(
     reference: tuple[str, Dot] | None,
     neutral: float,
 ) -> Drawing:
-    """Dots with whiskers, one named line each, against a reference's value and interval right across.
+    """Draw dots with whiskers, one named line each, against a reference's value and interval right across.
 
     Args:
         dots: series name to its dot, from top to bottom.
@@ -115,30 +113,25 @@ def draw_against(
         if band.interval is not None:
             axes.axvspan(*band.interval, color=color, alpha=0.16, linewidth=0, zorder=0.5)
         axes.axvline(band.value, color=color, linewidth=1.6, linestyle=series_line(1), label=label)
-    styles = {name: index for index, names in enumerate(groups.values()) for name in names}
-    for line, (name, dot) in enumerate(dots.items()):
-        _draw_dot(axes, -line, dot, styles.get(name, 0))
+    _draw_dots(axes, dots, {name: index for index, names in enumerate(groups.values()) for name in names})
     for index, (group, names) in enumerate(groups.items()):
         if any(name in dots for name in names):
             axes.plot([], [], linestyle="", marker=series_marker(index), color=series_color(index), label=group)
-    _name_lines(axes, list(dots))
     axes.set_xlabel(x_label)
     add_legend(figure, axes)
     named = dict([reference] if reference else []) | dict(dots)
     return Drawing(figure, f"{x_label}: {', '.join(f'{name} {dot.value:.3f}' for name, dot in named.items())}")
 
 
-def _draw_dot(axes: Axes, y: float, dot: Dot, style: int) -> None:
-    color, marker = series_color(style), series_marker(style)
-    if dot.interval is not None:
-        axes.hlines(y, *dot.interval, color=color, linewidth=2, clip_on=False)
-    # Not clipped: a dot at zero is whole.
-    axes.plot([dot.value], [y], linestyle="", marker=marker, color=color, markersize=7, clip_on=False, zorder=3)
-
-
-def _name_lines(axes: Axes, names: Sequence[str]) -> None:
-    """One line a name, from top to bottom."""
-    axes.set_yticks([-line for line in range(len(names))], list(names))
-    axes.set_ylim(0.6 - len(names), 0.6)
+def _draw_dots(axes: Axes, dots: Mapping[str, Dot], styles: Mapping[str, int]) -> None:
+    """Draw one line per name, from top to bottom; a name without a style looks like the first."""
+    for line, (name, dot) in enumerate(dots.items()):
+        color, marker = series_color(styles.get(name, 0)), series_marker(styles.get(name, 0))
+        if dot.interval is not None:
+            axes.hlines(-line, *dot.interval, color=color, linewidth=2, clip_on=False)
+        # Not clipped: a dot at zero is whole.
+        axes.plot([dot.value], [-line], linestyle="", marker=marker, color=color, markersize=7, clip_on=False, zorder=3)
+    axes.set_yticks([-line for line in range(len(dots))], list(dots))
+    axes.set_ylim(0.6 - len(dots), 0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0, pad=9)  # room for the half of a dot at zero

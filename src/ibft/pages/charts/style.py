@@ -80,7 +80,8 @@ _LINES = (
 MARKER_GLYPHS = ("●", "■", "▲", "◆", "▼", "✚", "✖\ufe0e", "★", "◄", "►")
 """The markers of the series in order, as text: to name a series outside the chart."""
 
-_WIDTH_IN = 5.0
+_WIDTH_IN = 5.0  # wider figures shrink on a phone until their text cannot be read
+_LEGEND_CHARACTERS = 46
 
 
 def _variables(palette: Mapping[str, str]) -> str:
@@ -92,32 +93,32 @@ THEME_CSS = f":root{{{_variables(LIGHT)}}}@media screen and (prefers-color-schem
 
 
 def series_color(index: int) -> str:
-    """The light palette's color of the series with this number."""
+    """Return the light palette's color of the series with this number."""
     return LIGHT[f"series-{index % len(MARKER_GLYPHS) + 1}"]
 
 
 def series_marker(index: int) -> str:
-    """Its marker, as matplotlib names it."""
+    """Return its marker, as matplotlib names it."""
     return _MARKERS[index % len(_MARKERS)]
 
 
 def series_line(index: int) -> Any:
-    """Its dashes, as matplotlib takes them."""
+    """Return its dashes, as matplotlib takes them."""
     return _LINES[index % len(_LINES)]
 
 
 def percent_end(automatic: float) -> float:
-    """Where an axis of percentages ends: not beyond 100, and not so close to 0 that noise looks large."""
+    """Return where an axis of percentages ends: at most at 100, and not so close to 0 that noise looks large."""
     return min(max(automatic, 5.0), 100.0)
 
 
 def new_figure(height_in: float) -> tuple[Figure, Axes]:
-    """An empty figure with quiet axes. The canvas is the SVG one: no display, no global state of pyplot."""
+    """Make an empty figure with quiet axes."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
-    FigureCanvasSVG(figure)
+    FigureCanvasSVG(figure)  # not pyplot, which wants a display and keeps every figure in a global list
     figure.patch.set_visible(False)
     axes = figure.add_subplot()
     axes.patch.set_visible(False)
@@ -135,22 +136,23 @@ def new_figure(height_in: float) -> tuple[Figure, Axes]:
 
 
 def log_axis(axes: Axes) -> None:
-    """Powers of ten in plain digits: raised ones are too small on a phone."""
+    """Make the y axis logarithmic, with powers of ten in plain digits."""
+    # matplotlib's own are raised exponents, too small to read on a phone.
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain_digits(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain_digits))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="minor", left=False)
 
 
-def _plain_digits(value: float) -> str:
+def _plain_digits(value: float, _: int) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:.12f}".rstrip("0")
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:
-    """Above the axes, where it covers no data; the figure grows by its height."""
+    """Put the legend above the axes, where it covers no data; the figure grows by its height."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         columns = legend_columns([len(label) for label in labels])
@@ -158,7 +160,7 @@ def add_legend(figure: Figure, axes: Axes) -> None:
         figure.legend(
             handles,
             labels,
-            loc="outside upper left",
+            loc="outside upper left",  # makes room for itself, by the constrained layout
             ncols=columns,
             frameon=False,
             fontsize=12,
@@ -168,12 +170,12 @@ def add_legend(figure: Figure, axes: Axes) -> None:
         )
 
 
-def legend_columns(lengths: Sequence[int], width: int = 46) -> int:
-    """How many columns fit, filled from top to bottom: `width` characters, of which a line and its gap take 6."""
+def legend_columns(lengths: Sequence[int]) -> int:
+    """Return how many columns of names fit, filled from top to bottom; each also takes 6 characters of line and gap."""
     for columns in range(len(lengths), 1, -1):
         rows, rest = divmod(len(lengths), columns)
         ends = [column * rows + min(column, rest) for column in range(columns + 1)]
-        if sum(max(lengths[a:b]) + 6 for a, b in itertools.pairwise(ends)) <= width:
+        if sum(max(lengths[a:b]) + 6 for a, b in itertools.pairwise(ends)) <= _LEGEND_CHARACTERS:
             return columns
     return 1
 
@@ -184,7 +186,7 @@ class Drawing:
     def __init__(self, figure: Figure, description: str) -> None:
         self._figure = figure
         self.description = description
-        """What the chart says, for those who cannot see it."""
+        """The chart in words, for those who cannot see it."""
         # Places are settled once: each further pass of the layout moves them a little, and the forms would differ.
         with self._fonts():
             figure.draw_without_rendering()
@@ -192,13 +194,15 @@ class Drawing:
 
     @functools.cached_property
     def svg(self) -> str:
-        """SVG text in the light palette, fit for a file of its own; its text stays text."""
+        """The SVG in the light palette, fit for a separate file; its text stays text."""
         buffer = io.StringIO()
         # The salt makes the ids of a chart equal from run to run, and different from another chart's on one page.
         self._save(buffer, "svg", {"svg.fonttype": "none", "svg.hashsalt": self.description}, "Date", "Creator")
         svg = buffer.getvalue()
         svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], count=1, flags=re.DOTALL)
+        # matplotlib numbers its groups from 1 in each chart, and on a page an id must be unique.
         svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+        # The reader's font: matplotlib names those of this machine.
         svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
         svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", svg)
         return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(self.description)}"', 1)
@@ -207,14 +211,16 @@ class Drawing:
     def themed_svg(self) -> str:
         """The SVG for an HTML page: its colors as the CSS variables of `THEME_CSS`, its text in the page's font."""
         svg = self.svg
+        # Charts use no color that is not in the palette, so that dark mode reaches all of a chart.
         for name, color in LIGHT.items():
             svg = svg.replace(color, f"var(--{name})")
         return svg
 
     @property
     def pdf(self) -> bytes:
-        """PDF in the light palette for a paper: vectors, its font embedded as TrueType (Type 42), no date."""
+        """The PDF in the light palette for a paper: vectors, no date."""
         buffer = io.BytesIO()
+        # Type 42 (TrueType): many publishers refuse matplotlib's default, Type 3.
         self._save(buffer, "pdf", {"pdf.fonttype": 42}, "CreationDate", "Creator", "Producer")
         return buffer.getvalue()
 
