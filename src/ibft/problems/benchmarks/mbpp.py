@@ -24,16 +24,21 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 def load_mbpp(path: Path) -> list[Problem]:
-    """MBPP, with EvalPlus's task ids (`Mbpp/2`), so that its samples can be judged.
+    """Return the problems, with EvalPlus's task ids (`Mbpp/2`), so that its samples can be judged.
 
     Raises:
         UserError: the file is missing or malformed, or a problem has no tests.
     """
+    data = read_content(path)
+    try:
+        rows = msgspec.json.decode(data, type=list[_Row])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}. Expected one JSON list of problems, as in sanitized-mbpp.json.") from None
     problems = []
-    for row in _read(path):
+    for row in rows:
         if not row.test_list:
             raise UserError(f"{path}: task {row.task_id} has an empty test_list, so nothing could fail. Remove it.")
-        code = row.code.replace("\r\n", "\n")
+        code = row.code.replace("\r\n", "\n")  # the data set's code has Windows line ends
         tests = "\n".join(row.test_list) + "\n"
         problems.append(
             Problem(
@@ -69,18 +74,11 @@ def tested_function(code: str, assertion: str) -> str:
 
 
 def _imports_for(tests: str, code: str) -> list[str]:
-    """Return the imports of the canonical code that the tests count on (Mbpp/596), which no candidate has to repeat."""
+    """Return the imports of the canonical code that the tests use."""
+    # Mbpp/596 is tested with `sys.getsizeof`, and only its reference imports sys: no candidate has to.
     try:
         used = free_names(tests)
         imports = [node for node in ast.parse(code).body if isinstance(node, (ast.Import, ast.ImportFrom))]
     except (SyntaxError, ValueError):
         return []
     return [text for node in imports if bound_names(text := ast.unparse(node)) & used]
-
-
-def _read(path: Path) -> list[_Row]:
-    data = read_content(path)
-    try:
-        return msgspec.json.decode(data, type=list[_Row])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}. Expected one JSON list of problems, as in sanitized-mbpp.json.") from None

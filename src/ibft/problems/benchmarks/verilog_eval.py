@@ -36,9 +36,9 @@ def load_verilog_eval(path: Path) -> list[Problem]:
 
 
 def _load_file(path: Path) -> list[Problem]:
-    """Version 1: the prompt is the description as comments, then the module's header.
+    """Return the problems of version 1: the prompt is the description as comments, then the module's header.
 
-    Descriptions lie in a second file beside the problems, VerilogDescription_{Human,Machine}.jsonl; without it
+    Descriptions are in a second file beside the problems, VerilogDescription_{Human,Machine}.jsonl; without it
     the prompt is the header alone, as the problem file has it.
     """
     beside = path.with_name(path.name.replace("VerilogEval", "VerilogDescription"))
@@ -57,14 +57,14 @@ def _load_file(path: Path) -> list[Problem]:
                 canonical_solution=row.canonical_solution,
                 language="verilog",
                 description=description,
-                warnings_fail=True,
+                warnings_fail=True,  # as in version 1's own harness, so that figures can be compared
             )
         )
     return problems
 
 
 def _load_folder(folder: Path) -> list[Problem]:
-    """Version 2: files `NAME_prompt.txt`, `NAME_ref.sv` and `NAME_test.sv`, one problem for each NAME.
+    """Return the problems of version 2: files `NAME_prompt.txt`, `NAME_ref.sv` and `NAME_test.sv` for each NAME.
 
     The test bench compares module TopModule with the reference's module RefModule, so `tests` holds both of these
     files, and `canonical_solution` is the reference under the name TopModule. A problem of the code completion task
