@@ -35,12 +35,12 @@ def test_something_else_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("result", "tool", "end"),
     [
-        (CommandResult(0, b"", b"warning", 0, 0, ""), "compiler", None),
-        (CommandResult(-9, b"", b"", 0, 0, "cpu"), "simulator", ("timeout_cpu", "used more than its CPU time")),
-        (CommandResult(-9, b"", b"", 0, 0, "wall"), "simulator", ("timeout_wall", "limit on elapsed time")),
-        (CommandResult(134, b"", b"what():  std::bad_alloc", 0, 0, ""), "compiler", ("memory", "its memory")),
-        (CommandResult(2, b"", b"a: note\nb: error: c\n", 0, 0, ""), "compiler", ("syntax_error", "says: b: error: c")),
-        (CommandResult(-11, b"", b"", 0, 0, ""), "simulator", ("failed", "exit status -11")),
+        (CommandResult(0, 0, 0, "", b"", b"warning"), "compiler", None),
+        (CommandResult(-9, 0, 0, "cpu", b"", b""), "simulator", ("timeout_cpu", "used more than its CPU time")),
+        (CommandResult(-9, 0, 0, "wall", b"", b""), "simulator", ("timeout_wall", "limit on elapsed time")),
+        (CommandResult(134, 0, 0, "", b"", b"what():  std::bad_alloc"), "compiler", ("memory", "its memory")),
+        (CommandResult(2, 0, 0, "", b"", b"a: note\nb: error: c\n"), "compiler", ("syntax_error", "says: b: error: c")),
+        (CommandResult(-11, 0, 0, "", b"", b""), "simulator", ("failed", "exit status -11")),
     ],
 )
 def test_endings(result: CommandResult, tool: str, end: tuple[str, str] | None) -> None:

@@ -123,12 +123,12 @@ class PlainSandbox:
         cpu_time_s = after.children_user + after.children_system - before.children_user - before.children_system
         timed_out = "cpu" if cpu_time_s >= limits.cpu_s or run.returncode == -signal.SIGXCPU else ""
         return CommandResult(
-            run.returncode,
-            run.stdout[: 1 << 20],
-            run.stderr[: 64 << 10],
-            cpu_time_s,
-            time.monotonic() - start,
-            timed_out,
+            exit_code=run.returncode,
+            cpu_time_s=cpu_time_s,
+            wall_time_s=time.monotonic() - start,
+            timed_out=timed_out,
+            stdout=run.stdout[: 1 << 20],
+            stderr=run.stderr[: 64 << 10],
         )
 
 
