@@ -1,4 +1,4 @@
-"""What a process that judges keeps between jobs: its sandboxes, and the problems' prepared tests."""
+"""The state that a judging process keeps between jobs: its sandboxes, and the problems' prepared tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Workplace"]
 
 
 class Workplace:
-    """Judges in this process, which the tests of its problems run in: `Examiner` keeps it apart and can kill it.
+    """Judges in this process, in which its problems' tests run too: `Examiner` keeps it apart and can kill it.
 
     Args:
         level: of the sandboxes.
@@ -31,10 +31,10 @@ class Workplace:
         self._prepared: dict[Problem, Any] = {}
 
     def learn(self, problem: Problem) -> None:
-        """Prepare a problem's tests; that they are broken is said when they are to be run."""
+        """Prepare a problem's tests; broken ones are reported when they are to be run."""
         try:
             self._prepared[problem] = LANGUAGES[problem.language].prepare(problem)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # a setup may call exit(), which must not end this process
             self._prepared[problem] = _Broken(f"its setup or tests are broken: {type(error).__name__}: {error}")
 
     def do(self, job: Job) -> Outcome | Reference:
