@@ -6,7 +6,7 @@ import pytest
 
 from ibft.errors import UserError
 from ibft.execution import icarus
-from ibft.execution.icarus import abnormal_end, find_icarus, icarus_version, icarus_warning
+from ibft.execution.icarus import abnormal_end, icarus_version, icarus_warning, installed_icarus
 from ibft.execution.sandbox import CommandResult
 
 
@@ -21,7 +21,7 @@ def test_version_is_parsed() -> None:
 def test_missing_icarus_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(icarus.shutil, "which", lambda name: None)
     with pytest.raises(UserError, match=r"iverilog is not on the search path.*apt install iverilog"):
-        find_icarus()
+        installed_icarus.__wrapped__()
 
 
 def test_something_else_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_something_else_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(icarus.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(icarus.subprocess, "run", lambda *a, **k: answer)
     with pytest.raises(UserError, match="/bin/iverilog -V names no version"):
-        find_icarus()
+        installed_icarus.__wrapped__()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Icarus Verilog: which one is installed, and what its programs' endings mean."""
+"""Icarus Verilog: which one is installed, and what the ends of its programs mean."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from ibft.execution.sandbox import CommandResult
 __all__ = [
     "Icarus",
     "abnormal_end",
-    "find_icarus",
     "first_line",
-    "icarus_tools",
     "icarus_version",
     "icarus_warning",
     "installed_icarus",
@@ -43,7 +41,7 @@ def icarus_version(output: str) -> str | None:
 
 
 def icarus_warning(version: str) -> str | None:
-    """Return what a user should know about this version, or None."""
+    """Return the warning about this version for the user, or None."""
     if int(version.split(".")[0]) >= 12:
         return None
     return (
@@ -53,8 +51,9 @@ def icarus_warning(version: str) -> str | None:
     )
 
 
-def find_icarus() -> Icarus:
-    """Return the installation that the search path leads to.
+@functools.cache
+def installed_icarus() -> Icarus:
+    """Return the installation on the search path.
 
     Raises:
         UserError: there is none, or it does not run.
@@ -74,19 +73,8 @@ def find_icarus() -> Icarus:
     return Icarus(os.path.abspath(compiler), os.path.abspath(simulator), version)
 
 
-@functools.cache
-def installed_icarus() -> Icarus:
-    """Return the same, looked for once per process."""
-    return find_icarus()
-
-
-def icarus_tools() -> tuple[str, str]:
-    """Return the programs that the sandbox must be able to run."""
-    return installed_icarus()[:2]
-
-
 def abnormal_end(result: CommandResult, tool: str) -> tuple[Status, str] | None:
-    """Status and message where a command did not end well."""
+    """Return status and message where a command did not end well, else None."""
     if result.timed_out == "cpu":
         return "timeout_cpu", f"the {tool} used more than its CPU time"
     if result.timed_out == "wall":
