@@ -6,14 +6,24 @@ import pytest
 
 from ibft.errors import UserError
 from ibft.execution import icarus
-from ibft.execution.icarus import abnormal_end, icarus_version, icarus_warning, installed_icarus
+from ibft.execution.icarus import abnormal_end, icarus_warning, installed_icarus
 from ibft.execution.sandbox import CommandResult
 
 
-def test_version_is_parsed() -> None:
-    assert icarus_version("Icarus Verilog version 11.0 (stable) ()\n\nCopyright 1998-2020") == "11.0"
-    assert icarus_version("Icarus Verilog version 13.0 (devel) (s20221226-498-g52d049b51)") == "13.0"
-    assert icarus_version("command not found") is None
+@pytest.mark.parametrize(
+    ("printed", "version"),
+    [
+        ("Icarus Verilog version 11.0 (stable) ()\n\nCopyright 1998-2020", "11.0"),
+        ("Icarus Verilog version 13.0 (devel) (s20221226-498-g52d049b51)", "13.0"),
+    ],
+)
+def test_version_is_parsed(monkeypatch: pytest.MonkeyPatch, printed: str, version: str) -> None:
+    monkeypatch.setattr(icarus.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(icarus.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess([], 0, stdout=printed))
+    assert installed_icarus.__wrapped__() == ("/bin/iverilog", "/bin/vvp", version)
+
+
+def test_old_versions_have_a_warning() -> None:
     assert icarus_warning("12.0") is None
     assert "review2015_fancytimer" in (icarus_warning("11.0") or "")
 

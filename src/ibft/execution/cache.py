@@ -76,7 +76,7 @@ class VerdictCache:
 
     @property
     def is_open(self) -> bool:
-        """Whether anything is looked up and kept at all."""
+        """Return True while verdicts are looked up and kept."""
         return self._connection is not None
 
     def get_many(self, keys: Sequence[str], kind: type[Verdict]) -> dict[str, Verdict]:

@@ -17,13 +17,11 @@ __all__ = [
     "Icarus",
     "abnormal_end",
     "first_line",
-    "icarus_version",
     "icarus_warning",
     "installed_icarus",
 ]
 
 _MESSAGE_CHARACTERS = 200
-_VERSION = re.compile(r"Icarus Verilog version (\d+(?:\.\d+)*)")
 
 
 class Icarus(NamedTuple):
@@ -32,12 +30,6 @@ class Icarus(NamedTuple):
     compiler: str
     simulator: str
     version: str
-
-
-def icarus_version(output: str) -> str | None:
-    """Return the version in what `iverilog -V` prints, such as `12.0`; None where it names none."""
-    match = _VERSION.search(output)
-    return match.group(1) if match else None
 
 
 def icarus_warning(version: str) -> str | None:
@@ -65,12 +57,12 @@ def installed_icarus() -> Icarus:
             "Icarus Verilog, 12 or later: `apt install iverilog`, or see https://steveicarus.github.io/iverilog/."
         )
     run = subprocess.run([compiler, "-V"], capture_output=True, text=True, errors="replace", check=False)
-    version = icarus_version(run.stdout)
+    version = re.search(r"Icarus Verilog version (\d+(?:\.\d+)*)", run.stdout)
     if version is None:
         raise UserError(
             f"judge: {compiler} -V names no version of Icarus Verilog. Reinstall it, or repair the search path."
         )
-    return Icarus(os.path.abspath(compiler), os.path.abspath(simulator), version)
+    return Icarus(os.path.abspath(compiler), os.path.abspath(simulator), version.group(1))
 
 
 def abnormal_end(result: CommandResult, tool: str) -> tuple[Status, str] | None:
@@ -88,7 +80,7 @@ def abnormal_end(result: CommandResult, tool: str) -> tuple[Status, str] | None:
 
 
 def first_line(stderr: bytes, prefer: tuple[str, ...] = ()) -> str:
-    """Return the first line that has one of the preferred words, or else the first; empty where there is none."""
+    """Return the first line that has one of the preferred words, or else the first; "" where there is no line."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     lines = [line for line in lines if any(word in line for word in prefer)] or lines
     return lines[0][:_MESSAGE_CHARACTERS] if lines else ""

@@ -1,10 +1,10 @@
 """How the sandbox is closed off, and what can be seen in it.
 
-Levels, of which the strongest that the machine has is taken; the one reached stands in every result:
+Levels, of which the strongest that works on the machine is taken; every result names it:
 
     bubblewrap   a namespace of its own (files, processes, network, users), in it Landlock, seccomp and limits
     landlock     Landlock, seccomp and limits alone, where user namespaces are blocked, as in most containers
-    none         limits alone: only on demand
+    none         limits alone: only if asked for
 """
 
 from __future__ import annotations

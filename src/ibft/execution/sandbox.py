@@ -37,7 +37,7 @@ class SandboxError(Exception):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a program may use. CPU time decides, so that load does not; `wall_s` ends what only waits."""
+    """The limits of a program. CPU time decides, so that load does not; `wall_s` ends a program that only waits."""
 
     cpu_s: float
     wall_s: float

@@ -82,7 +82,7 @@ def agrees(output: Any, expected: Any, arguments: Sequence[Any], rule: str, tole
         or_pyramid     the surface with the height taken as perpendicular (Mbpp/581)
         or_padded      the digits' distance with the shorter number padded by zeros (Mbpp/558)
         same_elements  instead of equality: the same elements in any order and number
-        is_not_none    instead of equality: whether there is a result; a bool stands for itself
+        is_not_none    instead of equality: that there is a result, or is none, as expected; a bool is taken as it is
     """
     if rule == "root":
         # math.pow, as EvalPlus has it: it fails on a complex number, which `**` would take.

@@ -56,9 +56,9 @@ _NUM_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}  # 5 and later: 16, with ioctl
 _SECCOMP_SET_MODE_FILTER = 1
 _ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 _LOAD, _JUMP_EQUAL, _JUMP_ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x45, 0x54, 0x06
-_ARGUMENTS = (16, 24, 32)  # where the first arguments' lower halves stand in what a filter is given
+_ARGUMENTS = (16, 24, 32)  # offsets of the first arguments' lower halves in a filter's input
 
-# What a Python program needs that computes and handles files of its own: no processes and no threads (nothing else
+# The calls of a Python program that computes and handles files of its own: no processes and no threads (nothing else
 # would bound their number for root), no sockets but pairs, no signals to others, no change of modes or times, which
 # Landlock does not govern. Numbers: the kernel's asm/unistd_64.h and asm-generic/unistd.h.
 _COMPUTING = {
@@ -95,7 +95,7 @@ _COMPUTING = {
     getrandom=278 copy_file_range=285 sendfile=71 fadvise64=223
     """,
 }
-# What a compiler and a simulator, which start one another, need besides.
+# In addition, for a compiler and a simulator, which start one another.
 _STARTING_PROCESSES = {
     "x86_64": """
     clone=56 fork=57 vfork=58 wait4=61 execve=59 execveat=322 waitid=247 clone3=435 symlink=88 link=86 setpgid=109

@@ -8,7 +8,7 @@ socket ends the server and whatever is running.
     {"kind": "python", limits}                         -> {"exit_code", "timed_out", cpu and wall times}
     {"kind": "commands", "files", "commands", limits}  -> {"results": [...]}
     "end" while a sample runs                          -> the sample is killed, then answered as above
-    "lost" while a sample runs                         -> the same, after a second in which it may end by itself
+    "lost" while a sample runs                         -> the same, after a second in which it may end
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import sys
 import time
 import typing
 
-# What candidates commonly import is loaded before the fork, so that no sample pays for it.
+# Modules that candidates commonly import are loaded before the fork, so that no sample pays for them.
 _COMMON = "array bisect collections copy datetime functools hashlib heapq itertools operator re string"
 for _name in _COMMON.split():
     __import__(_name)
