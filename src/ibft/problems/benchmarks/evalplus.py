@@ -116,6 +116,7 @@ def _from_release(row: _ReleasedRow) -> Problem:
     inputs = {"base": row.base_input, "plus": list(row.plus_input)}
     if not any(inputs.values()):
         raise ValueError(f"task {row.task_id} has no inputs, so nothing could fail")
+    # It becomes a part of the program below, and must not be anything but a name.
     if not row.entry_point.isidentifier():
         raise ValueError(f"task {row.task_id} has the entry point {row.entry_point!r}, which is not a function's name")
     rules = _MBPP_RULES if is_mbpp else _HUMANEVAL_RULES

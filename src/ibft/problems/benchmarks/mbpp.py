@@ -59,6 +59,7 @@ def mbpp_prompt(text: str, first_assertion: str) -> str:
 
     The model writes the whole program after it, so the prompt itself is valid Python and adds nothing.
     """
+    # Unescaped, a quote or backslash of the text (regular expressions) would end the docstring or change it.
     escaped = f"{text}\n{first_assertion}".replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return f'"""\n{escaped}\n"""\n'
 
@@ -66,10 +67,12 @@ def mbpp_prompt(text: str, first_assertion: str) -> str:
 def tested_function(code: str, assertion: str) -> str:
     """Return the name of the function of `code` that the assertion calls, the outermost first; "" if it calls none."""
     try:
+        # Functions alone: an argument may be made by a class of the reference, as in `chain([Pair(1, 2)], 1)`.
         defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
         calls = [node.func for node in ast.walk(ast.parse(assertion)) if isinstance(node, ast.Call)]
     except (SyntaxError, ValueError):
         return ""
+    # ast.walk goes breadth first, so that `f` comes before `g` in `f(g(1))`.
     return next((call.id for call in calls if isinstance(call, ast.Name) and call.id in defined), "")
 
 

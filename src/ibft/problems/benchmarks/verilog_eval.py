@@ -43,7 +43,7 @@ def _load_file(path: Path) -> list[Problem]:
     """
     beside = path.with_name(path.name.replace("VerilogEval", "VerilogDescription"))
     descriptions = {}
-    if beside != path and beside.exists():
+    if beside != path and beside.exists():  # equal where the file has another name than the repository's
         descriptions = {row.task_id: row.detail_description for row in read_rows(beside, _DescriptionRow)}
     problems = []
     for row in read_rows(path, _Row):
@@ -86,7 +86,7 @@ def _load_from_folder(folder: Path, name: str) -> Problem:
     if not num_renamed:
         raise UserError(f"{folder / f'{name}_ref.sv'}: has no module RefModule, so nothing could be compared with it.")
     header_file = folder / f"{name}_ifc.txt"
-    if header_file.exists():
+    if header_file.exists():  # the code completion task: the prompt has to end where the module's body begins
         header = _read(header_file).strip()
         text = text.removesuffix(header).rstrip()
         prompt = f"{_as_comments(text)}\n{header}\n"
