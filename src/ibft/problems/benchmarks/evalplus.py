@@ -19,7 +19,7 @@ from ibft.artifacts.json_lines import read_lines
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.problems.benchmarks.humaneval import HumanEvalRow
-from ibft.problems.benchmarks.mbpp import mbpp_prompt, tested_function
+from ibft.problems.benchmarks.mbpp import MbppRow
 
 __all__ = ["load_evalplus"]
 
@@ -38,13 +38,8 @@ class _ReleasedRow(msgspec.Struct, frozen=True):
     atol: float = 0
 
 
-class _HubMbppRow(msgspec.Struct, frozen=True):
-    task_id: int
-    prompt: str
-    code: str
+class _HubMbppRow(MbppRow, frozen=True, kw_only=True):
     test: str
-    test_list: list[str]
-    test_imports: list[str] = []
 
 
 # The types of the arguments, by task, in the letters of `evalplus_oracle.shaped`; the last is for all that follow.
@@ -144,21 +139,11 @@ def _from_release(row: _ReleasedRow) -> Problem:
 
 
 def _from_hub_mbpp(row: _HubMbppRow) -> Problem:
-    """Return the problem with MBPP's prompt; inputs and expected values, which need no candidate, become setup."""
-    if not row.test_list:
-        raise ValueError(f"task {row.task_id} has an empty test_list")
-    code = row.code.replace("\r\n", "\n")
-    entry_point = tested_function(code, row.test_list[0])
-    prepared, tests = _split_at_first_use(row.test, entry_point)
-    return Problem(
-        task_id=f"{_MBPP}{row.task_id}",
-        prompt=mbpp_prompt(row.prompt, row.test_list[0]),
-        setup="".join(f"{line}\n" for line in row.test_imports) + prepared,
-        tests=tests,
-        entry_point=entry_point,
-        canonical_solution=code,
-        description=row.prompt,
-    )
+    """Return MBPP's problem with the row's own tests, whose inputs and expected values become part of the setup."""
+    problem = row.to_problem()
+    prepared, tests = _split_at_first_use(row.test, problem.entry_point)
+    setup = "".join(f"{line}\n" for line in row.test_imports) + prepared
+    return msgspec.structs.replace(problem, setup=setup, tests=tests)
 
 
 def _split_at_first_use(program: str, name: str) -> tuple[str, str]:

@@ -12,49 +12,57 @@ from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.text.names import bound_names, free_names
 
-__all__ = ["load_mbpp", "mbpp_prompt", "tested_function"]
+__all__ = ["MbppRow", "load_mbpp", "tested_function"]
 
 
-class _Row(msgspec.Struct, frozen=True):
+class MbppRow(msgspec.Struct, frozen=True):
+    """A problem in MBPP's own fields."""
+
     task_id: int
     prompt: str
     code: str
     test_list: list[str]
     test_imports: list[str] = []
 
+    def to_problem(self) -> Problem:
+        """Return the problem, with EvalPlus's task id (`Mbpp/2`), so that its samples can be judged.
+
+        Raises:
+            ValueError: it has no tests.
+        """
+        if not self.test_list:
+            raise ValueError(f"task {self.task_id} has an empty test_list")
+        code = self.code.replace("\r\n", "\n")  # the data set's code has Windows line ends
+        tests = "\n".join(self.test_list) + "\n"
+        return Problem(
+            task_id=f"Mbpp/{self.task_id}",
+            prompt=_prompt(self.prompt, self.test_list[0]),
+            setup="".join(f"{line}\n" for line in [*self.test_imports, *_imports_for(tests, code)]),
+            tests=tests,
+            entry_point=tested_function(code, self.test_list[0]),
+            canonical_solution=code,
+            description=self.prompt,
+        )
+
 
 def load_mbpp(path: Path) -> list[Problem]:
-    """Return the problems, with EvalPlus's task ids (`Mbpp/2`), so that its samples can be judged.
+    """Return the problems.
 
     Raises:
         UserError: the file is missing or malformed, or a problem has no tests.
     """
     data = read_content(path)
     try:
-        rows = msgspec.json.decode(data, type=list[_Row])
+        rows = msgspec.json.decode(data, type=list[MbppRow])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}. Expected one JSON list of problems, as in sanitized-mbpp.json.") from None
-    problems = []
-    for row in rows:
-        if not row.test_list:
-            raise UserError(f"{path}: task {row.task_id} has an empty test_list, so nothing could fail. Remove it.")
-        code = row.code.replace("\r\n", "\n")  # the data set's code has Windows line ends
-        tests = "\n".join(row.test_list) + "\n"
-        problems.append(
-            Problem(
-                task_id=f"Mbpp/{row.task_id}",
-                prompt=mbpp_prompt(row.prompt, row.test_list[0]),
-                setup="".join(f"{line}\n" for line in [*row.test_imports, *_imports_for(tests, code)]),
-                tests=tests,
-                entry_point=tested_function(code, row.test_list[0]),
-                canonical_solution=code,
-                description=row.prompt,
-            )
-        )
-    return problems
+    try:
+        return [row.to_problem() for row in rows]
+    except ValueError as error:
+        raise UserError(f"{path}: {error}, so nothing could fail. Remove it.") from None
 
 
-def mbpp_prompt(text: str, first_assertion: str) -> str:
+def _prompt(text: str, first_assertion: str) -> str:
     """Return the prompt of bigcode-evaluation-harness: a docstring of the task's text and its first assertion.
 
     The model writes the whole program after it, so the prompt itself is valid Python and adds nothing.
