@@ -96,7 +96,7 @@ def server_command(level: Level, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _interpreter() -> str:
-    """The base interpreter's own binary: a virtual environment's would need files that are not in the sandbox."""
+    """Return the base interpreter's binary: a virtual environment's needs files that are not in the sandbox."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable)
 
 

@@ -109,8 +109,8 @@ def _forbid_borrowed_modules(problem: Problem) -> None:
     Raises:
         ValueError: they do; names the modules.
     """
-    own = bound_names(problem.setup) | {problem.entry_point}
-    borrowed = sorted((free_names(problem.tests) - own) & sys.stdlib_module_names)
+    known = bound_names(problem.setup) | {problem.entry_point}
+    borrowed = sorted((free_names(problem.tests) - known) & sys.stdlib_module_names)
     if borrowed and not problem.inside:
         raise ValueError(
             f"the tests of {problem.task_id} use {', '.join(borrowed)} without importing it, so it would be whatever "
