@@ -21,7 +21,7 @@ from ibft.artifacts.samples import open_samples
 from ibft.errors import UserError
 from ibft.execution.inside import codec
 from ibft.execution.isolation import detect_level
-from ibft.execution.languages.python import judge_python, prepare
+from ibft.execution.languages.python import PYTHON, judge_python
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.text.answers.verilog import extract_design
 
@@ -135,8 +135,8 @@ class Channel:
 
     def __init__(self) -> None:
         codec.know_numpy()
-        self.prepared = prepare(Problem(task_id="t", prompt="", tests=TESTS, entry_point="f"))
-        self.honest = prepare(Problem(task_id="t", prompt="", tests="assert f(2) == 4\n", entry_point="f"))
+        self.prepared = PYTHON.prepare(Problem(task_id="t", prompt="", tests=TESTS, entry_point="f"))
+        self.honest = PYTHON.prepare(Problem(task_id="t", prompt="", tests="assert f(2) == 4\n", entry_point="f"))
         self.sandbox = Sandbox(detect_level())
 
     def __call__(self, dice: random.Random) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,18 +17,19 @@ __all__ = ["Registry", "files_in"]
 Item = TypeVar("Item")
 
 
-def files_in(package: str) -> dict[str, str]:
+def files_in(package: str, attribute: Callable[[str], str] = str.upper) -> dict[str, str]:
     """Return `module:attribute` by name for the files of one of our folders, so that a new one is a file and no list.
 
-    The file `shell.py` is the name `shell` and holds `SHELL`. What begins with an underscore is not listed. Nothing is
-    imported.
+    The file `shell.py` is the name `shell` and holds `SHELL`; `verilog_eval.py` is `verilog-eval`. A file whose name
+    begins with an underscore is not listed. Nothing is imported.
 
     Args:
         package: the folder's dotted name, `ibft.execution.languages`.
+        attribute: from a file's name to that of what it holds.
     """
     folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
-    names = sorted(path.stem for path in folder.glob("[!_]*.py"))
-    return {name: f"{package}.{name}:{name.upper()}" for name in names}
+    files = sorted(path.stem for path in folder.glob("[!_]*.py"))
+    return {file.replace("_", "-"): f"{package}.{file}:{attribute(file)}" for file in files}
 
 
 class Registry(Generic[Item]):

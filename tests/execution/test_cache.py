@@ -1,5 +1,4 @@
 import hashlib
-import json
 import logging
 import random
 import resource
@@ -14,10 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ibft.artifacts.rows import Status
 from ibft.execution.cache import VerdictCache, default_cache_path, verdict_key
+from ibft.execution.outcome import Outcome, Reference
 
-PASSED = b'{"status":"passed","message":"passed"}'
-FAILED = b'{"status":"failed","message":"AssertionError"}'
+PASSED = Outcome(status="passed", message="passed")
+FAILED = Outcome(status="failed", message="AssertionError")
 
 
 def key(number: int) -> str:
@@ -36,50 +37,55 @@ def path(tmp_path: Path) -> Path:
 def test_verdicts_are_found_again_by_another_cache(path: Path) -> None:
     with VerdictCache(path) as cache:
         cache.put_many({key(1): PASSED, key(2): FAILED})
-        assert cache.get_many([key(1), key(3)]) == {key(1): PASSED}
+        assert cache.get_many([key(1), key(3)], Outcome) == {key(1): PASSED}
     with VerdictCache(path) as cache:
-        assert cache.get_many([key(2), key(1), key(1)]) == {key(1): PASSED, key(2): FAILED}
+        assert cache.get_many([key(2), key(1), key(1)], Outcome) == {key(1): PASSED, key(2): FAILED}
         cache.put_many({key(1): FAILED})
-        assert cache.get_many([key(1)]) == {key(1): FAILED}
+        assert cache.get_many([key(1)], Outcome) == {key(1): FAILED}
 
 
 def test_more_keys_than_one_query_takes(path: Path) -> None:
     items = {key(number): PASSED for number in range(1_300)}
     with VerdictCache(path) as cache:
         cache.put_many(items)
-        assert cache.get_many(list(items)) == items
-        assert cache.get_many([]) == {}
+        assert cache.get_many(list(items), Outcome) == items
+        assert cache.get_many([], Outcome) == {}
 
 
 @pytest.mark.parametrize("status", ["timeout_cpu", "timeout_wall", "memory", "infrastructure_error", "excluded"])
-def test_what_might_come_out_otherwise_is_never_kept(path: Path, status: str) -> None:
+def test_what_might_come_out_otherwise_is_never_kept(path: Path, status: Status) -> None:
     with VerdictCache(path) as cache:
-        cache.put_many({key(1): json.dumps({"status": status}).encode(), key(2): PASSED})
-        assert cache.get_many([key(1), key(2)]) == {key(2): PASSED}
+        cache.put_many({key(1): Outcome(status=status, message=""), key(2): PASSED})
+        assert cache.get_many([key(1), key(2)], Outcome) == {key(2): PASSED}
 
 
-def test_huge_values_are_not_kept_and_nonsense_is_refused(path: Path) -> None:
+def test_a_reference_is_found_again_as_one(path: Path) -> None:
+    reference = Reference(status="passed", message="passed", num_checked=3, trace="ab")
     with VerdictCache(path) as cache:
-        cache.put_many({key(1): json.dumps({"status": "failed", "message": "x" * 20_000}).encode()})
-        assert cache.get_many([key(1)]) == {}
-        for value in (b"", b"[]", b'{"message": "x"}'):
-            with pytest.raises(ValueError, match="with a status"):
-                cache.put_many({key(1): value})
+        cache.put_many({key(1): reference})
+        assert cache.get_many([key(1)], Reference) == {key(1): reference}
 
 
-def test_only_the_latest_rows_stay(path: Path) -> None:
-    with VerdictCache(path, max_rows=10) as cache:
+def test_huge_values_are_not_kept(path: Path) -> None:
+    with VerdictCache(path) as cache:
+        cache.put_many({key(1): Outcome(status="failed", message="x" * 20_000)})
+        assert cache.get_many([key(1)], Outcome) == {}
+
+
+def test_only_the_latest_rows_stay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ibft.execution.cache._MAX_ROWS", 10)
+    with VerdictCache(path) as cache:
         for start in range(0, 30, 3):
             cache.put_many({key(number): PASSED for number in range(start, start + 3)})
-        left = cache.get_many([key(number) for number in range(30)])
+        left = cache.get_many([key(number) for number in range(30)], Outcome)
         assert set(left) == {key(number) for number in range(20, 30)}
 
 
 def test_without_a_path_nothing_is_kept() -> None:
     with VerdictCache(None) as cache:
         cache.put_many({key(1): PASSED})
-        assert not cache.is_open
-        assert cache.get_many([key(1)]) == {}
+        assert cache._connection is None
+        assert cache.get_many([key(1)], Outcome) == {}
 
 
 def test_after_closing_nothing_happens(path: Path) -> None:
@@ -87,7 +93,7 @@ def test_after_closing_nothing_happens(path: Path) -> None:
     cache.close()
     cache.close()
     cache.put_many({key(1): PASSED})
-    assert cache.get_many([key(1)]) == {}
+    assert cache.get_many([key(1)], Outcome) == {}
 
 
 DAMAGES = {
@@ -105,7 +111,7 @@ def test_a_damaged_file_costs_one_warning_with_its_remedy(
     with VerdictCache(path) as cache:
         for _ in range(2):
             cache.put_many({key(1): PASSED})
-            assert cache.get_many([key(1)]) == {}
+            assert cache.get_many([key(1)], Outcome) == {}
     [warning] = open_warnings(caplog)
     assert "goes on without" in warning
     assert "delete it" in warning
@@ -113,7 +119,7 @@ def test_a_damaged_file_costs_one_warning_with_its_remedy(
     path.unlink()
     with VerdictCache(path) as cache:
         cache.put_many({key(1): PASSED})
-        assert cache.get_many([key(1)]) == {key(1): PASSED}
+        assert cache.get_many([key(1)], Outcome) == {key(1): PASSED}
 
 
 def test_damage_found_only_while_reading_costs_one_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -124,9 +130,9 @@ def test_damage_found_only_while_reading_costs_one_warning(path: Path, caplog: p
     content[4096:] = random.Random(0).randbytes(len(content) - 4096)  # the first page has the schema
     path.write_bytes(content)
     with VerdictCache(path) as cache:
-        assert cache.get_many(list(items)) == {}
+        assert cache.get_many(list(items), Outcome) == {}
         cache.put_many({key(1): PASSED})
-        assert cache.get_many([key(1)]) == {}
+        assert cache.get_many([key(1)], Outcome) == {}
     [warning] = open_warnings(caplog)
     assert "delete it" in warning
 
@@ -139,7 +145,7 @@ def test_a_changed_byte_within_a_verdict_is_noticed(path: Path) -> None:
     connection.commit()
     connection.close()
     with VerdictCache(path) as cache:
-        assert cache.get_many([key(1), key(2)]) == {key(2): FAILED}
+        assert cache.get_many([key(1), key(2)], Outcome) == {key(2): FAILED}
 
 
 def test_a_place_that_cannot_be_written_costs_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +155,7 @@ def test_a_place_that_cannot_be_written_costs_one_warning(tmp_path: Path, caplog
         with VerdictCache(place) as cache:
             for _ in range(3):
                 cache.put_many({key(1): PASSED})
-                assert cache.get_many([key(1)]) == {}
+                assert cache.get_many([key(1)], Outcome) == {}
         [warning] = open_warnings(caplog)
         assert "goes on without" in warning
 
@@ -182,22 +188,24 @@ def test_a_full_disk_costs_one_warning_and_loses_nothing_written_before(
         cache.put_many({key(1): PASSED})
         for start in range(10, 5_000, 500):
             cache.put_many({key(number): PASSED for number in range(start, start + 500)})
-        assert not cache.is_open
+        assert cache._connection is None
     [warning] = open_warnings(caplog)
     assert "goes on without" in warning
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     with VerdictCache(path) as cache:
-        assert cache.get_many([key(1)]) == {key(1): PASSED}
+        assert cache.get_many([key(1)], Outcome) == {key(1): PASSED}
 
 
 WRITER = """
 import hashlib, sys
+from pathlib import Path
 from ibft.execution.cache import VerdictCache
-first, path = int(sys.argv[1]), sys.argv[2]
+from ibft.execution.outcome import Outcome
+first, path = int(sys.argv[1]), Path(sys.argv[2])
 with VerdictCache(path) as cache:
     for number in range(first, first + 200, 5):
         keys = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(number, number + 5)]
-        cache.put_many({key: b'{"status":"passed"}' for key in keys})
+        cache.put_many({key: Outcome(status="passed", message="") for key in keys})
         print(number, flush=True)
 """
 
@@ -209,7 +217,7 @@ def test_several_processes_write_at_once(path: Path) -> None:
     ]
     assert [writer.communicate()[1] for writer in writers] == [b"", b"", b""]
     with VerdictCache(path) as cache:
-        assert len(cache.get_many([key(number) for number in range(600)])) == 600
+        assert len(cache.get_many([key(number) for number in range(600)], Outcome)) == 600
 
 
 def test_a_kill_loses_no_batch_that_was_handed_over(path: Path) -> None:
@@ -220,7 +228,7 @@ def test_a_kill_loses_no_batch_that_was_handed_over(path: Path) -> None:
             last = int(writer.stdout.readline())
         writer.send_signal(signal.SIGKILL)
     with VerdictCache(path) as cache:
-        assert len(cache.get_many([key(number) for number in range(last + 5)])) == last + 5
+        assert len(cache.get_many([key(number) for number in range(last + 5)], Outcome)) == last + 5
 
 
 def test_threads_share_one_cache(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -229,14 +237,14 @@ def test_threads_share_one_cache(path: Path, caplog: pytest.LogCaptureFixture) -
         def work(first: int) -> None:
             for number in range(first, first + 50):
                 cache.put_many({key(number): PASSED})
-                assert cache.get_many([key(number)])
+                assert cache.get_many([key(number)], Outcome)
 
         threads = [threading.Thread(target=work, args=(first,)) for first in (0, 50, 100)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(cache.get_many([key(number) for number in range(150)])) == 150
+        assert len(cache.get_many([key(number) for number in range(150)], Outcome)) == 150
     assert open_warnings(caplog) == []
 
 

@@ -184,6 +184,14 @@ def test_depth_is_capped_both_ways() -> None:
         encode(loop)
 
 
+@pytest.fixture
+def with_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy known for one test: attacks that run later in this process must find arrays refused."""
+    monkeypatch.setattr(codec, "_numpy_array", None)
+    monkeypatch.setattr(codec, "_ENCODERS", codec._ENCODERS.copy())
+    codec.know_numpy()
+
+
 FORGED = [
     *({"x": 1}, {}, {"t": [], "s": []}, {"h": -1}, {"h": True}, {"h": "0"}, {"h": None}, {"h": 1.0}, {"i": 3}),
     *({"i": "four"}, {"i": None}, {"i": []}, {"t": 3}, {"t": "ab"}, {"t": {}}, {"s": [[]]}, {"s": {"a": 1}}, {"f": 1}),
@@ -195,9 +203,9 @@ FORGED = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("with_numpy")
 @pytest.mark.parametrize("data", FORGED, ids=json.dumps)
 def test_what_encode_never_makes_is_refused(data: Any) -> None:
-    codec.know_numpy()
     for nested in (data, [data], {"t": [0, data]}, {"d": [[0, data]]}):
         with pytest.raises(CodecError):
             decode(nested, no_handle)
@@ -209,13 +217,13 @@ def test_no_arrays_where_numpy_is_not_expected(monkeypatch: pytest.MonkeyPatch) 
         decode({"a": ["i", [1]]}, no_handle)
 
 
+@pytest.mark.usefixtures("with_numpy")
 @pytest.mark.parametrize(
     "array",
     [np.arange(6).reshape(2, 3), *map(np.array, ([], [1.5, np.inf], [True, False], [1j], 3))],
     ids=str,
 )
 def test_arrays_arrive_with_shape_and_kind(array: Any) -> None:
-    codec.know_numpy()
     found = cross(array)
     assert type(found) is np.ndarray
     assert found.dtype.kind == array.dtype.kind
@@ -223,8 +231,8 @@ def test_arrays_arrive_with_shape_and_kind(array: Any) -> None:
     assert found.shape == array.shape
 
 
+@pytest.mark.usefixtures("with_numpy")
 def test_numpy_scalars_arrive_as_numbers() -> None:
-    codec.know_numpy()
     for value, plain in ((np.int64(3), 3), (np.float32(0.5), 0.5), (np.bool_(True), True), (np.str_("a"), "a")):
         found = cross(value)
         assert found == plain

@@ -6,14 +6,24 @@ import pytest
 
 from ibft.errors import UserError
 from ibft.execution import icarus
-from ibft.execution.icarus import abnormal_end, find_icarus, icarus_version, icarus_warning
+from ibft.execution.icarus import abnormal_end, icarus_warning, installed_icarus
 from ibft.execution.sandbox import CommandResult
 
 
-def test_version_is_parsed() -> None:
-    assert icarus_version("Icarus Verilog version 11.0 (stable) ()\n\nCopyright 1998-2020") == "11.0"
-    assert icarus_version("Icarus Verilog version 13.0 (devel) (s20221226-498-g52d049b51)") == "13.0"
-    assert icarus_version("command not found") is None
+@pytest.mark.parametrize(
+    ("printed", "version"),
+    [
+        ("Icarus Verilog version 11.0 (stable) ()\n\nCopyright 1998-2020", "11.0"),
+        ("Icarus Verilog version 13.0 (devel) (s20221226-498-g52d049b51)", "13.0"),
+    ],
+)
+def test_version_is_parsed(monkeypatch: pytest.MonkeyPatch, printed: str, version: str) -> None:
+    monkeypatch.setattr(icarus.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(icarus.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess([], 0, stdout=printed))
+    assert installed_icarus.__wrapped__() == ("/bin/iverilog", "/bin/vvp", version)
+
+
+def test_old_versions_have_a_warning() -> None:
     assert icarus_warning("12.0") is None
     assert "review2015_fancytimer" in (icarus_warning("11.0") or "")
 
@@ -21,7 +31,7 @@ def test_version_is_parsed() -> None:
 def test_missing_icarus_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(icarus.shutil, "which", lambda name: None)
     with pytest.raises(UserError, match=r"iverilog is not on the search path.*apt install iverilog"):
-        find_icarus()
+        installed_icarus.__wrapped__()
 
 
 def test_something_else_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,18 +39,18 @@ def test_something_else_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(icarus.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(icarus.subprocess, "run", lambda *a, **k: answer)
     with pytest.raises(UserError, match="/bin/iverilog -V names no version"):
-        find_icarus()
+        installed_icarus.__wrapped__()
 
 
 @pytest.mark.parametrize(
     ("result", "tool", "end"),
     [
-        (CommandResult(0, b"", b"warning", 0, 0, ""), "compiler", None),
-        (CommandResult(-9, b"", b"", 0, 0, "cpu"), "simulator", ("timeout_cpu", "used more than its CPU time")),
-        (CommandResult(-9, b"", b"", 0, 0, "wall"), "simulator", ("timeout_wall", "limit on elapsed time")),
-        (CommandResult(134, b"", b"what():  std::bad_alloc", 0, 0, ""), "compiler", ("memory", "its memory")),
-        (CommandResult(2, b"", b"a: note\nb: error: c\n", 0, 0, ""), "compiler", ("syntax_error", "says: b: error: c")),
-        (CommandResult(-11, b"", b"", 0, 0, ""), "simulator", ("failed", "exit status -11")),
+        (CommandResult(0, 0, 0, "", b"", b"warning"), "compiler", None),
+        (CommandResult(-9, 0, 0, "cpu", b"", b""), "simulator", ("timeout_cpu", "used more than its CPU time")),
+        (CommandResult(-9, 0, 0, "wall", b"", b""), "simulator", ("timeout_wall", "limit on elapsed time")),
+        (CommandResult(134, 0, 0, "", b"", b"what():  std::bad_alloc"), "compiler", ("memory", "its memory")),
+        (CommandResult(2, 0, 0, "", b"", b"a: note\nb: error: c\n"), "compiler", ("syntax_error", "says: b: error: c")),
+        (CommandResult(-11, 0, 0, "", b"", b""), "simulator", ("failed", "exit status -11")),
     ],
 )
 def test_endings(result: CommandResult, tool: str, end: tuple[str, str] | None) -> None:

@@ -11,8 +11,8 @@ import pytest
 from ibft.artifacts.rows import Module, Problem, Sample
 from ibft.execution.inside import codec, lockdown
 from ibft.execution.isolation import detect_level
-from ibft.execution.languages.python import PYTHON, imports_numpy, judge_python, prepare, run_python_reference
-from ibft.execution.outcome import Outcome
+from ibft.execution.languages.python import PYTHON, imports_numpy, judge_python
+from ibft.execution.outcome import Job, Outcome
 from ibft.execution.sandbox import Limits, Sandbox
 
 LIMITS = Limits(cpu_s=2, wall_s=10, memory_mib=512)
@@ -47,7 +47,7 @@ def judge(sandbox: Sandbox) -> Judge:
         modules: tuple[Module, ...] = (),
     ) -> Outcome:
         problem = Problem(task_id="t", prompt="", tests=tests, setup=setup, entry_point=entry_point, modules=modules)
-        return judge_python(prepare(problem), source, sandbox, limits, inside=inside)
+        return judge_python(PYTHON.prepare(problem), source, sandbox, limits, inside=inside)
 
     return run
 
@@ -274,7 +274,7 @@ def test_setup_is_the_benchmarks_own_and_runs_once(judge: Judge) -> None:
 def test_broken_problems_say_so_when_they_are_prepared(part: str) -> None:
     problem = {"tests": "assert f(2) == 4\n", "setup": ""} | {part: "def :\n"}
     with pytest.raises(SyntaxError):
-        prepare(Problem(task_id="t", prompt="", entry_point="f", **problem))
+        PYTHON.prepare(Problem(task_id="t", prompt="", entry_point="f", **problem))
 
 
 # --- Inside: where only the candidate's own interpreter will do.
@@ -299,7 +299,7 @@ def test_an_early_answer_inside_does_not_pass(judge: Judge) -> None:
 
 def reference(sandbox: Sandbox, solution: str | None, tests: str, inside: bool | None = None) -> tuple[str, bool]:
     problem = Problem(task_id="t", prompt="", tests=tests, entry_point="f", canonical_solution=solution, inside=inside)
-    found = run_python_reference(problem, prepare(problem), sandbox, LIMITS)
+    found = PYTHON.reference(Job(problem=problem, limits=LIMITS), PYTHON.prepare(problem), lambda **_: sandbox)
     return found.status, found.is_weak
 
 
@@ -341,7 +341,9 @@ def test_broken_references_are_not_passed(sandbox: Sandbox) -> None:
 )
 def test_numpy_values_arrive(numpy_sandbox: Sandbox, source: str, tests: str) -> None:
     problem = Problem(task_id="t", prompt="", tests=tests, entry_point="f")
-    outcome = judge_python(prepare(problem), f"import numpy as np\n{source}", numpy_sandbox, LIMITS, inside=False)
+    outcome = judge_python(
+        PYTHON.prepare(problem), f"import numpy as np\n{source}", numpy_sandbox, LIMITS, inside=False
+    )
     assert outcome.status == "passed", outcome.message
 
 

@@ -18,10 +18,9 @@ import pytest
 
 from ibft.artifacts.rows import Problem, Sample
 from ibft.execution import verilog_text
-from ibft.execution.icarus import Icarus, find_icarus
 from ibft.execution.languages import verilog
-from ibft.execution.languages.verilog import judge_verilog, verilog_source
-from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.languages.verilog import VERILOG
+from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import CommandResult, Limits
 from ibft.text.answers import extract_sample
 
@@ -123,24 +122,27 @@ class PlainSandbox:
         cpu_time_s = after.children_user + after.children_system - before.children_user - before.children_system
         timed_out = "cpu" if cpu_time_s >= limits.cpu_s or run.returncode == -signal.SIGXCPU else ""
         return CommandResult(
-            run.returncode,
-            run.stdout[: 1 << 20],
-            run.stderr[: 64 << 10],
-            cpu_time_s,
-            time.monotonic() - start,
-            timed_out,
+            exit_code=run.returncode,
+            cpu_time_s=cpu_time_s,
+            wall_time_s=time.monotonic() - start,
+            timed_out=timed_out,
+            stdout=run.stdout[: 1 << 20],
+            stderr=run.stderr[: 64 << 10],
         )
 
 
 class Judge(NamedTuple):
     sandbox: PlainSandbox
-    icarus: Icarus
     reference: Reference
 
     def __call__(self, text: str, limits: Limits = LIMITS, problem: Problem = PROBLEM) -> Outcome:
         sample = extract_sample(Sample(task_id=problem.task_id, completion=text), problem)
-        source = verilog_source(problem, sample)
-        return judge_verilog(problem, source, self.sandbox, limits, self.reference, self.icarus)
+        job = Job(problem=problem, limits=limits, sample=sample, reference=self.reference)
+        return VERILOG.judge(job, None, lambda **_: self.sandbox)
+
+
+def run_reference(problem: Problem, sandbox: PlainSandbox) -> Reference:
+    return VERILOG.reference(Job(problem=problem, limits=LIMITS), None, lambda **_: sandbox)
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +152,7 @@ def plain_sandbox() -> PlainSandbox:
 
 @pytest.fixture(scope="module")
 def judge(plain_sandbox: PlainSandbox) -> Judge:
-    icarus = find_icarus()
-    return Judge(plain_sandbox, icarus, verilog.run_verilog_reference(PROBLEM, plain_sandbox, LIMITS, icarus))
+    return Judge(plain_sandbox, run_reference(PROBLEM, plain_sandbox))
 
 
 def module(body: str, *, before: str = "", after: str = "") -> str:
@@ -162,7 +163,7 @@ def module(body: str, *, before: str = "", after: str = "") -> str:
 @pytest.mark.verilog
 @pytest.mark.parametrize("problem", [PROBLEM, VERSION_2], ids=["version 1", "version 2"])
 def test_references_pass_and_say_what_was_compared(judge: Judge, problem: Problem) -> None:
-    reference = verilog.run_verilog_reference(problem, judge.sandbox, LIMITS, judge.icarus)
+    reference = run_reference(problem, judge.sandbox)
     assert reference.passed
     assert reference.num_checked == 43
     assert reference.trace == judge.reference.trace != ""
@@ -173,7 +174,7 @@ def test_references_pass_and_say_what_was_compared(judge: Judge, problem: Proble
 def test_broken_references_are_not_passed(judge: Judge) -> None:
     def run(**changes: Any) -> str:
         fields = {name: getattr(PROBLEM, name) for name in PROBLEM.__struct_fields__} | changes
-        return verilog.run_verilog_reference(Problem(**fields), judge.sandbox, LIMITS, judge.icarus).status
+        return run_reference(Problem(**fields), judge.sandbox).status
 
     assert run(canonical_solution=None) == "no_code"
     assert run(canonical_solution=BODY.replace("4'h5", "4'h6")) == "failed"

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from ibft.errors import UserError
+from ibft.problems.benchmarks.mbpp import tested_function as find_tested_function
 from ibft.problems.loading import load_problems
-from ibft.problems.mbpp import tested_function as find_tested_function
 
 ROW = {
     "task_id": 7,

@@ -9,7 +9,8 @@ from ibft.cli import main
 from ibft.data.training import stream_examples
 from ibft.execution.inside import lockdown
 from ibft.execution.isolation import detect_level
-from ibft.execution.languages.python import judge_python, prepare, run_python_reference
+from ibft.execution.languages.python import PYTHON, judge_python
+from ibft.execution.outcome import Job
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.problems.loading import load_problems
 from ibft.run.recipe import load_recipe
@@ -58,13 +59,17 @@ def test_references_pass_outside_and_what_lacks_an_operation_fails(folder: Path)
     ]
     with Sandbox(detect_level()) as sandbox:
         for problem, example in zip(problems, world.test, strict=True):
-            reference = run_python_reference(problem, prepare(problem), sandbox, LIMITS)
+            reference = PYTHON.reference(
+                Job(problem=problem, limits=LIMITS), PYTHON.prepare(problem), lambda **_: sandbox
+            )
             assert (reference.status, reference.is_weak) == ("passed", False)
             shorter = example._replace(chain=example.chain[:-1], clauses=example.clauses[:-1])
             program = problem.prompt + world.completion(shorter)
-            assert judge_python(prepare(problem), program, sandbox, LIMITS, inside=False).status == "failed"
+            assert judge_python(PYTHON.prepare(problem), program, sandbox, LIMITS, inside=False).status == "failed"
         for stub in ("    pass\n", "    return xs\n", "    raise NotImplementedError\n", "    return []\n"):
-            outcome = judge_python(prepare(problems[0]), problems[0].prompt + stub, sandbox, LIMITS, inside=False)
+            outcome = judge_python(
+                PYTHON.prepare(problems[0]), problems[0].prompt + stub, sandbox, LIMITS, inside=False
+            )
             assert outcome.status == "failed"
 
 

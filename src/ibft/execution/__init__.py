@@ -1,8 +1,8 @@
 """Program and tests in, verdict out: generated code, run where it can do no harm.
 
-`execute` and `execute_all` judge answers from a program of one's own; `judging` judges a file of samples. How it is
-done, from the outside in: `pool` (many jobs at once), `examiner` (a process for each worker), `workplace` (what that
-process keeps), `languages` (what a language needs), `sandbox` and `inside/` (the locked-down processes).
+`execute` and `execute_all` judge answers from a program of your own; `judging` judges a file of samples. The layers,
+from the outside in: `pool` (many jobs at once), `examiner` (a process for each worker), `workplace` (the state of that
+process), `languages` (one file for each language), `sandbox` and `inside/` (the locked-down processes).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Judging from a program of one's own: a problem and an answer in, a verdict out.
+"""Judging from a program of your own: a problem and an answer in, a verdict out.
 
     from ibft.execution import execute
     from ibft.problems.loading import load_problems
@@ -31,15 +31,15 @@ __all__ = ["execute", "execute_all", "local_pool"]
 def execute(
     problem: Problem, answer: str | Sample, *, limits: Limits | None = None, pool: Pool | None = None
 ) -> Outcome:
-    """Run one answer against its problem's tests, in the sandbox, and return what came of it.
+    """Run one answer against its problem's tests, in the sandbox, and return the verdict.
 
-    Starting a pool takes half a second; whoever asks more than once keeps one, or asks `execute_all`.
+    Starting a pool takes half a second: to judge more than once, keep one, or call `execute_all`.
 
     Args:
         problem: its reference is run first, and decides the limits and where the tests run.
-        answer: what a model wrote after the problem's prompt or in a chat, or a sample: the program in it is judged.
-        limits: what the answer may use; by default those of `ibft judge`.
-        pool: does it; by default one process of this machine.
+        answer: a model's text after the problem's prompt or in a chat, or a sample: the program in it is judged.
+        limits: of the answer; by default those of `ibft judge`.
+        pool: judges it; by default one process of this machine.
 
     Raises:
         UserError: no sandbox works here, the language is not known, or its tools are missing.
@@ -61,8 +61,8 @@ def execute_all(
     Args:
         answers: each with its problem; task ids must tell problems apart.
         limits: for every answer; by default those of `ibft judge`.
-        pool: does it; by default the processes of this machine.
-        references: of `check_references`, by task id, to spare running them again in each call.
+        pool: judges them; by default the processes of this machine.
+        references: of `check_references`, by task id, so that they are not run again in each call.
 
     Raises:
         UserError: see `execute`.
@@ -103,7 +103,7 @@ def _jobs(
     settings: JudgeSettings,
     outcomes: dict[int, Outcome],
 ) -> Iterator[tuple[int, Job]]:
-    """Yield what has to be run, by position; of the others the outcomes are filled in."""
+    """Yield the jobs of the answers that have to be run, by position; fill in the outcomes of the others."""
     for position, (problem, answer) in enumerate(pairs):
         raw = Sample(task_id=problem.task_id, completion=answer) if isinstance(answer, str) else answer
         sample, reference = extract_sample(raw, problem), references[problem.task_id]

@@ -1,8 +1,7 @@
 """Verdicts that are already known, kept on disk, so that no sample is run twice.
 
-The cache is an aid and never a condition: where it cannot be opened, read or written, or is damaged, judging goes on
-without it, and one warning says so. Only what would come out the same again is kept: never a timeout, which depends on
-the machine, never a lack of memory, never a failure of the sandbox.
+The cache helps and is never needed: where it cannot be opened, read or written, or is damaged, judging continues
+without it, and one warning says so.
 """
 
 from __future__ import annotations
@@ -11,35 +10,34 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import sqlite3
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import msgspec
 
+from ibft.execution.outcome import Outcome, Reference
 from ibft.run.digests import cache_folder
 
 __all__ = ["VerdictCache", "default_cache_path", "verdict_key"]
 
 _log = logging.getLogger(__name__)
 
+Verdict = TypeVar("Verdict", Outcome, Reference)
+
+# What might come out otherwise another time: time and memory depend on the machine and on what else runs there.
 _NEVER_KEPT = {"timeout_cpu", "timeout_wall", "memory", "infrastructure_error", "excluded"}
 _MAX_VALUE_BYTES = 16_384
-_MAX_KEYS_A_QUERY = 500
+_MAX_ROWS = 500_000  # those added last
+_MAX_KEYS_PER_QUERY = 500  # SQLite's own limit on variables was 999 before version 3.32
 _LOCK_TIMEOUT_S = 10.0
+_CHECKSUM_BYTES = 4
 _SCHEMA = """CREATE TABLE IF NOT EXISTS verdicts (
     number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL
 )"""
-
-
-class _Kept(msgspec.Struct):
-    """What the cache itself looks at in a value."""
-
-    status: str
 
 
 def default_cache_path() -> Path | None:
@@ -60,59 +58,52 @@ def verdict_key(**parts: Any) -> str:
 
 
 class VerdictCache:
-    """A table from `verdict_key` to a verdict as JSON (with a `status`), in one SQLite file for all processes.
+    """A table from `verdict_key` to a verdict as JSON, in one SQLite file for all processes.
 
     Args:
         path: the file, made if missing; None keeps nothing.
-        max_rows: how many of the verdicts added last are kept.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, *, max_rows: int = 500_000) -> None:
-        self.path = None if path is None else Path(path)
-        self._max_rows = max_rows
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        if self.path is not None:
-            with self._lock, self._tolerating_failure():
-                self._open(self.path)
+        if path is not None:
+            with self._tolerating_failure():
+                self._open(path)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether anything is looked up and kept at all."""
-        return self._connection is not None
-
-    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+    def get_many(self, keys: Sequence[str], kind: type[Verdict]) -> dict[str, Verdict]:
         """Return the verdicts that are known, by key."""
-        found: dict[str, bytes] = {}
-        for start in range(0, len(keys), _MAX_KEYS_A_QUERY):
-            blobs = [bytes.fromhex(key) for key in keys[start : start + _MAX_KEYS_A_QUERY]]
+        known: dict[str, Verdict] = {}
+        for start in range(0, len(keys), _MAX_KEYS_PER_QUERY):
+            blobs = [bytes.fromhex(key) for key in keys[start : start + _MAX_KEYS_PER_QUERY]]
             query = f"SELECT key, value FROM verdicts WHERE key IN ({','.join('?' * len(blobs))})"
             with self._lock, self._tolerating_failure():
                 if self._connection is None:
                     break
-                for key, value in self._connection.execute(query, blobs):
-                    if (verdict := _unsealed(key, value)) is not None:
-                        found[key.hex()] = verdict
-        return found
+                for key, sealed in self._connection.execute(query, blobs):
+                    if sealed == _sealed(key, value := sealed[_CHECKSUM_BYTES:]):
+                        known[key.hex()] = msgspec.json.decode(value, type=kind)
+        return known
 
-    def put_many(self, items: Mapping[str, bytes]) -> None:
-        """Keep the verdicts, except those that might come out otherwise another time.
-
-        Raises:
-            ValueError: a value is not a JSON object with a `status`.
-        """
-        rows = [(blob := bytes.fromhex(key), _sealed(blob, value)) for key, value in items.items() if _is_kept(value)]
+    def put_many(self, verdicts: Mapping[str, Outcome | Reference]) -> None:
+        """Keep the verdicts, except those that might come out otherwise another time."""
+        rows = []
+        for key, verdict in verdicts.items():
+            value = msgspec.json.encode(verdict)
+            if verdict.status not in _NEVER_KEPT and len(value) <= _MAX_VALUE_BYTES:
+                rows.append((blob := bytes.fromhex(key), _sealed(blob, value)))
         with self._lock, self._tolerating_failure():
             if self._connection is None or not rows:
                 return
             with self._connection as transaction:
                 transaction.executemany("INSERT OR REPLACE INTO verdicts (key, value) VALUES (?, ?)", rows)
                 transaction.execute(
-                    "DELETE FROM verdicts WHERE number <= (SELECT max(number) FROM verdicts) - ?", (self._max_rows,)
+                    "DELETE FROM verdicts WHERE number <= (SELECT max(number) FROM verdicts) - ?", (_MAX_ROWS,)
                 )
 
     def close(self) -> None:
-        """Close the file; nothing is looked up or kept after that."""
+        """Close the file; nothing is looked up or kept from then on."""
         with self._lock, self._tolerating_failure():
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -128,14 +119,14 @@ class VerdictCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         # One lock guards the connection here, so that it may be used from any thread.
         self._connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer of another process
         self._connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last verdicts, no others
         with self._connection:
             self._connection.execute(_SCHEMA)
 
     @contextlib.contextmanager
     def _tolerating_failure(self) -> Iterator[None]:
-        """Judge on without the cache, after one warning, whatever goes wrong with its file inside."""
+        """Continue without the cache, after one warning, whatever goes wrong with its file inside."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
@@ -151,23 +142,6 @@ class VerdictCache:
                     connection.close()
 
 
-def _is_kept(value: bytes) -> bool:
-    try:
-        status = msgspec.json.decode(value, type=_Kept).status
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"a verdict must be a JSON object with a status ({error})") from None
-    return status not in _NEVER_KEPT and len(value) <= _MAX_VALUE_BYTES
-
-
-# SQLite does not notice a changed byte within a value: each value carries a checksum of itself and its key.
 def _sealed(key: bytes, value: bytes) -> bytes:
-    return zlib.crc32(key + value).to_bytes(_CHECKSUM_BYTES, _BYTE_ORDER) + value
-
-
-def _unsealed(key: bytes, sealed: bytes) -> bytes | None:
-    checksum, value = sealed[:_CHECKSUM_BYTES], sealed[_CHECKSUM_BYTES:]
-    return value if zlib.crc32(key + value).to_bytes(_CHECKSUM_BYTES, _BYTE_ORDER) == checksum else None
-
-
-_CHECKSUM_BYTES = 4
-_BYTE_ORDER: Literal["big"] = "big"
+    # SQLite does not notice a changed byte within a value: each carries a checksum of itself and its key.
+    return zlib.crc32(key + value).to_bytes(_CHECKSUM_BYTES, "big") + value

@@ -16,8 +16,8 @@ from ibft.execution.sandbox import PythonProcess
 __all__ = ["Conversation", "Lost", "NoProgram", "Remote"]
 
 
-class Lost(BaseException):
-    """The candidate's process is gone or does not speak the language. No test may catch this."""
+class Lost(BaseException):  # not an Exception: a test's own `except` must not hide it
+    """The candidate's process is gone, or a message of it is not of the language."""
 
 
 class NoProgram(Exception):
@@ -25,7 +25,7 @@ class NoProgram(Exception):
 
 
 class Conversation:
-    """Questions to the candidate and its answers. Once it is lost there can be no more of either."""
+    """Questions to the candidate and its answers. Once it is lost, each question raises `Lost`."""
 
     def __init__(self, process: PythonProcess) -> None:
         self._process = process
@@ -34,7 +34,7 @@ class Conversation:
         self.is_set_up = False
 
     def load(self, source: str, names: list[str], modules: Sequence[Module] = ()) -> dict[str, Any]:
-        """Hand over the program and the modules that it can import; return what it defines of the names.
+        """Send the program and the modules that it can import; return what it defines of the names.
 
         Raises what the program, or a module, raised.
 
@@ -50,10 +50,10 @@ class Conversation:
         match answer:
             case ["syntax", str(message)]:
                 raise NoProgram(message)
-        found = self._value(answer)
-        if type(found) is not dict:
+        values = self._value(answer)
+        if type(values) is not dict:
             self._forged()
-        return found
+        return values
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         """Return the value of an operation on the candidate's side; raises what it raised there."""
@@ -67,8 +67,8 @@ class Conversation:
             raise RuntimeError(f"the candidate raised {type(error).__name__}") from None
 
     def run_inside(self, tests: str) -> None:
-        """Have the tests run on the candidate's side. The token keeps it from answering before it was asked."""
-        token = secrets.token_hex(16)
+        """Run the tests on the candidate's side."""
+        token = secrets.token_hex(16)  # a program that answers before it is asked cannot know it
         if self.ask("run_inside", tests, token) != token:
             self._forged()
 
@@ -117,7 +117,7 @@ class Conversation:
 
 
 class Remote:
-    """An object on the candidate's side that is not a plain value. It is never compared: only its identity counts."""
+    """An object on the candidate's side that is not a plain value. It has no `__eq__`: it equals only itself."""
 
     __slots__ = ("_conversation", "_number")
 
@@ -125,11 +125,11 @@ class Remote:
         self._conversation, self._number = conversation, number
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Call it there; what comes back is a value, or a stand-in again."""
+        """Call it there; the answer is a value, or a `Remote` again."""
         return self._conversation.ask("call", self, arguments, named)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__"):  # or copy, pickle and the like would take the candidate's word for a protocol
             raise AttributeError(name)
         return self._conversation.ask("attribute", self, name)
 
@@ -138,7 +138,7 @@ class Remote:
 
     def __iter__(self) -> Iterator[Any]:
         iterator = self._conversation.ask("iter", self)
-        # A builtin iterator arrives as a Remote too; it must not be asked for its iterator for ever.
+        # A builtin iterator arrives as a Remote too, of which `iter` would ask for an iterator forever.
         while True:
             try:
                 yield self._conversation.ask("next", iterator)

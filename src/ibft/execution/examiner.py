@@ -1,7 +1,7 @@
 """The examiner: one process per worker, which runs the tests and owns the sandboxes of that worker.
 
 A process and not a thread, since tests are Python programs: they need the interpreter to themselves, and one that
-hangs on what a candidate returned can be killed. The parent's side is `Examiner`; run as a module, the other.
+hangs on a candidate's value can be killed. `Examiner` is the parent's side; run as a module, this file is the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from ibft.artifacts.rows import Problem, Sample
-from ibft.execution.inside import codec, folder
+from ibft.execution.inside import codec, folder, lockdown
 from ibft.execution.isolation import Level
 from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Job, Outcome, Reference
@@ -31,20 +31,19 @@ from ibft.execution.workplace import Workplace
 
 __all__ = ["Examiner"]
 
-_PREPARED = "prepared"
 _PREPARING_S = 600.0
-"""What a problem's own setup may take, once per worker: it may compute the expected values of many tests."""
+"""Limit on a problem's own setup, once per worker: it may compute the expected values of many tests."""
 
 _GRACE_S = 0.5
 _MEMORY_BYTES = 4 << 30
-"""The examiner's own: what a candidate returns is decoded here, and the tests may unfold it (`list(range(10**9))`)."""
+"""Limit of the examiner itself: it decodes a candidate's values, and tests may unfold them (`list(range(10**9))`)."""
 
 _CLOSING_GRACE_S = 10.0
 _ENDING = "the judge is ending"
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it is sent: a problem goes along the first time only, and has a number from then on."""
+    """A job as it is sent: its problem, which may be megabytes, the first time only, and its number from then on."""
 
     number: int
     problem: Problem | None
@@ -60,9 +59,8 @@ class _Ended(Exception):
 class Examiner:
     """The parent's handle on one examiner process: one job at a time, whichever threads ask.
 
-    The channel carries answers without saying to what: a thread that asked while another one waits would get its
-    verdict. `close` and `interrupt` may come from any thread; only the thread whose job runs, or `close` once there is
-    none, drops a process.
+    `close` and `interrupt` may come from any thread. Only the thread whose job runs, or `close` while no job runs,
+    drops a process.
     """
 
     def __init__(self, level: Level) -> None:
@@ -94,12 +92,12 @@ class Examiner:
                 )
 
     def examine(self, job: Job, stopping: threading.Event | None = None) -> Outcome | Reference:
-        """Have a job done. What the sandbox or the process failed on is tried once more.
+        """Do a job. After a failure of the sandbox or the process it is tried once more.
 
         A reference that takes too long, or tests that never end, come back as `timeout_wall`.
 
         Args:
-            job: what is done; it waits until the jobs of other threads have ended.
+            job: to do; it waits until the jobs of other threads have ended.
             stopping: once set, this call begins nothing more; `interrupt` ends what it has begun.
         """
         stopping = stopping or threading.Event()
@@ -117,7 +115,7 @@ class Examiner:
             self._state.notify_all()
 
     def close(self) -> None:
-        """End the process and whatever it runs: at once if it is at work, in order if it is idle."""
+        """End the process and whatever it runs: at once while a job runs, else by closing its channel."""
         with self._state:  # after this no job begins
             self._closed = True
             is_idle = self._busy_for is None
@@ -134,6 +132,7 @@ class Examiner:
     @contextlib.contextmanager
     def _turn(self, stopping: threading.Event) -> Iterator[None]:
         """Wait until no other job runs, and keep others out."""
+        # An answer does not say which job it is for: of two threads that ask, each could get the other's verdict.
         with self._state:
             self._state.wait_for(lambda: self._busy_for is None or self._is_ending(stopping))
             if self._is_ending(stopping):
@@ -154,7 +153,7 @@ class Examiner:
         for _ in range(2):
             try:
                 return self._ask(job, stopping)
-            except TimeoutError:
+            except TimeoutError:  # an OSError too, so it comes first: a second try would hang as long
                 self._stop()
                 return job.unfinished("timeout_wall", "timed out: its tests never ended")
             except (OSError, codec.CodecError, msgspec.MsgspecError) as error:
@@ -166,31 +165,28 @@ class Examiner:
         return job.unfinished("infrastructure_error", f"not judged: {failure}")
 
     def _ask(self, job: Job, stopping: threading.Event) -> Outcome | Reference:
-        with self._state:  # so that whoever ends it finds either no process begun, or one to kill
+        with self._state:  # so that whoever ends the job finds either no process begun, or one to kill
             if self._is_ending(stopping):
                 raise _Ended
             if self._channel is None:
                 self.start()
             assert self._channel is not None
             channel = self._channel.fileno()
-        order = self._order(job)
+        problem = None if job.problem in self._sent else job.problem
+        number = self._sent.setdefault(job.problem, len(self._sent))
+        order = _Order(number=number, problem=problem, limits=job.limits, sample=job.sample, reference=job.reference)
         codec.send(channel, msgspec.to_builtins(order))
-        if order.problem is not None:
+        if problem is not None:
             codec.wait(channel, _PREPARING_S)
-            codec.receive(channel)  # says no more than that the problem is prepared
+            codec.receive(channel)  # the problem is prepared; the job's own time begins only now
         num_runs = LANGUAGES[job.problem.language].num_runs(is_reference=job.sample is None)
         codec.wait(channel, num_runs * (job.limits.wall_s + _GRACE_S))
         answer = codec.receive(channel)
         if "error" in answer:
             raise codec.ChannelClosed(answer["error"])
-        if job.sample is not None:
-            return msgspec.convert(answer, Outcome)
-        return msgspec.convert(answer, Reference)
-
-    def _order(self, job: Job) -> _Order:
-        problem = None if job.problem in self._sent else job.problem
-        number = self._sent.setdefault(job.problem, len(self._sent))
-        return _Order(number=number, problem=problem, limits=job.limits, sample=job.sample, reference=job.reference)
+        if job.sample is None:
+            return msgspec.convert(answer, Reference)
+        return msgspec.convert(answer, Outcome)
 
     def _kill(self) -> None:
         """Kill the process for the thread that waits for it, which drops it then (`_stop`)."""
@@ -199,6 +195,7 @@ class Examiner:
                 self._channel.shutdown(socket.SHUT_RDWR)  # wakes that thread
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
+                # The whole group: the servers of its sandboxes, too.
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _stop(self) -> None:
@@ -218,7 +215,7 @@ class Examiner:
 def _remove(scratch: str) -> None:
     """Remove an examiner's folder, in which what was just killed may still be ending."""
     deadline = time.monotonic() + _CLOSING_GRACE_S
-    while time.monotonic() < deadline and os.path.exists(scratch):
+    while time.monotonic() < deadline and os.path.exists(scratch):  # another thread may have removed it
         with contextlib.suppress(OSError):
             folder.empty(scratch)
             os.rmdir(scratch)
@@ -228,8 +225,7 @@ def _remove(scratch: str) -> None:
 
 def _main(descriptor: int, level: Level, scratch: str) -> None:
     _, ceiling = resource.getrlimit(resource.RLIMIT_AS)
-    limit = _MEMORY_BYTES if ceiling == resource.RLIM_INFINITY else min(_MEMORY_BYTES, ceiling)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, ceiling))
+    resource.setrlimit(resource.RLIMIT_AS, (lockdown.capped(_MEMORY_BYTES, ceiling), ceiling))
     with contextlib.ExitStack() as cleanup:
         workplace = Workplace(level, scratch, cleanup)
         problems: list[Problem] = []
@@ -239,7 +235,7 @@ def _main(descriptor: int, level: Level, scratch: str) -> None:
                 if order.problem is not None:
                     problems.append(order.problem)
                     workplace.learn(order.problem)
-                    codec.send(descriptor, _PREPARED)
+                    codec.send(descriptor, "prepared")
                 job = Job(
                     problem=problems[order.number], limits=order.limits, sample=order.sample, reference=order.reference
                 )
@@ -251,5 +247,6 @@ def _main(descriptor: int, level: Level, scratch: str) -> None:
 
 
 if __name__ == "__main__":
+    # `-m` puts the current folder first: a file there called like a module would run in the judge.
     sys.path[:] = [entry for entry in sys.path if entry and Path(entry) != Path.cwd()]
     _main(int(sys.argv[1]), sys.argv[2], sys.argv[3])  # type: ignore[arg-type]

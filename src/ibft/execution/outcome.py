@@ -1,4 +1,4 @@
-"""What the judge is asked, and what it finds out: of one sample, and of a problem's own reference solution."""
+"""What the judge is asked, and what it answers: for one sample, and for a problem's own reference solution."""
 
 from __future__ import annotations
 
@@ -10,19 +10,11 @@ from ibft.execution.sandbox import Limits
 __all__ = ["Job", "Outcome", "Reference"]
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one sample.
-
-    `message` is a sentence; `is_weak`: the candidate could have seen its tests; `reached`: the last group of tests
-    that was begun, where the tests name their groups (EvalPlus's are "base" and "plus").
-    """
-
+class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     message: str
-    wall_time_s: float = 0.0
     cpu_time_s: float = 0.0
     is_weak: bool = False
-    reached: str = ""
 
     @property
     def passed(self) -> bool:
@@ -30,25 +22,27 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == "passed"
 
 
-class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a problem's reference solution, which decides how its samples are judged.
+class Outcome(_Verdict, frozen=True, kw_only=True):
+    """The verdict on one sample.
 
-    Only where it passed is the problem judged at all. `is_weak`: it passes only with the tests in its own interpreter,
-    so the samples are judged so too. `cpu_time_s` scales their limit. `num_checked` (Verilog) counts the outputs that
+    `message` is a sentence; `is_weak`: the candidate could have seen its tests; `reached`: the last group of tests
+    that was begun, where the tests name their groups (EvalPlus's are "base" and "plus").
+    """
+
+    wall_time_s: float = 0.0
+    reached: str = ""
+
+
+class Reference(_Verdict, frozen=True, kw_only=True):
+    """The verdict on a problem's reference solution, which decides how its samples are judged.
+
+    A problem is judged only if it passed. `is_weak`: it passes only with the tests in its own interpreter, so the
+    samples are judged in this way too. `cpu_time_s` scales their limit. `num_checked` (Verilog) counts the outputs that
     the test bench compared, and `trace` is a hash of all that the reference answered: a sample's run must have both.
     """
 
-    status: Status
-    message: str
-    cpu_time_s: float = 0.0
-    is_weak: bool = False
     num_checked: int | None = None
     trace: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Return True if the problem can be judged."""
-        return self.status == "passed"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +57,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     reference: Reference | None = None
 
     def unfinished(self, status: Status, message: str) -> Outcome | Reference:
-        """Return what is said of the job where nothing was run to its end."""
+        """Return the verdict on the job where nothing was run to its end."""
         kind = Reference if self.sample is None else Outcome
         return kind(status=status, message=message)

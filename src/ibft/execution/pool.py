@@ -22,11 +22,10 @@ WINDOW = 2048
 """Jobs taken from the stream ahead of their turn: enough to reorder, little enough to keep memory flat."""
 
 _AWAKE_S = 0.2
-"""A Ctrl-C that comes between Python's look for signals and a wait without end is noticed when the wait ends."""
 
 
 class Pool(Protocol):
-    """Whatever does many jobs: the processes of this machine (`LocalPool`), or those of a cluster.
+    """Does many jobs at once: by the processes of this machine (`LocalPool`), or by those of a cluster.
 
     A job holds all that it needs, and neither a job nor its outcome refers to anything of this process, so that both
     can be sent to another machine. A pool there has an `Examiner`, or a process of its own with a `Workplace`, for
@@ -34,11 +33,11 @@ class Pool(Protocol):
     """
 
     def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome | Reference], None, None]:
-        """Yield each job's key with what came of it, in the order in which they end.
+        """Yield each job's key with its verdict, in the order in which they end.
 
-        The jobs may be a stream that does not fit in memory, and what it yields next may depend on what has ended.
-        What the sandbox failed on comes back as an outcome (`infrastructure_error`). Closing the generator early, as an
-        error or Ctrl-C does, ends what runs.
+        The jobs may be a stream that does not fit in memory, and its next job may depend on the verdicts so far.
+        A failure of the sandbox comes back as a verdict (`infrastructure_error`). Closing the generator early, as an
+        error or Ctrl-C does, ends the jobs that run.
         """
         ...
 
@@ -68,7 +67,8 @@ class LocalPool:
 
         Threads may share the pool: an examiner does one job at a time, and closing one stream leaves the others'.
         """
-        # A job's cost comes first, then its number, so that nothing else is ever compared.
+        # The most expensive first: one that came last would run alone, beside idle workers. Then a number, so that
+        # jobs themselves, which have no order, are never compared.
         waiting: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
         done: queue.SimpleQueue[tuple[Key, Outcome | Reference] | BaseException] = queue.SimpleQueue()
         stopping = threading.Event()
@@ -80,7 +80,7 @@ class LocalPool:
                         return
                     key, job = item
                     done.put((key, examiner.examine(job, stopping)))
-            except BaseException as error:  # handed to the reader, which would otherwise wait for ever
+            except BaseException as error:  # given to the reader, which would otherwise wait forever
                 done.put(error)
 
         def stop() -> None:
@@ -91,7 +91,7 @@ class LocalPool:
         numbers = itertools.count()
         stream = iter(jobs)
         threads = [threading.Thread(target=work, args=(examiner,), daemon=True) for examiner in self._examiners]
-        with contextlib.ExitStack() as cleanup:  # from its end: stop, wake those that wait, wait for them
+        with contextlib.ExitStack() as cleanup:  # the last callback comes first: stop, wake those that wait, join them
             cleanup.callback(_join, threads)
             for _ in threads:
                 cleanup.callback(waiting.put, (float("inf"), next(numbers), None))
@@ -101,7 +101,8 @@ class LocalPool:
             num_waiting = 0
             while True:
                 for key, job in itertools.islice(stream, WINDOW - num_waiting):
-                    waiting.put((-_cost(job), next(numbers), (key, job)))
+                    cost = job.reference.cpu_time_s if job.reference is not None else 0.0
+                    waiting.put((-cost, next(numbers), (key, job)))
                     num_waiting += 1
                 if not num_waiting:
                     return
@@ -119,10 +120,7 @@ def _join(threads: Iterable[threading.Thread]) -> None:
 
 
 def _next(done: queue.SimpleQueue[Item]) -> Item:
+    # A Ctrl-C between Python's look for signals and a wait without end would be lost: 6 of 240 were.
     while True:
         with contextlib.suppress(queue.Empty):
             return done.get(timeout=_AWAKE_S)
-
-
-def _cost(job: Job) -> float:
-    return job.reference.cpu_time_s if job.reference is not None else 0.0

@@ -1,6 +1,6 @@
-"""Python problems of a user's own file: what they leave to be understood, and what no run could judge as meant.
+"""Python problems of a user's own file: filling in what they leave out, and refusing those that no run could judge.
 
-What is refused are above all tests that cannot fail.
+Refused are above all tests that cannot fail.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REACHES_ANY_NAME = {"eval", "exec", "globals", "locals", "vars"}
 
 
 def completed(problem: Problem) -> Problem:
-    """Return the problem with `check` called and the setup that its tests count on.
+    """Return the problem with `check` called and the setup that its tests need.
 
     Raises:
         ValueError: setup, tests or modules are not valid Python, or the tests could not tell a right candidate.
@@ -30,11 +30,18 @@ def completed(problem: Problem) -> Problem:
     name = problem.entry_point
     if name and (not name.isidentifier() or keyword.iskeyword(name)):
         raise ValueError(
-            f"{problem.task_id} has the entry_point {name!r}, which is no Python name. Give the name of the function "
-            "to write alone, such as 'add'."
+            f"{problem.task_id} has the entry_point {name!r}, which is not a Python name. Give the name of the "
+            "function to write alone, such as 'add'."
         )
-    for module in problem.modules:
-        _require_module_name(problem, module.name)
+    names = [module.name for module in problem.modules]
+    for module_name in names:
+        if not module_name.isidentifier() or keyword.iskeyword(module_name) or module_name in sys.stdlib_module_names:
+            raise ValueError(
+                f"{problem.task_id} has the module {module_name!r}, which is not a name, or one of Python's own. Give "
+                "it a name that a program can import and that is not taken, such as 'shelf'."
+            )
+        if names.count(module_name) > 1:
+            raise ValueError(f"{problem.task_id} has the module {module_name!r} twice. Give each module its own name.")
     modules = (("modules", module.source) for module in problem.modules)
     for field, source in (("setup", problem.setup), ("tests", problem.tests), *modules):
         try:
@@ -42,34 +49,17 @@ def completed(problem: Problem) -> Problem:
         except (SyntaxError, ValueError) as error:
             raise ValueError(f"the {field} of {problem.task_id} are not valid Python ({error}).") from None
     if not problem.tests.strip():
-        return problem  # good enough to generate for; the judge refuses it, with its own words
+        return problem  # one can generate for it; the judge refuses it, with its own message
     problem = _with_check_called(problem)
     _require_use_of_candidate(problem)
     problem = _with_helpers_of_prompt(problem)
-    _forbid_borrowed_modules(problem)
+    _forbid_borrowed_modules(problem)  # last: the prompt's helpers may import what the tests use
     return problem
 
 
-def _require_module_name(problem: Problem, name: str) -> None:
-    """Refuse a module that could not be imported, or that would take the place of another.
-
-    Raises:
-        ValueError: it is not a name, the standard library has it, or the problem has it twice.
-    """
-    if not name.isidentifier() or keyword.iskeyword(name) or name in sys.stdlib_module_names:
-        raise ValueError(
-            f"{problem.task_id} has the module {name!r}, which is not a name, or one of Python's own. Give it a name "
-            "that a program can import and that is not taken, such as 'shelf'."
-        )
-    if sum(module.name == name for module in problem.modules) > 1:
-        raise ValueError(f"{problem.task_id} has the module {name!r} twice. Give each module its own name.")
-
-
 def _with_check_called(problem: Problem) -> Problem:
-    """Call `check`, where the tests define it as HumanEval's do but leave calling it to others.
-
-    Without the call nothing would be tested, and every sample would pass.
-    """
+    """Return the problem with a call of `check` added, where its tests define it and never call it."""
+    # Without the call nothing would be tested, and every sample would pass.
     tests = ast.parse(problem.tests)
     if not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tests.body):
         return problem
@@ -86,7 +76,7 @@ def _with_check_called(problem: Problem) -> Problem:
 
 
 def _require_use_of_candidate(problem: Problem) -> None:
-    """Refuse tests that would say the same of every candidate.
+    """Refuse tests that would give every candidate the same verdict.
 
     Raises:
         ValueError: the tests take no name from the candidate, or not its entry point.
@@ -100,7 +90,7 @@ def _require_use_of_candidate(problem: Problem) -> None:
             f"{problem.task_id} defines its entry_point {name!r} itself, in setup or tests, so the candidate's would "
             "never be tested. Remove that definition."
         )
-    if used & _REACHES_ANY_NAME:
+    if used & _REACHES_ANY_NAME:  # `globals()["f"]` uses f, which no analysis of names can see
         return
     if name and name not in used | bound_names(problem.tests):
         raise ValueError(
@@ -119,8 +109,8 @@ def _forbid_borrowed_modules(problem: Problem) -> None:
     Raises:
         ValueError: they do; names the modules.
     """
-    own = bound_names(problem.setup) | {problem.entry_point}
-    borrowed = sorted((free_names(problem.tests) - own) & sys.stdlib_module_names)
+    known = bound_names(problem.setup) | {problem.entry_point}
+    borrowed = sorted((free_names(problem.tests) - known) & sys.stdlib_module_names)
     if borrowed and not problem.inside:
         raise ValueError(
             f"the tests of {problem.task_id} use {', '.join(borrowed)} without importing it, so it would be whatever "
@@ -129,10 +119,8 @@ def _forbid_borrowed_modules(problem: Problem) -> None:
 
 
 def _with_helpers_of_prompt(problem: Problem) -> Problem:
-    """As setup, where there is none, what stands before the entry point in the prompt, if the tests use it.
-
-    Tests of HumanEval's form count on the imports and helpers of the prompt; they must not be the candidate's own.
-    """
+    """Return the problem with the prompt up to its entry point as setup, if it has no setup and the tests use that."""
+    # Tests of HumanEval's form use the imports and helpers of the prompt, which a candidate could have changed.
     if problem.setup or not problem.entry_point:
         return problem
     helpers = before_entry_point(problem.prompt, problem.entry_point)

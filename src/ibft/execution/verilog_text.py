@@ -1,6 +1,6 @@
 """The text of designs and test benches: what no honest design says, and what a test bench must report. Pure.
 
-`verilog.py` says what these rules are for, and what stands behind them.
+`languages/verilog.py` says what these rules are for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GATES = frozenset({"and", "or", "not", "nand", "nor", "xor", "xnor", "buf"})
 _BEFORE_STATEMENT = frozenset(
     ("", ";", ")", ":", "begin", "end", "else", "fork", "join", "forever", "do", "initial", "final", "always")
 )
-_LONGEST_INDEX = 200
+_LONGEST_INDEX = 200  # in tokens, so that the time stays linear in a design's length
 _REFUSED_KEYWORDS = frozenset({"force", "release", "bind"})
 _SAMPLING = re.compile(r"always @\(posedge clk, negedge clk\) begin\s+stats1\.clocks\+\+;")
 _ERROR = "stats1.errors++;"
@@ -53,6 +53,7 @@ def find_cheat(source: str, allowed_systems: frozenset[str], forbidden_names: fr
     for number, token in enumerate(tokens):
         if token.kind == "system" and token.value not in allowed_systems and token.value != "$":
             return f"uses {token.value}"
+        # Two backquotes paste two names into one, which no rule here would see.
         if token.kind == "directive" and (token.value == "`include" or "``" in token.value):
             return f"uses {token.value}"
         if token.kind == "name" and token.value in _REFUSED_KEYWORDS:
@@ -68,10 +69,8 @@ def find_cheat(source: str, allowed_systems: frozenset[str], forbidden_names: fr
 
 
 def _reaches_out(tokens: Sequence[Token], number: int) -> bool:
-    """Decide whether a name stands where it is looked up outside of the module: in a path, a call, an instance's type.
-
-    Variables, nets and ports are looked up in the module itself alone (IEEE 1800-2017, 23.8 and 23.9).
-    """
+    """Decide whether a name is where it is looked up outside of the module: in a path, a call, an instance's type."""
+    # Variables, nets and ports are only looked up in the module itself (IEEE 1800-2017, 23.8 and 23.9).
     earlier, before = (["", "", *(token.value for token in tokens[max(0, number - 2) : number])])[-2:]
     after = tokens[number + 1] if number + 1 < len(tokens) else tokens[number]._replace(kind="symbol", value="")
     if before in _DEFINING_WORDS or before == "disable" or _begins_path(tokens, number + 1):
@@ -90,7 +89,7 @@ def _reaches_out(tokens: Sequence[Token], number: int) -> bool:
 
 
 def _begins_path(tokens: Sequence[Token], number: int) -> bool:
-    """Decide whether `.` or `::` comes next, behind an index in brackets if there is one."""
+    """Decide whether `.` or `::` comes next, after an index in brackets if there is one."""
     depth = 0
     for place in range(number, min(number + _LONGEST_INDEX, len(tokens))):
         value = tokens[place].value
@@ -102,7 +101,7 @@ def _begins_path(tokens: Sequence[Token], number: int) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def forbidden_names(tests: str, entry_point: str) -> frozenset[str]:
-    """The modules of the test bench, and what the module around the design declares that a path could start with."""
+    """Return the modules of the test bench, and the names around the design with which a path could start."""
     tokens = [*tokenize(tests), *tokenize(";;")]
     modules: set[str] = set()
     around: set[str] = set()
@@ -126,27 +125,25 @@ def _declares(before: Token, first: Token, second: Token, after: Token) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def allowed_systems(canonical_solution: str) -> frozenset[str]:
-    """Return the system functions and tasks that a design may use: pure functions, and whatever the reference uses."""
+    """Return the system functions and tasks that a design may use: pure functions and those that the reference uses."""
     return _PURE_FUNCTIONS | {token.value for token in tokenize(canonical_solution) if token.kind == "system"}
 
 
 def stand_in(tests: str, entry_point: str) -> str:
-    """A test bench with the names of `tests` on the way to the design, and nothing else in it.
-
-    So a path or a `defparam` that starts at these names means the same here as there, and cannot tell which it is.
-    """
+    """Return a test bench with the names of `tests` on the way to the design, and nothing else in it."""
+    # By these names a path or a `defparam` means the same in both, so that a design cannot tell which one it is in.
     instance = re.search(rf"\b{re.escape(entry_point)}\s+(\w+)\s*\(", tests)
     name = instance.group(1) if instance else "design"
     return f"module {TEST_BENCH_MODULE};\n{entry_point} {name} ();\nendmodule\n"
 
 
 def instrument(tests: str, marker: str) -> str:
-    """A test bench that prints its counts, and a hash of the reference's answers, behind `marker`.
+    """Return the test bench with its counts, and a hash of the reference's answers, printed behind `marker`.
 
     The hash is over every sampled value of the reference's outputs, in which an unknown bit differs from both 0 and 1;
-    it is taken where the test bench counts a sample. The first wrong output ends the simulation, since it settles the
-    verdict and most of the time goes into samples that fail. Macros of the test bench are undefined at its end.
+    it is taken where the test bench counts a sample. Macros of the test bench are undefined at its end.
     """
+    # The first wrong output ends the simulation, since it settles the verdict: 1,560 answers take 39 s, else 132 s.
     tests = tests.replace('"Mismatches: ', f'"{marker} Mismatches: ').replace(_ERROR, f"{_ERROR} $finish;")
     outputs = _REFERENCE_OUTPUTS.search(tests)
     sampling = _SAMPLING.search(tests)
@@ -157,10 +154,12 @@ def instrument(tests: str, marker: str) -> str:
         report = f'final $display("{marker} trace %h", {trace});\n'
         step = (
             f"\n{value} = {vector}; {known} = ~({vector} ^ {vector});"  # two-state: an unknown bit becomes 0
+            # Knuth's multiplier (MMIX): the order of the samples counts, too.
             f"\n{trace} = ({trace} * 64'd6364136223846793005 + {value}) * 64'd6364136223846793005 + {known};"
         )
         begin = sampling.group().removesuffix("stats1.clocks++;")
         instrumented = f"{declarations}{report}{begin}{step}\nstats1.clocks++;"
         tests = tests[: sampling.start()] + instrumented + tests[sampling.end() :]
+    # So that no directive of the design, which follows, can ask for them and know that the test bench is there.
     macros = dict.fromkeys(re.findall(r"(?m)^\s*`define\s+(\w+)", tests))
     return tests + "\n" + "".join(f"`undef {name}\n" for name in macros)

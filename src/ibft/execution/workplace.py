@@ -1,4 +1,4 @@
-"""What a process that judges keeps between jobs: its sandboxes, and the problems' prepared tests."""
+"""The state that a judging process keeps between jobs: its sandboxes, and the problems' prepared tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Workplace"]
 
 
 class Workplace:
-    """Judges in this process, which the tests of its problems run in: `Examiner` keeps it apart and can kill it.
+    """Judges in this process, in which its problems' tests run too: `Examiner` keeps it apart and can kill it.
 
     Args:
         level: of the sandboxes.
@@ -29,13 +29,14 @@ class Workplace:
         self._cleanup = cleanup
         self._sandboxes: dict[tuple[tuple[str, ...], bool], Sandbox] = {}
         self._prepared: dict[Problem, Any] = {}
+        self._broken: dict[Problem, str] = {}
 
     def learn(self, problem: Problem) -> None:
-        """Prepare a problem's tests; that they are broken is said when they are to be run."""
+        """Prepare a problem's tests; broken ones are reported when they are to be run."""
         try:
             self._prepared[problem] = LANGUAGES[problem.language].prepare(problem)
-        except (Exception, SystemExit) as error:
-            self._prepared[problem] = _Broken(f"its setup or tests are broken: {type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # a setup may call exit(), which must not end this process
+            self._broken[problem] = f"its setup or tests are broken: {type(error).__name__}: {error}"
 
     def do(self, job: Job) -> Outcome | Reference:
         """Judge a sample, or run a reference. Must be called from the main thread: tests are ended by an alarm.
@@ -43,14 +44,13 @@ class Workplace:
         Raises:
             SandboxError: the sandbox itself failed.
         """
-        if job.problem not in self._prepared:
+        if job.problem not in self._prepared and job.problem not in self._broken:
             self.learn(job.problem)
-        prepared = self._prepared[job.problem]
-        if isinstance(prepared, _Broken):
-            return job.unfinished("failed", str(prepared))
+        if job.problem in self._broken:
+            return job.unfinished("failed", self._broken[job.problem])
         language = LANGUAGES[job.problem.language]
         run = language.reference if job.sample is None else language.judge
-        return run(job, prepared, self._sandbox)
+        return run(job, self._prepared[job.problem], self._sandbox)
 
     def _sandbox(self, *, tools: Sequence[str] = (), with_numpy: bool = False) -> Sandbox:
         key = (tuple(tools), with_numpy)
@@ -58,7 +58,3 @@ class Workplace:
             sandbox = Sandbox(self._level, tools=tools, with_numpy=with_numpy, scratch=self._scratch)
             self._sandboxes[key] = self._cleanup.enter_context(sandbox)
         return self._sandboxes[key]
-
-
-class _Broken(str):
-    """Why a problem's tests cannot be run."""

@@ -1,6 +1,6 @@
-"""Judges one EvalPlus problem: what the candidate returns against what the canonical solution returns.
+"""Judging one EvalPlus problem: what the candidate returns against what the canonical solution returns.
 
-The loader puts this file's text into a problem's `setup`, so it uses the standard library alone and nothing of ibft.
+The loader puts this file's text into a problem's `setup`, so it uses only the standard library and nothing of ibft.
 It gives the verdicts of EvalPlus 0.3.1 (evalplus/eval/__init__.py, unsafe_execute; eval/_special_oracle.py;
 data/mbpp.py, mbpp_deserialize_inputs), with these deviations:
 
@@ -46,10 +46,14 @@ class Oracle:
         self.tolerance = tolerance
         self.cases: dict[str, list[tuple[list[Any], Any]]] = {}
         namespace: dict[str, Any] = {"__name__": "canonical_solution"}
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()):  # a canonical solution may print
             exec(compile(program, "<canonical solution>", "exec"), namespace)
             for group, rows in json.loads(inputs).items():
-                arguments = [_shaped_arguments(row, shapes) for row in rows]
+                arguments = [
+                    [shaped(value, shapes[min(place, len(shapes) - 1)]) for place, value in enumerate(row)]
+                    for row in rows
+                ]
+                # A copy, since a solution may change its arguments, which the candidate gets after it.
                 self.cases[group] = [(row, namespace[entry_point](*copy.deepcopy(row))) for row in arguments]
 
     def check(self, candidate: Callable[..., Any], group: str) -> None:
@@ -67,10 +71,10 @@ class Oracle:
 
 
 def agrees(output: Any, expected: Any, arguments: Sequence[Any], rule: str, tolerance: float) -> bool:
-    """Whether an output counts as right.
+    """Decide whether an output counts as right.
 
     Equal values do, and so do numbers and sequences of the same type that are close, where the problem has a
-    tolerance or floats are expected. What `rule` allows besides or instead:
+    tolerance or floats are expected. What `rule` allows in addition, or instead:
 
         root           only: the output is a root of the polynomial with the given coefficients (HumanEval/32)
         anything       any output (Mbpp/164, whose text and canonical solution differ)
@@ -78,10 +82,12 @@ def agrees(output: Any, expected: Any, arguments: Sequence[Any], rule: str, tole
         or_pyramid     the surface with the height taken as perpendicular (Mbpp/581)
         or_padded      the digits' distance with the shorter number padded by zeros (Mbpp/558)
         same_elements  instead of equality: the same elements in any order and number
-        is_not_none    instead of equality: whether there is a result; a bool stands for itself
+        is_not_none    instead of equality: that there is a result, or is none, as expected; a bool is taken as it is
     """
     if rule == "root":
-        return bool(abs(_polynomial(arguments[0], output)) <= tolerance)
+        # math.pow, as EvalPlus has it: it fails on a complex number, which `**` would take.
+        value = sum(coefficient * math.pow(output, power) for power, coefficient in enumerate(arguments[0]))
+        return bool(abs(value) <= tolerance)
     if rule == "same_elements":
         is_exact = set(output) == set(expected)
     elif rule == "is_not_none":
@@ -111,10 +117,6 @@ def _is_allowed(output: Any, arguments: Sequence[Any], rule: str, tolerance: flo
     return rule == "anything"
 
 
-def _polynomial(coefficients: Sequence[float], x: float) -> float:
-    return sum(coefficient * math.pow(x, power) for power, coefficient in enumerate(coefficients))
-
-
 def _is_floats(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(isinstance(item, float) for item in value)
@@ -133,15 +135,11 @@ def _is_close(output: Any, expected: Any, tolerance: float) -> bool:
     try:
         difference = abs(output - expected)
         return output == expected or (
+            # An infinite value would make the bound infinite, and every finite output right.
             cmath.isfinite(expected) and difference <= tolerance + RELATIVE_TOLERANCE * abs(expected)
         )
-    except OverflowError:
+    except OverflowError:  # an integer beyond a float's range, beside a float
         return False
-
-
-def _shaped_arguments(arguments: Sequence[Any], shapes: Sequence[str]) -> list[Any]:
-    padded = [*shapes, *[shapes[-1]] * len(arguments)]
-    return [shaped(argument, shape) for argument, shape in zip(arguments, padded, strict=False)]
 
 
 def shaped(value: Any, shape: str) -> Any:

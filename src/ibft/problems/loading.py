@@ -1,7 +1,7 @@
 """Benchmarks as `rows.Problem`, whatever format they come in (docs/problems.md), and choosing among their problems.
 
 In every Python problem `tests` is a program that runs after the candidate and raises where the candidate is wrong;
-`setup` is what it needs besides. The loaders bring each benchmark into that one convention.
+`setup` is what that program needs. The loaders bring each benchmark into that one convention.
 """
 
 from __future__ import annotations
@@ -16,24 +16,17 @@ from pathlib import Path
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.problems.own import load_own
-from ibft.registry import Registry
+from ibft.registry import Registry, files_in
 from ibft.run.sections import ProblemsConfig
 
 __all__ = ["BENCHMARKS", "load_benchmark", "load_problems", "select_problems"]
 
 BENCHMARKS: Registry[Callable[..., list[Problem]]] = Registry(
-    "benchmark",
-    "ibft.benchmarks",
-    {
-        "humaneval": "ibft.problems.humaneval:load_humaneval",
-        "mbpp": "ibft.problems.mbpp:load_mbpp",
-        "evalplus": "ibft.problems.evalplus:load_evalplus",
-        "verilog-eval": "ibft.problems.verilog_eval:load_verilog_eval",
-    },
+    "benchmark", "ibft.benchmarks", files_in("ibft.problems.benchmarks", "load_{}".format)
 )
 """Loaders by the name of their benchmark: functions of a path, as in `mbpp:PATH`, or of nothing, as for `humaneval`.
 
-One file holds a benchmark: its loader brings it into the convention above. Another package adds one by an entry point.
+Each file of `benchmarks/` is one, by the name of its file. Another package adds one by an entry point.
 """
 
 
@@ -63,7 +56,12 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
             or nothing is left.
     """
     problems = _load(source)
-    _reject_duplicates(problems, source)
+    repeated = [task_id for task_id, count in Counter(problem.task_id for problem in problems).items() if count > 1]
+    if repeated:
+        raise UserError(
+            f"problems: {source} has {len(repeated)} task ids more than once (first: {repeated[0]!r}). "
+            "Give every problem its own task_id."
+        )
     if not problems:
         raise UserError(f"problems: {source} has no problems in it.")
     return select_problems(problems, tasks)[:limit]
@@ -72,21 +70,21 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
 def _load(source: str) -> list[Problem]:
     name, _, path = source.partition(":")
     is_file = source.lower().endswith((".jsonl", ".jsonl.gz"))
+    # A file may be called like a benchmark (`mbpp.jsonl` is not `mbpp`), and a benchmark's path may end in .jsonl.
     if (path or not is_file) and name in BENCHMARKS and _takes_path(name) == bool(path):
         return BENCHMARKS[name](Path(path)) if path else BENCHMARKS[name]()
     if is_file:
         return load_own(Path(source))
-    known = [_form(known, source_name=name) for known in BENCHMARKS.names()]
+    forms = []
+    for known in BENCHMARKS.names():
+        # Another package's loader is not imported to see its parameters: it may be broken, and nobody asked for it.
+        if BENCHMARKS.is_built_in(known) or known == name:
+            forms.append(f"{known}:PATH" if _takes_path(known) else known)
+        else:
+            forms.append(f"{known}[:PATH]")
     raise UserError(
-        f"problems: {source!r} is unknown. Use {', '.join(known)}, or the path of a problem file (.jsonl or .jsonl.gz)."
+        f"problems: {source!r} is unknown. Use {', '.join(forms)}, or the path of a problem file (.jsonl or .jsonl.gz)."
     )
-
-
-def _form(name: str, source_name: str) -> str:
-    """Return how a benchmark is asked for. That of another package, which may be broken, is not imported for it."""
-    if BENCHMARKS.is_built_in(name) or name == source_name:
-        return f"{name}:PATH" if _takes_path(name) else name
-    return f"{name}[:PATH]"
 
 
 def _takes_path(name: str) -> bool:
@@ -94,7 +92,7 @@ def _takes_path(name: str) -> bool:
 
 
 def select_problems(problems: Sequence[Problem], patterns: Sequence[str]) -> list[Problem]:
-    """The problems whose task ids match any of the patterns, in the benchmark's order; all where there is no pattern.
+    """Return the problems whose task ids match any of the patterns, in the benchmark's order; all without a pattern.
 
     A pattern is a task id as it stands, or has the wildcards of a shell: `HumanEval/1?`, `Prob*_fsm*`.
 
@@ -107,27 +105,15 @@ def select_problems(problems: Sequence[Problem], patterns: Sequence[str]) -> lis
     known = set(task_ids)
     selected: set[str] = set()
     for pattern in patterns:
-        found = {pattern} if pattern in known else set(fnmatch.filter(task_ids, pattern))
-        if not found:
-            near = _near(pattern, task_ids)
+        # An id as it stands comes first: it may have brackets in it, which a pattern takes for a choice of characters.
+        matches = {pattern} if pattern in known else set(fnmatch.filter(task_ids, pattern))
+        if not matches:
+            end = pattern.rpartition("/")[2]
+            same_end = [task_id for task_id in task_ids if task_id.rpartition("/")[2] == end]
+            near = (same_end or difflib.get_close_matches(pattern, task_ids) or task_ids)[:3]
             raise UserError(
                 f"tasks: {pattern!r} matches none of the {len(task_ids)} task ids. "
                 f"Did you mean {' or '.join(map(repr, near))}?"
             )
-        selected |= found
+        selected |= matches
     return [problem for problem in problems if problem.task_id in selected]
-
-
-def _near(pattern: str, task_ids: Sequence[str]) -> list[str]:
-    """Up to three task ids for the words "did you mean": by their last part, by likeness, else the first ones."""
-    same_end = [task_id for task_id in task_ids if task_id.rpartition("/")[2] == pattern.rpartition("/")[2]]
-    return (same_end or difflib.get_close_matches(pattern, task_ids) or list(task_ids))[:3]
-
-
-def _reject_duplicates(problems: Sequence[Problem], source: str) -> None:
-    repeated = [task_id for task_id, count in Counter(problem.task_id for problem in problems).items() if count > 1]
-    if repeated:
-        raise UserError(
-            f"problems: {source} has {len(repeated)} task ids more than once (first: {repeated[0]!r}). "
-            "Give every problem its own task_id."
-        )

@@ -11,7 +11,7 @@ import pytest
 
 from ibft.artifacts.json_lines import write_rows
 from ibft.artifacts.rows import Problem, Sample
-from ibft.execution.languages.verilog import verilog_source
+from ibft.execution.languages.verilog import VERILOG
 from ibft.run.sections import JudgeConfig
 from ibft.stages.judge import judge_file
 from ibft.text.answers import extract, extract_sample
@@ -147,11 +147,11 @@ def test_every_way_to_the_judge_gives_the_same_design(shape: str) -> None:
     assert extract_sample(stored, PROBLEM) is stored
     for field in ("completion", "solution"):
         sample = extract_sample(Sample(task_id="mux", **{field: text}), PROBLEM)
-        found, expected = verilog_source(PROBLEM, sample), verilog_source(PROBLEM, stored)
+        found, expected = VERILOG.source(PROBLEM, sample), VERILOG.source(PROBLEM, stored)
         assert [token.value for token in tokenize(found)] == [token.value for token in tokenize(expected)]
 
 
 @pytest.mark.parametrize("text", ["", "I cannot do that.", f"<think>\n{RIGHT_BLOCK}", "// nothing yet\n"])
 def test_no_answer_is_an_empty_one(text: str) -> None:
     assert extract(text, PROBLEM, form="chat").text == ""
-    assert verilog_source(PROBLEM, Sample(task_id="mux", completion=text)) == "" or "module" in text
+    assert VERILOG.source(PROBLEM, Sample(task_id="mux", completion=text)) == "" or "module" in text

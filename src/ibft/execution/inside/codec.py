@@ -1,8 +1,8 @@
 """The one language that the judge and a candidate speak: JSON with tags, behind a 4-byte length.
 
-The sending side inside the sandbox belongs to the candidate: nothing it sends is trusted. So a message can only ever
-become a value of an exact builtin type, or a `Handle` index; no code of the other side is loaded, named or called.
-Size and depth are capped. JSON values stand for themselves; all others are an object with one key, the tag.
+The sending side inside the sandbox belongs to the candidate: nothing it sends is trusted. So a message can only
+become a value of an exact builtin type, or a handle's number; no code of the other side is loaded, named or called.
+Size and depth are capped. JSON values are sent as they are; every other value is an object with one key, the tag.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ MAX_DEPTH = 100
 _HEADER = struct.Struct("!I")
 _to_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` would make one for each message
 _EXACT_JSON = frozenset({type(None), bool, float, str})
+# Larger integers cross in hexadecimal: Python refuses to print or read more than 4,300 decimal digits.
 _LARGEST_PLAIN_INT = 1 << 53
 
 
@@ -57,10 +58,9 @@ class ChannelClosed(ConnectionError):
 
 
 def encode(value: Any, to_handle: Callable[[Any], int] | None = None, depth: int = 0) -> Any:
-    """A value as plain JSON-able data.
+    """Return a value as plain data, which JSON can hold.
 
-    Subclasses of builtin containers and numbers are sent as their base type, read by the base type's own methods,
-    so that an overridden `__eq__` or `__iter__` never counts.
+    Subclasses of builtin containers and numbers are sent as their base type.
 
     Args:
         value: what to send.
@@ -70,7 +70,7 @@ def encode(value: Any, to_handle: Callable[[Any], int] | None = None, depth: int
     Raises:
         CodecError: the value is nested too deeply, or of another type while there is no `to_handle`.
     """
-    kind = type(value)
+    kind = type(value)  # never `isinstance`, which asks the value's own `__class__`
     if kind in _EXACT_JSON:
         return value
     if kind is int:
@@ -86,7 +86,7 @@ def encode(value: Any, to_handle: Callable[[Any], int] | None = None, depth: int
 
 
 def decode(data: Any, from_handle: Callable[[int], Any], depth: int = 0) -> Any:
-    """The value of plain data, with exact builtin types.
+    """Return the value of plain data, with exact builtin types.
 
     Raises:
         CodecError: it is not of the language, or nested too deeply.
@@ -102,7 +102,7 @@ def decode(data: Any, from_handle: Callable[[int], Any], depth: int = 0) -> Any:
         raise CodecError("not a tagged value")
     [(tag, content)] = data.items()
     if tag == "h":
-        if type(content) is not int or content < 0:
+        if type(content) is not int or content < 0:  # a bool is an int to `isinstance`; -1 would be the last object
             raise CodecError("not a handle")
         return from_handle(content)
     decoder = _DECODERS.get(tag)
@@ -123,21 +123,17 @@ def _sequence(tag: str, base: type) -> Callable[..., Any]:
     return encoder
 
 
-def _encode_list(value: Any, to_handle: Any, depth: int) -> Any:
-    return [encode(item, to_handle, depth) for item in list.__iter__(value)]
-
-
-def _encode_dict(value: Any, to_handle: Any, depth: int) -> Any:
-    return {"d": [[encode(k, to_handle, depth), encode(v, to_handle, depth)] for k, v in dict.items(value)]}
-
-
+# All is read by the base type's own methods: an overridden `__iter__`, `items` or `hex` of a subclass is never called.
 _ENCODERS: dict[type, Callable[..., Any]] = {
-    list: _encode_list,
+    list: lambda value, to_handle, depth: [encode(item, to_handle, depth) for item in list.__iter__(value)],
     tuple: _sequence("t", tuple),
     set: _sequence("s", set),
     frozenset: _sequence("f", frozenset),
     collections.deque: _sequence("q", collections.deque),
-    dict: _encode_dict,
+    dict: lambda value, to_handle, depth: {
+        # Pairs: JSON's keys can only be text.
+        "d": [[encode(k, to_handle, depth), encode(v, to_handle, depth)] for k, v in dict.items(value)]
+    },
     bytes: lambda value, *_: {"b": bytes.hex(value)},
     bytearray: lambda value, *_: {"B": bytearray.hex(value)},
     complex: lambda value, *_: {"c": [value.real, value.imag]},
@@ -170,51 +166,43 @@ def know_numpy() -> None:
     _ENCODERS[numpy.generic] = lambda value, to_handle, depth: encode(value.item(), to_handle, depth)
 
 
+def _expect(content: Any, kind: type) -> Any:
+    """Return the content if it is of this exact type, which the builtin that takes it may not check itself."""
+    if type(content) is not kind:
+        raise CodecError(f"a {kind.__name__} is missing")
+    return content
+
+
 def _items(content: Any, item: Callable[[Any], Any]) -> Iterator[Any]:
-    _expect(content, list)
-    return (item(part) for part in content)
+    return (item(part) for part in _expect(content, list))
 
 
 def _set(content: Any, item: Callable[[Any], Any]) -> set[Any]:
-    """In a loop of Python's own, which a signal can end: elements may be chosen to collide."""
-    found = set()
+    elements = set()
+    # A loop of Python's own, which the alarm can end: elements may be chosen to collide, and C code would not stop.
     for part in _items(content, item):
-        found.add(part)
-    return found
+        elements.add(part)
+    return elements
 
 
 def _pairs(content: Any, item: Callable[[Any], Any]) -> dict[Any, Any]:
-    found = {}
-    for pair in _items(content, lambda part: part):
-        _expect(pair, list)
-        key, value = pair
-        found[item(key)] = item(value)
-    return found
-
-
-def _text(content: Any) -> str:
-    _expect(content, str)
-    return str(content)
+    pairs = {}
+    for pair in _expect(content, list):
+        key, value = _expect(pair, list)
+        pairs[item(key)] = item(value)
+    return pairs
 
 
 def _int(content: Any) -> int:
-    return int(_text(content), 16)
-
-
-def _ints(content: Any) -> list[int]:
-    return list(_items(content, _int))
+    return int(_expect(content, str), 16)
 
 
 def _array(content: Any, item: Callable[[Any], Any]) -> Any:
     if _numpy_array is None:
         raise CodecError("no array can come here")
-    kind, nested = _items(content, lambda part: part)
+    kind, nested = _expect(content, list)
+    # By a table: a candidate's own dtype could be one of objects.
     return _numpy_array(item(nested), dtype={"b": bool, "i": int, "u": int, "f": float, "c": complex}[kind])
-
-
-def _expect(content: Any, kind: type) -> None:
-    if type(content) is not kind:
-        raise CodecError(f"a {kind.__name__} is missing")
 
 
 _numpy_array: Callable[..., Any] | None = None  # set by `know_numpy`
@@ -225,15 +213,15 @@ _DECODERS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
     "f": lambda content, item: frozenset(_set(content, item)),
     "q": lambda content, item: collections.deque(_items(content, item)),
     "d": _pairs,
-    "b": lambda content, item: bytes.fromhex(_text(content)),
-    "B": lambda content, item: bytearray.fromhex(_text(content)),
+    "b": lambda content, item: bytes.fromhex(_expect(content, str)),
+    "B": lambda content, item: bytearray.fromhex(_expect(content, str)),
     "c": lambda content, item: complex(*_items(content, float)),
-    "r": lambda content, item: range(*_ints(content)),
+    "r": lambda content, item: range(*_items(content, _int)),
     "l": lambda content, item: slice(*_items(content, item)),
-    "D": lambda content, item: decimal.Decimal(_text(content)),
-    "F": lambda content, item: fractions.Fraction(*_ints(content)),
-    "T": lambda content, item: datetime.datetime.fromisoformat(_text(content)),
-    "Y": lambda content, item: datetime.date.fromisoformat(_text(content)),
+    "D": lambda content, item: decimal.Decimal(_expect(content, str)),
+    "F": lambda content, item: fractions.Fraction(*_items(content, _int)),
+    "T": lambda content, item: datetime.datetime.fromisoformat(_expect(content, str)),
+    "Y": lambda content, item: datetime.date.fromisoformat(_expect(content, str)),
     "E": lambda content, item: datetime.timedelta(*_items(content, int)),
     "e": lambda content, item: Ellipsis,
     "a": _array,
@@ -264,7 +252,7 @@ def wait(channel: int, timeout_s: float) -> None:
     """Wait until there is something to receive.
 
     Raises:
-        TimeoutError: there was nothing for so long.
+        TimeoutError: nothing came in that time.
     """
     poller = select.poll()  # select() fails on descriptors above 1023
     poller.register(channel, select.POLLIN)
@@ -276,6 +264,7 @@ def send_with_descriptor(channel: socket.socket, message: Any, descriptor: int) 
     """Send one message, and a descriptor with it; raises as `send` does."""
     data = _framed(message, MAX_MESSAGE_BYTES)
     try:
+        # With the header alone: a descriptor goes with the first bytes of a write, and `recv_fds` asks for these.
         socket.send_fds(channel, [data[: _HEADER.size]], [descriptor])
     except OSError as error:
         raise ChannelClosed(str(error)) from None
@@ -300,7 +289,7 @@ def _framed(message: Any, max_bytes: int) -> bytes:
 
 def _parsed(channel: int, header: bytes, max_bytes: int) -> Any:
     (size,) = _HEADER.unpack(header)
-    if size > max_bytes:
+    if size > max_bytes:  # before anything is read: the other side could fill our memory
         raise CodecError(f"larger than {max_bytes >> 20} MiB")
     try:
         return json.loads(_read_exactly(channel, size))
@@ -321,7 +310,7 @@ def _read_exactly(channel: int, size: int) -> bytes:
     parts, missing = [], size
     while missing:
         try:
-            part = os.read(channel, min(missing, 1 << 20))
+            part = os.read(channel, min(missing, 1 << 20))  # `read` makes a buffer of what it is asked for
         except OSError as error:
             raise ChannelClosed(str(error)) from None
         if not part:

@@ -10,25 +10,25 @@ __all__ = ["empty"]
 
 
 def empty(folder: str) -> None:
-    """Remove all that is in a folder, without recursion and without ever following a link.
-
-    What stands inside a folder is moved up to the top before that folder is removed, so no path is ever deeper
-    than one step.
+    """Remove all that is in a folder, without recursion and without following a link.
 
     Raises:
         OSError: something cannot be removed.
     """
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
+        # Random, so that no name that a candidate has chosen is in the way.
         prefix, number = f".{os.urandom(8).hex()}-", 0
         while names := os.listdir(top):
             for name in names:
                 if not _is_folder(name, top):
                     os.unlink(name, dir_fd=top)
                     continue
-                os.chmod(name, 0o700, dir_fd=top)
+                os.chmod(name, 0o700, dir_fd=top)  # it may have been made without any rights
                 inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
                 try:
+                    # Up to the top instead of down into it: 1,500 folders in one another exceed any limit on a path,
+                    # and on recursion.
                     for child in os.listdir(inner):
                         if _is_folder(child, inner):
                             os.chmod(child, 0o700, dir_fd=inner)  # moving a folder writes to it

@@ -2,7 +2,7 @@
 
 Landlock (kernel 5.13 or later) decides which files exist for the process, seccomp which system calls. Both only ever
 take away, need no privilege, and hold for root too. What a filter refuses fails with EPERM, so that a library that
-probes for something optional goes on without it.
+probes for something optional continues without it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "adopt_orphans",
     "build_filter",
     "build_ruleset",
+    "capped",
     "confine",
     "die_with_parent",
     "drop_privileges",
@@ -55,9 +56,9 @@ _NUM_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}  # 5 and later: 16, with ioctl
 _SECCOMP_SET_MODE_FILTER = 1
 _ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 _LOAD, _JUMP_EQUAL, _JUMP_ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x45, 0x54, 0x06
-_ARGUMENTS = (16, 24, 32)  # where the first arguments' lower halves stand in what a filter is given
+_ARGUMENTS = (16, 24, 32)  # offsets of the first arguments' lower halves in a filter's input
 
-# What a Python program needs that computes and handles files of its own: no processes and no threads (nothing else
+# The calls of a Python program that computes and handles files of its own: no processes and no threads (nothing else
 # would bound their number for root), no sockets but pairs, no signals to others, no change of modes or times, which
 # Landlock does not govern. Numbers: the kernel's asm/unistd_64.h and asm-generic/unistd.h.
 _COMPUTING = {
@@ -71,7 +72,7 @@ _COMPUTING = {
     times=100 getrusage=98 getrlimit=97 prlimit64=302 getpid=39 getppid=110 gettid=186 getuid=102 geteuid=107
     getgid=104 getegid=108 getgroups=115 getpgrp=111 getpgid=121 getsid=124 getpriority=140 getitimer=36
     socketpair=53 sendto=44 recvfrom=45 sendmsg=46 recvmsg=47 shutdown=48 getsockopt=55 getsockname=51
-    getpeername=52 clone=56 exit=60 exit_group=231 set_tid_address=218 set_robust_list=273 rseq=334 futex=202
+    getpeername=52 exit=60 exit_group=231 set_tid_address=218 set_robust_list=273 rseq=334 futex=202
     arch_prctl=158 membarrier=324 sched_getaffinity=204 sched_getscheduler=145 sched_getparam=143 uname=63
     sysinfo=99 fcntl=72 flock=73 fsync=74 fdatasync=75 ftruncate=77 getdents64=217 getcwd=79 chdir=80 fchdir=81
     rename=82 renameat=264 renameat2=316 mkdir=83 mkdirat=258 rmdir=84 unlink=87 unlinkat=263 open=2 openat=257
@@ -87,21 +88,21 @@ _COMPUTING = {
     gettimeofday=169 times=153 getrusage=165 getrlimit=163 prlimit64=261 getpid=172 getppid=173 gettid=178
     getuid=174 geteuid=175 getgid=176 getegid=177 getgroups=158 getpgid=155 getsid=156 getpriority=141
     getitimer=102 socketpair=199 sendto=206 recvfrom=207 sendmsg=211 recvmsg=212 shutdown=210 getsockopt=209
-    getsockname=204 getpeername=205 clone=220 exit=93 exit_group=94 set_tid_address=96 set_robust_list=99
+    getsockname=204 getpeername=205 exit=93 exit_group=94 set_tid_address=96 set_robust_list=99
     rseq=293 futex=98 membarrier=283 sched_getaffinity=123 sched_getscheduler=120 sched_getparam=121 uname=160
     sysinfo=179 fcntl=25 flock=32 fsync=82 fdatasync=83 ftruncate=46 getdents64=61 getcwd=17 chdir=49 fchdir=50
     renameat=38 renameat2=276 mkdirat=34 unlinkat=35 openat=56 readlinkat=78 umask=166 statfs=43 fstatfs=44
     getrandom=278 copy_file_range=285 sendfile=71 fadvise64=223
     """,
 }
-# What a compiler and a simulator, which start one another, need besides.
+# In addition, for a compiler and a simulator, which start one another.
 _STARTING_PROCESSES = {
     "x86_64": """
-    fork=57 vfork=58 wait4=61 execve=59 execveat=322 waitid=247 clone3=435 symlink=88 link=86 setpgid=109
+    clone=56 fork=57 vfork=58 wait4=61 execve=59 execveat=322 waitid=247 clone3=435 symlink=88 link=86 setpgid=109
     setsid=112
     """,
     "aarch64": """
-    wait4=260 execve=221 execveat=281 waitid=95 clone3=435 setpgid=154 setsid=157
+    clone=220 wait4=260 execve=221 execveat=281 waitid=95 clone3=435 setpgid=154 setsid=157
     """,
 }
 _AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -115,12 +116,12 @@ FILTERED_MACHINES = frozenset(_COMPUTING)
 
 
 def landlock_abi() -> int:
-    """The kernel's Landlock version; 0 where it has none or it is switched off."""
+    """Return the kernel's Landlock version; 0 where it has none or it is switched off."""
     return max(0, int(_LIBC.syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)))
 
 
 def build_ruleset(readable: Iterable[str], writable: Iterable[str], executable: Iterable[str] = ()) -> int:
-    """A Landlock ruleset as a descriptor, for `confine`: everything that is not named is refused.
+    """Return a Landlock ruleset as a descriptor, for `confine`: everything that is not named is refused.
 
     Args:
         readable: files and folders (with all below) to read.
@@ -131,7 +132,7 @@ def build_ruleset(readable: Iterable[str], writable: Iterable[str], executable: 
         OSError: the kernel has no Landlock.
     """
     abi = landlock_abi()
-    handled = (1 << _NUM_RIGHTS_BY_ABI.get(abi, 16)) - 1
+    handled = (1 << _NUM_RIGHTS_BY_ABI.get(abi, 16)) - 1  # an older kernel refuses a ruleset with rights it lacks
     if abi >= 6:  # no TCP (4), no abstract sockets and no signals outside (6)
         attributes = struct.pack("QQQ", handled, 0b11, 0b11)
     elif abi >= 4:
@@ -156,7 +157,7 @@ def _add_rule(ruleset: int, path: str, rights: int) -> None:
         return  # what is not there needs no rule
     try:
         if not os.path.isdir(path):
-            rights &= _FILE_RIGHTS
+            rights &= _FILE_RIGHTS  # the kernel refuses a rule on a file with rights that only folders have
             if not path.startswith("/dev/"):
                 rights &= ~_WRITE_FILE
         rule = struct.pack("=Qi", rights, descriptor)
@@ -166,10 +167,10 @@ def _add_rule(ruleset: int, path: str, rights: int) -> None:
 
 
 def build_filter(*, processes: bool) -> Filter:
-    """A seccomp program for this machine.
+    """Return a seccomp program for this machine.
 
     Args:
-        processes: whether other programs may be started, as a compiler needs; never for a candidate's own code.
+        processes: other programs may be started, as a compiler does; never for a candidate's own code.
 
     Raises:
         KeyError: this machine's system calls are not known here (see `FILTERED_MACHINES`).
@@ -179,6 +180,8 @@ def build_filter(*, processes: bool) -> Filter:
     if processes:
         numbers |= _numbers(_STARTING_PROCESSES[machine])
     program = [
+        # The architecture first: at the 32-bit entry to the kernel the same numbers are other calls. x32, the third
+        # numbering of x86_64, needs no such test: its numbers have a bit that none of the list has.
         _instruction(_LOAD, 4),
         _instruction(_JUMP_EQUAL, _AUDIT_ARCHITECTURE[machine], 1, 0),
         _instruction(_RETURN, _KILL),
@@ -192,7 +195,6 @@ def build_filter(*, processes: bool) -> Filter:
         if name in numbers:
             program += _when(numbers.pop(name), _allow_unless_emptied(argument))
     if not processes:
-        del numbers["clone"]
         program += [_instruction(_JUMP_EQUAL, 435, 0, 1), _instruction(_RETURN, _ENOSYS)]  # clone3: use clone
     for number in numbers.values():
         program += [_instruction(_JUMP_EQUAL, number, 0, 1), _PASS]
@@ -213,7 +215,7 @@ _REFUSE = _instruction(_RETURN, _EPERM)
 
 
 def _when(number: int, then: list[bytes]) -> list[bytes]:
-    """`then` and a refusal, for one system call; the others jump over it."""
+    """Return `then` and a refusal, for one system call; the others jump over it."""
     return [_instruction(_JUMP_EQUAL, number, 0, len(then) + 1), *then, _REFUSE]
 
 
@@ -247,7 +249,8 @@ def confine(ruleset: int) -> None:
 
 
 def forbid_new_privileges() -> None:
-    """No program that this process starts can gain privileges; Landlock and seccomp ask for that first."""
+    """Let no program that this process starts gain privileges (a set-user-id one would)."""
+    # Landlock and seccomp ask for this first, unless the process is root's.
     _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
@@ -283,41 +286,42 @@ def adopt_orphans() -> None:
 
 def drop_privileges() -> None:
     """Give up every capability, so that being root means nothing but a user id; hide memory from other processes."""
-    _LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)  # they would come back with the next program
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     _check(_LIBC.capset(header, bytes(24)))
     _LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def limit_all() -> None:
-    """Limits that hold for this process and all that it starts: few open files, no core dumps."""
+    """Set the limits of this process and of all that it starts: few open files, no core dumps."""
     _limit(0, resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
     _limit(0, resource.RLIMIT_CORE, 0)
 
 
 def limit_children(memory_mib: int, file_bytes: int) -> None:
-    """What children start with; this process may set it anew for the next one, and they must be kept from that."""
+    """Set the limits that children start with. This process may raise them again for the next child."""
     for kind, value in ((resource.RLIMIT_AS, memory_mib << 20), (resource.RLIMIT_FSIZE, file_bytes)):
         _, ceiling = resource.getrlimit(kind)
-        resource.setrlimit(kind, (value if ceiling == resource.RLIM_INFINITY else min(value, ceiling), ceiling))
+        resource.setrlimit(kind, (capped(value, ceiling), ceiling))  # a child could raise it too: see `limit_child`
 
 
 def limit_child(pid: int, cpu_s: float, memory_mib: int, file_bytes: int) -> None:
-    """A child's limits for good, set from outside, since it costs a fresh child more. They pass on to what it starts.
-
-    CPU time is counted in whole seconds here. The server counts a child's own exactly; this is for what a child starts.
-    """
+    """Set a child's limits for good, and so those of what it starts."""
     with contextlib.suppress(ProcessLookupError):  # it has ended already
+        # In whole seconds: the server counts a child's own time exactly, and this is for what a child starts.
         _limit(pid, resource.RLIMIT_CPU, math.floor(cpu_s) + 1)
         _limit(pid, resource.RLIMIT_AS, memory_mib << 20)
         _limit(pid, resource.RLIMIT_FSIZE, file_bytes)
 
 
+def capped(value: int, ceiling: int) -> int:
+    """Return a resource limit that may be set: a container may have set a lower one already."""
+    return value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
+
+
 def _limit(pid: int, kind: int, value: int) -> None:
-    # A container may have set a lower limit already.
     _, ceiling = resource.prlimit(pid, kind)
-    value = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
-    resource.prlimit(pid, kind, (value, value))
+    resource.prlimit(pid, kind, (capped(value, ceiling),) * 2)
 
 
 def _check(result: int) -> int:

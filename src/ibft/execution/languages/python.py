@@ -2,10 +2,11 @@
 
 The candidate's module is at the other end of a channel. Every name that the tests use without defining it is taken
 from there: values of builtin types arrive as such, anything else (functions, instances, iterators) as a `Remote`,
-which asks on. All comparing is done here, on values of exact builtin types, so an `__eq__` that is always true, a
-patched builtin, a read frame or an early exit gains nothing; nor do the expected values ever leave this process.
+which passes on what is done with it. All comparing is done here, on values of exact builtin types, and the expected
+values never leave this process. So a candidate gains nothing by an `__eq__` that is always true, a patched builtin, a
+frame that it reads or an early exit.
 
-A few tests cannot work so: those that look at changes of their arguments, or hand over functions. Where the reference
+A few tests cannot work so: those that look at changes of their arguments, or pass functions. Where the reference
 passes only with its tests in the same interpreter, they run inside, and the result is marked as weak.
 """
 
@@ -15,6 +16,7 @@ import builtins
 import contextlib
 import re
 import signal
+import traceback
 import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
@@ -29,7 +31,7 @@ from ibft.execution.sandbox import End, Limits, Sandbox
 from ibft.text.answers.python_reader import PythonReader
 from ibft.text.names import free_names
 
-__all__ = ["PYTHON", "Prepared", "Python", "imports_numpy", "judge_python", "prepare", "run_python_reference"]
+__all__ = ["PYTHON", "Prepared", "Python", "imports_numpy", "judge_python"]
 
 _MESSAGE_CHARACTERS = 200
 _TESTS = "<tests>"
@@ -50,8 +52,18 @@ class Python(PythonReader, Language):
     """Python, judged by values that cross the sandbox's border, or inside where only that works."""
 
     def prepare(self, problem: Problem) -> Prepared:
-        """Compile the tests and run the problem's setup, as `prepare` does."""
-        return prepare(problem)
+        """Compile the tests and run the problem's setup.
+
+        Raises:
+            Exception: whatever setup or tests raise or fail to compile with: the problem is broken.
+        """
+        namespace: dict[str, Any] = {"__name__": "__tests__"}
+        exec(compile(problem.setup, "<setup>", "exec", dont_inherit=True), namespace)
+        code = compile(problem.tests, _TESTS, "exec", dont_inherit=True)
+        names = free_names(problem.tests) - namespace.keys() - vars(builtins).keys()
+        if problem.entry_point:
+            names |= {problem.entry_point}  # which may be called like a builtin: Mbpp/126 defines `sum`
+        return Prepared(problem.setup, problem.tests, code, namespace, frozenset(names), problem.modules)
 
     def judge(self, job: Job, prepared: Prepared, sandboxes: Sandboxes) -> Outcome:
         """Run a sample's program against its tests: inside where the reference passes only there."""
@@ -61,13 +73,29 @@ class Python(PythonReader, Language):
         return judge_python(prepared, source, _sandbox(job.problem, source, sandboxes), job.limits, inside=inside)
 
     def reference(self, job: Job, prepared: Prepared, sandboxes: Sandboxes) -> Reference:
-        """Run the problem's own solution: outside if that works, inside where only that works."""
-        source = f"{job.problem.prompt}{job.problem.canonical_solution}"
-        sandbox = _sandbox(job.problem, source, sandboxes)
-        return run_python_reference(job.problem, prepared, sandbox, job.limits)
+        """Run the problem's own solution: outside if that works, inside where only that works.
+
+        A problem without a solution is taken to be sound; its tests run where it says, by default outside.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        problem = job.problem
+        if problem.canonical_solution is None:
+            return Reference(status="passed", message="it has no reference solution", is_weak=problem.inside is True)
+        source = problem.prompt + problem.canonical_solution
+        sandbox = _sandbox(problem, source, sandboxes)
+        outcomes = []
+        for inside in [False, True] if problem.inside is None else [problem.inside]:
+            outcomes.append(judge_python(prepared, source, sandbox, job.limits, inside=inside))
+            if outcomes[-1].passed:
+                break
+        decisive = outcomes[-1] if outcomes[-1].passed else outcomes[0]
+        status, message, cpu_time_s = decisive.status, decisive.message, decisive.cpu_time_s
+        return Reference(status=status, message=message, cpu_time_s=cpu_time_s, is_weak=decisive.is_weak)
 
     def num_runs(self, *, is_reference: bool) -> int:
-        """A reference may run twice: outside, then inside."""
+        """Return 2 for a reference, which may run outside, then inside."""
         return 2 if is_reference else 1
 
     def completed(self, problem: Problem) -> Problem:
@@ -75,7 +103,7 @@ class Python(PythonReader, Language):
         return completed(problem)
 
     def versions(self) -> dict[str, str]:
-        """Return NumPy's version, which some samples import; Python's own is in every result."""
+        """Return NumPy's version, since some samples import it; Python's own is in every result."""
         import importlib.metadata  # takes 20 ms, which the judge's processes need not spend
 
         return {"numpy": importlib.metadata.version("numpy")}
@@ -92,21 +120,6 @@ def _sandbox(problem: Problem, source: str, sandboxes: Sandboxes) -> Sandbox:
     return sandboxes()
 
 
-def prepare(problem: Problem) -> Prepared:
-    """Compile the tests and run the problem's setup.
-
-    Raises:
-        Exception: whatever setup or tests raise or fail to compile with: the problem is broken.
-    """
-    namespace: dict[str, Any] = {"__name__": "__tests__"}
-    exec(compile(problem.setup, "<setup>", "exec", dont_inherit=True), namespace)
-    code = compile(problem.tests, _TESTS, "exec", dont_inherit=True)
-    names = free_names(problem.tests) - namespace.keys() - vars(builtins).keys()
-    if problem.entry_point:
-        names |= {problem.entry_point}  # which may be called like a builtin: Mbpp/126 defines `sum`
-    return Prepared(problem.setup, problem.tests, code, namespace, frozenset(names), problem.modules)
-
-
 def imports_numpy(source: str) -> bool:
     """Decide whether the program may need NumPy, which only a second, larger server has loaded."""
     return re.search(r"\bnumpy\b", source) is not None
@@ -120,7 +133,7 @@ def judge_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limi
     """
     process = sandbox.run_python(limits)
     conversation = Conversation(process)
-    namespace = dict(prepared.namespace)
+    namespace = dict(prepared.namespace)  # a copy: the tests define names in it
     try:
         with _alarm(limits.wall_s):
             verdict = _hold(conversation, prepared, namespace, source, inside)
@@ -139,41 +152,21 @@ def judge_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limi
     )
 
 
-def run_python_reference(problem: Problem, prepared: Prepared, sandbox: Sandbox, limits: Limits) -> Reference:
-    """Judge the problem's own solution: outside if that works, inside where only that works.
-
-    A problem without a solution is taken to be sound; its tests run where it says, by default outside.
-
-    Raises:
-        SandboxError: the sandbox itself failed.
-    """
-    if problem.canonical_solution is None:
-        return Reference(status="passed", message="it has no reference solution", is_weak=problem.inside is True)
-    source = problem.prompt + problem.canonical_solution
-    places = [False, True] if problem.inside is None else [problem.inside]
-    outcomes = []
-    for inside in places:
-        outcomes.append(judge_python(prepared, source, sandbox, limits, inside=inside))
-        if outcomes[-1].status == "passed":
-            break
-    found = outcomes[-1] if outcomes[-1].status == "passed" else outcomes[0]
-    return Reference(status=found.status, message=found.message, cpu_time_s=found.cpu_time_s, is_weak=found.is_weak)
-
-
 Verdict = tuple[Status, str]
 
 
 def _hold(
     conversation: Conversation, prepared: Prepared, namespace: dict[str, Any], source: str, inside: bool
 ) -> Verdict:
-    """Return the whole conversation, to the verdict that the tests alone suggest."""
+    """Hold the whole conversation; return the verdict that the tests alone suggest."""
     try:
-        found = conversation.load(source, [] if inside else sorted(prepared.names), prepared.modules)
+        values = conversation.load(source, [] if inside else sorted(prepared.names), prepared.modules)
         if inside:
             conversation.run_inside(f"{prepared.setup}\n{prepared.tests}")
         else:
-            # A name that the candidate lacks is a NameError where the tests use it.
-            namespace.update((name, found[name]) for name in prepared.names if name in found)
+            # A name that the candidate lacks is a NameError where the tests use it. By our own list of names: the
+            # candidate's answer may have more, such as one of the tests' helpers.
+            namespace.update((name, values[name]) for name in prepared.names if name in values)
             exec(prepared.code, namespace)
     except _OutOfTime:
         raise
@@ -183,13 +176,13 @@ def _hold(
         return "syntax_error", f"syntax error: {_one_line(str(error))}"
     except MemoryError:
         return "memory", "out of memory"
-    except BaseException as error:
+    except BaseException as error:  # SystemExit and KeyboardInterrupt too, which a candidate may have raised
         return "failed", f"failed: {_describe(error, prepared.tests)}"
     return "passed", "passed"
 
 
 def _with_end(verdict: Verdict, conversation: Conversation, end: End, limits: Limits) -> Verdict:
-    """Return the verdict in the light of how the process ended."""
+    """Return the verdict, given how the process ended."""
     if conversation.is_forged:
         return "cheating_refused", "refused: the program wrote to the channel of its answers"
     if end.timed_out == "cpu":
@@ -210,8 +203,8 @@ def _with_end(verdict: Verdict, conversation: Conversation, end: End, limits: Li
     return "failed", f"failed: the program ended with exit code {end.exit_code} before its tests did"
 
 
-class _OutOfTime(BaseException):
-    """The alarm went off. No test may catch this."""
+class _OutOfTime(BaseException):  # not an Exception: a test's own `except` must not hide it
+    """The alarm went off."""
 
 
 @contextlib.contextmanager
@@ -229,7 +222,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _describe(error: BaseException, tests: str) -> str:
-    """One line on an exception: of the candidate, or of the tests, where an assertion's own line says most."""
+    """Return one line on an exception, of the candidate or of the tests; for a bare assertion, its own line."""
     notes = getattr(error, "__notes__", [])
     name = notes[0] if notes else type(error).__name__
     text = _one_line(str(error))
@@ -239,16 +232,11 @@ def _describe(error: BaseException, tests: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Text of the candidate's, short, without the control characters that a terminal would obey."""
+    """Return text of the candidate's, short, without the control characters that a terminal would obey."""
     short = " ".join(text.split())[:_MESSAGE_CHARACTERS]
     return "".join(character if character.isprintable() else "\ufffd" for character in short)
 
 
 def _failing_line(trace: types.TracebackType, tests: str) -> str:
-    line = ""
-    walk: types.TracebackType | None = trace
-    while walk is not None:
-        if walk.tb_frame.f_code.co_filename == _TESTS:
-            line = tests.splitlines()[walk.tb_lineno - 1].strip()
-        walk = walk.tb_next
-    return line
+    numbers = [number for frame, number in traceback.walk_tb(trace) if frame.f_code.co_filename == _TESTS]
+    return tests.splitlines()[numbers[-1] - 1].strip() if numbers else ""

@@ -5,7 +5,7 @@ and test bench run in one simulator, so what keeps a design honest is, in this o
 
 1. **Rules on its text** (`verilog_text.find_cheat`), free of charge: no system task or function but the pure ones and
    those of the problem's own reference, no `force`, `release`, `bind` or `` `include ``, no imported C, no name of the
-   test bench. A text with directives is checked again as it leaves the preprocessor.
+   test bench. A text with directives is checked again after the preprocessor.
 2. **Order.** The test bench is compiled before the design and its macros are undefined in between: no directive of the
    design reaches the test bench, and none of the test bench's tells the design that it is there.
 3. **A secret.** The test bench prints its counts behind a random marker, so no other line is taken for them.
@@ -13,10 +13,10 @@ and test bench run in one simulator, so what keeps a design honest is, in this o
    bench answered must be the same, bit by bit and sample by sample (`trace`). So ending the simulation early, driving
    the inputs from inside the design and disturbing the random stimuli gain nothing.
 5. **Alone.** A design that passed must also compile in a folder without the test bench, below an empty module of the
-   same name: whatever reaches out of the design, by hierarchical names or instances of the reference, does not.
+   same name. A design that reaches out of itself, by hierarchical names or instances of the reference, does not.
 
-What this does not stop: a design that has the expected outputs by heart and counts clock edges. Nothing can, but for
-other stimuli. Everything that Icarus itself might be made to do is the sandbox's business.
+What this does not stop: a design that has the expected outputs by heart and counts clock edges. Only other stimuli
+could. The sandbox, not this file, limits what Icarus itself might be made to do.
 
 docs/verilog.md has the rules for readers, and what was measured.
 """
@@ -25,16 +25,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from ibft.artifacts.rows import Problem, Sample, Status
-from ibft.execution.icarus import Icarus, abnormal_end, first_line, icarus_tools, icarus_warning, installed_icarus
+from ibft.execution.icarus import abnormal_end, first_line, icarus_warning, installed_icarus
 from ibft.execution.languages import Language, Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
-from ibft.execution.sandbox import CommandResult, Limits
+from ibft.execution.sandbox import Limits, Sandbox
 from ibft.execution.verilog_text import (
     TEST_BENCH_MODULE,
     allowed_systems,
@@ -48,7 +47,7 @@ from ibft.text.answers.verilog_modules import defined_modules
 from ibft.text.answers.verilog_reader import VerilogReader
 from ibft.text.answers.verilog_tokens import clean
 
-__all__ = ["VERILOG", "CommandSandbox", "Verilog", "judge_verilog", "run_verilog_reference", "verilog_source"]
+__all__ = ["VERILOG", "Verilog"]
 
 _FLAGS = ("-g2012", "-Wall", "-Winfloop", "-Wno-timescale")  # those of VerilogEval v1's own harness
 _FILE_BYTES = 16 << 20  # the compiled form of a large correct design takes megabytes
@@ -56,18 +55,8 @@ _EXPANDED_BYTES = 1 << 20  # as much of its output as the sandbox keeps
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 
 
-class CommandSandbox(Protocol):
-    """What is needed of `sandbox.Sandbox`."""
-
-    def run_commands(
-        self, files: Mapping[str, bytes], commands: Sequence[Sequence[str]], limits: Limits
-    ) -> list[CommandResult]:
-        """Write files into an empty folder and run commands there in order, to the first that fails."""
-        ...
-
-
 class _Run(NamedTuple):
-    """One simulation. `status` is `passed` where no output differed, in however short a run."""
+    """One simulation. `status` is `passed` where no output differed, even in a run that ended too early."""
 
     status: Status
     message: str
@@ -75,11 +64,6 @@ class _Run(NamedTuple):
     wall_time_s: float
     num_checked: int | None = None
     trace: str = ""
-
-    def outcome(self) -> Outcome:
-        return Outcome(
-            status=self.status, message=self.message, cpu_time_s=self.cpu_time_s, wall_time_s=self.wall_time_s
-        )
 
 
 class Verilog(VerilogReader, Language):
@@ -89,26 +73,70 @@ class Verilog(VerilogReader, Language):
     min_cpu_factor = 10.0
 
     def judge(self, job: Job, prepared: None, sandboxes: Sandboxes) -> Outcome:
-        """Simulate a sample's design under the test bench."""
+        """Simulate a sample's design under the test bench.
+
+        Args:
+            job: the problem's `tests` are a test bench as VerilogEval's, whose module `tb` instantiates the entry
+                point. The limits hold for each command; that on files is raised to what compiled designs need.
+            prepared: not used.
+            sandboxes: where Icarus runs.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
         assert job.sample is not None
         assert job.reference is not None
-        source = self.source(job.problem, job.sample)
-        return judge_verilog(job.problem, source, sandboxes(tools=icarus_tools()), job.limits, job.reference)
+        problem, limits = job.problem, _roomy(job.limits)
+        source, sandbox = self.source(problem, job.sample), sandboxes(tools=installed_icarus()[:2])
+        if not source:
+            return Outcome(status="no_code", message="there is no Verilog in the answer")
+        if not any(module.name == _entry_point(problem) for module in defined_modules(source)[0]):
+            return Outcome(status="syntax_error", message=f"the answer defines no module {_entry_point(problem)}")
+        if cheat := _find_cheat(problem, source):
+            return Outcome(status="cheating_refused", message=cheat)
+        if "`" in source and (refused := _check_expanded(problem, source, sandbox, limits)):
+            return refused
+        run = _simulate(problem, source, sandbox, limits)
+        if run.status == "passed" and (disturbance := _disturbance(run, job.reference)):
+            run = run._replace(status="failed", message=disturbance)
+        if run.status == "passed":
+            run = _compile_alone(problem, source, sandbox, limits, run)
+        return Outcome(status=run.status, message=run.message, cpu_time_s=run.cpu_time_s, wall_time_s=run.wall_time_s)
 
     def reference(self, job: Job, prepared: None, sandboxes: Sandboxes) -> Reference:
-        """Simulate the problem's own design."""
-        return run_verilog_reference(job.problem, sandboxes(tools=icarus_tools()), job.limits)
+        """Simulate the problem's own design, to learn how a sample's run must look.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        problem, limits = job.problem, _roomy(job.limits)
+        design = extract_design(problem.canonical_solution or "", problem.prompt, _entry_point(problem))
+        if design is None:
+            return Reference(status="no_code", message="it has no reference solution, which Verilog problems need")
+        sandbox = sandboxes(tools=installed_icarus()[:2])
+        run = _simulate(problem, design.source, sandbox, limits)
+        if run.status == "passed":
+            run = _compile_alone(problem, design.source, sandbox, limits, run)
+        fields = run._asdict()
+        del fields["wall_time_s"]
+        return Reference(**fields)
 
     def source(self, problem: Problem, sample: Sample) -> str:
-        """Return what is compiled, as `verilog_source` does."""
-        return verilog_source(problem, sample)
+        """Return the text to compile: a completion behind the prompt's header, a module alone; "" if it is not code."""
+        text, entry_point = clean(sample.text), _entry_point(problem)
+        modules, body_end = defined_modules(text)
+        if not modules and body_end is None and not has_statement(text):
+            return ""
+        if sample.completion is None or any(module.name == entry_point for module in modules):
+            return text
+        return text if modules and body_end is None else header_of(problem.prompt, entry_point) + text
 
     def num_runs(self, *, is_reference: bool) -> int:
-        """Expanding, compiling and simulating the design, and compiling it alone."""
+        """Return 4: expanding, compiling and simulating the design, and compiling it alone."""
         return 4
 
     def completed(self, problem: Problem) -> Problem:
-        """Return the problem with the name of its module, which is `top_module` where it has none."""
+        """Return the problem with the name of its module, by default `top_module`."""
         if problem.setup or problem.modules or problem.inside is not None:
             raise ValueError(
                 f"{problem.task_id} has setup, modules or inside, which are for Python problems. Remove them."
@@ -116,7 +144,7 @@ class Verilog(VerilogReader, Language):
         name = _entry_point(problem)
         if not _NAME.fullmatch(name):
             raise ValueError(
-                f"{problem.task_id} has the entry_point {name!r}, which is no Verilog name. Give the name of the "
+                f"{problem.task_id} has the entry_point {name!r}, which is not a Verilog name. Give the name of the "
                 "module to write (default: top_module)."
             )
         return msgspec.structs.replace(problem, entry_point=name)
@@ -134,97 +162,23 @@ class Verilog(VerilogReader, Language):
 VERILOG = Verilog()
 
 
-def run_verilog_reference(
-    problem: Problem, sandbox: CommandSandbox, limits: Limits, icarus: Icarus | None = None
-) -> Reference:
-    """Judge the problem's own solution, to learn what a sample's run must look like.
-
-    Raises:
-        SandboxError: the sandbox itself failed.
-    """
-    design = extract_design(problem.canonical_solution or "", problem.prompt, _entry_point(problem))
-    if design is None:
-        return Reference(status="no_code", message="it has no reference solution, which Verilog problems need")
-    icarus = icarus or installed_icarus()
-    run = _simulate(problem, design.source, sandbox, limits, icarus)
-    if run.status == "passed":
-        run = _compile_alone(problem, design.source, sandbox, limits, icarus, run)
-    return Reference(
-        status=run.status,
-        message=run.message,
-        cpu_time_s=run.cpu_time_s,
-        num_checked=run.num_checked,
-        trace=run.trace,
-    )
-
-
-def verilog_source(problem: Problem, sample: Sample) -> str:
-    """Return what to compile: a completion behind the prompt's header, a whole module alone; "" if it is not code."""
-    text = clean(sample.text)
-    modules, body_end = defined_modules(text)
-    if not modules and body_end is None and not has_statement(text):
-        return ""
-    if sample.completion is None or any(module.name == _entry_point(problem) for module in modules):
-        return text
-    return text if modules and body_end is None else header_of(problem.prompt, _entry_point(problem)) + text
-
-
-def judge_verilog(
-    problem: Problem,
-    source: str,
-    sandbox: CommandSandbox,
-    limits: Limits,
-    reference: Reference,
-    icarus: Icarus | None = None,
-) -> Outcome:
-    """Judge one sample.
-
-    Args:
-        problem: its `tests` are a test bench as VerilogEval's, whose module `tb` instantiates the entry point.
-        source: of `verilog_source`.
-        sandbox: where Icarus runs.
-        limits: for each command; the limit on files is raised to what compiled designs need.
-        reference: of `run_verilog_reference`, with the same version of Icarus.
-        icarus: what to judge with; the one on the search path if it is not given.
-
-    Raises:
-        SandboxError: the sandbox itself failed.
-    """
-    icarus = icarus or installed_icarus()
-    if not source:
-        return Outcome(status="no_code", message="there is no Verilog in the answer")
-    if not any(module.name == _entry_point(problem) for module in defined_modules(source)[0]):
-        return Outcome(status="syntax_error", message=f"the answer defines no module {_entry_point(problem)}")
-    if cheat := _find_cheat(problem, source):
-        return Outcome(status="cheating_refused", message=cheat)
-    if "`" in source and (refused := _check_expanded(problem, source, sandbox, limits, icarus)):
-        return refused
-    run = _simulate(problem, source, sandbox, limits, icarus)
-    if run.status == "passed" and (disturbance := _disturbance(run, reference)):
-        run = run._replace(status="failed", message=disturbance)
-    if run.status == "passed":
-        run = _compile_alone(problem, source, sandbox, limits, icarus, run)
-    return run.outcome()
-
-
 def _entry_point(problem: Problem) -> str:
     return problem.entry_point or "top_module"
 
 
 def _find_cheat(problem: Problem, source: str) -> str:
     allowed = allowed_systems(problem.canonical_solution or "")
-    found = find_cheat(source, allowed, forbidden_names(problem.tests, _entry_point(problem)))
-    return f"the design {found}" if found else ""
+    cheat = find_cheat(source, allowed, forbidden_names(problem.tests, _entry_point(problem)))
+    return f"the design {cheat}" if cheat else ""
 
 
-def _check_expanded(
-    problem: Problem, source: str, sandbox: CommandSandbox, limits: Limits, icarus: Icarus
-) -> Outcome | None:
-    """Defense 1 on the preprocessed text: macros put names together, and directives end comments early."""
-    command = [icarus.compiler, "-g2012", "-E", "-o", "-", "design.sv"]
-    (result,) = sandbox.run_commands({"design.sv": _encode(source)}, [command], _roomy(limits))
+def _check_expanded(problem: Problem, source: str, sandbox: Sandbox, limits: Limits) -> Outcome | None:
+    """Apply defense 1 to the preprocessed text; return the outcome where that refuses it."""
+    # Macros can put a forbidden name together from parts, and directives can end a comment early.
+    command = [installed_icarus().compiler, "-g2012", "-E", "-o", "-", "design.sv"]
+    (result,) = sandbox.run_commands({"design.sv": _encode(source)}, [command], limits)
     ended = abnormal_end(result, "compiler")
-    if ended is None and len(result.stdout) >= _EXPANDED_BYTES:
+    if ended is None and len(result.stdout) >= _EXPANDED_BYTES:  # the rest was dropped, and would go unchecked
         ended = ("memory", "its macros expand to more than 1 MiB")
     if ended is None and (cheat := _find_cheat(problem, result.stdout.decode("utf-8", "replace"))):
         ended = ("cheating_refused", cheat)
@@ -233,12 +187,14 @@ def _check_expanded(
     return Outcome(status=ended[0], message=ended[1], cpu_time_s=result.cpu_time_s, wall_time_s=result.wall_time_s)
 
 
-def _simulate(problem: Problem, source: str, sandbox: CommandSandbox, limits: Limits, icarus: Icarus) -> _Run:
+def _simulate(problem: Problem, source: str, sandbox: Sandbox, limits: Limits) -> _Run:
     """Compile test bench and design, and run them."""
-    marker = secrets.token_hex(8)
+    icarus, marker = installed_icarus(), secrets.token_hex(8)
+    # In this order: directives hold for all files that follow, and the design's must not reach the test bench.
     files = {"testbench.sv": instrument(problem.tests, marker).encode(), "design.sv": _encode(source)}
-    compile_ = [icarus.compiler, *_FLAGS, "-s", TEST_BENCH_MODULE, "-o", "sim.vvp", *files]
-    results = sandbox.run_commands(files, [compile_, [icarus.simulator, "-n", "sim.vvp", "-none"]], _roomy(limits))
+    compiling = [icarus.compiler, *_FLAGS, "-s", TEST_BENCH_MODULE, "-o", "sim.vvp", *files]
+    # -n ends a simulation that stops to ask; -none writes no waveforms, which the test benches dump.
+    results = sandbox.run_commands(files, [compiling, [icarus.simulator, "-n", "sim.vvp", "-none"]], limits)
     spent = (sum(result.cpu_time_s for result in results), sum(result.wall_time_s for result in results))
     ended = abnormal_end(results[-1], "compiler" if len(results) == 1 else "simulator")
     if ended is not None:
@@ -252,7 +208,7 @@ def _simulate(problem: Problem, source: str, sandbox: CommandSandbox, limits: Li
 def _verdict(output: str, marker: str, spent: tuple[float, float]) -> _Run:
     counts = re.findall(rf"(?m)^{marker} Mismatches: (\d+) in (\d+) samples$", output)
     traces = re.findall(rf"(?m)^{marker} trace ([0-9a-f]+)$", output)
-    if len(counts) != 1 or len(traces) > 1:
+    if len(counts) != 1 or len(traces) > 1:  # a test bench of a user's own may have no trace
         return _Run("failed", "the test bench did not come to its end", *spent)
     wrong, checked = map(int, counts[0])
     if not checked:
@@ -263,21 +219,19 @@ def _verdict(output: str, marker: str, spent: tuple[float, float]) -> _Run:
 
 
 def _disturbance(run: _Run, reference: Reference) -> str:
-    """Defense 4: how the test bench ran otherwise than with the reference; empty if it did not."""
+    """Return how the test bench ran otherwise than with the reference (defense 4); "" if it did not."""
     if run.num_checked != reference.num_checked:
         return f"the run sampled {run.num_checked} outputs, that of the reference {reference.num_checked}"
-    if run.trace != getattr(reference, "trace", ""):
+    if run.trace != reference.trace:
         return "the reference in the test bench answered otherwise than in its own run: its inputs were disturbed"
     return ""
 
 
-def _compile_alone(
-    problem: Problem, source: str, sandbox: CommandSandbox, limits: Limits, icarus: Icarus, run: _Run
-) -> _Run:
-    """Defense 5; `run` with what came of it."""
+def _compile_alone(problem: Problem, source: str, sandbox: Sandbox, limits: Limits, run: _Run) -> _Run:
+    """Apply defense 5; return the run with its verdict."""
     files = {"alone.sv": stand_in(problem.tests, _entry_point(problem)).encode(), "design.sv": _encode(source)}
-    command = [icarus.compiler, "-g2012", "-t", "null", "-s", TEST_BENCH_MODULE, *files]
-    (result,) = sandbox.run_commands(files, [command], _roomy(limits))
+    command = [installed_icarus().compiler, "-g2012", "-t", "null", "-s", TEST_BENCH_MODULE, *files]
+    (result,) = sandbox.run_commands(files, [command], limits)
     run = run._replace(cpu_time_s=run.cpu_time_s + result.cpu_time_s, wall_time_s=run.wall_time_s + result.wall_time_s)
     ended = abnormal_end(result, "compiler")
     if ended is None:

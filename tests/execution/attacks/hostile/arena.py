@@ -10,7 +10,7 @@ from types import TracebackType
 from hostile.baits import Baits, descendants, left_behind
 from ibft.artifacts.rows import Problem
 from ibft.execution.isolation import Level
-from ibft.execution.languages.python import Prepared, judge_python, prepare
+from ibft.execution.languages.python import PYTHON, Prepared, judge_python
 from ibft.execution.outcome import Outcome
 from ibft.execution.sandbox import Limits, Sandbox, SandboxError
 
@@ -96,7 +96,7 @@ class Report:
 
 def prepared(tests: str, setup: str = "") -> Prepared:
     """Tests of a function f, ready to run."""
-    return prepare(Problem(task_id="t", prompt="", tests=tests, setup=setup, entry_point="f"))
+    return PYTHON.prepare(Problem(task_id="t", prompt="", tests=tests, setup=setup, entry_point="f"))
 
 
 class Arena:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from hostile.baits import Baits, descendants, left_behind
 from ibft.artifacts.rows import Problem, Sample
-from ibft.execution.icarus import Icarus, find_icarus
+from ibft.execution.icarus import installed_icarus
 from ibft.execution.isolation import Level
-from ibft.execution.languages.verilog import judge_verilog, run_verilog_reference, verilog_source
-from ibft.execution.outcome import Outcome, Reference
+from ibft.execution.languages.verilog import VERILOG
+from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.text.answers import extract_sample
 
@@ -65,16 +65,14 @@ class Desk(NamedTuple):
     problem: Problem
     sandbox: Sandbox
     reference: Reference
-    icarus: Icarus
     baits: Baits
 
     def judge(self, design: str) -> Outcome:
         """The outcome of one design."""
         text = self.baits.fill_in(design)
         sample = extract_sample(Sample(task_id=self.problem.task_id, completion=text), self.problem)
-        return judge_verilog(
-            self.problem, verilog_source(self.problem, sample), self.sandbox, _LIMITS, self.reference, self.icarus
-        )
+        job = Job(problem=self.problem, limits=_LIMITS, sample=sample, reference=self.reference)
+        return VERILOG.judge(job, None, lambda **_: self.sandbox)
 
     def attack(self, design: str) -> tuple[Outcome, list[str], list[str], str]:
         """The outcome, the effects, the processes left, and what is wrong with the reference's verdict afterwards."""
@@ -93,8 +91,6 @@ def desk(level: Level, problem: Problem) -> Iterator[Desk]:
     Raises:
         UserError: Icarus Verilog is missing.
     """
-    icarus = find_icarus()
-    tools = (icarus.compiler, icarus.simulator)
-    with Baits() as baits, Sandbox(level, tools=tools) as sandbox:
-        reference = run_verilog_reference(problem, sandbox, _LIMITS, icarus)
-        yield Desk(problem, sandbox, reference, icarus, baits)
+    with Baits() as baits, Sandbox(level, tools=installed_icarus()[:2]) as sandbox:
+        reference = VERILOG.reference(Job(problem=problem, limits=_LIMITS), None, lambda **_: sandbox)
+        yield Desk(problem, sandbox, reference, baits)

@@ -1,7 +1,7 @@
 """HumanEval+ and MBPP+ (EvalPlus, arXiv 2305.01210), as released and as on the Hugging Face hub.
 
-As released (HumanEvalPlus.jsonl.gz, MbppPlus.jsonl.gz) a problem has inputs and a canonical solution: what is expected
-is what that returns. Computing this is the problem's `setup`, by the code in evalplus_oracle.py. On the hub
+As released (HumanEvalPlus.jsonl.gz, MbppPlus.jsonl.gz) a problem has inputs and a canonical solution. Expected is what
+that solution returns; the problem's `setup` computes it, with the code of `problems/evalplus_oracle.py`. On the hub
 (evalplus/humanevalplus, evalplus/mbppplus) a problem has a program `test` instead.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import importlib.resources
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ import msgspec
 from ibft.artifacts.json_lines import read_lines
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
-from ibft.problems.humaneval import HumanEvalRow
-from ibft.problems.mbpp import mbpp_prompt, tested_function
+from ibft.problems.benchmarks.humaneval import HumanEvalRow
+from ibft.problems.benchmarks.mbpp import MbppRow
 
 __all__ = ["load_evalplus"]
 
@@ -39,13 +38,8 @@ class _ReleasedRow(msgspec.Struct, frozen=True):
     atol: float = 0
 
 
-class _HubMbppRow(msgspec.Struct, frozen=True):
-    task_id: int
-    prompt: str
-    code: str
+class _HubMbppRow(MbppRow, frozen=True, kw_only=True):
     test: str
-    test_list: list[str]
-    test_imports: list[str] = []
 
 
 # The types of the arguments, by task, in the letters of `evalplus_oracle.shaped`; the last is for all that follow.
@@ -74,19 +68,8 @@ _MBPP_RULES = {
     "sum_div": "or_zero",
     "surface_Area": "or_pyramid",
     "digit_distance_nums": "or_padded",
-    **dict.fromkeys(
-        (
-            "similar_elements",
-            "find_char_long",
-            "common_in_nested_lists",
-            "extract_singly",
-            "larg_nnum",
-            "intersection_array",
-            "find_dissimilar",
-            "Diff",
-        ),
-        "same_elements",
-    ),
+    **dict.fromkeys(("similar_elements", "find_char_long", "common_in_nested_lists"), "same_elements"),
+    **dict.fromkeys(("extract_singly", "larg_nnum", "intersection_array", "find_dissimilar", "Diff"), "same_elements"),
     **dict.fromkeys(("check_str", "text_match_three", "text_starta_endb"), "is_not_none"),
 }
 _HUMANEVAL_RULES = {"find_zero": "root"}
@@ -99,7 +82,11 @@ def load_evalplus(path: Path) -> list[Problem]:
         UserError: the file is missing, or a line is malformed or has no tests (names file and line).
     """
     problems = []
-    for number, row in _rows(path):
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)  # Python's own: the files hold NaN, infinity and integers of any size
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: {error}. Each line must be one JSON object.") from None
         try:
             problems.append(_to_problem(row))
         except (msgspec.ValidationError, ValueError) as error:
@@ -108,16 +95,6 @@ def load_evalplus(path: Path) -> list[Problem]:
                 "releases them (base_input, plus_input) or as on the Hugging Face hub (test)."
             ) from None
     return problems
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the lines, by Python's own json: the files hold NaN, infinity and integers of any size."""
-    for number, line in read_lines(path):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: {error}. Each line must be one JSON object.") from None
-        yield number, row
 
 
 def _to_problem(row: Any) -> Problem:
@@ -134,8 +111,9 @@ def _from_release(row: _ReleasedRow) -> Problem:
     inputs = {"base": row.base_input, "plus": list(row.plus_input)}
     if not any(inputs.values()):
         raise ValueError(f"task {row.task_id} has no inputs, so nothing could fail")
+    # It becomes a part of the program below, and must not be anything but a name.
     if not row.entry_point.isidentifier():
-        raise ValueError(f"task {row.task_id} has the entry point {row.entry_point!r}, which is no name of a function")
+        raise ValueError(f"task {row.task_id} has the entry point {row.entry_point!r}, which is not a function's name")
     rules = _MBPP_RULES if is_mbpp else _HUMANEVAL_RULES
     arguments = (
         row.prompt + row.canonical_solution,
@@ -145,7 +123,7 @@ def _from_release(row: _ReleasedRow) -> Problem:
         rules.get(row.entry_point, ""),
         row.atol,
     )
-    # The oracle has a namespace of its own, so that no name of a candidate can stand in for one of its own.
+    # The oracle has a namespace of its own, so that no name of a candidate can replace one of its names.
     source = importlib.resources.files("ibft.problems").joinpath("evalplus_oracle.py").read_text(encoding="utf-8")
     setup = f"evalplus = {{}}\nexec({source!r}, evalplus)\noracle = evalplus['Oracle']{arguments!r}\n"
     # `reached` says afterwards how far a failed sample came: EvalPlus reports the base tests apart.
@@ -161,21 +139,11 @@ def _from_release(row: _ReleasedRow) -> Problem:
 
 
 def _from_hub_mbpp(row: _HubMbppRow) -> Problem:
-    """The prompt is MBPP's; inputs and expected values, which need not the candidate, become part of the setup."""
-    if not row.test_list:
-        raise ValueError(f"task {row.task_id} has an empty test_list")
-    code = row.code.replace("\r\n", "\n")
-    entry_point = tested_function(code, row.test_list[0])
-    prepared, tests = _split_at_first_use(row.test, entry_point)
-    return Problem(
-        task_id=f"{_MBPP}{row.task_id}",
-        prompt=mbpp_prompt(row.prompt, row.test_list[0]),
-        setup="".join(f"{line}\n" for line in row.test_imports) + prepared,
-        tests=tests,
-        entry_point=entry_point,
-        canonical_solution=code,
-        description=row.prompt,
-    )
+    """Return MBPP's problem with the row's own tests, whose inputs and expected values become part of the setup."""
+    problem = row.to_problem()
+    prepared, tests = _split_at_first_use(row.test, problem.entry_point)
+    setup = "".join(f"{line}\n" for line in row.test_imports) + prepared
+    return msgspec.structs.replace(problem, setup=setup, tests=tests)
 
 
 def _split_at_first_use(program: str, name: str) -> tuple[str, str]:
@@ -186,7 +154,7 @@ def _split_at_first_use(program: str, name: str) -> tuple[str, str]:
         raise ValueError(f"the test is not valid Python ({error})") from None
     lines = program.splitlines(keepends=True)
     for statement in statements:
-        # The text is looked at first: walking through a megabyte of inputs takes a second.
+        # The text is searched first: walking through a megabyte of inputs takes a second.
         text = "".join(lines[statement.lineno - 1 : statement.end_lineno])
         if name and name in text and any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(statement)):
             return "".join(lines[: statement.lineno - 1]), "".join(lines[statement.lineno - 1 :])

