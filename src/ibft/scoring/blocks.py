@@ -21,7 +21,7 @@ from ibft.scoring.encoder import Block
 if TYPE_CHECKING:
     from ibft.scoring.engine import ScoredRows
 
-__all__ = ["BLOCK", "block_path", "merged_blocks", "score_blocks"]
+__all__ = ["BLOCK", "block_path", "complete_blocks", "score_blocks"]
 
 BLOCK = 512
 """Examples of a block: what a process takes at a time, sorts by length, and holds in memory."""
@@ -101,8 +101,8 @@ def _without_rows(items: list[tuple[int, Item]], partial: Path) -> list[tuple[in
     return [item for item in items if item[0] not in done]
 
 
-def merged_blocks(folder: Path, counts: dict[Subset, int]) -> Iterator[list[Score]]:
-    """Yield the rows of all blocks in the order of the data, one block in memory at a time.
+def complete_blocks(folder: Path, counts: dict[Subset, int]) -> Iterator[Path]:
+    """Yield the files of all blocks in the order of the data; the rows of each are in no order.
 
     Args:
         folder: of the blocks.
@@ -119,4 +119,4 @@ def merged_blocks(folder: Path, counts: dict[Subset, int]) -> Iterator[list[Scor
                     f"{path} is missing: it was another process's. Let all machines share the run folder, then run "
                     "again."
                 )
-            yield sorted(read_rows(path, Score), key=lambda row: row.index)
+            yield path

@@ -13,10 +13,10 @@ from ibft.artifacts.score_names import score_names
 from ibft.artifacts.score_table import score_table
 from ibft.data.training import Example
 from ibft.models.loading import limits_of
-from ibft.scoring.encoder import Block, EncodedBlock, Encoder, Region, ScanExample, encode_blocks
+from ibft.scoring.encoder import Block, Encoder, Region, ScanExample, encode_blocks
 from ibft.scoring.forward import Forward
 from ibft.scoring.scores import Match, example_scores, greedy_match
-from ibft.scoring.token_stats import PendingStats, TokenStats
+from ibft.scoring.token_stats import TokenStats
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import ModelLimits
 
@@ -102,15 +102,6 @@ class ScoredRows(NamedTuple):
     rows: list[Score]
 
 
-class _Begun(NamedTuple):
-    """A batch whose forward pass has begun; the first of a block also has the rows without scores (maybe only them)."""
-
-    block: EncodedBlock
-    batch: list[ScanExample]
-    pending: PendingStats | None
-    unscored: list[Score]
-
-
 class Scorer:
     """Scores examples under one model, beside a reference model where there is one.
 
@@ -148,34 +139,27 @@ class Scorer:
         Raises:
             UserError: as `Encoder.encode` and `Forward.begin`.
         """
-        begun = self._begun(encode_blocks(blocks, self.encoder, self._num_workers))
-        for block, batch, pending, unscored in one_ahead(begun) if self.forward.runs_beside else begun:
-            nlls = self._reference_nlls(batch)
-            stats = [] if pending is None else pending.collect()
-            rows = [
-                self._row(example, of_tokens, nlls.get(example.row.index))
-                for example, of_tokens in zip(batch, stats, strict=True)
-            ]
-            yield ScoredRows(block.subset, block.number, unscored + rows)
-
-    def _begun(self, blocks: Iterable[EncodedBlock]) -> Iterator[_Begun]:
-        for block in blocks:
-            unscored = block.unscored
-            for batch, pending in self.forward.begin(block.examples):
-                yield _Begun(block, batch, pending, unscored)
-                unscored = []
-            if unscored:
-                yield _Begun(block, [], None, unscored)
-
-    def _row(self, example: ScanExample, stats: TokenStats, reference_nll: float | None) -> Score:
-        if not np.isfinite(stats.log_prob).all():
-            row = example.row
-            return Score(id=row.id, subset=row.subset, index=row.index, reason="without finite probabilities")
-        match = self.match(example, stats)
-        scores = example_scores(stats.log_prob, stats.z, self._k_percent, example.num_zlib_bytes, reference_nll)
-        return msgspec.structs.replace(
-            example.row, num_tokens=len(stats.log_prob), scores=scores, **(match._asdict() if match else {})
+        begun = (
+            (block, batch, pending)
+            for block in encode_blocks(blocks, self.encoder, self._num_workers)
+            for batch, pending in (self.forward.begin(block.examples) if block.examples else [([], None)])
         )
+        for block, batch, pending in one_ahead(begun) if self.forward.runs_beside else begun:
+            rows = block.unscored.copy()
+            block.unscored.clear()  # they go with the block's first batch, and not again with its others
+            nlls = self._reference_nlls(batch)
+            for example, stats in zip(batch, pending.collect() if pending else [], strict=True):
+                row, log_prob = example.row, stats.log_prob
+                if not np.isfinite(log_prob).all():
+                    reason = "without finite probabilities"
+                    rows.append(Score(id=row.id, subset=row.subset, index=row.index, reason=reason))
+                    continue
+                nll = nlls.get(row.index)
+                scores = example_scores(log_prob, stats.z, self._k_percent, example.num_zlib_bytes, nll)
+                match = self.match(example, stats)
+                matched = match._asdict() if match else {}
+                rows.append(msgspec.structs.replace(row, num_tokens=len(log_prob), scores=scores, **matched))
+            yield ScoredRows(block.subset, block.number, rows)
 
     def match(self, example: ScanExample, stats: TokenStats) -> Match | None:
         """Return how far greedy decoding gives the response; None where that is too short."""

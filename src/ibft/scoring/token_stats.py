@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ibft.scoring.encoder import ScanExample
 
-__all__ = ["PendingStats", "TokenStats", "batches_by_tokens", "begin_batch", "token_stats"]
+__all__ = ["PendingStats", "TokenStats", "batches_by_tokens", "begin_batch"]
 
 CHUNK = 512
 """Positions projected onto the vocabulary at a time: 512 x 50,000 float32 logits are 100 MiB."""
@@ -88,10 +88,9 @@ def batches_by_tokens(examples: Sequence[ScanExample], batch_tokens: int) -> Ite
 
 
 def begin_batch(model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_id: int) -> PendingStats:
-    """Begin with a batch's forward pass; in the model's dtype, reduced in float32 or wider.
+    """Begin a batch's forward pass, in the model's dtype, and reduce its logits in float32 or wider.
 
-    Padding stands on the right, where no token of a causal model attends to it, so no mask is needed, and an example's
-    values do not depend on its neighbors. Only positions that predict a scored token reach `lm_head`.
+    Only positions that predict a scored token reach `lm_head`, and one chunk of their logits is alive at a time.
 
     Args:
         model: a causal language model.
@@ -99,12 +98,14 @@ def begin_batch(model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_
         pad_token_id: any token.
 
     Returns:
-        The statistics of each example's scored tokens, which a GPU still computes.
+        The statistics of each example's scored tokens, which a GPU may still compute.
     """
     lengths = np.array([len(example.input_ids) for example in batch])
     starts = np.array([example.start for example in batch])
     columns = np.arange(lengths.max())
     attended_BT = columns < lengths[:, None]
+    # On the right, where no token of a causal model attends to it: so no mask is needed, and an example's values do not
+    # depend on its neighbors.
     ids_BT = np.full(attended_BT.shape, pad_token_id)
     ids_BT[attended_BT] = np.concatenate([example.input_ids for example in batch])
     # Where the scored tokens are: found here and not on the device, which would have to be waited for.
@@ -114,36 +115,24 @@ def begin_batch(model: PreTrainedModel, batch: Sequence[ScanExample], pad_token_
     def placed(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(model.device)
 
+    reduced = _reduced_on_gpu if model.device.type == "cuda" else _reduced
+    rows = CACHED if model.device.type == "cpu" else CHUNK
     with torch.inference_mode():
         output = model.base_model(input_ids=placed(ids_BT), use_cache=False)
         # Token t is predicted at position t - 1.
         hidden_NH = output.last_hidden_state.flatten(0, 1)[placed(places_N - 1)]
-        stats = token_stats(hidden_NH, placed(targets_N), Projection.of(model))
-    return PendingStats(stats, np.cumsum(lengths - starts)[:-1])
-
-
-def token_stats(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
-    """Return the four values of `TokenStats` at N positions; one chunk of logits is alive at a time.
-
-    Args:
-        hidden_NH: the states behind the final norm, (N, H).
-        targets_N: the tokens that follow, (N,).
-        projection: lm_head, scale and soft cap.
-
-    Returns:
-        Four tensors (N,), the first three float, the last bool, on the device.
-    """
-    device = hidden_NH.device.type
-    reduced = _reduced_on_gpu if device == "cuda" else _reduced
-    rows = CACHED if device == "cpu" else CHUNK
-    chunks = [
-        reduced(raw_nV, targets_n, projection.scale, projection.softcap)
-        for hidden_nH, of_chunk_n in zip(torch.split(hidden_NH, CHUNK), torch.split(targets_N, CHUNK), strict=True)
-        for raw_nV, targets_n in zip(
-            torch.split(projection.raw(hidden_nH), rows), torch.split(of_chunk_n, rows), strict=True
-        )
-    ]
-    return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+        projection = Projection.of(model)
+        chunks = [
+            reduced(raw_nV, targets_n, projection.scale, projection.softcap)
+            for hidden_nH, of_chunk_n in zip(
+                torch.split(hidden_NH, CHUNK), torch.split(placed(targets_N), CHUNK), strict=True
+            )
+            for raw_nV, targets_n in zip(
+                torch.split(projection.raw(hidden_nH), rows), torch.split(of_chunk_n, rows), strict=True
+            )
+        ]
+        values = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+    return PendingStats(values, np.cumsum(lengths - starts)[:-1])
 
 
 def _reduced(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: float | None) -> tuple[Tensor, ...]:

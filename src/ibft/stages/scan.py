@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ibft import progress
-from ibft.artifacts.json_lines import pretty_json, write_atomically, write_rows
-from ibft.artifacts.rows import Subset
+from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically, write_rows
+from ibft.artifacts.rows import Score, Subset
 from ibft.artifacts.score_table import SCORES_FILE, read_scores, write_scores
 from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.errors import UserError
@@ -37,7 +37,7 @@ from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process, num_processes, process_index
 from ibft.run.provenance import usable_cores
 from ibft.run.recipe import Recipe
-from ibft.scoring.blocks import merged_blocks, score_blocks
+from ibft.scoring.blocks import complete_blocks, score_blocks
 from ibft.scoring.encoder import Encoder, draw_scorable, explaining_killed_workers, text_of
 from ibft.stages.identity import scan_inputs
 from ibft.stages.skeleton import complete
@@ -153,8 +153,9 @@ def make_table(
         scorer = load()
         _score(scorer, sources, blocks, title)
         decide(lambda: None)  # no block is put together before all are there
-        merged = merged_blocks(blocks, {source.subset: len(source) for source in sources})
-        decide(lambda: write_scores(path, merged, recipe.scan.score_names, recipe.scan.score))
+        files = complete_blocks(blocks, {source.subset: len(source) for source in sources})
+        rows = (read_rows(file, Score) for file in files)
+        decide(lambda: write_scores(path, rows, recipe.scan.score_names, recipe.scan.score))
     if is_main_process():
         shutil.rmtree(blocks, ignore_errors=True)
     return scorer
