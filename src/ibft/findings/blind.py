@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FEATURES", "MAX_EXAMPLES", "blind_values"]
 
 MAX_EXAMPLES = 5_000
-"""Examples of each set, at most: with the next number it bounds the memory, to 1 GB; usual is a quarter of that."""
+"""Most examples of each set. With the next number it bounds the memory to 1 GB; a quarter of that is usual."""
 _MAX_CHARACTERS = 8_000
 FEATURES = (
     "Which words, numbers and punctuation marks occur, and which pairs of neighbors (hashed), in a logistic regression "
@@ -40,19 +40,18 @@ def blind_values(
     groups: tuple[Codes, Codes] | None = None,
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Log-odds that each text is of the control set, by a classifier trained without it; lower = like training data.
+    """Return the log-odds that each text is of the control set, by a classifier that was trained without this text.
 
-    Five-fold cross-validation. All of a group (the functions of one file, the copies of one function) stand on the same
-    side of each split: else names that only this file has would tell where its other functions belong, and the
-    classifier would look better than the sets are different. Presence of hashed 1- and 2-grams (2^18) in a text's
-    first 8,000 characters, rows of norm 1, L2 penalty with C = 10. Nothing is trained on what it is asked about, so an
-    AUROC below 0.5 is chance as well, and is not turned around.
+    Lower = like the training data. Five-fold cross-validation, in which a group (the functions of one file, the copies
+    of one function) is never on both sides of a split. The features are which hashed 1- and 2-grams (2^18) occur in a
+    text's first 8,000 characters, rows of norm 1; L2 penalty with C = 10. The classifier is never asked about what it
+    was trained on, so an AUROC below 0.5 is chance as well, and is not turned around.
 
     Args:
         train: M texts, as the model scores them; at most `MAX_EXAMPLES`.
         control: N texts, at most `MAX_EXAMPLES`.
-        groups: M and N codes; equal codes are one group. None: every text stands for itself.
-        seed: of the folds and the solver.
+        groups: M and N codes; equal codes are one group. None: every text is a group of its own.
+        seed: random seed of the folds and the solver.
 
     Returns:
         M and N values; NaN for all where a set has fewer groups than folds, or a fold would leave one without texts.
@@ -86,7 +85,7 @@ def _out_of_fold(
         from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     except ImportError:
         raise UserError(
-            "scikit-learn is not installed: the blind classifier beside the scores is of it. "
+            "scikit-learn is not installed: the blind classifier beside the scores needs it. "
             "Run `pip install 'ibft[audit]'`."
         ) from None
     vectorizer = HashingVectorizer(
@@ -98,7 +97,9 @@ def _out_of_fold(
         alternate_sign=False,
     )
     features = vectorizer.transform(texts)
-    if len(np.unique(codes)) == len(codes):  # the same folds in kind, without a slow search among groups of one
+    # With groups, since names that only one file has would show where its other functions belong, and the classifier
+    # would look better than the sets are different. Groups of one need none of the slow search for such folds.
+    if len(np.unique(codes)) == len(codes):
         splits = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=seed).split(features, is_control)
     else:
         splits = StratifiedGroupKFold(_NUM_FOLDS, shuffle=True, random_state=seed).split(features, is_control, codes)

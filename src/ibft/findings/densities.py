@@ -29,7 +29,8 @@ def write_densities(folder: Path, score: str, series: Mapping[str, NDArray[np.fl
         finite = values[np.isfinite(values)]
         if len(finite) > _MAX_VALUES:
             finite = np.sort(np.random.default_rng(seed).choice(finite, _MAX_VALUES, replace=False))
-        return [float(value) for value in finite]
+        few: list[float] = finite.tolist()
+        return few
 
     densities = Densities(score, score_axis(score), {name: drawn(values) for name, values in series.items()})
     write_atomically(folder / "densities.json", msgspec.json.encode(densities))

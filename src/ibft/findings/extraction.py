@@ -41,7 +41,8 @@ def count_extracted(columns: Columns) -> Extraction | None:
     is_extracted = matched >= wanted
     share = float(is_extracted.mean())
     log_probs = np.empty(0) if columns.suffix_log_prob is None else columns.suffix_log_prob[tried]
-    # Where hardly any is extracted: how files share those that come nearest to it.
+    # Where hardly any is extracted, the design effect comes from how files share the examples that are nearest to it.
+    # Nearest by probability, which has no ties.
     near = -log_probs if len(log_probs) and not np.isnan(log_probs).any() else -matched / wanted
     size = effective_size(is_extracted, columns.groups[tried], near)
     return Extraction(
@@ -62,7 +63,7 @@ def _within(log_probs: NDArray[np.float64]) -> list[tuple[int, float]]:
 
     if not len(log_probs):
         return []
-    # By expm1 and log1p, since most p_z are far below what 1 - p_z can hold; a p_z of 1 gives -inf, so a share of 1.
+    # By expm1 and log1p: most p_z are far below what 1 - p_z can represent. A p_z of 1 gives -inf, so a share of 1.
     with np.errstate(divide="ignore"):
         log_missed = np.log1p(-np.exp(np.minimum(log_probs, 0)))
     return [(num, float(np.mean(-np.expm1(num * log_missed)))) for num in _NUM_SAMPLES]

@@ -48,11 +48,11 @@ def score(
     Every score is lower for a more predictable, so more strongly memorized, example (`scores.example_scores` has
     formulas and sources): `mean_nll` and `min_k_prob_K` in nats per token, `zlib_ratio` in nats per token and
     compressed byte, `min_k_plus_plus_K` in standard deviations, `reference_ratio` without a unit. Scores say nothing
-    by themselves: compare them with those of examples that the model cannot have seen.
+    on their own: compare them with those of examples that the model cannot have seen.
 
     Args:
         model: a causal language model.
-        tokenizer: its own.
+        tokenizer: the model's.
         examples: N pairs, or N tuples `(prompt, completion)`, whose ids are then their numbers.
         template: how prompt and completion become one text: `plain`, `instruction` or `chat`.
         region: score the tokens of the completion (`response`), or those of the prompt as well (`all`).
@@ -80,9 +80,9 @@ def score(
         suffix_tokens=suffix_tokens,
         reference=None if reference is None else Forward(*reference, batch_tokens),
     )
-    pairs = [Pair(str(n), *one) if isinstance(one, tuple) else one for n, one in enumerate(examples)]
+    pairs = [Pair(str(n), *pair) if isinstance(pair, tuple) else pair for n, pair in enumerate(examples)]
     block = Block("train", 0, [(n, Example(pair, None)) for n, pair in enumerate(pairs)])
-    rows = sorted((row for found in scorer.score([block]) for row in found.rows), key=lambda row: row.index)
+    rows = sorted((row for scored in scorer.score([block]) for row in scored.rows), key=lambda row: row.index)
     names = score_names(k_percent, has_reference=reference is not None)
     return score_table(rows, names, headline=names[0])
 
@@ -90,7 +90,7 @@ def score(
 def _text_side(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: str
 ) -> tuple[TextCodec, ModelLimits]:
-    """Return what an encoder needs to know of a model."""
+    """Return what an encoder needs to know about a model."""
     return TextCodec(tokenizer, template, has_end=tokenizer.eos_token_id is not None), limits_of(model.config)
 
 
@@ -107,11 +107,11 @@ class Scorer:
 
     Args:
         forward: the model whose memorization is measured.
-        encoder: of its tokens.
+        encoder: cuts examples into its tokens.
         k_percent: each K of Min-K% Prob and Min-K%++.
-        prefix_tokens: of discoverable extraction.
-        suffix_tokens: of discoverable extraction.
-        reference: the reference model; the encoder must have its encoder.
+        prefix_tokens: tokens of the response that discoverable extraction gives to the model.
+        suffix_tokens: tokens that it should then write.
+        reference: the reference model, whose encoder `encoder` must have.
         num_workers: processes that cut examples into tokens while the device computes.
     """
 
@@ -133,9 +133,6 @@ class Scorer:
     def score(self, blocks: Iterable[Block]) -> Iterator[ScoredRows]:
         """Yield the rows of all examples, block by block and a batch at a time.
 
-        Where the device computes beside, a batch has begun before the rows of the one before are made, also from one
-        block to the next.
-
         Raises:
             UserError: as `Encoder.encode` and `Forward.begin`.
         """
@@ -144,6 +141,7 @@ class Scorer:
             for block in encode_blocks(blocks, self.encoder, self._num_workers)
             for batch, pending in (self.forward.begin(block.examples) if block.examples else [([], None)])
         )
+        # A GPU has the next batch, also of the next block, before the rows of this one are made, or it would wait.
         for block, batch, pending in one_ahead(begun) if self.forward.runs_beside else begun:
             rows = block.unscored.copy()
             block.unscored.clear()  # they go with the block's first batch, and not again with its others
@@ -162,7 +160,7 @@ class Scorer:
             yield ScoredRows(block.subset, block.number, rows)
 
     def match(self, example: ScanExample, stats: TokenStats) -> Match | None:
-        """Return how far greedy decoding gives the response; None where that is too short."""
+        """Return how far greedy decoding repeats the response; None where the response is too short."""
         response = example.response
         return greedy_match(stats.log_prob[response], stats.is_top1[response], self._prefix_tokens, self._suffix_tokens)
 
@@ -179,7 +177,7 @@ class Scorer:
 
 
 def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the same items, each once the next one has been made."""
+    """Yield the same items, each after the next one has been made."""
     waiting: list[Item] = []
     for item in items:
         yield from waiting
