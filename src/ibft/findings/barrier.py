@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import numpy as np
+
 from ibft.artifacts.scan import Barrier
 from ibft.findings.columns import Columns, first_copies
 from ibft.findings.matching import Matches
@@ -44,8 +46,6 @@ def find_barrier(train: Columns, control: Columns, matches: Matches, score: str,
         score: name of a score that both sets have.
         seed: random seed of the interval.
     """
-    import numpy as np
-
     values = train.scores[score]
     matched = values[matches.train]
     codes = (train.groups[matches.train], control.groups[matches.control])
@@ -99,8 +99,6 @@ def share_below_control(
     Returns:
         NaN where a set is empty. With fewer than 19 control scores the threshold is their minimum.
     """
-    import numpy as np
-
     num_train, num_control = len(train), len(control)
     if not num_train or not num_control:
         return BarrierShare(math.nan, math.nan, Interval(math.nan, math.nan))

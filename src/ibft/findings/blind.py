@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ibft.statistics.uncertainty import Codes
 
 __all__ = ["FEATURES", "MAX_EXAMPLES", "blind_values"]
@@ -60,8 +60,6 @@ def blind_values(
         UserError: scikit-learn is not installed.
         ValueError: more than `MAX_EXAMPLES` texts of a set.
     """
-    import numpy as np
-
     if max(len(train), len(control)) > MAX_EXAMPLES:
         raise ValueError(f"{len(train)} and {len(control)} texts: draw at most {MAX_EXAMPLES} of each set first")
     is_control = np.repeat([0, 1], [len(train), len(control)])
@@ -77,8 +75,6 @@ def _out_of_fold(
     texts: Sequence[str], is_control: NDArray[np.int64], codes: NDArray[np.int64], seed: int
 ) -> NDArray[np.float64]:
     """Return each text's log-odds by a classifier that was trained without its group; NaN if a fold lacks a set."""
-    import numpy as np
-
     try:
         from sklearn.feature_extraction.text import HashingVectorizer
         from sklearn.linear_model import LogisticRegression

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Columns", "first_copies"]
 
@@ -69,7 +67,5 @@ class Columns:
 
 def first_copies(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return, for each example, the row of the first one with the same code, which may be its own."""
-    import numpy as np
-
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     return np.take(first, inverse)

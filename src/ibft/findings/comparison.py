@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ibft.artifacts.rows import Subset
 from ibft.artifacts.scan import Auroc, AurocDifference, ControlComparison, ScoreAuroc
@@ -16,13 +18,9 @@ from ibft.findings.columns import Columns
 from ibft.findings.matching import Matches
 from ibft.statistics.uncertainty import auroc, auroc_difference, delong_interval
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 __all__ = ["Texts", "compare_with_control"]
 
-Texts = Callable[[Subset, "NDArray[np.int64]"], Sequence[str]]
+Texts = Callable[[Subset, NDArray[np.int64]], Sequence[str]]
 """Returns the texts of these rows of a subset's columns, in this order; the rows are ascending."""
 
 _MIN_VALUES = 10
@@ -49,8 +47,6 @@ def compare_with_control(
     Raises:
         UserError: scikit-learn is not installed.
     """
-    import numpy as np
-
     rows = (matches.train, matches.control)
     groups = (train.groups[rows[0]], control.groups[rows[1]])
     drawn = np.arange(len(matches.train))
@@ -77,14 +73,12 @@ def compare_with_control(
     )
 
 
-_Values = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
-_Rows = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+_Values = tuple[NDArray[np.float64], NDArray[np.float64]]
+_Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def _blind(texts: Texts, rows: _Rows, groups: _Rows, seed: int) -> _Values | None:
     """Return out-of-fold values in the order of `rows`; None where there are too few rows to train on."""
-    import numpy as np
-
     sides: list[Sequence[str]] = []
     subsets: tuple[Subset, Subset] = ("train", "control")
     for subset, rows_of_side in zip(subsets, rows, strict=True):
@@ -99,8 +93,6 @@ def _compare_score(
     name: str, values: _Values, groups: _Rows, drawn: NDArray[np.int64], blind: _Values | None
 ) -> ScoreAuroc | None:
     """Return one score's AUROC and what it is above the blind one's; None where too few examples have the score."""
-    import numpy as np
-
     has = [np.isfinite(side) for side in values]
     value = _auroc((values[0][has[0]], values[1][has[1]]), (groups[0][has[0]], groups[1][has[1]]))
     if value is None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from ibft.artifacts.json_lines import write_atomically
 from ibft.artifacts.scan import Densities
 from ibft.artifacts.score_names import score_axis
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 __all__ = ["write_densities"]
 
@@ -23,7 +20,6 @@ _MAX_VALUES = 2000
 
 def write_densities(folder: Path, score: str, series: Mapping[str, NDArray[np.float64]], seed: int) -> None:
     """Write `densities.json`: at most 2,000 of each series' values, a seeded draw."""
-    import numpy as np
 
     def drawn(values: NDArray[np.float64]) -> list[float]:
         finite = values[np.isfinite(values)]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
 from ibft.artifacts.scan import Extraction
+from ibft.findings.columns import Columns
 from ibft.statistics.uncertainty import effective_size, wilson_interval
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ibft.findings.columns import Columns
 
 __all__ = ["count_extracted"]
 
@@ -27,8 +23,6 @@ def count_extracted(columns: Columns) -> Extraction | None:
     Raises:
         ValueError: there are suffixes, but no numbers of matched or prefix tokens.
     """
-    import numpy as np
-
     if columns.num_suffix_tokens is None:
         return None
     if columns.num_matched_tokens is None or columns.num_prefix_tokens is None:
@@ -59,8 +53,6 @@ def count_extracted(columns: Columns) -> Extraction | None:
 
 
 def _within(log_probs: NDArray[np.float64]) -> list[tuple[int, float]]:
-    import numpy as np
-
     if not len(log_probs):
         return []
     # By expm1 and log1p: most p_z are far below what 1 - p_z can represent. A p_z of 1 gives -inf, so a share of 1.

@@ -6,10 +6,10 @@ import heapq
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
+if TYPE_CHECKING:
     from ibft.statistics.uncertainty import Codes
 
 __all__ = ["Matches", "match_by_length"]
@@ -42,8 +42,6 @@ def match_by_length(train_tokens: Codes, control_tokens: Codes, *, seed: int = 0
     Raises:
         ValueError: a length is below 1.
     """
-    import numpy as np
-
     sides = [np.asarray(train_tokens, np.int64), np.asarray(control_tokens, np.int64)]
     if any(len(side) and side.min() < 1 for side in sides):
         raise ValueError("a length is below 1: leave out examples without tokens first")
@@ -61,15 +59,12 @@ def match_by_length(train_tokens: Codes, control_tokens: Codes, *, seed: int = 0
 
 def _by_length(tokens: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return row numbers in the order of length, those of equal length in a random order."""
-    import numpy as np
-
     shuffled = rng.permutation(len(tokens))
     return shuffled[np.argsort(tokens[shuffled], kind="stable")]
 
 
 def _pair_equal(train: NDArray[np.int64], control: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the places in two sorted arrays of the pairs of equal length: for each length, the first of both sides."""
-    import numpy as np
 
     def paired(side: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
         rank = np.arange(len(side)) - np.searchsorted(side, side)
@@ -80,8 +75,6 @@ def _pair_equal(train: NDArray[np.int64], control: NDArray[np.int64]) -> tuple[N
 
 def _pair_near(train: NDArray[np.float64], control: NDArray[np.float64], reach: float) -> NDArray[np.int64]:
     """Return the places (in train, in control) of the greedily nearest pairs of two sorted arrays: shape P x 2."""
-    import numpy as np
-
     # The nearest pair are neighbors among all that are left, so a heap of neighbors and a linked list suffice.
 
     values = np.concatenate([train, control])

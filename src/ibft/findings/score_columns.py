@@ -7,23 +7,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ibft.artifacts.rows import Subset
 from ibft.artifacts.score_table import COUNTS, count_rows, read_batches
 from ibft.findings.columns import Columns, first_copies
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["read_columns", "read_places", "read_reasons"]
 
 
 def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Columns:
     """Read the scored examples of one subset, with a few thousand rows in memory besides the columns."""
-    most = count_rows(path)  # arrays of this size, since lists of numbers would take several times as much
+    # At most 8 bytes per number: 200,000 examples take 1.04 times the memory of 10,000 (docs/performance.md).
+    most = count_rows(path)
     numbers: dict[str, NDArray[Any]] = {name: np.empty(most, np.int32) for name in COUNTS}
     numbers |= {"suffix_log_prob": np.empty(most, np.float64)}
     numbers |= {name: np.empty(most, np.int64) for name in ("fingerprint", "example", "file")}
@@ -61,7 +60,7 @@ def _codes(keys: Iterable[str]) -> NDArray[np.int64]:
     return np.frombuffer(b"".join(digests), np.int64)
 
 
-class _Scores(Mapping[str, "NDArray[np.float64]"]):
+class _Scores(Mapping[str, NDArray[np.float64]]):
     """Each score's column, read from the file each time it is needed, so that one of many is in memory."""
 
     def __init__(self, path: Path, subset: Subset, names: Sequence[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
+
 from ibft.artifacts.scan import ScanSummary, SubsetSummary
 from ibft.errors import UserError
 from ibft.findings.barrier import MIN_CONTROL, find_barrier
@@ -45,8 +47,6 @@ def summarize(
     Raises:
         UserError: no column has the name of the headline score, or scikit-learn is not installed.
     """
-    import numpy as np
-
     if score not in train.scores:
         raise UserError(f"scan.score {score!r}: this scan has {', '.join(train.scores) or 'no scores'}. Choose one.")
     skipped = skipped or {}
@@ -82,8 +82,6 @@ def summarize(
 
 def _match(train: Columns, control: Columns, score: str, is_dated: bool, seed: int) -> tuple[Matches, dict[str, int]]:
     """Return pairs of rows that have the headline score, and how many rows of each subset the other one has too."""
-    import numpy as np
-
     has_score = {"train": np.isfinite(train.scores[score]), "control": np.isfinite(control.scores[score])}
     in_both = {"train": train.also_in(control), "control": control.also_in(train) & (not is_dated)}
     rows = {name: np.flatnonzero(has_score[name] & ~in_both[name]) for name in in_both}
@@ -93,8 +91,6 @@ def _match(train: Columns, control: Columns, score: str, is_dated: bool, seed: i
 
 
 def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:
-    import numpy as np
-
     medians, num_scored = {}, 0
     for name, values in columns.scores.items():
         finite = values[np.isfinite(values)]

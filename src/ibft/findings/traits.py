@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ibft.artifacts.scan import Trait
 from ibft.statistics.uncertainty import Interval, effective_size, wilson_interval
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ibft.statistics.uncertainty import Codes, Flags, Floats
 
 __all__ = ["MAX_TRAITS", "MIN_GROUP", "common_traits"]
@@ -51,8 +51,6 @@ def common_traits(
         groups: N codes; equal codes are one group. None: all are independent.
         scores: N scores, of which the memorized examples have the lowest; the design effect of few comes from them.
     """
-    import numpy as np
-
     flags = np.asarray(is_memorized, bool)
     num, num_memorized = len(flags), int(flags.sum())
     if not 0 < num_memorized < num:
@@ -99,8 +97,6 @@ def _candidates(
     independent: float,
 ) -> Iterator[tuple[_Kind, str, int, int, float]]:
     """Yield kind, name, how many examples have the trait, how many of these are memorized, and the weight of each."""
-    import numpy as np
-
     lengths = np.asarray(num_tokens, np.int64)
     quarters = np.searchsorted(np.quantile(lengths, [0.25, 0.5, 0.75]), lengths)
     for quarter in np.unique(quarters):
@@ -151,7 +147,6 @@ def _packages(by_file: Sequence[tuple[str, int, int]]) -> list[tuple[str, int, i
 
 def _log_tail(log_factorials: NDArray[np.float64], num: int, num_memorized: int, members: int, hits: int) -> float:
     """Return ln of the chance that of `members` random examples at least `hits` are memorized (hypergeometric)."""
-    import numpy as np
 
     def log_choose(of: int, some: NDArray[np.int64] | int) -> NDArray[np.float64]:
         return log_factorials[of] - log_factorials[some] - log_factorials[of - some]  # type: ignore[no-any-return]
