@@ -65,6 +65,7 @@ def plant_canaries(
     truth = out.parent / "canaries.jsonl"
     if truth.exists():
         raise UserError(f"{truth} exists already: it is the truth about an earlier file. Choose another folder.")
+    # The files beside it have names that begin so.
     if out.suffix != ".jsonl" or out.name.startswith("canaries"):
         raise UserError(f"--out {out}: give the name of a .jsonl file that does not begin with 'canaries'.")
     planted_file, held_out_file = (out.parent / f"canaries_{name}.jsonl" for name in ("planted", "held_out"))
@@ -143,7 +144,7 @@ def check_canaries(canaries: Path, scores: Sequence[Path], by: str = "nll", seed
         of_group = groups.setdefault(canary.repeats, [])
         if canary.id in values:
             of_group.append(values[canary.id])
-    held_out = groups.pop(0, [])
+    held_out = groups.pop(0, [])  # planted 0 times
     few = [f"planted {repeats} times" for repeats, planted in sorted(groups.items()) if len(planted) < 2]
     few += ["held out"] if len(held_out) < 2 else []
     if few or not groups:

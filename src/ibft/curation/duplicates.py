@@ -107,13 +107,14 @@ class DuplicateFinder:
     def add(self, pair: Pair) -> Duplicate | None:
         """Return the earlier example that this one repeats, if any."""
         prompt = prompt_text(pair)
+        # Some data has lone surrogates, which cannot be encoded.
         text = f"{prompt.strip()}\0{pair.completion.strip()}".encode(errors="replace")
         key = hashlib.blake2b(text, digest_size=16).digest()
         if (known := self._exact.get(key)) is not None:
             return msgspec.structs.replace(known, id=pair.id)
         unit = whole("\n".join(code_of(prompt, pair.completion)))
         duplicate = None
-        if len(unit.tokens) >= MIN_TOKENS:
+        if len(unit.tokens) >= MIN_TOKENS:  # `return self.name` is nobody's copy
             if (known := self._code.get(unit.fingerprint)) is not None:
                 duplicate = msgspec.structs.replace(known, id=pair.id)
             else:

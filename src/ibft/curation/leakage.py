@@ -1,12 +1,10 @@
 """Overlap of training data with benchmark problems: which problems an example contains, by three signs. Pure.
 
 `words`: the share of a text's 10-word sequences (of a problem's description, prompt or reference solution) that the
-example has too. Data for DeepSeek-Coder (arXiv 2401.14196) and Qwen2.5-Coder (arXiv 2409.12186) was
-cleaned of whatever shares one 10-gram with a test; 13 of GPT-3 (arXiv 2005.14165, appendix C) are too many for
-descriptions of one sentence. Here half of a text's sequences are required, since one alone is often an idiom of code.
+example has too.
 `code`: a function or module equal to the reference's except for names, comments, docstrings, annotations and layout.
 `near`: one whose 5-token shingles have a Jaccard similarity of 0.7 or more with the reference's, as for near-duplicates
-within data (arXiv 2305.06161). The problems are few, so an inverted index of their shingles gives it exactly.
+within data (arXiv 2305.06161).
 """
 
 from __future__ import annotations
@@ -36,7 +34,10 @@ __all__ = ["NUM_WORDS", "OVERLAP", "Leak", "LeakKind", "ProblemIndex"]
 
 LeakKind = Literal["words", "code", "near"]
 
+# Data for DeepSeek-Coder (arXiv 2401.14196) and Qwen2.5-Coder (arXiv 2409.12186) was cleaned of whatever shares one
+# 10-gram with a test; the 13 of GPT-3 (arXiv 2005.14165, appendix C) are too many for descriptions of one sentence.
 NUM_WORDS = 10
+# Half of a text's sequences, since one alone is often an idiom of code.
 OVERLAP = 0.5
 """Share of a text's word sequences from which it counts as contained."""
 MIN_SEQUENCES = 3
@@ -110,6 +111,7 @@ class ProblemIndex:
         self._texts: list[_Text] = []
         self._texts_of: dict[str, list[int]] = defaultdict(list)
         self._by_fingerprint: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        # The problems are few, so an inverted index of their shingles gives the similarity exactly.
         self._references: list[_Reference] = []
         self._references_of: dict[int, list[int]] = defaultdict(list)
         for source, of_source in problems.items():

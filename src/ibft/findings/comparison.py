@@ -49,6 +49,7 @@ def compare_with_control(
     """
     rows = (matches.train, matches.control)
     groups = (train.groups[rows[0]], control.groups[rows[1]])
+    # One draw of pairs for the classifier; a score's difference from it is taken on these, its own AUROC on all pairs.
     drawn = np.arange(len(matches.train))
     if len(drawn) > MAX_EXAMPLES:
         drawn = np.sort(np.random.default_rng(seed).choice(drawn, MAX_EXAMPLES, replace=False))

@@ -197,6 +197,8 @@ def _why_unclear(
 
 def _why_not_no(headline: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str, Extraction]) -> str:
     """Return what speaks against "no" though few examples are below the threshold; empty if nothing does (rule 3)."""
+    # Without these rules a control set that is far easier gave "no", and so did one without a blind classifier, and
+    # data of which much is repeated word for word.
     if blind is None:
         return "no classifier could tell whether the control set is of the same style"
     if blind.ci95.low > DIFFERENT_STYLE:
@@ -206,7 +208,7 @@ def _why_not_no(headline: ScoreAuroc, blind: Auroc | None, extraction: Mapping[s
     if headline.beats_blind and headline.auroc.ci95.low > 1 - EASY_CONTROL:
         return "on the whole the training data is more predictable, and not by its words alone"
     if len(extraction) == 2:
-        train, control = extraction["train"], extraction["control"]
+        train, control = extraction["train"], extraction["control"]  # formulaic code is repeated word for word as well
         if train.ci95.low - control.ci95.high > NEGLIGIBLE_SHARE - EXPECTED_SHARE:
             return "much more of it than of the control set is repeated word for word"
     return ""
@@ -215,7 +217,7 @@ def _why_not_no(headline: ScoreAuroc, blind: Auroc | None, extraction: Mapping[s
 def _what_to_do(barrier: Barrier) -> tuple[Literal["prune", "ib"], str]:
     """Return advice and remedy where there is a barrier (rule 6)."""
     duplicates = next((trait for trait in barrier.traits if trait.kind == "duplicates"), None)
-    assert barrier.num_train is not None
+    assert barrier.num_train is not None  # it is None only in summaries of older versions
     assert barrier.num_train_memorized is not None
     number, share_of_all = f"{barrier.num_train_memorized:,}", barrier.num_train_memorized / barrier.num_train
     if duplicates is not None and duplicates.share_of_memorized >= 0.5:

@@ -132,6 +132,7 @@ def make_scorer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTok
         prefix_tokens=config.prefix_tokens,
         suffix_tokens=config.suffix_tokens,
         reference=reference,
+        # Tokens for a GPU are made by other processes, some blocks ahead, so that it does not wait.
         num_workers=max(1, min(8, usable_cores() // num_processes() - 1)) if forward.runs_beside else 0,
     )
 
@@ -183,7 +184,7 @@ def _show(recipe: Recipe, scorer: Scorer | None, source: NumberedExamples, folde
     lowest = heapq.nsmallest(
         max(1, recipe.scan.max_shown),  # one at least, to know whether any example has scores
         read_scores(folder / SCORES_FILE, recipe.scan.score, "train"),
-        key=lambda row: (row.value, row.place),
+        key=lambda row: (row.value, row.place),  # equal scores in the order of the data
     )
     if not lowest:
         raise _nothing_scored(read_reasons(folder / SCORES_FILE, "train"))
