@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,8 +23,6 @@ EXPECTED_SHARE = 0.05
 MIN_CONTROL = 19
 """With fewer values the 5th percentile would be below all of them."""
 _NUM_DRAWS = 10_000
-
-_T = TypeVar("_T")
 
 
 class BarrierShare(NamedTuple):
@@ -53,10 +50,7 @@ def find_barrier(train: Columns, control: Columns, matches: Matches, score: str,
     scored = np.flatnonzero(np.isfinite(values))
     is_memorized = values[scored] < threshold
 
-    def of_scored(column: Sequence[_T] | None) -> list[_T] | None:
-        return None if column is None else [column[row] for row in scored.tolist()]
-
-    first = None if train.codes is None else first_copies(train.codes)
+    first = first_copies(train.codes)
     return Barrier(
         threshold=threshold,
         share=share,
@@ -65,13 +59,13 @@ def find_barrier(train: Columns, control: Columns, matches: Matches, score: str,
         num_memorized=int((matched < threshold).sum()),
         num_train=len(scored),
         num_train_memorized=int(is_memorized.sum()),
-        num_copies=0 if first is None else int((first != np.arange(len(first)))[scored].sum()),
+        num_copies=int((first != np.arange(len(first)))[scored].sum()),
         traits=common_traits(
             is_memorized,
             train.num_tokens[scored],
-            None if first is None else (np.bincount(first) > 1)[first[scored]],
-            of_scored(train.files),
-            of_scored(train.tags),
+            (np.bincount(first) > 1)[first[scored]],
+            [train.files[row] for row in scored.tolist()],
+            [train.tags[row] for row in scored.tolist()],
             train.groups[scored],
             values[scored],
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ __all__ = ["Columns", "first_copies"]
 class Columns:
     """One subset's N scored examples as columns; examples without scores are left out.
 
-    At most 8 bytes per number, and 70 per distinct file or set of tags. A column is `None` where nothing is known.
+    At most 8 bytes per number, and 70 per distinct file or set of tags.
 
     Args:
         num_tokens: N numbers of scored tokens, at least 1.
@@ -37,31 +37,27 @@ class Columns:
 
     num_tokens: NDArray[np.integer]
     groups: NDArray[np.int64]
-    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    num_prefix_tokens: NDArray[np.integer] | None = None
-    num_suffix_tokens: NDArray[np.integer] | None = None
-    num_matched_tokens: NDArray[np.integer] | None = None
-    suffix_log_prob: NDArray[np.float64] | None = None
-    files: Sequence[str | None] | None = None
-    tags: Sequence[Sequence[str]] | None = None
-    codes: NDArray[np.int64] | None = None
+    scores: Mapping[str, NDArray[np.float64]]
+    num_prefix_tokens: NDArray[np.integer]
+    num_suffix_tokens: NDArray[np.integer]
+    num_matched_tokens: NDArray[np.integer]
+    suffix_log_prob: NDArray[np.float64]
+    files: Sequence[str | None]
+    tags: Sequence[Sequence[str]]
+    codes: NDArray[np.int64]
 
     def __post_init__(self) -> None:
         # A scan's scores are read from the disk one at a time, and are not read for this check.
         columns = {**vars(self), **(self.scores if isinstance(self.scores, dict) else {})}
         for name, column in columns.items():
-            if name != "scores" and column is not None and len(column) != len(self):
+            if name != "scores" and len(column) != len(self):
                 raise ValueError(f"column {name} has {len(column)} values for {len(self)} examples")
 
     def __len__(self) -> int:
         return len(self.num_tokens)
 
     def also_in(self, other: Columns) -> NDArray[np.bool_]:
-        """Mark the examples whose code is in the other columns as well; none where code is not known."""
-        import numpy as np
-
-        if self.codes is None or other.codes is None:
-            return np.zeros(len(self), bool)
+        """Mark the examples whose code is in the other columns as well."""
         return np.isin(self.codes, other.codes)
 
 

@@ -15,18 +15,7 @@ _NUM_SAMPLES = (1, 10, 100, 1000)
 
 
 def count_extracted(columns: Columns) -> Extraction | None:
-    """Summarize one subset's extraction; None where no example was long enough for one.
-
-    Args:
-        columns: of N examples.
-
-    Raises:
-        ValueError: there are suffixes, but no numbers of matched or prefix tokens.
-    """
-    if columns.num_suffix_tokens is None:
-        return None
-    if columns.num_matched_tokens is None or columns.num_prefix_tokens is None:
-        raise ValueError("num_suffix_tokens needs num_matched_tokens and num_prefix_tokens beside it")
+    """Summarize one subset's extraction; None where no example was long enough for one."""
     tried = columns.num_suffix_tokens > 0
     num = int(tried.sum())
     if not num:
@@ -34,10 +23,10 @@ def count_extracted(columns: Columns) -> Extraction | None:
     matched, wanted = columns.num_matched_tokens[tried], columns.num_suffix_tokens[tried]
     is_extracted = matched >= wanted
     share = float(is_extracted.mean())
-    log_probs = np.empty(0) if columns.suffix_log_prob is None else columns.suffix_log_prob[tried]
+    log_probs = columns.suffix_log_prob[tried]
     # Where hardly any is extracted, the design effect comes from how files share the examples that are nearest to it.
     # Nearest by probability, which has no ties.
-    near = -log_probs if len(log_probs) and not np.isnan(log_probs).any() else -matched / wanted
+    near = -matched / wanted if np.isnan(log_probs).any() else -log_probs
     size = effective_size(is_extracted, columns.groups[tried], near)
     return Extraction(
         num_examples=num,

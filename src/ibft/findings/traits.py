@@ -29,11 +29,11 @@ _Kind = Literal["length", "duplicates", "file", "tag"]
 def common_traits(
     is_memorized: Flags,
     num_tokens: Codes,
-    has_duplicate: Flags | None = None,
-    files: Sequence[str | None] | None = None,
-    tags: Sequence[Sequence[str]] | None = None,
-    groups: Codes | None = None,
-    scores: Floats | None = None,
+    has_duplicate: Flags,
+    files: Sequence[str | None],
+    tags: Sequence[Sequence[str]],
+    groups: Codes,
+    scores: Floats,
 ) -> list[Trait]:
     """Return what the memorized of N examples have in common: at most 8 traits, the clearest first.
 
@@ -45,10 +45,10 @@ def common_traits(
     Args:
         is_memorized: N flags.
         num_tokens: N lengths.
-        has_duplicate: N flags; None: not known.
+        has_duplicate: N flags.
         files: N paths; None where an example has none.
         tags: N sequences of tags.
-        groups: N codes; equal codes are one group. None: all are independent.
+        groups: N codes; equal codes are one group.
         scores: N scores, of which the memorized examples have the lowest; the design effect of few comes from them.
     """
     flags = np.asarray(is_memorized, bool)
@@ -58,7 +58,7 @@ def common_traits(
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num + 1)))])
     # Where the memorized examples crowd in few groups, whatever these share would be reported: so counts are divided by
     # the design effect (Rao and Scott 1992).
-    independent = 1.0 if groups is None else min(1.0, effective_size(flags, groups, scores) / num)
+    independent = min(1.0, effective_size(flags, groups, scores) / num)
 
     def log_p(weight: float, members: int, hits: int) -> float:
         return _log_tail(log_factorials, *(round(weight * count) for count in (num, num_memorized, members, hits)))
@@ -91,9 +91,9 @@ def common_traits(
 def _candidates(
     flags: NDArray[np.bool_],
     num_tokens: Codes,
-    has_duplicate: Flags | None,
-    files: Sequence[str | None] | None,
-    tags: Sequence[Sequence[str]] | None,
+    has_duplicate: Flags,
+    files: Sequence[str | None],
+    tags: Sequence[Sequence[str]],
     independent: float,
 ) -> Iterator[tuple[_Kind, str, int, int, float]]:
     """Yield kind, name, how many examples have the trait, how many of these are memorized, and the weight of each."""
@@ -104,21 +104,18 @@ def _candidates(
         low, high = lengths[inside].min(), lengths[inside].max()
         name = f"{low} to {high} tokens" if low < high else f"{low} tokens"
         yield "length", name, int(inside.sum()), int(flags[inside].sum()), independent
-    if has_duplicate is not None:
-        inside = np.asarray(has_duplicate, bool)
-        if inside.any():
-            yield "duplicates", "has a duplicate in the data", int(inside.sum()), int(flags[inside].sum()), independent
-    if files is not None:
-        by_file = _tally(((file,) if file is not None else () for file in files), flags)
-        # A single file keeps its whole weight: it is reported because the memorized examples crowd there.
-        for tallies, weight in ((_packages(by_file), independent), (by_file, 1.0)):
-            for name, members, hits in tallies:
-                if members >= MIN_GROUP:
-                    yield "file", name, members, hits, weight
-    if tags is not None:
-        for name, members, hits in _tally(map(set, tags), flags):
-            if members >= MIN_GROUP:
-                yield "tag", name, members, hits, independent
+    inside = np.asarray(has_duplicate, bool)
+    if inside.any():
+        yield "duplicates", "has a duplicate in the data", int(inside.sum()), int(flags[inside].sum()), independent
+    by_file = _tally(((file,) if file is not None else () for file in files), flags)
+    by_tag = _tally(map(set, tags), flags)
+    tallies: list[tuple[_Kind, list[tuple[str, int, int]], float]] = [
+        ("file", _packages(by_file), independent),
+        ("file", by_file, 1.0),  # whole weight: a file is reported because the memorized examples crowd there
+        ("tag", by_tag, independent),
+    ]
+    for kind, tally, weight in tallies:
+        yield from ((kind, name, members, hits, weight) for name, members, hits in tally if members >= MIN_GROUP)
 
 
 def _tally(names: Iterator[tuple[str, ...] | set[str]], flags: NDArray[np.bool_]) -> list[tuple[str, int, int]]:
