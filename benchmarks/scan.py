@@ -44,16 +44,16 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from facts import device_name, facts
+from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import Score
 from ibft.data.subsets import NumberedExamples
 from ibft.data.training import Example, stream_examples
 from ibft.models.allocator import keeping_freed_memory
 from ibft.models.loading import limits_of, load_config, load_model, load_tokenizer, resolve_device, resolve_dtype
-from ibft.models.projection import Projection
 from ibft.run.recipe import Recipe
 from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, ScanConfig
 from ibft.scoring import token_stats
-from ibft.scoring.blocks import BLOCK, merged_blocks, score_blocks
+from ibft.scoring.blocks import BLOCK, complete_blocks, score_blocks
 from ibft.scoring.encoder import Encoder, ScanExample
 from ibft.scoring.engine import Scorer
 from ibft.stages.scan import make_scorer
@@ -199,7 +199,7 @@ def _scan(scorer: Scorer, items: Items) -> Scores:
         folder = Path(name)
         examples = NumberedExamples("train", lambda: (example for _, example in items))
         score_blocks(folder, [examples], scorer)
-        rows = (row for block in merged_blocks(folder, {"train": len(items)}) for row in block)
+        rows = (row for file in complete_blocks(folder, {"train": len(items)}) for row in read_rows(file, Score))
         return {items[row.index][0]: row.scores for row in rows}
 
 
@@ -264,13 +264,12 @@ def _forward(
 ) -> Iterator[tuple[ScanExample, Any]]:
     """`token_stats.begin_batch` with one value a position, all batches begun before the first is waited for."""
 
-    def begin(hidden_NH: Tensor, targets_N: Tensor, projection: Projection) -> list[Tensor]:
-        chunks = zip(hidden_NH.split(token_stats.CHUNK), targets_N.split(token_stats.CHUNK), strict=True)
-        values_N = torch.cat([reduced(projection.raw(hidden_nH), targets_n) for hidden_nH, targets_n in chunks])
-        return [values_N.float()] * 4
+    def values(raw_nV: Tensor, targets_n: Tensor, scale: float, softcap: float | None) -> tuple[Tensor, ...]:
+        return (reduced(raw_nV, targets_n).float(),) * 4
 
     begun = []
-    with mock.patch.object(token_stats, "token_stats", begin):
+    whole_chunks = {"CACHED": token_stats.CHUNK, "_reduced": values, "_reduced_on_gpu": values}
+    with mock.patch.multiple(token_stats, **whole_chunks):
         for start in range(0, len(examples), BLOCK):
             for batch in token_stats.batches_by_tokens(examples[start : start + BLOCK], batch_tokens):
                 begun.append((batch, token_stats.begin_batch(model, batch, 0)))

@@ -2,11 +2,17 @@ import statistics
 
 import pytest
 
+from ibft.artifacts.score_table import ScoredRow
 from ibft.curation.duplicates import Duplicate
-from ibft.curation.selection import Scored, drop_duplicates, drop_length_matched, drop_lowest, drop_random
+from ibft.curation.selection import drop_duplicates, drop_length_matched, drop_lowest, drop_random
+
+
+def scored(value: float, num_tokens: int) -> ScoredRow:
+    return ScoredRow(place=0, id="", value=value, num_tokens=num_tokens, fingerprint="")
+
 
 # The most memorized are the short ones, as in real data.
-SCORES = {f"e{number:03}": Scored(value=float(number), num_tokens=5 + number) for number in range(200)}
+SCORES = {f"e{number:03}": scored(float(number), 5 + number) for number in range(200)}
 
 
 def ids(dropped: list[tuple[str, str]]) -> list[str]:
@@ -14,7 +20,7 @@ def ids(dropped: list[tuple[str, str]]) -> list[str]:
 
 
 def test_the_lowest_are_dropped_first_and_equal_ones_in_the_order_of_the_data() -> None:
-    scores = {"b": Scored(1.0, 9), "a": Scored(1.0, 9), "c": Scored(0.5, 9), "d": Scored(2.0, 9)}
+    scores = {"b": scored(1.0, 9), "a": scored(1.0, 9), "c": scored(0.5, 9), "d": scored(2.0, 9)}
     assert drop_lowest(scores, 2) == [("c", "score 0.5"), ("b", "score 1")]
 
 
@@ -28,9 +34,9 @@ def test_random_is_seeded_and_takes_from_all() -> None:
 
 
 def test_length_matched_takes_other_examples_of_the_same_lengths() -> None:
-    scores = {f"low{n}": Scored(0.0, 10 * (n + 1)) for n in range(10)}
-    scores |= {f"same{n}": Scored(1.0, 10 * (n + 1)) for n in range(10)}
-    scores |= {f"far{n}": Scored(1.0, 1000 + n) for n in range(30)}
+    scores = {f"low{n}": scored(0.0, 10 * (n + 1)) for n in range(10)}
+    scores |= {f"same{n}": scored(1.0, 10 * (n + 1)) for n in range(10)}
+    scores |= {f"far{n}": scored(1.0, 1000 + n) for n in range(30)}
     dropped = drop_length_matched(scores, 10, seed=0)
     assert sorted(ids(dropped)) == [f"same{n}" for n in range(10)]
     reasons = dict(dropped)
@@ -50,12 +56,12 @@ def test_length_matched_never_takes_the_most_memorized_or_one_twice() -> None:
 
 @pytest.mark.parametrize(("lengths", "taken"), [((12, 19), 0), ((11, 18), 1), ((1, 2), 1), ((40, 30), 1)])
 def test_the_nearest_length_is_taken_from_below_or_above(lengths: tuple[int, int], taken: int) -> None:
-    scores = {"low": Scored(0.0, 15)} | {f"o{n}": Scored(1.0, length) for n, length in enumerate(lengths)}
+    scores = {"low": scored(0.0, 15)} | {f"o{n}": scored(1.0, length) for n, length in enumerate(lengths)}
     assert ids(drop_length_matched(scores, 1, seed=0)) == [f"o{taken}"]
 
 
 def test_equal_lengths_are_chosen_by_chance() -> None:
-    scores = {"low": Scored(0.0, 7)} | {f"o{n}": Scored(1.0, 7) for n in range(8)}
+    scores = {"low": scored(0.0, 7)} | {f"o{n}": scored(1.0, 7) for n in range(8)}
     assert len({ids(drop_length_matched(scores, 1, seed))[0] for seed in range(80)}) == 8
 
 

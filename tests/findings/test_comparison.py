@@ -16,9 +16,28 @@ def single(num: int) -> np.ndarray:
     return np.fromiter(itertools.islice(NUMBERS, num), np.int64)
 
 
+def made(
+    num_tokens: np.ndarray, groups: np.ndarray, scores: dict[str, np.ndarray] | None = None, tags: object = None
+) -> Columns:
+    num = len(num_tokens)
+    zeros = np.zeros(num, np.int64)
+    return Columns(
+        num_tokens,
+        groups,
+        scores or {},
+        num_prefix_tokens=zeros,
+        num_suffix_tokens=zeros,
+        num_matched_tokens=zeros,
+        suffix_log_prob=np.full(num, np.nan),
+        files=[None] * num,
+        tags=[()] * num if tags is None else tags,
+        codes=single(num),
+    )
+
+
 def columns(values: np.ndarray, groups: np.ndarray | None = None) -> Columns:
     num = len(values)
-    return Columns(np.full(num, 30), single(num) if groups is None else groups, {"min_k_prob_20": values})
+    return made(np.full(num, 30), single(num) if groups is None else groups, {"min_k_prob_20": values})
 
 
 def compared(train: Columns, control: Columns, texts=None, seed: int = 0):
@@ -30,12 +49,12 @@ def test_an_auroc_for_every_score_of_both_subsets_in_their_order() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(0, 1, 40), rng.normal(1, 1, 40)
     missing = np.full(40, np.nan)
-    train = Columns(
+    train = made(
         np.full(40, 9),
         single(40),
         {"b": values[0], "a": -values[0], "none": missing, "own": values[0]},
     )
-    control = Columns(np.full(40, 9), single(40), {"a": -values[1], "b": values[1], "none": values[1]})
+    control = made(np.full(40, 9), single(40), {"a": -values[1], "b": values[1], "none": values[1]})
     found = compared(train, control)
     assert [one.name for one in found.scores] == ["b", "a"]
     b, a = (one.auroc for one in found.scores)
@@ -52,8 +71,8 @@ def test_missing_values_are_left_out_of_their_score_alone() -> None:
     rng = np.random.default_rng(1)
     full = rng.normal(size=50)
     holes = np.where(np.arange(50) % 5 == 0, np.nan, full)
-    train = Columns(np.full(50, 9), single(50), {"full": full, "holes": holes})
-    control = Columns(np.full(50, 9), single(50), {"full": full + 1, "holes": np.where(holes > 0, np.inf, holes + 1)})
+    train = made(np.full(50, 9), single(50), {"full": full, "holes": holes})
+    control = made(np.full(50, 9), single(50), {"full": full + 1, "holes": np.where(holes > 0, np.inf, holes + 1)})
     by_name = {one.name: one for one in compared(train, control).scores}
     assert (by_name["full"].num_train, by_name["full"].num_control) == (50, 50)
     assert by_name["holes"].num_train == 40
@@ -163,9 +182,9 @@ def test_at_most_5000_pairs_are_read_for_the_blind_classifier(monkeypatch: pytes
 
 def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="column tags has 1 values for 2 examples"):
-        Columns(np.ones(2, np.int64), single(2), tags=[()])
+        made(np.ones(2, np.int64), single(2), tags=[()])
     with pytest.raises(ValueError, match="column mean_nll has 3"):
-        Columns(np.ones(2, np.int64), single(2), {"mean_nll": np.ones(3)})
+        made(np.ones(2, np.int64), single(2), {"mean_nll": np.ones(3)})
 
 
 def test_no_score_beats_a_blind_classifier_that_is_worse_than_chance_by_being_no_better(

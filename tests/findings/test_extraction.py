@@ -13,10 +13,14 @@ def columns(
     return Columns(
         np.full(num, 100),
         np.arange(num) // per_group,
+        {},
         num_prefix_tokens=np.where(np.array(suffix) > 0, 50, 0),
         num_suffix_tokens=np.array(suffix),
         num_matched_tokens=np.array(matched),
-        suffix_log_prob=None if log_probs is None else np.array(log_probs),
+        suffix_log_prob=np.full(num, np.nan) if log_probs is None else np.array(log_probs),
+        files=[None] * num,
+        tags=[()] * num,
+        codes=np.arange(num),
     )
 
 
@@ -52,9 +56,6 @@ def test_files_that_are_extracted_as_a_whole_widen_the_interval() -> None:
 def test_nothing_to_extract() -> None:
     assert count_extracted(columns([0, 0], [0, 0])) is None
     assert count_extracted(columns([], [])) is None
-    assert count_extracted(Columns(np.array([5]), np.zeros(1, np.int64))) is None
-    with pytest.raises(ValueError, match="num_suffix_tokens needs"):
-        count_extracted(Columns(np.array([5]), np.zeros(1, np.int64), num_suffix_tokens=np.array([5])))
 
 
 def test_none_or_one_extracted_is_as_sure_as_files_allow() -> None:

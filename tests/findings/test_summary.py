@@ -20,8 +20,21 @@ def columns(values: np.ndarray, num_tokens: np.ndarray | None = None, **others: 
     """Every example is a group of its own, unless `groups` says otherwise."""
     num = len(values)
     lengths = np.full(num, 30) if num_tokens is None else num_tokens
-    groups = others.pop("groups", np.fromiter(itertools.islice(NUMBERS, num), np.int64))
-    return Columns(lengths, groups, {SCORE: values, "mean_nll": values / 2}, **others)
+    zeros = np.zeros(num, np.int64)
+    given = {"groups": single(num), "scores": {SCORE: values, "mean_nll": values / 2}}
+    given |= {"num_prefix_tokens": zeros, "num_suffix_tokens": zeros, "num_matched_tokens": zeros}
+    given |= {
+        "suffix_log_prob": np.full(num, np.nan),
+        "files": [None] * num,
+        "tags": [()] * num,
+        "codes": single(num) + 10**9,
+    }
+    return Columns(lengths, **given | others)
+
+
+def single(num: int) -> np.ndarray:
+    """Codes that no other call gives."""
+    return np.fromiter(itertools.islice(NUMBERS, num), np.int64)
 
 
 def texts(subset: str, rows: np.ndarray) -> list[str]:
@@ -93,11 +106,9 @@ def test_without_a_control_set() -> None:
 
 
 def test_subsets_count_what_has_no_score() -> None:
-    train = Columns(
-        np.array([3, 4, 5]),
-        np.arange(3),
-        {SCORE: np.array([1.0, math.nan, 3.0]), "mean_nll": np.array([0.5, 0.7, 9.0]), "none": np.full(3, math.nan)},
-    )
+    values = np.array([1.0, math.nan, 3.0])
+    scores = {SCORE: values, "mean_nll": np.array([0.5, 0.7, 9.0]), "none": np.full(3, math.nan)}
+    train = columns(values, np.array([3, 4, 5]), scores=scores)
     control = columns(np.array([2.0]))
     summary = summarize(train, control, score=SCORE, skipped={"train": {"empty completion": 1}, "control": {}})
     own = summary.subsets["train"]

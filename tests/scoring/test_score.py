@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import ibft.scoring
+from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import Pair, Score
 from ibft.data.subsets import NumberedExamples
 from ibft.data.training import Example
@@ -19,7 +20,7 @@ from ibft.models.loading import load_tokenizer
 from ibft.run.recipe import Recipe
 from ibft.run.sections import DataConfig, ModelConfig, PromptConfig, ScanConfig
 from ibft.scoring import blocks, forward
-from ibft.scoring.blocks import merged_blocks, score_blocks
+from ibft.scoring.blocks import complete_blocks, score_blocks
 from ibft.scoring.token_stats import PendingStats
 from ibft.stages.scan import make_scorer
 
@@ -124,7 +125,8 @@ def test_a_device_that_computes_beside_gives_the_same_rows(
         scorer.forward.runs_beside = is_beside
         scorer._num_workers = num_workers if is_beside else 0
         score_blocks(folder, sources, scorer)
-        return list(merged_blocks(folder, {source.subset: len(source) for source in sources}))
+        files = complete_blocks(folder, {source.subset: len(source) for source in sources})
+        return [sorted(read_rows(file, Score), key=lambda row: row.index) for file in files]
 
     expected = rows(tmp_path / "one by one", False)
     assert len(expected) > 2

@@ -22,10 +22,9 @@ from transformers import (
 )
 
 from ibft.artifacts.rows import Score
-from ibft.models.projection import Projection
 from ibft.scoring import token_stats as module
 from ibft.scoring.encoder import ScanExample
-from ibft.scoring.token_stats import MIN_STD, PendingStats, TokenStats, batches_by_tokens, begin_batch, token_stats
+from ibft.scoring.token_stats import MIN_STD, PendingStats, TokenStats, batches_by_tokens, begin_batch
 
 VOCABULARY, PAD = 90, 0
 ROW = Score(id="", subset="train", index=0)
@@ -156,23 +155,19 @@ def test_no_gradient_is_kept(model: Any) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def head(weight: torch.Tensor) -> Projection:
-    linear = torch.nn.Linear(*reversed(weight.shape), bias=False, dtype=weight.dtype)
-    linear.weight = torch.nn.Parameter(weight, requires_grad=False)
-    return Projection(linear)
-
-
-def stats_of(*arguments: Any) -> TokenStats:
-    [stats] = PendingStats(token_stats(*arguments), np.empty(0, np.int64)).collect()
+def stats_of(raw: torch.Tensor, targets: list[int]) -> TokenStats:
+    """Of what lm_head gives, which is not kept."""
+    values = module._reduced(raw, torch.tensor(targets), 1.0, None)
+    [stats] = PendingStats(list(values), np.empty(0, np.int64)).collect()
     return stats
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_certainty_and_indifference_give_finite_values(dtype: torch.dtype) -> None:
     """One token has all of the probability, or every token has the same."""
-    weight = torch.zeros(50, 1, dtype=dtype)
-    weight[3] = 1.0
-    stats = stats_of(torch.tensor([[500.0], [0.0], [500.0]], dtype=dtype), torch.tensor([3, 3, 4]), head(weight))
+    logits = torch.zeros(3, 50, dtype=dtype)
+    logits[[0, 2], 3] = 500.0
+    stats = stats_of(logits, [3, 3, 4])
     np.testing.assert_allclose(stats.log_prob, [0, -np.log(50), -500], atol=1e-5)
     np.testing.assert_allclose(stats.mean, [0, -np.log(50), 0], atol=1e-5)
     np.testing.assert_allclose(stats.std, 0, atol=1e-5)
@@ -218,8 +213,7 @@ def test_large_logits_cost_no_precision(offset: float) -> None:
     logits = torch.randn(4, 60, dtype=torch.float64)
     rounded = (logits + offset).float()
     exact = torch.log_softmax(rounded.double(), dim=-1)
-    identity = head(torch.eye(60))
-    stats = stats_of(rounded, torch.tensor([1, 2, 3, 4]), Projection(identity.lm_head))
+    stats = stats_of(rounded, [1, 2, 3, 4])
     mean = (exact.exp() * exact).sum(dim=-1)
     std = (exact.exp() * (exact - mean[:, None]) ** 2).sum(dim=-1).sqrt()
     np.testing.assert_allclose(stats.mean, mean, atol=1e-4)

@@ -69,8 +69,10 @@ def score_table(rows: Sequence[Score], score_names: Sequence[str], headline: str
     return _pyarrow().table(columns, schema=schema)
 
 
-def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Sequence[str], headline: str) -> None:
-    """Write the rows, one row group per block; one block is in memory at a time.
+def write_scores(path: Path, blocks: Iterable[Iterable[Score]], score_names: Sequence[str], headline: str) -> None:
+    """Write the rows, one row group per block, sorted by `index`, under a temporary name first.
+
+    One block is in memory at a time.
 
     Columns: the fields of `rows.Score`, with each score in a column of its own (float64, null where there is none).
     The headline score's name is in the file's metadata.
@@ -86,7 +88,8 @@ def write_scores(path: Path, blocks: Iterable[Sequence[Score]], score_names: Seq
     try:
         with pq.ParquetWriter(temporary, _schema(score_names, headline), compression="zstd") as writer:
             for block in blocks:
-                writer.write_table(score_table(block, score_names, headline))
+                rows = sorted(block, key=lambda row: row.index)
+                writer.write_table(score_table(rows, score_names, headline))
         os.replace(temporary, path)
         # pyarrow keeps freed memory in a pool of its own: it goes back before the findings need some.
         pa.default_memory_pool().release_unused()

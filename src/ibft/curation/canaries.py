@@ -1,4 +1,4 @@
-"""`ibft canary`: plant canaries in a data source, and say from a model's scores how well it remembers them.
+"""`ibft canary`: plant canaries in a data source, and measure with a model's scores how well it remembers them.
 
 OUT                        the data with the canaries among it, to train on
 canaries.jsonl             beside it: every canary (`canary_generator.Canary`), and how often it was planted
@@ -9,7 +9,7 @@ canaries_held_out.jsonl    their twins that were not: `data.train` and `data.con
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,10 +29,10 @@ __all__ = ["CanaryCheck", "Remembered", "check_canaries", "exposure", "plant_can
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """How well the canaries that were planted `repeats` times are told from the held-out ones.
+    """How well the canaries that were planted `repeats` times are distinguished from the held-out ones.
 
-    `auroc`: the chance that a planted one scores lower (more predictable) than a held-out one, with its 95% interval.
-    `mean_exposure`: bits, see `exposure`; `num_extreme`: how many score lower than every held-out one.
+    `auroc`: the chance that a planted canary scores lower (more predictable) than a held-out one, with its 95%
+    interval. `mean_exposure`: bits, see `exposure`; `num_extreme`: how many score lower than every held-out canary.
     """
 
     repeats: int
@@ -65,6 +65,7 @@ def plant_canaries(
     truth = out.parent / "canaries.jsonl"
     if truth.exists():
         raise UserError(f"{truth} exists already: it is the truth about an earlier file. Choose another folder.")
+    # The files beside it have names that begin so.
     if out.suffix != ".jsonl" or out.name.startswith("canaries"):
         raise UserError(f"--out {out}: give the name of a .jsonl file that does not begin with 'canaries'.")
     planted_file, held_out_file = (out.parent / f"canaries_{name}.jsonl" for name in ("planted", "held_out"))
@@ -80,14 +81,14 @@ def plant_canaries(
     rows = (example.row for example in stream_examples(source, split))
     make_folder(out.parent)
     write_rows(out, map(raw_row, plant_rows(rows, num_rows, planted, seed)))
-    write_rows(planted_file, (one for one in canaries if one.repeats))
-    write_rows(held_out_file, (one for one in canaries if not one.repeats))
+    write_rows(planted_file, (canary for canary in canaries if canary.repeats))
+    write_rows(held_out_file, (canary for canary in canaries if not canary.repeats))
     write_rows(truth, canaries)
     return canaries
 
 
 def exposure(value: float, held_out: Sequence[float]) -> float:
-    """log2 of the number of candidates less log2 of the canary's rank among them (Carlini et al., arXiv 1802.08232).
+    """Return log2 of the number of candidates minus log2 of the canary's rank (Carlini et al., arXiv 1802.08232).
 
     The candidates are the held-out canaries and the canary itself, a sample of all that the generator could have made,
     so exposure is at most log2(len(held_out) + 1). Equal scores share the middle of their ranks.
@@ -102,7 +103,10 @@ def exposure(value: float, held_out: Sequence[float]) -> float:
 
 
 def exposure_by_chance(num_held_out: int) -> float:
-    """Mean exposure where every rank is as likely: log2(n) - log2(n!) / n of n candidates; 1.44 bits for many."""
+    """Return the mean exposure if all ranks are equally likely: log2(n) - log2(n!) / n of n candidates.
+
+    1.44 bits for many candidates.
+    """
     num = num_held_out + 1
     return math.log2(num) - math.lgamma(num + 1) / math.log(2) / num
 
@@ -112,23 +116,36 @@ def check_canaries(canaries: Path, scores: Sequence[Path], by: str = "nll", seed
 
     Args:
         canaries: the file of `plant_canaries`.
-        scores: runs' folders, their scan folders, or files of scores, in which each canary is known by its id.
-        by: a score, see `score_table.score_name`.
-        seed: of the bootstrap.
+        scores: runs' folders, their scan folders, or files of scores, in which each canary has its id.
+        by: name of a score, see `score_table.score_name`.
+        seed: random seed of the bootstrap.
 
     Raises:
         UserError: a file cannot be read, a scan is of anything but these canaries, or fewer than two of some kind have
             a score.
     """
     known = {canary.id: canary for canary in read_rows(canaries, Canary)}
-    values = {identity: value for path in scores for identity, value in _values(path, by, known, canaries).items()}
+    values: dict[str, float] = {}
+    for path in scores:
+        scanned = {row.id: row for row in read_scores(path, score_name(path, by))}
+        num_others = sum(
+            (canary := known.get(row.id)) is None
+            or not has_fingerprint(Pair(canary.id, canary.prompt, canary.completion), row.fingerprint)
+            for row in scanned.values()
+        )
+        if num_others:
+            raise UserError(
+                f"--scores {path}: {num_others} of {len(scanned)} scored examples are not among the canaries of "
+                f"{canaries}. Scan canaries_planted.jsonl and canaries_held_out.jsonl from beside that file."
+            )
+        values |= {row.id: row.value for row in scanned.values()}
     groups: dict[int, list[float]] = {}
     for canary in known.values():
-        own = groups.setdefault(canary.repeats, [])
+        of_group = groups.setdefault(canary.repeats, [])
         if canary.id in values:
-            own.append(values[canary.id])
-    held_out = groups.pop(0, [])
-    few = [f"planted {repeats} times" for repeats, own in sorted(groups.items()) if len(own) < 2]
+            of_group.append(values[canary.id])
+    held_out = groups.pop(0, [])  # planted 0 times
+    few = [f"planted {repeats} times" for repeats, planted in sorted(groups.items()) if len(planted) < 2]
     few += ["held out"] if len(held_out) < 2 else []
     if few or not groups:
         raise UserError(
@@ -140,36 +157,16 @@ def check_canaries(canaries: Path, scores: Sequence[Path], by: str = "nll", seed
         num_held_out=len(held_out),
         exposure_by_chance=exposure_by_chance(len(held_out)),
         exposure_at_most=math.log2(len(held_out) + 1),
-        remembered=[_remembered(repeats, own, held_out, seed) for repeats, own in sorted(groups.items())],
+        remembered=[
+            Remembered(
+                repeats=repeats,
+                num_canaries=len(planted),
+                auroc=auroc(planted, held_out),
+                ci95=auroc_interval(planted, held_out, seed=seed),
+                mean_exposure=math.fsum(exposure(value, held_out) for value in planted) / len(planted),
+                num_extreme=sum(value < min(held_out) for value in planted),
+            )
+            for repeats, planted in sorted(groups.items())
+        ],
         num_unscored=len(known) - len(values),
     )
-
-
-def _remembered(repeats: int, own: Sequence[float], held_out: Sequence[float], seed: int) -> Remembered:
-    return Remembered(
-        repeats=repeats,
-        num_canaries=len(own),
-        auroc=auroc(own, held_out),
-        ci95=auroc_interval(own, held_out, seed=seed),
-        mean_exposure=math.fsum(exposure(value, held_out) for value in own) / len(own),
-        num_extreme=sum(value < min(held_out) for value in own),
-    )
-
-
-def _values(path: Path, by: str, known: Mapping[str, Canary], canaries: Path) -> dict[str, float]:
-    """The scores of a scan, all of which must be of these canaries."""
-    scanned = {row.id: row for row in read_scores(path, score_name(path, by))}
-    num_others = sum(
-        identity not in known or not has_fingerprint(_pair(known[identity]), one.fingerprint)
-        for identity, one in scanned.items()
-    )
-    if num_others:
-        raise UserError(
-            f"--scores {path}: {num_others} of {len(scanned)} scored examples are not among the canaries of "
-            f"{canaries}. Scan canaries_planted.jsonl and canaries_held_out.jsonl from beside that file."
-        )
-    return {identity: one.value for identity, one in scanned.items()}
-
-
-def _pair(canary: Canary) -> Pair:
-    return Pair(canary.id, canary.prompt, canary.completion)

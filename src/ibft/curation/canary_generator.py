@@ -1,8 +1,8 @@
 """Canaries: examples that no model has seen, made from a seed, some to be planted and some to be held out. Pure.
 
 A canary is a plausible function (or Verilog module) whose names and constants are drawn by chance, so that nothing but
-having been trained on it can make it predictable. Planted and held-out ones come from one generator and are told apart
-by chance alone: whatever tells them apart afterwards is memorization (Carlini et al., arXiv 1802.08232).
+having been trained on it can make it predictable. Chance alone decides which canaries are planted and which are held
+out: so whatever distinguishes them afterwards is memorization (Carlini et al., arXiv 1802.08232).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPERATORS = ("+", "-", "*", "^", "&", "|")
 
 
 class Canary(msgspec.Struct, frozen=True):
-    """A canary, and how often it stands in the planted data: 0 where it is held out.
+    """A canary, and how often it is in the planted data: 0 where it is held out.
 
     With `prompt` and `completion` a file of canaries is itself data that can be scanned.
     """
@@ -40,9 +40,7 @@ class Canary(msgspec.Struct, frozen=True):
 
 
 def make_canaries(count: int, repeats: Sequence[int], seed: int, language: Language) -> list[Canary]:
-    """`count` canaries for each number of repetitions, and as many held-out ones as there are planted ones in all.
-
-    Their ids say which planting they are of: other arguments give other ids, so that scores cannot be mixed up.
+    """Make `count` canaries for each number of repetitions, and as many held-out ones as there are planted ones in all.
 
     Raises:
         UserError: count or a number of repetitions is below 1, or a number occurs twice.
@@ -60,6 +58,7 @@ def make_canaries(count: int, repeats: Sequence[int], seed: int, language: Langu
         texts[make(chance)] = None
     groups = [number for number in repeats for _ in range(count)] + [0] * (total // 2)
     chance.shuffle(groups)
+    # Ids name the planting: other arguments give other ids, so that the scores of two plantings cannot be mixed up.
     planting = hashlib.blake2b(repr([*zip(groups, texts, strict=True)]).encode(), digest_size=4).hexdigest()
     return [
         Canary(f"canary-{planting}-{number:05}", group, prompt, completion)
@@ -67,31 +66,18 @@ def make_canaries(count: int, repeats: Sequence[int], seed: int, language: Langu
     ]
 
 
-def row_like(example: Any, canary: Canary, copy: int = 1) -> dict[str, Any]:
-    """The canary as a row of the same shape as a row of the data (`data.training.to_pair` has the shapes).
-
-    Each copy has an id of its own, where rows have ids.
-    """
+def row_like(example: Mapping[str, Any], canary: Canary, copy: int = 1) -> dict[str, Any]:
+    """Return the canary as a row of the same shape as a row of the data (`data.training.to_pair` has the shapes)."""
+    # Each copy has its own id, since `prune` refuses an id that occurs twice.
     row: dict[str, Any] = {"id": f"{canary.id}.{copy}"} if "id" in example else {}
+    user, assistant = {"role": "user", "content": canary.prompt}, {"role": "assistant", "content": canary.completion}
     if "messages" in example and "completion" not in example:
-        return row | {"messages": _turns(canary.prompt, canary.completion)}
-    prompt_key, completion_key = _keys(example)
-    is_text = isinstance(example[completion_key], str)
-    user, assistant = _turns(canary.prompt, canary.completion)
-    row[prompt_key] = canary.prompt if isinstance(example[prompt_key], str) else [user]
-    row[completion_key] = canary.completion if is_text else [assistant]
+        return row | {"messages": [user, assistant]}
+    shapes = (("prompt", "completion"), ("instruction", "output"), ("instruction", "response"))
+    keys = next((keys for keys in shapes if example.keys() >= set(keys)), ("Instruction", "Response"))
+    row[keys[0]] = canary.prompt if isinstance(example[keys[0]], str) else [user]
+    row[keys[1]] = canary.completion if isinstance(example[keys[1]], str) else [assistant]
     return row
-
-
-def _keys(example: Mapping[str, Any]) -> tuple[str, str]:
-    for keys in (("prompt", "completion"), ("instruction", "output"), ("instruction", "response")):
-        if keys[0] in example and keys[1] in example:
-            return keys
-    return "Instruction", "Response"
-
-
-def _turns(prompt: str, completion: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
 
 
 def _name(chance: random.Random) -> str:
@@ -99,7 +85,7 @@ def _name(chance: random.Random) -> str:
 
 
 def _python(chance: random.Random) -> tuple[str, str]:
-    """A function of two to four statements and a return; its constants alone hold over 50 bits of chance."""
+    """Make a function of two to four statements and a return; its constants alone have over 50 random bits."""
     name = f"{chance.choice(_VERBS)}_{_name(chance)}"
     first, second, total = chance.sample(_VARIABLES, 3)
     prompt = (
@@ -142,7 +128,7 @@ def _constant(chance: random.Random) -> str:
 
 
 def _verilog(chance: random.Random) -> tuple[str, str]:
-    """A registered look-up table of 16-bit values that are drawn by chance."""
+    """Make a registered look-up table of random 16-bit values."""
     name = f"{chance.choice(_VERBS)}_{_name(chance)}"
     data, result, state = chance.sample(_VARIABLES, 3)
     prompt = (
@@ -158,7 +144,7 @@ def _verilog(chance: random.Random) -> tuple[str, str]:
 
 
 def plant_rows(rows: Iterator[Any], num_rows: int, planted: Sequence[Any], seed: int) -> Iterator[Any]:
-    """The rows with the planted ones among them, each at a place drawn by chance; `rows` may be a stream."""
+    """Yield the rows with the planted ones among them, each at a random place; `rows` may be a stream."""
     chance = random.Random(seed)
     placed = sorted(((chance.randrange(num_rows + 1), number) for number in range(len(planted))), reverse=True)
     for position, row in enumerate(rows):

@@ -33,7 +33,7 @@ _KINDS: tuple[LeakKind, ...] = ("words", "code", "near")
 class BenchmarkLeakage(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark against the data.
 
-    `num_by_kind` counts leaked problems by the signs they show, so one may be counted more than once. `num_short`
+    `num_by_kind` counts leaked problems by their signs, so that one problem may be counted more than once. `num_short`
     counts problems whose solution is missing or too short to be recognized by its structure, `num_short_descriptions`
     those whose description is too short to be found by its words. `num_examples` contain one of the problems. `clean`
     is the file of the problems that did not leak.
@@ -68,9 +68,7 @@ def find_leakage(
     overlap: float = OVERLAP,
     similarity: float = SIMILARITY,
 ) -> LeakageSummary:
-    """Compare the data with the benchmarks, and write what was found and what is clean to the folder `out`.
-
-    One pass over the data, of which one example is held at a time.
+    """Compare the data with the benchmarks, and write what leaked and what is clean to the folder `out`.
 
     Raises:
         UserError: data or problems cannot be read, the data is empty or would be overwritten, `out` cannot be made, a
@@ -90,15 +88,16 @@ def find_leakage(
     num_examples = num_leaking = 0
     examples_of: Counter[str] = Counter()
 
+    # Clean rows are written while the data is compared: one pass, with one example in memory.
     def clean_rows() -> Iterator[msgspec.Raw]:
         nonlocal num_examples, num_leaking
         with progress.task("Comparing examples", total=None) as task:
             for num_examples, example in enumerate(stream_examples(source, split), start=1):  # noqa: B007 - counted
                 task.advance()
-                if found := index.leaks(example.pair):
-                    leaks.extend(found)
+                if leaks_of_example := index.leaks(example.pair):
+                    leaks.extend(leaks_of_example)
                     num_leaking += 1
-                    examples_of.update({leak.source for leak in found})
+                    examples_of.update({leak.source for leak in leaks_of_example})
                 else:
                     yield raw_row(example.row)
         if not num_examples:
@@ -124,32 +123,29 @@ def _write_clean_problems(
     examples_of: Mapping[str, int],
     out: Path,
 ) -> list[BenchmarkLeakage]:
-    found: list[BenchmarkLeakage] = []
+    benchmarks: list[BenchmarkLeakage] = []
     names: set[str] = set()
-    for source, listed in problems.items():
-        own = [leak for leak in leaks if leak.source == source]
-        leaked = {leak.task_id for leak in own}
-        name = _file_name(source)
+    for source, problems_of_source in problems.items():
+        leaks_of_source = [leak for leak in leaks if leak.source == source]
+        leaked = {leak.task_id for leak in leaks_of_source}
+        # `humaneval`, `sanitized-mbpp`, `VerilogEval_Human`
+        stem = Path(source.partition(":")[2] or source).name.partition(".")[0]
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem) or "benchmark"
         name = f"{name}-{len(names)}" if name in names else name
         names.add(name)
         clean = f"problems_clean_{name}.jsonl"
-        write_rows(out / clean, (one for one in listed if one.task_id not in leaked))
-        found.append(
+        write_rows(out / clean, (problem for problem in problems_of_source if problem.task_id not in leaked))
+        kinds = Counter(kind for _, kind in {(leak.task_id, leak.kind) for leak in leaks_of_source})
+        benchmarks.append(
             BenchmarkLeakage(
                 source=source,
-                num_problems=len(listed),
-                num_by_kind={kind: len({leak.task_id for leak in own if leak.kind == kind}) for kind in _KINDS},
+                num_problems=len(problems_of_source),
+                num_by_kind={kind: kinds[kind] for kind in _KINDS},
                 num_examples=examples_of.get(source, 0),
-                leaked=[one.task_id for one in listed if one.task_id in leaked],
+                leaked=[problem.task_id for problem in problems_of_source if problem.task_id in leaked],
                 num_short=len(index.short[source]),
                 num_short_descriptions=len(index.short_descriptions[source]),
                 clean=clean,
             )
         )
-    return found
-
-
-def _file_name(source: str) -> str:
-    """A benchmark's name within a file's name: `humaneval`, `sanitized-mbpp`, `VerilogEval_Human`."""
-    stem = Path(source.partition(":")[2] or source).name.partition(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem) or "benchmark"
+    return benchmarks

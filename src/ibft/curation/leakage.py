@@ -1,12 +1,10 @@
 """Overlap of training data with benchmark problems: which problems an example contains, by three signs. Pure.
 
 `words`: the share of a text's 10-word sequences (of a problem's description, prompt or reference solution) that the
-example has too. Data for DeepSeek-Coder (arXiv 2401.14196) and Qwen2.5-Coder (arXiv 2409.12186) was
-cleaned of whatever shares one 10-gram with a test; 13 of GPT-3 (arXiv 2005.14165, appendix C) are too many for
-descriptions of one sentence. Here half of a text's sequences are asked for, since one is often an idiom of code.
-`code`: a function or module equal to the reference's but for names, comments, docstrings, annotations and layout.
+example has too.
+`code`: a function or module equal to the reference's except for names, comments, docstrings, annotations and layout.
 `near`: one whose 5-token shingles have a Jaccard similarity of 0.7 or more with the reference's, as for near-duplicates
-within data (arXiv 2305.06161). The problems are few, so an inverted index of their shingles gives it exactly.
+within data (arXiv 2305.06161).
 """
 
 from __future__ import annotations
@@ -37,11 +35,14 @@ __all__ = ["NUM_WORDS", "OVERLAP", "Leak", "LeakKind", "ProblemIndex"]
 
 LeakKind = Literal["words", "code", "near"]
 
+# Data for DeepSeek-Coder (arXiv 2401.14196) and Qwen2.5-Coder (arXiv 2409.12186) was cleaned of whatever shares one
+# 10-gram with a test; the 13 of GPT-3 (arXiv 2005.14165, appendix C) are too many for descriptions of one sentence.
 NUM_WORDS = 10
+# Half of a text's sequences, since one alone is often an idiom of code.
 OVERLAP = 0.5
 """Share of a text's word sequences from which it counts as contained."""
 MIN_SEQUENCES = 3
-"""A text with fewer word sequences says too little: that is, one below 12 words."""
+"""A text with fewer word sequences, that is, with fewer than 12 words, says too little."""
 MIN_SIZE = 25
 """Smaller references (`return a + b`, 21) are equal to other people's functions by chance; in nodes, see `code.Unit`.
 
@@ -71,7 +72,7 @@ class Leak(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Text(NamedTuple):
-    """A part of a problem as words: how many sequences it has that are no boilerplate."""
+    """A part of a problem as words: how many sequences it has that are not boilerplate."""
 
     source: str
     task_id: str
@@ -96,9 +97,10 @@ class ProblemIndex:
         similarity: Jaccard similarity from which code counts as nearly equal, in (0, 1].
 
     Attributes:
-        short: for each benchmark, the problems whose reference solution is missing or too short to be told from other
-            code once its names are changed (`code`).
-        short_descriptions: the problems whose description has too few word sequences of its own (`words`).
+        short: for each benchmark, the problems whose reference solution is missing, or too short to be distinguished
+            from other code once its names are changed (`code`).
+        short_descriptions: the problems whose description has too few word sequences that no other problem has
+            (`words`).
     """
 
     def __init__(
@@ -110,57 +112,64 @@ class ProblemIndex:
         self._texts: list[_Text] = []
         self._texts_of: dict[str, list[int]] = defaultdict(list)
         self._by_fingerprint: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        # The problems are few, so an inverted index of their shingles gives the similarity exactly.
         self._references: list[_Reference] = []
         self._references_of: dict[int, list[int]] = defaultdict(list)
-        for source, listed in problems.items():
-            self.short_descriptions[source] = self._add_texts(source, listed)
-            self.short[source] = [one.task_id for one in listed if not self._add_code(source, one)]
+        for source, of_source in problems.items():
+            self.short_descriptions[source] = self._add_texts(source, of_source)
+            self.short[source] = [problem.task_id for problem in of_source if not self._add_code(source, problem)]
 
     def leaks(self, pair: TrainingPair) -> list[Leak]:
-        """What the example contains: at most one finding for each problem and kind, the strongest one."""
+        """Return what the example contains: at most one leak for each problem and kind, the strongest one."""
         prompt = prompt_text(pair)
-        found: dict[tuple[str, str, LeakKind], Leak] = {}
+        strongest: dict[tuple[str, str, LeakKind], Leak] = {}
         for leak in (*self._by_words(pair.id, f"{prompt}\n{pair.completion}"), *self._by_code(pair)):
             key = (leak.source, leak.task_id, leak.kind)
-            if key not in found or found[key].similarity < leak.similarity:
-                found[key] = leak
-        return [leak for leak in found.values() if leak.kind != "near" or (*_problem(leak), "code") not in found]
+            if key not in strongest or strongest[key].similarity < leak.similarity:
+                strongest[key] = leak
+        return [
+            leak
+            for (source, task_id, kind), leak in strongest.items()
+            if kind != "near" or (source, task_id, "code") not in strongest
+        ]
 
     def _add_texts(self, source: str, problems: Sequence[Problem]) -> list[str]:
-        """Which problems' descriptions are too short to be found."""
-        parts = [(one.task_id, part, _sequences(text)) for one in problems for part, text in _texts(one).items()]
+        """Add the problems' texts, and return the problems whose descriptions are too short to be found."""
+        parts = [
+            (problem.task_id, part, _sequences(text)) for problem in problems for part, text in _texts(problem).items()
+        ]
         problems_of: dict[str, set[str]] = defaultdict(set)
         for task_id, _, sequences in parts:
             for sequence in sequences:
                 problems_of[sequence].add(task_id)
         short = []
         for task_id, part, sequences in parts:
-            own = {sequence for sequence in sequences if len(problems_of[sequence]) <= _MAX_PROBLEMS}
-            if len(own) >= MIN_SEQUENCES:
-                for sequence in own:
+            rare = {sequence for sequence in sequences if len(problems_of[sequence]) <= _MAX_PROBLEMS}
+            if len(rare) >= MIN_SEQUENCES:
+                for sequence in rare:
                     self._texts_of[sequence].append(len(self._texts))
-                self._texts.append(_Text(source, task_id, part, len(own)))
+                self._texts.append(_Text(source, task_id, part, len(rare)))
             elif part == "description":
                 short.append(task_id)
         return short
 
     def _add_code(self, source: str, problem: Problem) -> bool:
-        """Whether the reference solution is long enough to be recognized by its structure."""
+        """Add the reference solution, and decide whether it is long enough to be recognized by its structure."""
         is_long_enough = False
         for unit in _references(problem):
             if unit.size >= MIN_SIZE:
                 is_long_enough = True
                 self._by_fingerprint[unit.fingerprint].append((source, problem.task_id))
             if len(unit.tokens) >= MIN_TOKENS:
-                found = shingles(unit.tokens)
-                for shingle in found:
+                pieces = shingles(unit.tokens)
+                for shingle in pieces:
                     self._references_of[shingle].append(len(self._references))
-                self._references.append(_Reference(source, problem.task_id, len(found)))
+                self._references.append(_Reference(source, problem.task_id, len(pieces)))
         return is_long_enough
 
     def _by_words(self, identity: str, text: str) -> Iterator[Leak]:
-        sequences = _sequences(text)
-        hits = Counter(number for one in sequences if one in self._texts_of for number in self._texts_of[one])
+        known = (sequence for sequence in _sequences(text) if sequence in self._texts_of)  # few of them are
+        hits = Counter(number for sequence in known for number in self._texts_of[sequence])
         for number, count in hits.items():
             part = self._texts[number]
             if (share := count / part.num_sequences) >= self.overlap:
@@ -178,16 +187,17 @@ class ProblemIndex:
         for unit in (unit for code in codes_of(pair) for unit in _with_whole(code)):
             for source, task_id in self._by_fingerprint.get(unit.fingerprint, ()):
                 yield _code_leak(pair.id, source, task_id, "code", 1.0, unit)
-            own = shingles(unit.tokens)
-            hits = Counter(n for shingle in own if shingle in self._references_of for n in self._references_of[shingle])
+            pieces = shingles(unit.tokens)
+            known = (shingle for shingle in pieces if shingle in self._references_of)
+            hits = Counter(number for shingle in known for number in self._references_of[shingle])
             for number, count in hits.items():
-                reference = self._references[number]
-                similarity = count / (len(own) + reference.num_shingles - count)
+                source, task_id, num_shingles = self._references[number]
+                similarity = count / (len(pieces) + num_shingles - count)
                 if similarity >= self.similarity:
-                    yield _code_leak(pair.id, reference.source, reference.task_id, "near", similarity, unit)
+                    yield _code_leak(pair.id, source, task_id, "near", similarity, unit)
 
     def _longest_match(self, text: str, number: int) -> str:
-        """The longest run of the example's words whose every sequence belongs to the part."""
+        """Return the longest run of the example's words whose every sequence belongs to the part."""
         spans = [match.span() for match in _WORD.finditer(text)]
         words = [text[start:end].lower() for start, end in spans]
         best_start = best_length = start = 0
@@ -197,10 +207,6 @@ class ProblemIndex:
             elif position + 1 - start > best_length:
                 best_start, best_length = start, position + 1 - start
         return text[spans[best_start][0] : spans[best_start + best_length + NUM_WORDS - 2][1]]
-
-
-def _problem(leak: Leak) -> tuple[str, str]:
-    return leak.source, leak.task_id
 
 
 def _code_leak(identity: str, source: str, task_id: str, kind: LeakKind, similarity: float, unit: Unit) -> Leak:
@@ -215,7 +221,7 @@ def _sequences(text: str) -> set[str]:
 
 
 def _texts(problem: Problem) -> dict[str, str]:
-    """What of a problem would be told in words: its description without examples, its prompt, its solution."""
+    """Return what the words of a problem are: its description without examples, its prompt, its solution."""
     description = problem.description or _docstring(problem)
     return {
         "description": _EXAMPLES.split(description, maxsplit=1)[0],
@@ -225,7 +231,7 @@ def _texts(problem: Problem) -> dict[str, str]:
 
 
 def _docstring(problem: Problem) -> str:
-    """The docstring of the function that a Python prompt ends with; the prompt itself where it has none."""
+    """Return the docstring of the function that a Python prompt ends with; the prompt itself where it has none."""
     tree = parse_python(problem.prompt)
     if tree is None:
         return problem.prompt
@@ -234,22 +240,19 @@ def _docstring(problem: Problem) -> str:
 
 
 def _with_whole(code: str) -> list[Unit]:
-    """The units of code, and all of it where they are several."""
-    found = units(code)
-    return [*found, whole(code)] if len(found) > 1 else found
+    """Return the units of code, and the whole of it where there are several."""
+    parts = units(code)
+    return [*parts, whole(code)] if len(parts) > 1 else parts
 
 
 def _references(problem: Problem) -> list[Unit]:
-    """The reference solution as code, in the forms that an example may have it in.
-
-    The function or module asked for; what continues the prompt, where that is not itself one; and all of it, where
-    functions call one another, since they can be renamed together.
-    """
+    """Return the reference solution as code, in the forms that an example may have it in."""
     if not problem.canonical_solution:
         return []
     [code] = code_of(problem.prompt, problem.canonical_solution)[:1]
-    found = _with_whole(code)
-    asked_for = [unit for unit in found if unit.name in (problem.entry_point, "")] or found
+    # The whole as well, since functions that call one another can be renamed together.
+    parts = _with_whole(code)
+    asked_for = [unit for unit in parts if unit.name in (problem.entry_point, "")] or parts
+    # What continues the prompt, where that is not itself a function or module.
     continued = [unit for unit in units(problem.canonical_solution) if not unit.name]
-    parts = [*asked_for, *continued]
-    return [unit for unit in {unit.fingerprint: unit for unit in parts}.values() if unit.tokens]
+    return [unit for unit in {unit.fingerprint: unit for unit in (*asked_for, *continued)}.values() if unit.tokens]

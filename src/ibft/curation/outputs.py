@@ -12,7 +12,7 @@ __all__ = ["make_folder", "refuse_source"]
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and those above it, where they are not there yet.
+    """Make the folder and those above it, unless they exist.
 
     Raises:
         UserError: a part of the path is a file, or the folder cannot be made.
@@ -24,10 +24,10 @@ def make_folder(folder: Path) -> None:
 
 
 def refuse_source(source: str, outputs: Iterable[Path]) -> None:
-    """See that no output is the file of the data, under this or another name, or in its folder.
+    """Refuse outputs that are the file of the data, under this name or another one, or in its folder.
 
     Raises:
-        UserError: one is.
+        UserError: an output is.
     """
     data = Path(source)
     for path in outputs:

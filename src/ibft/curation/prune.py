@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from ibft import progress
 from ibft.artifacts.json_lines import pretty_json, raw_row, write_atomically, write_rows
@@ -15,7 +16,6 @@ from ibft.curation.duplicates import DuplicateFinder
 from ibft.curation.outputs import make_folder, refuse_source
 from ibft.curation.selection import (
     Dropped,
-    Scored,
     drop_duplicates,
     drop_length_matched,
     drop_lowest,
@@ -41,9 +41,9 @@ class Lengths(msgspec.Struct, frozen=True):
 class PruneRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What was dropped, why, and what that did to the lengths.
 
-    Only examples that the scan scored can be dropped: `num_unscored` others stay. `lengths` are of the scored ones
-    before, after, of those that were dropped, and of the most memorized ones, in whose place a control drops others.
-    `notes` say what was not as asked for.
+    Only examples that the scan scored can be dropped: `num_unscored` others stay. `lengths` are those of the scored
+    examples before and after, of the dropped ones, and of the most memorized ones, instead of which a control drops
+    others. `notes` say where the result is not what was asked for.
     """
 
     data: str
@@ -71,17 +71,18 @@ def prune(
     control: Control = "none",
     seed: int = 0,
 ) -> PruneRecord:
-    """Write the data's own rows but for the dropped ones to `out`, and the record beside it as `.json`.
+    """Write the data's own rows, except for the dropped ones, to `out`, and the record beside it as `.json`.
 
     Args:
         source: the data that was scanned, as in `data.train`.
-        split: of a hub data set.
+        split: split of a hub data set.
         scores: a run's folder, its scan folder, or its file of scores.
         out: a `.jsonl` file; neither it nor the record may be the data, or the record some other file.
-        by: a score, see `score_table.score_name`; the lowest are the most memorized. None: the scan's headline score.
+        by: name of a score, see `score_table.score_name`; the lowest are the most memorized. None: the scan's headline
+            score.
         drop: `10%` of the scored examples, or a number of examples.
         control: drop as many others instead: by chance, of the same lengths, or duplicates.
-        seed: of chance.
+        seed: random seed.
 
     Raises:
         UserError: a bad argument, a scan of other data, an id that occurs twice, or a file that would be overwritten.
@@ -90,15 +91,16 @@ def prune(
     scores, by = scores_file(scores), score_name(scores, by)
     scanned = {row.id: row for row in read_scores(scores, by, "train")}
     ids = _ids(source, split, scanned, scores)
-    found = ((identity, scanned[identity]) for identity in ids if identity in scanned)
-    scored = {identity: Scored(row.value, row.num_tokens) for identity, row in found}  # in the order of the data
+    scored = {identity: scanned[identity] for identity in ids if identity in scanned}  # in the order of the data
     if not scored:
         raise UserError(f"--scores {scores}: has no score of an example of {source}. Scan this data first.")
     count = _count(drop, len(scored))
     dropped = _choose(control, scored, count, seed, source, split)
-    gone = {one.id for one in dropped}
+    gone = {example.id for example in dropped}
     make_folder(out.parent)
-    write_rows(out, _kept_rows(source, split, gone))
+    # A second pass over the data: its rows are not held.
+    kept = (example.row for example in stream_examples(source, split) if example.pair.id not in gone)
+    write_rows(out, map(raw_row, kept))
     record = PruneRecord(
         data=source,
         scores=str(scores),
@@ -113,7 +115,7 @@ def prune(
             "before": _lengths(scored, set(scored)),
             "after": _lengths(scored, scored.keys() - gone),
             "dropped": _lengths(scored, gone),
-            "most memorized": _lengths(scored, {one.id for one in drop_lowest(scored, count)}),
+            "most memorized": _lengths(scored, {example.id for example in drop_lowest(scored, count)}),
         },
         notes=_notes(control, count, len(dropped), len(ids) - len(scored)),
         dropped=dropped,
@@ -123,7 +125,7 @@ def prune(
 
 
 def _choose(
-    control: Control, scores: Mapping[str, Scored], count: int, seed: int, source: str, split: str
+    control: Control, scores: Mapping[str, ScoredRow], count: int, seed: int, source: str, split: str
 ) -> list[Dropped]:
     if control == "random":
         return drop_random(scores, count, seed)
@@ -131,8 +133,8 @@ def _choose(
         return drop_length_matched(scores, count, seed)
     if control == "duplicates":
         finder = DuplicateFinder()
-        found = [one for example in stream_examples(source, split) if (one := finder.add(example.pair)) is not None]
-        return drop_duplicates([one for one in found if one.id in scores], count)
+        duplicates = [finder.add(example.pair) for example in stream_examples(source, split)]
+        return drop_duplicates([copy for copy in duplicates if copy is not None and copy.id in scores], count)
     return drop_lowest(scores, count)
 
 
@@ -153,7 +155,7 @@ def _record_file(source: str, out: Path) -> Path:
 
 
 def _ids(source: str, split: str, scanned: Mapping[str, ScoredRow], scores: Path) -> dict[str, None]:
-    """The ids of the data in its order; those that have scores are of the same examples."""
+    """Return the ids of the data in its order, and check that those with scores are of the same examples."""
     ids: dict[str, None] = {}
     num_scored = num_others = 0
     with progress.task("Reading the data", total=None) as task:
@@ -165,9 +167,10 @@ def _ids(source: str, split: str, scanned: Mapping[str, ScoredRow], scores: Path
                     "Give each row its own id, or none."
                 )
             ids[example.pair.id] = None
-            if (one := scanned.get(example.pair.id)) is not None:
+            if (row := scanned.get(example.pair.id)) is not None:
                 num_scored += 1
-                num_others += not has_fingerprint(example.pair, one.fingerprint)
+                # An id is a line's number where rows have none, so it may be of another example by now.
+                num_others += not has_fingerprint(example.pair, row.fingerprint)
     if num_others:
         raise UserError(
             f"--scores {scores}: {num_others} of the {num_scored} examples of {source} that have scores are not what "
@@ -177,14 +180,8 @@ def _ids(source: str, split: str, scanned: Mapping[str, ScoredRow], scores: Path
     return ids
 
 
-def _kept_rows(source: str, split: str, gone: set[str]) -> Iterator[msgspec.Raw]:
-    for example in stream_examples(source, split):
-        if example.pair.id not in gone:
-            yield raw_row(example.row)
-
-
 def _count(drop: str, num_scored: int) -> int:
-    """How many examples `10%` or `500` are."""
+    """Return how many examples `10%` or `500` are."""
     share, is_share, rest = drop.strip().partition("%")
     try:
         count = round(float(share) / 100 * num_scored) if is_share and not rest else int(drop)
@@ -197,15 +194,13 @@ def _count(drop: str, num_scored: int) -> int:
     return count
 
 
-def _lengths(scores: Mapping[str, Scored], ids: set[str]) -> Lengths | None:
-    """None without examples."""
-    import numpy as np
-
-    values = [score.num_tokens for identity, score in scores.items() if identity in ids]
+def _lengths(scores: Mapping[str, ScoredRow], ids: set[str]) -> Lengths | None:
+    """Return the lengths of these examples; None without examples."""
+    values = [row.num_tokens for identity, row in scores.items() if identity in ids]
     if not values:
         return None
     quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
-    return Lengths(len(values), float(np.mean(values)), tuple(float(value) for value in quantiles))
+    return Lengths(len(values), float(np.mean(values)), tuple(quantiles.tolist()))
 
 
 def _notes(control: Control, asked: int, num_dropped: int, num_unscored: int) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 The paper drops the 10% most memorized examples and sees a better Pass@1. Without controls that says little: such
 examples are often short, or copies of one another, and fewer examples alone change a training run. So each control
-drops the same number for another reason.
+drops the same number for another reason. Scores are by id, in the order of the data; lower = more memorized.
 """
 
 from __future__ import annotations
@@ -12,18 +12,12 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ibft.artifacts.score_table import ScoredRow
 from ibft.curation.duplicates import Duplicate
 
-__all__ = ["Dropped", "Scored", "drop_duplicates", "drop_length_matched", "drop_lowest", "drop_random"]
+__all__ = ["Dropped", "drop_duplicates", "drop_length_matched", "drop_lowest", "drop_random"]
 
 _RANK = {"exact": 0, "code": 1, "near": 2}
-
-
-class Scored(NamedTuple):
-    """An example's score, lower = more memorized, and its length in scored tokens."""
-
-    value: float
-    num_tokens: int
 
 
 class Dropped(NamedTuple):
@@ -33,31 +27,31 @@ class Dropped(NamedTuple):
     reason: str
 
 
-def drop_lowest(scores: Mapping[str, Scored], count: int) -> list[Dropped]:
-    """The `count` most memorized examples, the most memorized first; equal scores in the order of the data."""
+def drop_lowest(scores: Mapping[str, ScoredRow], count: int) -> list[Dropped]:
+    """Drop the `count` most memorized examples, the most memorized first; equal scores in the order of the data."""
     ordered = sorted(scores, key=lambda identity: scores[identity].value)
     return [Dropped(identity, f"score {scores[identity].value:.6g}") for identity in ordered[:count]]
 
 
-def drop_random(scores: Mapping[str, Scored], count: int, seed: int) -> list[Dropped]:
-    """`count` of the same examples by chance, the most memorized among them or not."""
+def drop_random(scores: Mapping[str, ScoredRow], count: int, seed: int) -> list[Dropped]:
+    """Drop `count` examples by chance, whether they are memorized or not."""
     return [Dropped(identity, "random") for identity in random.Random(seed).sample(list(scores), count)]
 
 
-def drop_length_matched(scores: Mapping[str, Scored], count: int, seed: int) -> list[Dropped]:
-    """For each of the `count` most memorized examples, one of the others that is nearest to it in length.
+def drop_length_matched(scores: Mapping[str, ScoredRow], count: int, seed: int) -> list[Dropped]:
+    """Drop, for each of the `count` most memorized examples, one of the others that is nearest to it in length.
 
-    None is taken twice, and the turn goes round by chance, so that no kind of example has the first choice. As many
-    are dropped as there are others: fewer than `count` where more than half of the data would be dropped.
+    No example is taken twice. Fewer than `count` are dropped where the others are fewer: that is, where more than half
+    of the data would be dropped.
     """
     lowest = [dropped.id for dropped in drop_lowest(scores, count)]
     chance = random.Random(seed)
     others = list(scores.keys() - set(lowest))
-    others.sort()  # a set has no order of its own
+    others.sort()  # the order of a set is not the same in each process
     chance.shuffle(others)
     others.sort(key=lambda identity: scores[identity].num_tokens)  # stable: equal lengths stay shuffled
     lengths = [scores[identity].num_tokens for identity in others]
-    chance.shuffle(lowest)
+    chance.shuffle(lowest)  # so that no kind of example has the first choice
     dropped = []
     for identity in lowest[: len(others)]:
         length = scores[identity].num_tokens
@@ -69,6 +63,9 @@ def drop_length_matched(scores: Mapping[str, Scored], count: int, seed: int) -> 
 
 
 def drop_duplicates(duplicates: Sequence[Duplicate], count: int) -> list[Dropped]:
-    """Up to `count` duplicates, the most redundant first: exact ones, equal code, then by falling similarity."""
-    ordered = sorted(duplicates, key=lambda one: (_RANK[one.kind], -one.similarity))
-    return [Dropped(one.id, f"duplicate of {one.of} ({one.kind}, {one.similarity:.2f})") for one in ordered[:count]]
+    """Drop up to `count` duplicates, the most redundant first: exact ones, equal code, then by falling similarity."""
+    ordered = sorted(duplicates, key=lambda duplicate: (_RANK[duplicate.kind], -duplicate.similarity))
+    return [
+        Dropped(duplicate.id, f"duplicate of {duplicate.of} ({duplicate.kind}, {duplicate.similarity:.2f})")
+        for duplicate in ordered[:count]
+    ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from ibft.artifacts.scan import Barrier
 from ibft.findings.columns import Columns, first_copies
@@ -18,12 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "BarrierShare", "find_barrier", "share_below_control"]
 
 EXPECTED_SHARE = 0.05
-"""Share of the control set below the threshold, and of training data that is no more predictable than it."""
+"""Share of the control set that is below the threshold; the same of training data that is as predictable."""
 MIN_CONTROL = 19
-"""Of fewer values the 5th percentile would lie below all of them."""
+"""With fewer values the 5th percentile would be below all of them."""
 _NUM_DRAWS = 10_000
-
-_T = TypeVar("_T")
 
 
 class BarrierShare(NamedTuple):
@@ -41,37 +40,32 @@ def find_barrier(train: Columns, control: Columns, matches: Matches, score: str,
         train: the training data's columns.
         control: the control set's.
         matches: rows of the two that are compared, at least `MIN_CONTROL` pairs.
-        score: name of a score that both have.
+        score: name of a score that both sets have.
         seed: random seed of the interval.
     """
-    import numpy as np
-
     values = train.scores[score]
     matched = values[matches.train]
     codes = (train.groups[matches.train], control.groups[matches.control])
-    found = share_below_control(matched, control.scores[score][matches.control], codes, seed=seed)
+    threshold, share, interval = share_below_control(matched, control.scores[score][matches.control], codes, seed=seed)
     scored = np.flatnonzero(np.isfinite(values))
-    is_memorized = values[scored] < found.threshold
+    is_memorized = values[scored] < threshold
 
-    def of_scored(column: Sequence[_T] | None) -> list[_T] | None:
-        return None if column is None else [column[row] for row in scored.tolist()]
-
-    first = None if train.codes is None else first_copies(train.codes)
+    first = first_copies(train.codes)
     return Barrier(
-        threshold=found.threshold,
-        share=found.share,
-        ci95=found.interval,
+        threshold=threshold,
+        share=share,
+        ci95=interval,
         num_examples=len(matched),
-        num_memorized=int((matched < found.threshold).sum()),
+        num_memorized=int((matched < threshold).sum()),
         num_train=len(scored),
         num_train_memorized=int(is_memorized.sum()),
-        num_copies=0 if first is None else int((first != np.arange(len(first)))[scored].sum()),
+        num_copies=int((first != np.arange(len(first)))[scored].sum()),
         traits=common_traits(
             is_memorized,
             train.num_tokens[scored],
-            None if first is None else (np.bincount(first) > 1)[first[scored]],
-            of_scored(train.files),
-            of_scored(train.tags),
+            (np.bincount(first) > 1)[first[scored]],
+            [train.files[row] for row in scored.tolist()],
+            [train.tags[row] for row in scored.tolist()],
             train.groups[scored],
             values[scored],
         ),
@@ -85,13 +79,10 @@ def share_below_control(
     *,
     seed: int = 0,
 ) -> BarrierShare:
-    """The share of training examples with a lower score than the control's 5th percentile; 5% if nothing differs.
+    """Return the share of training examples that score below the control's 5th percentile; 5% if nothing differs.
 
-    The percentile is the one whose expectation is 5% in any sample (Weibull's), and equal scores are not below it. Its
-    interval counts the error of both sets, as a bootstrap of both would, but takes what that converges to: the place of
-    the percentile among the N ordered control scores has a beta distribution, and the share below a given place another
-    (Jeffreys, which unlike the bootstrap has a width where no example is below). Examples that come in groups
-    count as `effective_size` says.
+    The interval counts the error of both sets, as a bootstrap of both would. Examples that come in groups count as
+    `effective_size` says.
 
     Args:
         train: M scores, lower = more memorized; none NaN.
@@ -100,20 +91,21 @@ def share_below_control(
         seed: random seed of the 10,000 draws.
 
     Returns:
-        NaN where a set is empty. From fewer than 19 control scores the threshold is their minimum.
+        NaN where a set is empty. With fewer than 19 control scores the threshold is their minimum.
     """
-    import numpy as np
-
     num_train, num_control = len(train), len(control)
     if not num_train or not num_control:
         return BarrierShare(math.nan, math.nan, Interval(math.nan, math.nan))
     below, ordered = np.sort(np.asarray(train, np.float64)), np.sort(np.asarray(control, np.float64))
+    # Weibull's percentile is the one whose expectation is 5% in a sample of any size.
     threshold = float(np.quantile(ordered, EXPECTED_SHARE, method="weibull"))
     share = float(np.searchsorted(below, threshold)) / num_train
     codes = groups or (range(num_train), range(num_control))
     size_train = effective_size(np.asarray(train) < threshold, codes[0], train)
     size_control = effective_size(np.asarray(control) < threshold, codes[1], control)
     rng = np.random.default_rng(seed)
+    # What a bootstrap of both sets converges to: the percentile's place among the N ordered control scores has a beta
+    # distribution, and so has the share below a given place (Jeffreys', which has a width also where none is below).
     place = EXPECTED_SHARE * (size_control + 1)
     places = rng.beta(place, size_control + 1 - place, _NUM_DRAWS) * (num_control + 1)
     shares = np.concatenate([[0], np.searchsorted(below, ordered) / num_train, [1]])

@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ibft.statistics.uncertainty import Codes
 
 __all__ = ["FEATURES", "MAX_EXAMPLES", "blind_values"]
 
 MAX_EXAMPLES = 5_000
-"""Examples of each set, at most: with the next number it bounds the memory, to 1 GB; usual is a quarter of that."""
+"""Most examples of each set. With the next number it bounds the memory to 1 GB; a quarter of that is usual."""
 _MAX_CHARACTERS = 8_000
 FEATURES = (
     "Which words, numbers and punctuation marks occur, and which pairs of neighbors (hashed), in a logistic regression "
@@ -40,19 +40,18 @@ def blind_values(
     groups: tuple[Codes, Codes] | None = None,
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Log-odds that each text is of the control set, by a classifier trained without it; lower = like training data.
+    """Return the log-odds that each text is of the control set, by a classifier that was trained without this text.
 
-    Five-fold cross-validation. All of a group (the functions of one file, the copies of one function) stand on the same
-    side of each split: else names that only this file has would tell where its other functions belong, and the
-    classifier would look better than the sets are different. Presence of hashed 1- and 2-grams (2^18) in a text's
-    first 8,000 characters, rows of norm 1, L2 penalty with C = 10. Nothing is trained on what it is asked about, so an
-    AUROC below 0.5 is chance as well, and is not turned around.
+    Lower = like the training data. Five-fold cross-validation, in which a group (the functions of one file, the copies
+    of one function) is never on both sides of a split. The features are which hashed 1- and 2-grams (2^18) occur in a
+    text's first 8,000 characters, rows of norm 1; L2 penalty with C = 10. The classifier is never asked about what it
+    was trained on, so an AUROC below 0.5 is chance as well, and is not turned around.
 
     Args:
         train: M texts, as the model scores them; at most `MAX_EXAMPLES`.
         control: N texts, at most `MAX_EXAMPLES`.
-        groups: M and N codes; equal codes are one group. None: every text stands for itself.
-        seed: of the folds and the solver.
+        groups: M and N codes; equal codes are one group. None: every text is a group of its own.
+        seed: random seed of the folds and the solver.
 
     Returns:
         M and N values; NaN for all where a set has fewer groups than folds, or a fold would leave one without texts.
@@ -61,8 +60,6 @@ def blind_values(
         UserError: scikit-learn is not installed.
         ValueError: more than `MAX_EXAMPLES` texts of a set.
     """
-    import numpy as np
-
     if max(len(train), len(control)) > MAX_EXAMPLES:
         raise ValueError(f"{len(train)} and {len(control)} texts: draw at most {MAX_EXAMPLES} of each set first")
     is_control = np.repeat([0, 1], [len(train), len(control)])
@@ -78,15 +75,13 @@ def _out_of_fold(
     texts: Sequence[str], is_control: NDArray[np.int64], codes: NDArray[np.int64], seed: int
 ) -> NDArray[np.float64]:
     """Return each text's log-odds by a classifier that was trained without its group; NaN if a fold lacks a set."""
-    import numpy as np
-
     try:
         from sklearn.feature_extraction.text import HashingVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     except ImportError:
         raise UserError(
-            "scikit-learn is not installed: the blind classifier beside the scores is of it. "
+            "scikit-learn is not installed: the blind classifier beside the scores needs it. "
             "Run `pip install 'ibft[audit]'`."
         ) from None
     vectorizer = HashingVectorizer(
@@ -98,7 +93,9 @@ def _out_of_fold(
         alternate_sign=False,
     )
     features = vectorizer.transform(texts)
-    if len(np.unique(codes)) == len(codes):  # the same folds in kind, without a slow search among groups of one
+    # With groups, since names that only one file has would show where its other functions belong, and the classifier
+    # would look better than the sets are different. Groups of one need none of the slow search for such folds.
+    if len(np.unique(codes)) == len(codes):
         splits = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=seed).split(features, is_control)
     else:
         splits = StratifiedGroupKFold(_NUM_FOLDS, shuffle=True, random_state=seed).split(features, is_control, codes)

@@ -1,13 +1,15 @@
 """Training data beside a control set: how well each score tells them apart, and whether better than a blind classifier.
 
-Compared are pairs of like length. Examples of one file, or copies of one example, are dependent and counted so.
+Pairs of similar length are compared. Examples of one file, or copies of one example, count as dependent.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ibft.artifacts.rows import Subset
 from ibft.artifacts.scan import Auroc, AurocDifference, ControlComparison, ScoreAuroc
@@ -16,17 +18,13 @@ from ibft.findings.columns import Columns
 from ibft.findings.matching import Matches
 from ibft.statistics.uncertainty import auroc, auroc_difference, delong_interval
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 __all__ = ["Texts", "compare_with_control"]
 
-Texts = Callable[[Subset, "NDArray[np.int64]"], Sequence[str]]
-"""Gives the texts of these rows of a subset's columns, in this order; the rows are ascending."""
+Texts = Callable[[Subset, NDArray[np.int64]], Sequence[str]]
+"""Returns the texts of these rows of a subset's columns, in this order; the rows are ascending."""
 
 _MIN_VALUES = 10
-"""Of fewer values a side, no AUROC is told."""
+"""With fewer values on a side, no AUROC is reported."""
 
 
 def compare_with_control(
@@ -42,17 +40,16 @@ def compare_with_control(
         train: the training data's columns.
         control: the control set's, with the same scores.
         matches: rows of the two that are compared, at least one.
-        texts: where the blind classifier's texts come from: asked once a subset, for at most 5,000 rows each, drawn by
+        texts: where the blind classifier's texts come from: called once per subset, for at most 5,000 rows drawn by
             chance. None: no blind classifier.
-        seed: of that draw and of the classifier.
+        seed: random seed of that draw and of the classifier.
 
     Raises:
         UserError: scikit-learn is not installed.
     """
-    import numpy as np
-
     rows = (matches.train, matches.control)
     groups = (train.groups[rows[0]], control.groups[rows[1]])
+    # One draw of pairs for the classifier; a score's difference from it is taken on these, its own AUROC on all pairs.
     drawn = np.arange(len(matches.train))
     if len(drawn) > MAX_EXAMPLES:
         drawn = np.sort(np.random.default_rng(seed).choice(drawn, MAX_EXAMPLES, replace=False))
@@ -77,38 +74,33 @@ def compare_with_control(
     )
 
 
-_Values = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
-_Rows = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+_Values = tuple[NDArray[np.float64], NDArray[np.float64]]
+_Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def _blind(texts: Texts, rows: _Rows, groups: _Rows, seed: int) -> _Values | None:
-    """Out-of-fold values in the order of `rows`; None where they are too few to train on."""
-    import numpy as np
-
+    """Return out-of-fold values in the order of `rows`; None where there are too few rows to train on."""
     sides: list[Sequence[str]] = []
     subsets: tuple[Subset, Subset] = ("train", "control")
-    for subset, own in zip(subsets, rows, strict=True):
-        ascending = np.argsort(own)
-        given = texts(subset, own[ascending])
-        place = np.argsort(ascending).tolist()
-        sides.append([given[i] for i in place])
-    values = blind_values(sides[0], sides[1], groups=groups, seed=seed)
-    return None if np.isnan(values[0]).any() or np.isnan(values[1]).any() else values
+    for subset, rows_of_side in zip(subsets, rows, strict=True):
+        ascending = np.argsort(rows_of_side)
+        in_order = texts(subset, rows_of_side[ascending])
+        sides.append([in_order[place] for place in np.argsort(ascending).tolist()])
+    values = blind_values(*sides, groups=groups, seed=seed)
+    return None if np.isnan(np.concatenate(values)).any() else values
 
 
 def _compare_score(
     name: str, values: _Values, groups: _Rows, drawn: NDArray[np.int64], blind: _Values | None
 ) -> ScoreAuroc | None:
-    """None where too few examples have the score."""
-    import numpy as np
-
+    """Return one score's AUROC and what it is above the blind one's; None where too few examples have the score."""
     has = [np.isfinite(side) for side in values]
     value = _auroc((values[0][has[0]], values[1][has[1]]), (groups[0][has[0]], groups[1][has[1]]))
     if value is None:
         return None
     above = None
     if blind is not None:
-        kept = [drawn[own[drawn]] for own in has]
+        kept = [drawn[side[drawn]] for side in has]
         difference = auroc_difference(
             (values[0][kept[0]], values[1][kept[1]]),
             (blind[0][has[0][drawn]], blind[1][has[1][drawn]]),
@@ -122,12 +114,13 @@ def _compare_score(
         num_control=int(has[1].sum()),
         auroc=value,
         above_blind=above,
+        # Above 0.5 as well: where nothing tells the sets apart, a classifier asked about unknown files falls below it.
         beats_blind=None if above is None else above.ci95.low > 0 and value.ci95.low > 0.5,
     )
 
 
 def _auroc(values: _Values, groups: _Rows) -> Auroc | None:
-    """None where a side has too few values, or all of them are of one group."""
+    """Return the AUROC with its interval; None where a side has too few values, or all of them are of one group."""
     if min(len(side) for side in values) < _MIN_VALUES:
         return None
     interval = delong_interval(*values, groups)

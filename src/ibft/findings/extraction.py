@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
 from ibft.artifacts.scan import Extraction
+from ibft.findings.columns import Columns
 from ibft.statistics.uncertainty import effective_size, wilson_interval
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ibft.findings.columns import Columns
 
 __all__ = ["count_extracted"]
 
@@ -19,20 +15,7 @@ _NUM_SAMPLES = (1, 10, 100, 1000)
 
 
 def count_extracted(columns: Columns) -> Extraction | None:
-    """Summarize one subset's extraction; None where no example was long enough for one.
-
-    Args:
-        columns: of N examples.
-
-    Raises:
-        ValueError: there are suffixes, but no numbers of matched or prefix tokens.
-    """
-    import numpy as np
-
-    if columns.num_suffix_tokens is None:
-        return None
-    if columns.num_matched_tokens is None or columns.num_prefix_tokens is None:
-        raise ValueError("num_suffix_tokens needs num_matched_tokens and num_prefix_tokens beside it")
+    """Summarize one subset's extraction; None where no example was long enough for one."""
     tried = columns.num_suffix_tokens > 0
     num = int(tried.sum())
     if not num:
@@ -40,9 +23,10 @@ def count_extracted(columns: Columns) -> Extraction | None:
     matched, wanted = columns.num_matched_tokens[tried], columns.num_suffix_tokens[tried]
     is_extracted = matched >= wanted
     share = float(is_extracted.mean())
-    log_probs = np.empty(0) if columns.suffix_log_prob is None else columns.suffix_log_prob[tried]
-    # Where hardly any is extracted: how files share those that come nearest to it.
-    near = -log_probs if len(log_probs) and not np.isnan(log_probs).any() else -matched / wanted
+    log_probs = columns.suffix_log_prob[tried]
+    # Where hardly any is extracted, the design effect comes from how files share the examples that are nearest to it.
+    # Nearest by probability, which has no ties.
+    near = -matched / wanted if np.isnan(log_probs).any() else -log_probs
     size = effective_size(is_extracted, columns.groups[tried], near)
     return Extraction(
         num_examples=num,
@@ -58,11 +42,9 @@ def count_extracted(columns: Columns) -> Extraction | None:
 
 
 def _within(log_probs: NDArray[np.float64]) -> list[tuple[int, float]]:
-    import numpy as np
-
     if not len(log_probs):
         return []
-    # By expm1 and log1p, since most p_z are far below what 1 - p_z can hold; a p_z of 1 gives -inf, so a share of 1.
+    # By expm1 and log1p: most p_z are far below what 1 - p_z can represent. A p_z of 1 gives -inf, so a share of 1.
     with np.errstate(divide="ignore"):
         log_missed = np.log1p(-np.exp(np.minimum(log_probs, 0)))
     return [(num, float(np.mean(-np.expm1(num * log_missed)))) for num in _NUM_SAMPLES]

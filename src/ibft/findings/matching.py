@@ -1,4 +1,4 @@
-"""Training and control examples of like length in pairs, so that length tells the two apart no longer."""
+"""Training and control examples of similar length in pairs, so that length no longer tells the two apart."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import heapq
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
+if TYPE_CHECKING:
     from ibft.statistics.uncertainty import Codes
 
 __all__ = ["Matches", "match_by_length"]
@@ -27,26 +27,21 @@ class Matches(NamedTuple):
     num_unmatched_control: int
 
 
-def match_by_length(train_tokens: Codes, control_tokens: Codes, *, caliper: float = CALIPER, seed: int = 0) -> Matches:
-    """Pair training and control examples 1:1 by length, without replacement; the nearest on log length come first.
+def match_by_length(train_tokens: Codes, control_tokens: Codes, *, seed: int = 0) -> Matches:
+    """Pair training and control examples 1:1 by length, without replacement; the nearest in log length come first.
 
-    Greedy matching (Rosenbaum 1989): examples of equal length are paired by chance; of the rest, again and again the
-    two that are nearest, within the caliper. O(n log n). Not every possible pair is found, but unlike the largest
-    matching, it does not pair the short of one side with the long of the other.
+    Greedy matching (Rosenbaum 1989): examples of equal length are paired by chance; of the rest, always the two that
+    are nearest, within the caliper. O(n log n). Not every possible pair is found, but unlike the largest matching,
+    this one does not pair the short examples of one side with the long ones of the other.
 
     Args:
         train_tokens: tokens of each training example, at least 1.
-        control_tokens: of each control example.
-        caliper: the largest ratio of lengths within a pair, at least 1.
-        seed: of the choice among examples of equal length.
+        control_tokens: tokens of each control example, at least 1.
+        seed: random seed of the choice among examples of equal length.
 
     Raises:
-        ValueError: the caliper is below 1, or a length below 1.
+        ValueError: a length is below 1.
     """
-    import numpy as np
-
-    if caliper < 1:
-        raise ValueError(f"caliper is {caliper}: it is a ratio of lengths, at least 1")
     sides = [np.asarray(train_tokens, np.int64), np.asarray(control_tokens, np.int64)]
     if any(len(side) and side.min() < 1 for side in sides):
         raise ValueError("a length is below 1: leave out examples without tokens first")
@@ -55,7 +50,7 @@ def match_by_length(train_tokens: Codes, control_tokens: Codes, *, caliper: floa
     equal = _pair_equal(*[side[order] for side, order in zip(sides, orders, strict=True)])
     train, control = (order[chosen] for order, chosen in zip(orders, equal, strict=True))
     left = [np.delete(order, chosen) for order, chosen in zip(orders, equal, strict=True)]
-    near = _pair_near(np.log(sides[0][left[0]]), np.log(sides[1][left[1]]), math.log(caliper))
+    near = _pair_near(np.log(sides[0][left[0]]), np.log(sides[1][left[1]]), math.log(CALIPER))
     train = np.concatenate([train, left[0][near[:, 0]]])
     control = np.concatenate([control, left[1][near[:, 1]]])
     by_train = np.argsort(train)
@@ -63,32 +58,24 @@ def match_by_length(train_tokens: Codes, control_tokens: Codes, *, caliper: floa
 
 
 def _by_length(tokens: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Row numbers in the order of length, those of equal length in a random one."""
-    import numpy as np
-
+    """Return row numbers in the order of length, those of equal length in a random order."""
     shuffled = rng.permutation(len(tokens))
     return shuffled[np.argsort(tokens[shuffled], kind="stable")]
 
 
 def _pair_equal(train: NDArray[np.int64], control: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places in the two sorted arrays of the pairs of equal length: of each length, the first of both sides."""
-    import numpy as np
+    """Return the places in two sorted arrays of the pairs of equal length: for each length, the first of both sides."""
 
-    def rank(own: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.arange(len(own)) - np.searchsorted(own, own)
+    def paired(side: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+        rank = np.arange(len(side)) - np.searchsorted(side, side)
+        return np.flatnonzero(rank < np.searchsorted(other, side, "right") - np.searchsorted(other, side))
 
-    def count(own: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.searchsorted(own, of, "right") - np.searchsorted(own, of)
-
-    return np.flatnonzero(rank(train) < count(control, train)), np.flatnonzero(rank(control) < count(train, control))
+    return paired(train, control), paired(control, train)
 
 
 def _pair_near(train: NDArray[np.float64], control: NDArray[np.float64], reach: float) -> NDArray[np.int64]:
-    """Places (in train, in control) of the greedily nearest pairs of two sorted arrays: shape P x 2.
-
-    The nearest pair are neighbors among all that are left, so a heap of neighbors and a linked list suffice.
-    """
-    import numpy as np
+    """Return the places (in train, in control) of the greedily nearest pairs of two sorted arrays: shape P x 2."""
+    # The nearest pair are neighbors among all that are left, so a heap of neighbors and a linked list suffice.
 
     values = np.concatenate([train, control])
     order = np.argsort(values, kind="stable")
@@ -99,7 +86,9 @@ def _pair_near(train: NDArray[np.float64], control: NDArray[np.float64], reach: 
     def offer(left: int, right: int) -> None:
         if left >= 0 and right < len(ordered) and is_train[left] != is_train[right]:
             distance = ordered[right] - ordered[left]
-            if distance <= reach + 1e-12:
+            if (
+                distance <= reach + 1e-12
+            ):  # a ratio of exactly the caliper counts, whatever its logarithms are rounded to
                 heapq.heappush(heap, (distance, left, right))
 
     for right in range(1, len(ordered)):

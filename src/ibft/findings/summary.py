@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
+
 from ibft.artifacts.scan import ScanSummary, SubsetSummary
 from ibft.errors import UserError
 from ibft.findings.barrier import MIN_CONTROL, find_barrier
@@ -30,23 +32,21 @@ def summarize(
 ) -> ScanSummary:
     """Compare the scores of the training data with those of the control set.
 
-    Code in both is left out of both; where dates vouch for the control set, out of the training data alone.
+    Code that is in both is left out of both; where dates vouch for the control set, of the training data alone.
 
     Args:
         train: the scored examples.
-        control: of the control set, if there is one.
+        control: the scored examples of the control set, if there is one.
         score: name of the headline score.
-        region: of the tokens that were scored.
-        skipped: by subset, reason and count: the examples that are not in the columns.
-        texts: gives the texts for the blind classifier, see `comparison.Texts`; None: there is none.
+        region: which tokens were scored.
+        skipped: how many examples are not in the columns, by subset and reason.
+        texts: returns the texts for the blind classifier, see `comparison.Texts`; None: no classifier.
         is_dated: the control set is what is later than a day.
-        seed: of matching, draws and classifier.
+        seed: random seed of matching, draws and classifier.
 
     Raises:
         UserError: no column has the name of the headline score, or scikit-learn is not installed.
     """
-    import numpy as np
-
     if score not in train.scores:
         raise UserError(f"scan.score {score!r}: this scan has {', '.join(train.scores) or 'no scores'}. Choose one.")
     skipped = skipped or {}
@@ -62,7 +62,8 @@ def summarize(
             comparison = compare_with_control(train, subsets["control"], matches, texts, seed)
         if len(matches.train) >= MIN_CONTROL:
             barrier = find_barrier(train, subsets["control"], matches, score, seed)
-    extraction = {name: found for name, columns in subsets.items() if (found := count_extracted(columns)) is not None}
+    counted = {name: count_extracted(columns) for name, columns in subsets.items()}
+    extraction = {name: figures for name, figures in counted.items() if figures is not None}
     verdict = barrier_verdict(
         score, num_scored.get("control"), comparison, barrier, extraction, num_scored["train"], num_in_both
     )
@@ -81,20 +82,15 @@ def summarize(
 
 def _match(train: Columns, control: Columns, score: str, is_dated: bool, seed: int) -> tuple[Matches, dict[str, int]]:
     """Return pairs of rows that have the headline score, and how many rows of each subset the other one has too."""
-    import numpy as np
-
-    has = [np.isfinite(side.scores[score]) for side in (train, control)]
-    in_both = [train.also_in(control), control.also_in(train) & (not is_dated)]
-    num_in_both = [int((own & side).sum()) for own, side in zip(has, in_both, strict=True)]
-    train_rows, control_rows = (np.flatnonzero(own & ~side) for own, side in zip(has, in_both, strict=True))
-    found = match_by_length(train.num_tokens[train_rows], control.num_tokens[control_rows], seed=seed)
-    matches = found._replace(train=train_rows[found.train], control=control_rows[found.control])
-    return matches, {"train": num_in_both[0], "control": num_in_both[1]}
+    has_score = {"train": np.isfinite(train.scores[score]), "control": np.isfinite(control.scores[score])}
+    in_both = {"train": train.also_in(control), "control": control.also_in(train) & (not is_dated)}
+    rows = {name: np.flatnonzero(has_score[name] & ~in_both[name]) for name in in_both}
+    matches = match_by_length(train.num_tokens[rows["train"]], control.num_tokens[rows["control"]], seed=seed)
+    matches = matches._replace(train=rows["train"][matches.train], control=rows["control"][matches.control])
+    return matches, {name: int((has_score[name] & in_both[name]).sum()) for name in in_both}
 
 
 def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:
-    import numpy as np
-
     medians, num_scored = {}, 0
     for name, values in columns.scores.items():
         finite = values[np.isfinite(values)]

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 import os.path
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import count
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ibft.artifacts.scan import Trait
 from ibft.statistics.uncertainty import Interval, effective_size, wilson_interval
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ibft.statistics.uncertainty import Codes, Flags, Floats
 
 __all__ = ["MAX_TRAITS", "MIN_GROUP", "common_traits"]
 
 MIN_GROUP = 5
-"""Files, packages and tags with fewer examples are not looked at."""
+"""Files, packages and tags with fewer examples are not tested."""
 MAX_TRAITS = 8
 
 _Kind = Literal["length", "duplicates", "file", "tag"]
@@ -30,83 +29,74 @@ _Kind = Literal["length", "duplicates", "file", "tag"]
 def common_traits(
     is_memorized: Flags,
     num_tokens: Codes,
-    has_duplicate: Flags | None = None,
-    files: Sequence[str | None] | None = None,
-    tags: Sequence[Sequence[str]] | None = None,
-    groups: Codes | None = None,
-    scores: Floats | None = None,
+    has_duplicate: Flags,
+    files: Sequence[str | None],
+    tags: Sequence[Sequence[str]],
+    groups: Codes,
+    scores: Floats,
 ) -> list[Trait]:
-    """Return what the memorized of N examples have in common: the traits that say most first, at most 8.
+    """Return what the memorized of N examples have in common: at most 8 traits, the clearest first.
 
-    Looked at are the quarters of length, whether there is a duplicate, and every file, package (the first folder below
+    Tested are the quarters of length, whether there is a duplicate, and every file, package (the first folder below
     the one that all files share) and tag with at least 5 examples. Reported are those that memorized examples have more
-    often than a random draw of as many (Fisher's exact test, one-sided, corrected for the number of traits looked at
-    after Holm 1979, at 5%), in the order of their p-values. Where the memorized examples crowd in few groups, whatever
-    these share would be reported; so counts are first divided by the design effect (Rao and Scott 1992), except for a
-    single file, which is reported because they crowd there. This describes these examples and no others.
+    often than a random draw of as many (Fisher's exact test, one-sided, with Holm's correction of 1979 for the number
+    of tested traits, at 5%), in the order of their p-values. This describes these examples and no others.
 
     Args:
         is_memorized: N flags.
         num_tokens: N lengths.
-        has_duplicate: N flags; None: not known.
-        files: N paths, or None where there is none.
+        has_duplicate: N flags.
+        files: N paths; None where an example has none.
         tags: N sequences of tags.
-        groups: N codes; equal codes are one group. None: all are independent.
-        scores: N scores, of which the memorized examples have the lowest; they give the design effect of few.
+        groups: N codes; equal codes are one group.
+        scores: N scores, of which the memorized examples have the lowest; the design effect of few comes from them.
     """
-    import numpy as np
-
     flags = np.asarray(is_memorized, bool)
     num, num_memorized = len(flags), int(flags.sum())
     if not 0 < num_memorized < num:
         return []
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num + 1)))])
-    independent = 1.0 if groups is None else min(1.0, effective_size(flags, groups, scores) / num)
+    # Where the memorized examples crowd in few groups, whatever these share would be reported: so counts are divided by
+    # the design effect (Rao and Scott 1992).
+    independent = min(1.0, effective_size(flags, groups, scores) / num)
 
     def log_p(weight: float, members: int, hits: int) -> float:
-        counts = (round(weight * one) for one in (num, num_memorized, members, hits))
-        return _log_tail(log_factorials, *counts)
+        return _log_tail(log_factorials, *(round(weight * count) for count in (num, num_memorized, members, hits)))
 
     tested = sorted(
         (log_p(weight, members, hits), kind, name, members, hits, weight)
         for kind, name, members, hits, weight in _candidates(flags, num_tokens, has_duplicate, files, tags, independent)
     )
-    found = []
+    traits = []
     for rank, (log_chance, kind, name, members, hits, weight) in enumerate(tested[:MAX_TRAITS]):
         if log_chance > math.log(0.05 / (len(tested) - rank)):
             break
         interval = wilson_interval(weight * hits, weight * members)
-        found.append(_trait(kind, name, (members, hits), (num, num_memorized), interval))
-    return found
-
-
-def _trait(kind: _Kind, name: str, having: tuple[int, int], everything: tuple[int, int], interval: Interval) -> Trait:
-    """Make a trait of the examples that have it, the memorized ones of these, and both numbers of all examples."""
-    (members, hits), (num, num_memorized) = having, everything
-    overall = num_memorized / num
-    return Trait(
-        kind=kind,
-        name=name,
-        num_examples=members,
-        num_memorized=hits,
-        share_of_memorized=hits / num_memorized,
-        share_of_all=members / num,
-        ratio=hits / members / overall,
-        ci95=Interval(interval.low / overall, interval.high / overall),
-    )
+        overall = num_memorized / num
+        traits.append(
+            Trait(
+                kind=kind,
+                name=name,
+                num_examples=members,
+                num_memorized=hits,
+                share_of_memorized=hits / num_memorized,
+                share_of_all=members / num,
+                ratio=hits / members / overall,
+                ci95=Interval(interval.low / overall, interval.high / overall),
+            )
+        )
+    return traits
 
 
 def _candidates(
     flags: NDArray[np.bool_],
     num_tokens: Codes,
-    has_duplicate: Flags | None,
-    files: Sequence[str | None] | None,
-    tags: Sequence[Sequence[str]] | None,
+    has_duplicate: Flags,
+    files: Sequence[str | None],
+    tags: Sequence[Sequence[str]],
     independent: float,
 ) -> Iterator[tuple[_Kind, str, int, int, float]]:
-    """Kind, name, how many examples have the trait, how many are memorized too, and for how many each counts."""
-    import numpy as np
-
+    """Yield kind, name, how many examples have the trait, how many of these are memorized, and the weight of each."""
     lengths = np.asarray(num_tokens, np.int64)
     quarters = np.searchsorted(np.quantile(lengths, [0.25, 0.5, 0.75]), lengths)
     for quarter in np.unique(quarters):
@@ -114,40 +104,32 @@ def _candidates(
         low, high = lengths[inside].min(), lengths[inside].max()
         name = f"{low} to {high} tokens" if low < high else f"{low} tokens"
         yield "length", name, int(inside.sum()), int(flags[inside].sum()), independent
-    if has_duplicate is not None:
-        inside = np.asarray(has_duplicate, bool)
-        if inside.any():
-            yield "duplicates", "has a duplicate in the data", int(inside.sum()), int(flags[inside].sum()), independent
-    if files is not None:
-        by_file = _tally(((file,) if file is not None else () for file in files), flags)
-        for found, weight in ((_packages(by_file), independent), (by_file, 1.0)):
-            for name, members, hits in found:
-                if members >= MIN_GROUP:
-                    yield "file", name, members, hits, weight
-    if tags is not None:
-        for name, members, hits in _tally((set(own) for own in tags), flags):
-            if members >= MIN_GROUP:
-                yield "tag", name, members, hits, independent
+    inside = np.asarray(has_duplicate, bool)
+    if inside.any():
+        yield "duplicates", "has a duplicate in the data", int(inside.sum()), int(flags[inside].sum()), independent
+    by_file = _tally(((file,) if file is not None else () for file in files), flags)
+    by_tag = _tally(map(set, tags), flags)
+    tallies: list[tuple[_Kind, list[tuple[str, int, int]], float]] = [
+        ("file", _packages(by_file), independent),
+        ("file", by_file, 1.0),  # whole weight: a file is reported because the memorized examples crowd there
+        ("tag", by_tag, independent),
+    ]
+    for kind, tally, weight in tallies:
+        yield from ((kind, name, members, hits, weight) for name, members, hits in tally if members >= MIN_GROUP)
 
 
 def _tally(names: Iterator[tuple[str, ...] | set[str]], flags: NDArray[np.bool_]) -> list[tuple[str, int, int]]:
-    """Each name with how many examples have it, and how many of these are memorized."""
-    codes: defaultdict[str, int] = defaultdict(count().__next__)
-    members: list[int] = []
-    hits: list[int] = []
-    for own, flag in zip(names, flags.tolist(), strict=True):
-        for name in own:
-            code = codes[name]
-            if code == len(members):
-                members.append(0)
-                hits.append(0)
-            members[code] += 1
-            hits[code] += flag
-    return [(name, members[code], hits[code]) for name, code in codes.items()]
+    """Return each name with how many examples have it, and how many of these are memorized."""
+    members, hits = Counter[str](), Counter[str]()
+    for names_of_example, flag in zip(names, flags.tolist(), strict=True):
+        for name in names_of_example:
+            members[name] += 1
+            hits[name] += flag
+    return [(name, count, hits[name]) for name, count in members.items()]
 
 
 def _packages(by_file: Sequence[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """The same of the first folders below the one that all files share; one of a single file would say it twice."""
+    """Return the same for the first folders below the one that all files share."""
     folders = [name.replace("\\", "/").split("/")[:-1] for name, _, _ in by_file]
     depth = len(os.path.commonprefix(folders))  # noqa: RUF071 - of lists, so element by element
     totals: dict[str, tuple[int, int, int]] = {}
@@ -156,18 +138,18 @@ def _packages(by_file: Sequence[tuple[str, int, int]]) -> list[tuple[str, int, i
             name = "/".join(folder[: depth + 1]) + "/"
             num_files, all_members, all_hits = totals.get(name, (0, 0, 0))
             totals[name] = (num_files + 1, all_members + members, all_hits + hits)
+    # A folder of a single file would report it twice.
     return [(name, members, hits) for name, (num_files, members, hits) in totals.items() if num_files > 1]
 
 
 def _log_tail(log_factorials: NDArray[np.float64], num: int, num_memorized: int, members: int, hits: int) -> float:
-    """ln of the chance that of `members` examples drawn at random at least `hits` are memorized (hypergeometric)."""
-    import numpy as np
+    """Return ln of the chance that of `members` random examples at least `hits` are memorized (hypergeometric)."""
 
     def log_choose(of: int, some: NDArray[np.int64] | int) -> NDArray[np.float64]:
         return log_factorials[of] - log_factorials[some] - log_factorials[of - some]  # type: ignore[no-any-return]
 
     if hits * num <= members * num_memorized:
-        return 0.0  # no more than by chance: an upper bound of the p-value, which is never told
+        return 0.0  # no more than by chance: an upper bound of the p-value, which is never reported
     drawn = np.arange(hits, min(members, num_memorized) + 1)
     terms = log_choose(num_memorized, drawn) + log_choose(num - num_memorized, members - drawn)
     largest = terms.max()

@@ -1,9 +1,9 @@
-"""The findings in words: is there a memorization barrier, how big, how sure, and what is to be done.
+"""The findings in words: is there a memorization barrier, how big is it, how sure, and what should be done.
 
 Decided by rules that are fixed beforehand; the first that holds:
 
 1. No control set, no score of any of its examples, or one set all in the other: unclear; get one (`control`).
-2. Fewer than 50 pairs of like length, fewer than 10 files on a side, or the score missing on most: unclear; a
+2. Fewer than 50 pairs of similar length, fewer than 10 files on a side, or the score missing on most: unclear; a
    larger control set (`control`).
 3. The share's whole interval is at most 7.5%, where 5% is chance: no (`nothing`). But unclear (a control set of the
    same style, `control`) where the control set may just be easier to predict: the whole interval of the blind
@@ -49,7 +49,7 @@ __all__ = [
 MIN_PAIRS = 50
 """With fewer matched pairs, one or two control examples decide the threshold."""
 MIN_GROUPS = 10
-"""With fewer independent files on a side, intervals say little."""
+"""With fewer independent files on a side, intervals mean little."""
 NEGLIGIBLE_SHARE = 0.075
 """Up to half again as many predictable examples as by chance are not worth a remedy."""
 DIFFERENT_STYLE = 0.7
@@ -90,33 +90,33 @@ def barrier_verdict(
 
     Args:
         score: name of the headline score.
-        num_control: scored control examples; None without a control set.
+        num_control: number of scored control examples; None without a control set.
         comparison: None where nothing could be matched.
-        barrier: None as well there.
-        extraction: by subset.
-        num_train: scored training examples.
-        num_in_both: of both subsets, the scored examples that are not compared since the other has them as well.
+        barrier: None there as well.
+        extraction: extraction of each subset.
+        num_train: number of scored training examples.
+        num_in_both: number of scored examples of each subset that are not compared, since the other subset has them.
     """
-    told = extraction_sentences(extraction)
+    sentences = extraction_sentences(extraction)
     if num_control is None:
-        told.append("How predictable the training data is says nothing without code to compare it with.")
+        sentences.append("How predictable the training data is says nothing without code to compare it with.")
     in_both = num_in_both or {}
-    found = next((row for row in comparison.scores if row.name == score), None) if comparison is not None else None
+    headline = next((row for row in comparison.scores if row.name == score), None) if comparison is not None else None
     if missing := _why_not_compared(num_control, num_train, in_both, comparison):
-        return _unclear(*missing, told)
-    if comparison is None or barrier is None or found is None:
-        return _unclear("too few control examples have a score and the length of a training example", _MORE, told)
-    assert found.num_train is not None
-    assert found.num_control is not None
-    if (num_pairs := min(found.num_train, found.num_control)) < MIN_PAIRS:
+        return _unclear(*missing, sentences)
+    if comparison is None or barrier is None or headline is None:
+        return _unclear("too few control examples have a score and the length of a training example", _MORE, sentences)
+    assert headline.num_train is not None
+    assert headline.num_control is not None
+    if (num_pairs := min(headline.num_train, headline.num_control)) < MIN_PAIRS:
         few = f"only {num_pairs} pairs of training and control examples are of like length; {MIN_PAIRS} are needed"
-        return _unclear(few, _MORE, told)
-    reasons = [size_sentence(barrier), sureness_sentence(found.auroc, comparison), style_sentence(found, comparison)]
-    reasons += [*told, _NOT_SHOWN]
+        return _unclear(few, _MORE, sentences)
+    reasons = [size_sentence(barrier), sureness_sentence(headline.auroc, comparison)]
+    reasons += [style_sentence(headline, comparison), *sentences, _NOT_SHOWN]
     if any(in_both.values()):
         left_out = f"{in_both.get('train', 0):,} training and {in_both.get('control', 0):,} control examples"
         reasons.append(f"Left out: {left_out}, since the other set has them as well.")
-    if doubt := _why_unclear(barrier, found, comparison.blind, extraction):
+    if doubt := _why_unclear(barrier, headline, comparison.blind, extraction):
         return _unclear(*doubt, reasons)
     if barrier.ci95.high <= NEGLIGIBLE_SHARE:
         return BarrierVerdict(
@@ -127,17 +127,21 @@ def barrier_verdict(
             advice="nothing",
             remedy="Fine-tune as usual: there is no memorization barrier to break.",
         )
-    headline = (
-        f"Yes: of the training examples compared, {percent(barrier.share)} are more predictable than 95% of the "
-        "control set; chance gives 5%."
-    )
     advice, remedy = _what_to_do(barrier)
-    return BarrierVerdict(barrier="yes", headline=headline, sentences=reasons, advice=advice, remedy=remedy)
+    return BarrierVerdict(
+        barrier="yes",
+        headline=f"Yes: of the training examples compared, {percent(barrier.share)} are more predictable than 95% of "
+        "the control set; chance gives 5%.",
+        sentences=reasons,
+        advice=advice,
+        remedy=remedy,
+    )
 
 
 def _unclear(reason: str, remedy: str, sentences: list[str]) -> BarrierVerdict:
-    headline = f"Unclear: {reason}."
-    return BarrierVerdict(barrier="unclear", headline=headline, sentences=sentences, advice="control", remedy=remedy)
+    return BarrierVerdict(
+        barrier="unclear", headline=f"Unclear: {reason}.", sentences=sentences, advice="control", remedy=remedy
+    )
 
 
 def _why_not_compared(
@@ -156,7 +160,7 @@ def _why_not_compared(
         return None
     assert comparison.num_pairs is not None
     if comparison.num_pairs < MIN_PAIRS:
-        return None  # the pairs are too few, whatever their files
+        return None  # the caller reports that the pairs are too few, whatever their files
     subset, num_files = min(comparison.num_groups.items(), key=lambda item: item[1])
     if num_files >= MIN_GROUPS:
         return None
@@ -168,22 +172,22 @@ def _why_not_compared(
 
 
 def _why_unclear(
-    barrier: Barrier, found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str, Extraction]
+    barrier: Barrier, headline: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str, Extraction]
 ) -> tuple[str, str] | None:
     """Return why the figures say neither yes nor no, and what helps (rules 3 to 5); None if they do."""
     if barrier.ci95.high <= NEGLIGIBLE_SHARE:
-        doubt = _why_not_no(found, blind, extraction)
+        doubt = _why_not_no(headline, blind, extraction)
         return (f"few training examples are too predictable, but {doubt}", _ALIKE) if doubt else None
     if barrier.ci95.low <= barrier.expected_share:
         return (
             f"the share of predictable training examples could still be chance ({percent_interval(barrier.ci95)})",
             "Give data.control more examples: the interval narrows with their number and with that of their files.",
         )
-    if found.above_blind is None:
+    if headline.above_blind is None:
         return "the training data is more predictable, but no classifier of its style could be set beside that", _ALIKE
-    if found.above_blind.ci95.low <= 0:
+    if headline.above_blind.ci95.low <= 0:
         return "the training data is more predictable, but its style alone gives as much away", _ALIKE
-    if not found.beats_blind:
+    if not headline.beats_blind:
         return (
             "more training examples than by chance are too predictable, but on the whole they are not for sure",
             _MORE,
@@ -191,18 +195,20 @@ def _why_unclear(
     return None
 
 
-def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str, Extraction]) -> str:
+def _why_not_no(headline: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str, Extraction]) -> str:
     """Return what speaks against "no" though few examples are below the threshold; empty if nothing does (rule 3)."""
+    # Without these rules a control set that is far easier gave "no", and so did one without a blind classifier, and
+    # data of which much is repeated word for word.
     if blind is None:
         return "no classifier could tell whether the control set is of the same style"
     if blind.ci95.low > DIFFERENT_STYLE:
         return "the control set is of so different a style that this may be why"
-    if found.auroc.ci95.high < EASY_CONTROL:
+    if headline.auroc.ci95.high < EASY_CONTROL:
         return "on the whole the control set is easier to predict, which may hide what is memorized"
-    if found.beats_blind and found.auroc.ci95.low > 1 - EASY_CONTROL:
+    if headline.beats_blind and headline.auroc.ci95.low > 1 - EASY_CONTROL:
         return "on the whole the training data is more predictable, and not by its words alone"
     if len(extraction) == 2:
-        train, control = extraction["train"], extraction["control"]
+        train, control = extraction["train"], extraction["control"]  # formulaic code is repeated word for word as well
         if train.ci95.low - control.ci95.high > NEGLIGIBLE_SHARE - EXPECTED_SHARE:
             return "much more of it than of the control set is repeated word for word"
     return ""
@@ -211,7 +217,7 @@ def _why_not_no(found: ScoreAuroc, blind: Auroc | None, extraction: Mapping[str,
 def _what_to_do(barrier: Barrier) -> tuple[Literal["prune", "ib"], str]:
     """Return advice and remedy where there is a barrier (rule 6)."""
     duplicates = next((trait for trait in barrier.traits if trait.kind == "duplicates"), None)
-    assert barrier.num_train is not None
+    assert barrier.num_train is not None  # it is None only in summaries of older versions
     assert barrier.num_train_memorized is not None
     number, share_of_all = f"{barrier.num_train_memorized:,}", barrier.num_train_memorized / barrier.num_train
     if duplicates is not None and duplicates.share_of_memorized >= 0.5:

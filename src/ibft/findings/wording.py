@@ -36,18 +36,18 @@ def sureness_sentence(auroc: Auroc, comparison: ControlComparison) -> str:
     )
 
 
-def style_sentence(found: ScoreAuroc, comparison: ControlComparison) -> str:
+def style_sentence(headline: ScoreAuroc, comparison: ControlComparison) -> str:
     """Say whether the score beats a classifier of the texts alone."""
     rule = "a finding counts only where the score beats a classifier that never sees the model"
-    if comparison.blind is None or found.above_blind is None:
+    if comparison.blind is None or headline.above_blind is None:
         return f"Style: {rule}, and none could be trained here."
-    low, high = found.above_blind.ci95
-    difference = f"{found.above_blind.value:+.2f} ({low:+.2f} to {high:+.2f})"
-    outcome = "which the score beats" if found.beats_blind else "which the score does not beat"
-    if not found.beats_blind and low > 0:
+    low, high = headline.above_blind.ci95
+    difference = f"{headline.above_blind.value:+.2f} ({low:+.2f} to {high:+.2f})"
+    outcome = "which the score beats" if headline.beats_blind else "which the score does not beat"
+    if not headline.beats_blind and low > 0:
         outcome = "and the score itself may be no better than chance"
     end = f"Style: a classifier that never sees the model reaches {_area(comparison.blind)}, {outcome}: {difference}"
-    if not found.beats_blind:
+    if not headline.beats_blind:
         return f"{end}; {rule}."
     if comparison.blind.ci95.low > 0.5:
         return f"{end}; part of the difference is style all the same, since the classifier tells the sets apart, too."
@@ -76,12 +76,12 @@ def extraction_sentences(extraction: Mapping[str, Extraction]) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A fraction in percent: one digit after the point, below 1% two significant ones."""
+    """Return a fraction in percent: one digit after the point, below 1% two significant ones."""
     return (f"{100 * share:.1f}" if share >= 0.01 else f"{100 * share:.2g}").removesuffix(".0") + "%"
 
 
 def percent_interval(interval: Interval) -> str:
-    """Both ends of an interval of fractions, in percent."""
+    """Return both ends of an interval of fractions, in percent."""
     return f"{percent(interval.low)} to {percent(interval.high)}"
 
 

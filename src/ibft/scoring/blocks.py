@@ -10,39 +10,33 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from ibft.artifacts.json_lines import RowWriter, read_rows
 from ibft.artifacts.rows import Score, Subset
 from ibft.data.subsets import NumberedExamples
+from ibft.data.training import Example
 from ibft.errors import UserError
 from ibft.scoring.encoder import Block
 
 if TYPE_CHECKING:
-    from ibft.scoring.engine import ScoredRows
+    from ibft.scoring.engine import Scorer
 
-__all__ = ["BLOCK", "block_path", "merged_blocks", "score_blocks"]
+__all__ = ["BLOCK", "block_path", "complete_blocks", "score_blocks"]
 
 BLOCK = 512
 """Examples of a block: what a process takes at a time, sorts by length, and holds in memory."""
 
-Item = TypeVar("Item")
-
-
-class _Scorer(Protocol):
-    def score(self, blocks: Iterable[Block]) -> Iterator[ScoredRows]:
-        """Yield the rows of all examples of the blocks."""
-
 
 def block_path(folder: Path, subset: str, number: int) -> Path:
-    """Where a complete block lies."""
+    """Return where a complete block is stored."""
     return folder / f"{subset}-{number:06d}.jsonl"
 
 
 def score_blocks(
     folder: Path,
     sources: Sequence[NumberedExamples],
-    scorer: _Scorer,
+    scorer: Scorer,
     *,
     rank: int = 0,
     num_processes: int = 1,
@@ -53,10 +47,10 @@ def score_blocks(
     Args:
         folder: of the blocks.
         sources: the same examples in the same order in every process and every attempt.
-        scorer: gives the rows.
-        rank: of this process.
-        num_processes: that share the blocks.
-        advance: called with how many examples more are done, and their subset.
+        scorer: makes the rows.
+        rank: number of this process, from 0.
+        num_processes: how many share the blocks.
+        advance: called with the number of examples that were scored since the last call, and their subset.
     """
     num_left: dict[Path, int] = {}
 
@@ -76,7 +70,7 @@ def score_blocks(
 
     for subset, number, rows in scorer.score(unfinished()):
         path = block_path(folder, subset, number)
-        with RowWriter(_partial(path)) as writer:
+        with RowWriter(_partial(path)) as writer:  # closed after each batch, so that a kill loses no more than one
             writer.write(rows)
         num_left[path] -= len(rows)
         if not num_left[path]:
@@ -84,7 +78,7 @@ def score_blocks(
         advance(len(rows), subset)
 
 
-def _split(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _split(items: Iterable[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:
     iterator = iter(items)
     while block := list(itertools.islice(iterator, BLOCK)):
         yield block
@@ -94,15 +88,15 @@ def _partial(path: Path) -> Path:
     return path.with_suffix(".partial.jsonl")
 
 
-def _without_rows(items: list[tuple[int, Item]], partial: Path) -> list[tuple[int, Item]]:
+def _without_rows(items: list[tuple[int, Example]], partial: Path) -> list[tuple[int, Example]]:
     """Return the items that have no row yet in a block that is being made."""
-    with RowWriter(partial):  # drops a last line that a kill left unfinished
+    with RowWriter(partial):  # opening it drops a last line that a kill left unfinished
         done = {row.index for row in read_rows(partial, Score)}
     return [item for item in items if item[0] not in done]
 
 
-def merged_blocks(folder: Path, counts: dict[Subset, int]) -> Iterator[list[Score]]:
-    """Yield the rows of all blocks in the order of the data, one block in memory at a time.
+def complete_blocks(folder: Path, counts: dict[Subset, int]) -> Iterator[Path]:
+    """Yield the files of all blocks in the order of the data; the rows of each are in no order.
 
     Args:
         folder: of the blocks.
@@ -119,4 +113,4 @@ def merged_blocks(folder: Path, counts: dict[Subset, int]) -> Iterator[list[Scor
                     f"{path} is missing: it was another process's. Let all machines share the run folder, then run "
                     "again."
                 )
-            yield sorted(read_rows(path, Score), key=lambda row: row.index)
+            yield path

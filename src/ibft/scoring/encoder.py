@@ -1,4 +1,4 @@
-"""Examples into tokens, with all else that a row has before a model has seen it."""
+"""Examples into tokens, with everything else that a row has before a model has seen it."""
 
 from __future__ import annotations
 
@@ -76,15 +76,14 @@ class EncodedBlock(NamedTuple):
 
 
 class Encoder:
-    """Cuts examples into the tokens that training has, and finds out what else a score needs to know of them.
+    """Cuts examples into the tokens that training has, and collects what else a score needs to know about them.
 
-    The response is the tokens that lie wholly in it: one that spans the border with the prompt counts to the prompt.
-    The end token is not scored: it is the recipe's and not the data's.
+    The response is the tokens that lie wholly in it: one that spans the border with the prompt belongs to the prompt.
 
     Args:
-        codec: the border between text and tokens of the model.
-        limits: the model's; examples that are longer than its context have no scores.
-        max_tokens: nor have longer ones than this, prompt and end token included.
+        codec: the model's border between text and tokens.
+        limits: of the model; examples that are longer than its context have no scores.
+        max_tokens: examples that are longer than this have none either, prompt and end token included.
         region: score the tokens of the response, or all.
         reference: the encoder of a reference model.
     """
@@ -123,7 +122,7 @@ class Encoder:
         encoded = self._encode(pair)
         if isinstance(encoded, str):
             return Score(id=pair.id, subset=subset, index=index, reason=encoded)
-        input_ids = encoded.input_ids[: encoded.response.stop]
+        input_ids = encoded.input_ids[: encoded.response.stop]  # the end token is the recipe's and not the data's
         self._embedding.check(pair.id, "".join(texts_of(pair)), input_ids)
         file, tags = origin(example)
         row = Score(id=pair.id, subset=subset, index=index, file=file, tags=tags, fingerprint=fingerprint(pair))
@@ -146,16 +145,16 @@ class Encoder:
         encoded = encode_pair(self._codec, pair)
         if reason := reason_to_skip(pair, encoded.completion[0], len(encoded.input_ids), self._max_tokens):
             return reason
-        is_short = encoded.response.stop - encoded.response.start < 2
-        return "response of one token" if is_short else encoded
+        num_tokens = encoded.response.stop - encoded.response.start
+        return "response of one token" if num_tokens < 2 else encoded
 
 
 def draw_scorable(
     examples: NumberedExamples, encoder: Encoder, limit: int, seed: int
 ) -> tuple[NumberedExamples, dict[str, int]]:
-    """Draw at most this many of the examples that can be scored, over the whole data, in its order.
+    """Draw at most `limit` of the examples that can be scored, over the whole data, in its order.
 
-    It takes a pass over the tokens of all.
+    This cuts all of the data into tokens once.
 
     Returns:
         The drawn examples, and how many others cannot be scored, by reason.
@@ -170,12 +169,12 @@ def draw_scorable(
 
 
 def text_of(pair: TrainingPair, region: Region) -> str:
-    """Return what a classifier that never sees the model reads: the text that the model was scored on."""
+    """Return the text that the model was scored on: the blind classifier reads the same."""
     return pair.completion if region == "response" else f"{prompt_text(pair)}\n{pair.completion}"
 
 
 def encode_blocks(blocks: Iterable[Block], encoder: Encoder, num_workers: int = 0) -> Iterator[EncodedBlock]:
-    """Yield the blocks in tokens, in their order; with workers, some blocks ahead of whoever takes them.
+    """Yield the blocks in tokens, in their order; with workers, some blocks ahead of the caller.
 
     Args:
         blocks: read in this process, which sends them to the workers.
@@ -190,13 +189,13 @@ def encode_blocks(blocks: Iterable[Block], encoder: Encoder, num_workers: int = 
     from torch.utils.data import DataLoader
 
     loader: DataLoader[Any] = DataLoader(
-        _Encoding(encoder),  # type: ignore[arg-type]  # what PyTorch calls a data set is anything with __getitem__
+        _Encoding(encoder),  # type: ignore[arg-type]  # for PyTorch anything with __getitem__ is a data set
         sampler=blocks,
         batch_size=None,
-        collate_fn=_unchanged,  # type: ignore[arg-type]  # of one block, not of a list
+        collate_fn=_unchanged,  # type: ignore[arg-type]  # PyTorch's own would rebuild every list of tokens
         num_workers=num_workers,
-        generator=Generator(),  # else it would draw from PyTorch's own, and a scan change what is random behind it
-        # Not forked: a process that has used a GPU, or has threads, cannot be.
+        generator=Generator(),  # otherwise it draws from PyTorch's own, and a scan changes what is random after it
+        # A process that has used a GPU, or that has threads, cannot be forked.
         multiprocessing_context="spawn" if num_workers else None,
     )
     for encoded in loader:
@@ -206,7 +205,7 @@ def encode_blocks(blocks: Iterable[Block], encoder: Encoder, num_workers: int = 
 
 
 class _Encoding:
-    """A PyTorch data set whose indices are blocks and whose items are the same in tokens."""
+    """A PyTorch data set whose indices are blocks and whose items are these blocks in tokens."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -215,9 +214,10 @@ class _Encoding:
         try:
             encoded = [self._encoder.encode(block.subset, index, example) for index, example in block.items]
         except UserError as error:
-            return error  # raised in a worker, it would come with that one's traceback in its message
-        examples = [one for one in encoded if isinstance(one, ScanExample)]
-        return EncodedBlock(block.subset, block.number, examples, [one for one in encoded if isinstance(one, Score)])
+            return error  # raised in a worker, its message would contain the worker's traceback
+        examples = [example for example in encoded if isinstance(example, ScanExample)]
+        unscored = [row for row in encoded if isinstance(row, Score)]
+        return EncodedBlock(block.subset, block.number, examples, unscored)
 
 
 def _unchanged(encoded: EncodedBlock | UserError) -> EncodedBlock | UserError:
@@ -226,7 +226,7 @@ def _unchanged(encoded: EncodedBlock | UserError) -> EncodedBlock | UserError:
 
 @contextlib.contextmanager
 def explaining_killed_workers() -> Iterator[None]:
-    """Say what to do where PyTorch notices, anywhere in this process's work, that a worker was killed.
+    """Say what to do if a worker was killed, which PyTorch may notice anywhere in this process's work.
 
     Raises:
         UserError: in place of PyTorch's error.

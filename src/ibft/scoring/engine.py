@@ -13,10 +13,10 @@ from ibft.artifacts.score_names import score_names
 from ibft.artifacts.score_table import score_table
 from ibft.data.training import Example
 from ibft.models.loading import limits_of
-from ibft.scoring.encoder import Block, EncodedBlock, Encoder, Region, ScanExample, encode_blocks
+from ibft.scoring.encoder import Block, Encoder, Region, ScanExample, encode_blocks
 from ibft.scoring.forward import Forward
 from ibft.scoring.scores import Match, example_scores, greedy_match
-from ibft.scoring.token_stats import PendingStats, TokenStats
+from ibft.scoring.token_stats import TokenStats
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import ModelLimits
 
@@ -48,11 +48,11 @@ def score(
     Every score is lower for a more predictable, so more strongly memorized, example (`scores.example_scores` has
     formulas and sources): `mean_nll` and `min_k_prob_K` in nats per token, `zlib_ratio` in nats per token and
     compressed byte, `min_k_plus_plus_K` in standard deviations, `reference_ratio` without a unit. Scores say nothing
-    by themselves: compare them with those of examples that the model cannot have seen.
+    on their own: compare them with those of examples that the model cannot have seen.
 
     Args:
         model: a causal language model.
-        tokenizer: its own.
+        tokenizer: the model's.
         examples: N pairs, or N tuples `(prompt, completion)`, whose ids are then their numbers.
         template: how prompt and completion become one text: `plain`, `instruction` or `chat`.
         region: score the tokens of the completion (`response`), or those of the prompt as well (`all`).
@@ -80,9 +80,9 @@ def score(
         suffix_tokens=suffix_tokens,
         reference=None if reference is None else Forward(*reference, batch_tokens),
     )
-    pairs = [Pair(str(n), *one) if isinstance(one, tuple) else one for n, one in enumerate(examples)]
+    pairs = [Pair(str(n), *pair) if isinstance(pair, tuple) else pair for n, pair in enumerate(examples)]
     block = Block("train", 0, [(n, Example(pair, None)) for n, pair in enumerate(pairs)])
-    rows = sorted((row for found in scorer.score([block]) for row in found.rows), key=lambda row: row.index)
+    rows = sorted((row for scored in scorer.score([block]) for row in scored.rows), key=lambda row: row.index)
     names = score_names(k_percent, has_reference=reference is not None)
     return score_table(rows, names, headline=names[0])
 
@@ -90,7 +90,7 @@ def score(
 def _text_side(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: str
 ) -> tuple[TextCodec, ModelLimits]:
-    """Return what an encoder needs to know of a model."""
+    """Return what an encoder needs to know about a model."""
     return TextCodec(tokenizer, template, has_end=tokenizer.eos_token_id is not None), limits_of(model.config)
 
 
@@ -102,25 +102,16 @@ class ScoredRows(NamedTuple):
     rows: list[Score]
 
 
-class _Begun(NamedTuple):
-    """A batch whose forward pass has begun; the first of a block also has the rows without scores (maybe only them)."""
-
-    block: EncodedBlock
-    batch: list[ScanExample]
-    pending: PendingStats | None
-    unscored: list[Score]
-
-
 class Scorer:
     """Scores examples under one model, beside a reference model where there is one.
 
     Args:
         forward: the model whose memorization is measured.
-        encoder: of its tokens.
+        encoder: cuts examples into its tokens.
         k_percent: each K of Min-K% Prob and Min-K%++.
-        prefix_tokens: of discoverable extraction.
-        suffix_tokens: of discoverable extraction.
-        reference: the reference model; the encoder must have its encoder.
+        prefix_tokens: tokens of the response that discoverable extraction gives to the model.
+        suffix_tokens: tokens that it should then write.
+        reference: the reference model, whose encoder `encoder` must have.
         num_workers: processes that cut examples into tokens while the device computes.
     """
 
@@ -142,43 +133,34 @@ class Scorer:
     def score(self, blocks: Iterable[Block]) -> Iterator[ScoredRows]:
         """Yield the rows of all examples, block by block and a batch at a time.
 
-        Where the device computes beside, a batch has begun before the rows of the one before are made, also from one
-        block to the next.
-
         Raises:
             UserError: as `Encoder.encode` and `Forward.begin`.
         """
-        begun = self._begun(encode_blocks(blocks, self.encoder, self._num_workers))
-        for block, batch, pending, unscored in one_ahead(begun) if self.forward.runs_beside else begun:
-            nlls = self._reference_nlls(batch)
-            stats = [] if pending is None else pending.collect()
-            rows = [
-                self._row(example, of_tokens, nlls.get(example.row.index))
-                for example, of_tokens in zip(batch, stats, strict=True)
-            ]
-            yield ScoredRows(block.subset, block.number, unscored + rows)
-
-    def _begun(self, blocks: Iterable[EncodedBlock]) -> Iterator[_Begun]:
-        for block in blocks:
-            unscored = block.unscored
-            for batch, pending in self.forward.begin(block.examples):
-                yield _Begun(block, batch, pending, unscored)
-                unscored = []
-            if unscored:
-                yield _Begun(block, [], None, unscored)
-
-    def _row(self, example: ScanExample, stats: TokenStats, reference_nll: float | None) -> Score:
-        if not np.isfinite(stats.log_prob).all():
-            row = example.row
-            return Score(id=row.id, subset=row.subset, index=row.index, reason="without finite probabilities")
-        match = self.match(example, stats)
-        scores = example_scores(stats.log_prob, stats.z, self._k_percent, example.num_zlib_bytes, reference_nll)
-        return msgspec.structs.replace(
-            example.row, num_tokens=len(stats.log_prob), scores=scores, **(match._asdict() if match else {})
+        begun = (
+            (block, batch, pending)
+            for block in encode_blocks(blocks, self.encoder, self._num_workers)
+            for batch, pending in (self.forward.begin(block.examples) if block.examples else [([], None)])
         )
+        # A GPU has the next batch, also of the next block, before the rows of this one are made, or it would wait.
+        for block, batch, pending in one_ahead(begun) if self.forward.runs_beside else begun:
+            rows = block.unscored.copy()
+            block.unscored.clear()  # they go with the block's first batch, and not again with its others
+            nlls = self._reference_nlls(batch)
+            for example, stats in zip(batch, pending.collect() if pending else [], strict=True):
+                row, log_prob = example.row, stats.log_prob
+                if not np.isfinite(log_prob).all():
+                    reason = "without finite probabilities"
+                    rows.append(Score(id=row.id, subset=row.subset, index=row.index, reason=reason))
+                    continue
+                nll = nlls.get(row.index)
+                scores = example_scores(log_prob, stats.z, self._k_percent, example.num_zlib_bytes, nll)
+                match = self.match(example, stats)
+                matched = match._asdict() if match else {}
+                rows.append(msgspec.structs.replace(row, num_tokens=len(log_prob), scores=scores, **matched))
+            yield ScoredRows(block.subset, block.number, rows)
 
     def match(self, example: ScanExample, stats: TokenStats) -> Match | None:
-        """Return how far greedy decoding gives the response; None where that is too short."""
+        """Return how far greedy decoding repeats the response; None where the response is too short."""
         response = example.response
         return greedy_match(stats.log_prob[response], stats.is_top1[response], self._prefix_tokens, self._suffix_tokens)
 
@@ -195,7 +177,7 @@ class Scorer:
 
 
 def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the same items, each once the next one has been made."""
+    """Yield the same items, each after the next one has been made."""
     waiting: list[Item] = []
     for item in items:
         yield from waiting

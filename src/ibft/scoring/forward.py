@@ -26,18 +26,18 @@ class Forward:
 
     Args:
         model: a causal language model, also one with an adapter that is not merged.
-        tokenizer: its own; gives the token for padding.
+        tokenizer: the model's; it has the token for padding.
         batch_tokens: tokens of one forward pass, padding included; None chooses by device and width.
 
     Attributes:
-        batch_tokens: less than was asked for where the GPU's memory did not suffice.
+        batch_tokens: lowered where the GPU's memory did not suffice.
         runs_beside: whether the device computes while this process does something else.
     """
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int | None = None
     ) -> None:
-        # Inside of an adapter that is not merged (over quantized weights): the same model, with the adapter's layers.
+        # An adapter that is not merged (over quantized weights) wraps the model, whose layers it has replaced inside.
         self._model: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
         # Some tokenizers have no padding, and some models no embedding for it; no token attends to padding anyway.
         self._pad_id = min(tokenizer.pad_token_id or 0, limits_of(self._model.config).num_embeddings - 1)
@@ -45,9 +45,9 @@ class Forward:
         self.runs_beside = self._model.device.type != "cpu"
 
     def begin(self, examples: Sequence[ScanExample]) -> Iterator[tuple[list[ScanExample], PendingStats]]:
-        """Begin with one batch of the examples after the other, the longest first.
+        """Begin one batch of the examples after the other, the longest first.
 
-        A batch that the GPU's memory does not suffice for is halved, and no later one is larger than its half.
+        A batch that is too large for the GPU's memory is halved, and no later one is larger than its half.
 
         Raises:
             UserError: the memory does not suffice for one example.
@@ -59,7 +59,7 @@ class Forward:
                 pending = begin_batch(self._model, batch, self._pad_id)
             except torch.OutOfMemoryError:
                 pending = None
-            # Not in the handler, whose traceback holds what the batch had taken.
+            # Not in the handler: there the error's traceback still holds the memory that the batch had taken.
             if pending is not None:
                 yield batch, pending
             else:
@@ -82,10 +82,8 @@ class Forward:
 
 
 def _batch_tokens(model: PreTrainedModel) -> int:
-    """As many as keep the device busy: 2^26 activations per layer are 16,384 tokens of a 7B model's.
-
-    A CPU is busy with 1,024, whose activations stay near its caches.
-    """
+    """Return as many as keep the device busy."""
     if model.device.type == "cpu":
-        return 1024
+        return 1024  # more overflow its caches
+    # 2^26 activations per layer: 16,384 tokens of a 7B model, more of narrower ones.
     return min(max(2**26 // int(model.config.get_text_config().hidden_size), 4096), 65_536)

@@ -31,7 +31,7 @@ __all__ = ["rescan"]
 
 
 def rescan(recipe: Recipe, run: RunFolder, arm: str) -> None:
-    """Score `scan.max_trained_examples` of the scanned training examples, a seeded draw, under a trained arm.
+    """Score `scan.max_trained_examples` of the scanned training examples, drawn by seed, under a trained arm.
 
     Raises:
         UserError: the scan is missing or of another recipe, the arm is missing, or the model cannot be loaded.
@@ -52,6 +52,7 @@ def _open(recipe: Recipe, run: RunFolder, arm: str) -> Stage:
 
 
 def _make(recipe: Recipe, run: RunFolder, arm: str, folder: Path) -> None:
+    # Only examples that have the headline score before, so that both medians are of the same examples.
     before = {row.place: row.value for row in read_scores(run.path / "scan", recipe.scan.score, "train")}
     count = min(recipe.scan.max_trained_examples, len(before))
     everything = NumberedExamples("train", partial(read_subset, recipe.data, "train"))

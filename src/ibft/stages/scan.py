@@ -1,11 +1,11 @@
 """The scan stage: how predictable is the training data to the base model already, beside a control set?
 
 scan/scores.parquet         one row per example: every score, or the reason why there is none (`score_table`)
-scan/summary.json           what they say: `artifacts.scan.ScanSummary`
+scan/summary.json           what the scores say: `artifacts.scan.ScanSummary`
 scan/densities.json         values of the headline score, at most 2,000 per subset: `artifacts.scan.Densities`
 scan/most_memorized.jsonl   the most memorized training examples token by token: `rows.ShownExample`
 
-rescan/<arm>/ has the same scores of some training examples under a trained arm, and densities and summary of its own
+rescan/<arm>/ has the same scores of some training examples under a trained arm, with its own densities and summary
 (`artifacts.scan.RescanSummary`).
 """
 
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ibft import progress
-from ibft.artifacts.json_lines import pretty_json, write_atomically, write_rows
-from ibft.artifacts.rows import Subset
+from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically, write_rows
+from ibft.artifacts.rows import Score, Subset
 from ibft.artifacts.score_table import SCORES_FILE, read_scores, write_scores
 from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.errors import UserError
@@ -37,7 +37,7 @@ from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process, num_processes, process_index
 from ibft.run.provenance import usable_cores
 from ibft.run.recipe import Recipe
-from ibft.scoring.blocks import merged_blocks, score_blocks
+from ibft.scoring.blocks import complete_blocks, score_blocks
 from ibft.scoring.encoder import Encoder, draw_scorable, explaining_killed_workers, text_of
 from ibft.stages.identity import scan_inputs
 from ibft.stages.skeleton import complete
@@ -53,13 +53,13 @@ if TYPE_CHECKING:
 __all__ = ["make_scorer", "make_table", "scan"]
 
 _COLUMN_PART = 2**17
-"""Bytes: columns of some thousand examples and more are larger, and each goes back once it has been used."""
+"""Bytes: columns of more than some thousand examples are larger, and each is returned once it has been used."""
 
 
 def scan(recipe: Recipe, run: RunFolder) -> None:
     """Score the training data and the control set under the base model; nothing is done twice.
 
-    Under a launcher the processes share the blocks of the data; the main one then puts them together.
+    Under a launcher the processes share the blocks of the data, and the main process then joins them.
 
     Raises:
         UserError: model or data cannot be loaded, or no training example can be scored.
@@ -68,9 +68,9 @@ def scan(recipe: Recipe, run: RunFolder) -> None:
 
 
 def _make(recipe: Recipe, folder: Path) -> None:
-    decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, the others find it done
+    decide(lambda: resolve_model_path(recipe.model))  # the main process dequantizes, for the others as well
     sources, reasons = _read_sources(recipe)
-    # Reads all of the data: what is wrong with it is said before a model is loaded.
+    # Counting reads all of the data, so that what is wrong with it is reported before a model is loaded.
     num_train, *_ = [len(source) for source in sources]
     if not num_train:
         raise _nothing_scored(reasons.get("train", {}))
@@ -78,7 +78,7 @@ def _make(recipe: Recipe, folder: Path) -> None:
     if is_main_process():
         _show(recipe, scorer, sources[0], folder)
         del scorer
-        gc.collect()  # the model goes before the columns come
+        gc.collect()  # the memory of the model is free before the columns are read
         with progress.task("Comparing", total=None), returning_freed_memory(least=_COLUMN_PART):
             _conclude(recipe, {source.subset: source for source in sources}, reasons, folder)
 
@@ -102,7 +102,7 @@ def _make_encoder(
     max_tokens: int | None,
     reference: Encoder | None = None,
 ) -> Encoder:
-    # Where there is no end token, none is missed: it is not scored.
+    # A model without an end token needs none here: it is not scored.
     has_end = recipe.prompt.end_of_text and tokenizer.eos_token_id is not None
     codec = codec_of(msgspec.structs.replace(recipe.prompt, end_of_text=has_end), tokenizer)
     return Encoder(codec, limits_of(config), max_tokens=max_tokens, region=recipe.scan.region, reference=reference)
@@ -120,10 +120,10 @@ def make_scorer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTok
     config = recipe.scan
     reference = encoder = None
     if config.reference is not None:
-        other, its = load_model(config.reference), load_tokenizer(config.reference)
-        # The other model's own context is the limit: the text is one that the first model has read whole.
-        encoder = _make_encoder(recipe, its, other.config, None)
-        reference = Forward(other, its, config.batch_tokens)
+        other, other_tokenizer = load_model(config.reference), load_tokenizer(config.reference)
+        # No `data.max_tokens`, only this model's context: the text is one that the first model has read whole.
+        encoder = _make_encoder(recipe, other_tokenizer, other.config, None)
+        reference = Forward(other, other_tokenizer, config.batch_tokens)
     forward = Forward(model, tokenizer, config.batch_tokens)
     return Scorer(
         forward,
@@ -132,6 +132,7 @@ def make_scorer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTok
         prefix_tokens=config.prefix_tokens,
         suffix_tokens=config.suffix_tokens,
         reference=reference,
+        # Tokens for a GPU are made by other processes, some blocks ahead, so that it does not wait.
         num_workers=max(1, min(8, usable_cores() // num_processes() - 1)) if forward.runs_beside else 0,
     )
 
@@ -143,36 +144,34 @@ def make_table(
     load: Callable[[], Scorer],
     title: str = "Scanning",
 ) -> Scorer | None:
-    """Write `folder`'s table of the sources' scores, all processes together; the scorer, None if the table was there.
+    """Write `folder`'s table of the sources' scores, all processes together, each of which returns when it is complete.
 
-    Returns when the table is there, in every process.
+    Returns:
+        The scorer; None if the table was there already.
     """
     path, blocks = folder / SCORES_FILE, folder / "blocks"
     scorer = None
     if not decide(path.exists):
         scorer = load()
-        _score(scorer, sources, blocks, title)
-        decide(lambda: None)  # no block is put together before all are there
-        merged = merged_blocks(blocks, {source.subset: len(source) for source in sources})
-        decide(lambda: write_scores(path, merged, recipe.scan.score_names, recipe.scan.score))
+        blocks.mkdir(parents=True, exist_ok=True)
+        num = sum(map(len, sources))
+        with progress.task(title, total=num) as task, keeping_freed_memory(), explaining_killed_workers():
+            score_blocks(
+                blocks,
+                sources,
+                scorer,
+                rank=process_index(),
+                num_processes=num_processes(),
+                # As if the others were as far: only the main process draws a bar.
+                advance=lambda count, subset: task.advance(count * num_processes(), note=subset),
+            )
+        decide(lambda: None)  # a barrier: the main process joins the blocks when all are there
+        files = complete_blocks(blocks, {source.subset: len(source) for source in sources})
+        rows = (read_rows(file, Score) for file in files)
+        decide(lambda: write_scores(path, rows, recipe.scan.score_names, recipe.scan.score))
     if is_main_process():
         shutil.rmtree(blocks, ignore_errors=True)
     return scorer
-
-
-def _score(scorer: Scorer, sources: Sequence[NumberedExamples], folder: Path, title: str) -> None:
-    """Score this process's share of the sources' examples into blocks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    num = sum(map(len, sources))
-    with progress.task(title, total=num) as task, keeping_freed_memory(), explaining_killed_workers():
-        score_blocks(
-            folder,
-            sources,
-            scorer,
-            rank=process_index(),
-            num_processes=num_processes(),
-            advance=lambda count, subset: task.advance(count * num_processes(), note=subset),
-        )
 
 
 def _show(recipe: Recipe, scorer: Scorer | None, source: NumberedExamples, folder: Path) -> None:
@@ -183,23 +182,25 @@ def _show(recipe: Recipe, scorer: Scorer | None, source: NumberedExamples, folde
     if path.exists():
         return
     lowest = heapq.nsmallest(
-        max(1, recipe.scan.max_shown),
+        max(1, recipe.scan.max_shown),  # one at least, to know whether any example has scores
         read_scores(folder / SCORES_FILE, recipe.scan.score, "train"),
-        key=lambda row: (row.value, row.place),
+        key=lambda row: (row.value, row.place),  # equal scores in the order of the data
     )
     if not lowest:
         raise _nothing_scored(read_reasons(folder / SCORES_FILE, "train"))
     del lowest[recipe.scan.max_shown :]
     scorer = scorer or _load_scorer(recipe)
     values = {row.place: row.value for row in lowest}
-    found = source.only(values.keys())
-    shown = {place: show_tokens(scorer, "train", place, example, values[place]) for place, example in found}
+    shown = {
+        place: show_tokens(scorer, "train", place, example, values[place])
+        for place, example in source.only(values.keys())
+    }
     write_rows(path, [shown[row.place] for row in lowest])
 
 
 def _nothing_scored(reasons: Mapping[str, int]) -> UserError:
-    told = "; ".join(f"{count} {reason}" for reason, count in reasons.items())
-    return UserError(f"scan: no training example has scores ({told or 'the data set is empty'}). Check the data.")
+    why = "; ".join(f"{count} {reason}" for reason, count in reasons.items()) or "the data set is empty"
+    return UserError(f"scan: no training example has scores ({why}). Check the data.")
 
 
 def _conclude(
@@ -209,6 +210,12 @@ def _conclude(
     folder: Path,
 ) -> None:
     path, names = folder / SCORES_FILE, recipe.scan.score_names
+
+    def texts(subset: Subset, rows: NDArray[np.int64]) -> list[str]:
+        places = read_places(path, subset)
+        wanted = sources[subset].only({places[row] for row in rows.tolist()})
+        return [text_of(example.pair, recipe.scan.region) for _, example in wanted]
+
     columns = {subset: read_columns(path, subset, names) for subset in sources}
     summary = summarize(
         columns["train"],
@@ -216,7 +223,7 @@ def _conclude(
         score=recipe.scan.score,
         region=recipe.scan.region,
         skipped={subset: {**read_reasons(path, subset), **reasons.get(subset, {})} for subset in sources},
-        texts=lambda subset, rows: _texts(recipe, sources[subset], path, rows),
+        texts=texts,
         is_dated=recipe.data.control_after is not None,
         seed=recipe.seed,
     )
@@ -224,10 +231,3 @@ def _conclude(
     series = {labels[subset]: of_subset.scores[recipe.scan.score] for subset, of_subset in columns.items()}
     write_densities(folder, recipe.scan.score, series, recipe.seed)
     write_atomically(folder / "summary.json", pretty_json(summary))
-
-
-def _texts(recipe: Recipe, source: NumberedExamples, path: Path, rows: NDArray[np.int64]) -> list[str]:
-    """Return the texts of these rows of the subset's columns, by a pass over the data."""
-    places = read_places(path, source.subset)
-    wanted = source.only({places[row] for row in rows.tolist()})
-    return [text_of(example.pair, recipe.scan.region) for _, example in wanted]
