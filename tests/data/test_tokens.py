@@ -59,7 +59,7 @@ def test_what_cannot_be_used_is_counted_and_never_cut(encode: Any) -> None:
 
 def test_a_conversation_that_needs_a_chat_template_is_named(encode: Any) -> None:
     pair = Conversation("data.jsonl, line 7", (Message("system", "s"), Message("user", "u"), Message("assistant", "c")))
-    with pytest.raises(UserError, match=r"the example data\.jsonl, line 7 has 2 turns"):
+    with pytest.raises(UserError, match=r"the example data\.jsonl, line 7 has 3 turns"):
         encode([PAIR, pair])
 
 

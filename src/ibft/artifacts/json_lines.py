@@ -22,6 +22,7 @@ __all__ = [
     "error_reason",
     "is_encodable",
     "numbered_rows",
+    "opened",
     "pretty_json",
     "raw_row",
     "read_content",
@@ -35,7 +36,12 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes, through gzip where its name ends in `.gz`.
+
+    Raises:
+        UserError: the file is missing, unreadable or, also while it is read, a damaged archive.
+    """
     try:
         with gzip.open(path, "rb") if str(path).lower().endswith(".gz") else open(path, "rb") as file:
             yield file  # type: ignore[misc]
@@ -50,7 +56,7 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
     Raises:
         UserError: the file is missing, unreadable or a damaged archive.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return file.read()
 
 
@@ -60,7 +66,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
     Raises:
         UserError: the file is missing, unreadable or a damaged archive.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, line

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ibft.artifacts.json_lines import open_for_reading, read_content, read_lines
+from ibft.artifacts.json_lines import opened, read_content, read_lines
 from ibft.errors import RowError, UserError
 
 __all__ = ["FILE_SUFFIXES", "NumberedRow", "rows_of_file", "without_nulls"]
@@ -78,7 +78,8 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
 
 def _table_rows(path: Path, delimiter: str) -> Iterator[NumberedRow]:
     csv.field_size_limit(sys.maxsize)  # the default, 131,072 characters, is less than a long answer
-    with io.TextIOWrapper(open_for_reading(path), encoding="utf-8-sig", newline="") as file:
+    with opened(path) as raw:
+        file = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
@@ -89,7 +90,7 @@ def _table_rows(path: Path, delimiter: str) -> Iterator[NumberedRow]:
                 elif cells:
                     message = f"{place}: {len(cells)} cells, and the header has {len(header)}. Correct its quotes."
                     yield place, RowError(message, "cells that do not fit the header")
-        except (csv.Error, UnicodeDecodeError, OSError, EOFError) as error:
+        except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not readable behind line {reader.line_num} ({error}).") from None
 
 
