@@ -86,7 +86,7 @@ class IBConfig(SFTConfig):  # type: ignore[misc]
 
 
 def _layers(layer: int | float | str | list[LayerChoice] | tuple[LayerChoice, ...]) -> LayerChoice | list[LayerChoice]:
-    """The layer or layers as the objective takes them; a command line's parser makes every number a float."""
+    """Return the layer or layers as the objective takes them."""
     if isinstance(layer, str):
         try:
             return _layers([float(text) for text in layer.split(",")])
@@ -100,4 +100,5 @@ def _layers(layer: int | float | str | list[LayerChoice] | tuple[LayerChoice, ..
 
 
 def _index_or_fraction(layer: LayerChoice) -> LayerChoice:
+    # A command line's parser makes every number a float.
     return int(layer) if layer >= 1 and layer == int(layer) else layer

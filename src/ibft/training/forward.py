@@ -1,8 +1,8 @@
 """The one place where a training step meets the model: its forward, wherever a trainer asks it for a loss.
 
-What an objective needs is made here, inside the model's own forward, because wrappers (DDP, FSDP, ZeRO-3) gather
-parameters and track gradients only between its start and its end: the base model's states, the hidden states of tapped
-layers, the loss of each labelled token.
+What an objective needs is made inside the model's own forward: the base model's states, the hidden states of tapped
+layers, the loss of each labelled token. Wrappers gather parameters and track gradients only between its start and its
+end. Outside, ZeRO-3 sees an empty weight, FSDP2 fails when the root reshards, and DDP marks parameters ready twice.
 
 Shapes: B sequences, T positions, N labelled positions, H hidden size.
 """
@@ -10,25 +10,21 @@ Shapes: B sequences, T positions, N labelled positions, H hidden size.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import is_triton_available
 from trl.trainer.utils import FusedCausalLMOutput
 
-from ibft.models.projection import IGNORED, Projection, TokenLoss, cross_entropy, labelled_states, token_losses
+from ibft.models.projection import IGNORED, Projection, cross_entropy, labelled_states, token_losses
 from ibft.objectives.base import Objective, Tokens
 from ibft.objectives.bottleneck.terms import Terms
 from ibft.training.bottleneck import Bottleneck
 from ibft.training.compression import COLUMN
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
 
 __all__ = ["LossForward", "LossOutput"]
 
@@ -46,7 +42,7 @@ class LossOutput(FusedCausalLMOutput):  # type: ignore[misc]
 
 
 class LossForward:
-    """Stands in for the model's forward where a trainer asks for its loss; any other call goes to TRL's.
+    """Replaces the model's forward where a trainer asks for its loss; any other call goes to TRL's.
 
     TRL's trainer sums the negatives of the log-probabilities and divides by the labelled tokens of the whole optimizer
     step. The objective's losses are handed to it in their place, so that TRL's normalization, accumulation,
@@ -80,11 +76,9 @@ class LossForward:
         base.forward = self
 
     def take(self) -> LossOutput:
-        """Hand out the output of the latest call for a loss, and forget it.
-
-        TRL's trainer discards what it does not know, so ours asks here. The tensors are those that were returned, on
-        which FSDP has put its hooks.
-        """
+        """Return the output of the latest call for a loss, and forget it."""
+        # TRL's trainer discards the fields that it does not know, so ours asks here. The tensors are those that were
+        # returned, on which FSDP has put its hooks.
         output, self._output = self._output, None
         assert output is not None, "TRL did not call the model for its loss"
         return output
@@ -126,7 +120,7 @@ class LossForward:
         return output
 
     def _has_triton(self) -> bool:
-        """Whether TRL's forward projects labelled positions alone by itself, on the device of `lm_head`."""
+        """Decide whether TRL's own forward projects labelled positions alone, on the device of `lm_head`."""
         return self._base.get_output_embeddings().weight.device.type in ("cuda", "xpu") and is_triton_available()
 
     def _scored(
@@ -138,23 +132,31 @@ class LossForward:
     ) -> LossOutput:
         """Have TRL's forward run the backbone and score no position, and score the labelled ones here.
 
-        Its output has then what else it computes (the load-balancing loss of a mixture of experts). N may be 0.
+        N may be 0.
         """
         mask, objective = next_labels != IGNORED, self._objective
-        states = _States(mask)
-        handle = self._base.base_model.register_forward_hook(states)
-        try:
+        states: list[Tensor] = []
+
+        def keep(_backbone: nn.Module, _arguments: Any, output: Any) -> None:
+            states.append(labelled_states(output.last_hidden_state, mask))
+            output.last_hidden_state = output.last_hidden_state[:, :0]
+
+        with self._base.base_model.register_forward_hook(keep):
+            # TRL's forward rather than the backbone alone: its output also has what else the model computes, such as
+            # the load-balancing loss of a mixture of experts.
             output = self._trl_forward(*arguments, fused_lm_head=True, shift_labels=next_labels[:, :0], **keywords)
-        finally:
-            handle.remove()
         projection = Projection.of(self._base)
         device = next(projection.lm_head.parameters()).device
         mask = mask.to(device)
+
+        def of_logits(logits_nV: Tensor, targets_n: Tensor, base_nV: Tensor | None) -> Tensor:
+            return objective.loss(Tokens(logits_nV, targets_n, base_nV))
+
         losses = token_losses(
-            states.hidden_NH.to(device),
+            states[0].to(device),
             next_labels.to(device)[mask],
             projection,
-            _of_logits(objective) if objective.needs else cross_entropy,
+            of_logits if objective.needs else cross_entropy,  # whose gradient has a closed form
             None if base_hidden_NH is None else base_hidden_NH.to(device),
         )
         loss_N = losses.loss if objective.needs else objective.loss(Tokens.scored(losses.loss))
@@ -166,7 +168,7 @@ class LossForward:
         return LossOutput(**output, sums=self._sums(loss_N, -losses.log_prob))
 
     def _weighed(self, output: FusedCausalLMOutput) -> LossOutput:
-        """TRL's output, with the objective's losses made from its log-probabilities."""
+        """Return TRL's output, with the objective's losses made from its log-probabilities."""
         if self._objective.is_cross_entropy:
             return LossOutput(**output)
         ce_N = -output.log_probs[output.label_mask]
@@ -181,49 +183,23 @@ class LossForward:
         return {"ce": ce_N.sum()} | self._objective.sums(loss_N, ce_N)
 
     def _base_states(self, arguments: tuple[Any, ...], keywords: dict[str, Any], next_labels: Tensor) -> Tensor:
-        """The base model's final states (N, H) where a labelled token is predicted: adapter and dropout off.
-
-        In the same forward, since it takes the same batch; it draws nothing from the random generators.
-        """
+        """Return the base model's final states (N, H) where a labelled token is predicted: adapter and dropout off."""
+        # It draws nothing from the random generators, so the trained model's dropout is as it would be without it.
         keywords = {name: value for name, value in keywords.items() if name != "num_items_in_batch"}
-        with self._as_base():
-            states = self._base.base_model(*arguments, **keywords | {"use_cache": False}).last_hidden_state
-        return labelled_states(states, next_labels != IGNORED)
-
-    @contextmanager
-    def _as_base(self) -> Iterator[None]:
-        """Without adapter, dropout, checkpointing and gradient; all as it was afterwards, also after an error."""
         assert self._adapter is not None
+        # Module by module: `eval()` and `train()` would also switch what was in evaluation before.
         training = [module for module in self._base.modules() if module.training]
         try:
             for module in training:
                 module.training = False
             with torch.no_grad(), self._adapter.disable_adapter():
-                yield
+                states = self._base.base_model(*arguments, **keywords | {"use_cache": False}).last_hidden_state
         finally:
             for module in training:
                 module.training = True
-
-
-class _States:
-    """A hook on the backbone: keeps the states of the masked positions, and hands on none."""
-
-    hidden_NH: Tensor
-
-    def __init__(self, mask: Tensor) -> None:
-        self._mask = mask
-
-    def __call__(self, _backbone: nn.Module, _arguments: Any, output: Any) -> Any:
-        self.hidden_NH = labelled_states(output.last_hidden_state, self._mask)
-        output.last_hidden_state = output.last_hidden_state[:, :0]
-        return output
-
-
-def _of_logits(objective: Objective) -> TokenLoss:
-    """The objective's loss of one chunk."""
-    return lambda logits_nV, targets_n, base_nV: objective.loss(Tokens(logits_nV, targets_n, base_nV))
+        return labelled_states(states, next_labels != IGNORED)
 
 
 def _scattered(values_N: Tensor, mask: Tensor) -> Tensor:
-    """The values at the labelled positions, 0 elsewhere; connected to the model even where no token is labelled."""
+    """Put the values at the labelled positions, 0 elsewhere; connected to the model even where none is labelled."""
     return values_N.new_zeros(mask.shape).masked_scatter(mask, values_N)
