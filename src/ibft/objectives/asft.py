@@ -30,7 +30,7 @@ class ASFTObjective(Objective, frozen=True, tag_field="name", tag="asft"):
     kl_weight: NonNegative = 0.05
 
     def loss(self, tokens: Tokens) -> Tensor:
-        """sg(p(y)) * -log p(y) + kl_weight * KL(p_base || p), at response tokens.
+        """Return sg(p(y)) * -log p(y) + kl_weight * KL(p_base || p), at response tokens.
 
         The KL's direction is that of the authors' code (zhuchichi56/ASFT at 6f6f51c, `train_v2.py`, mode `asft`),
         which LLaMA-Factory (at ff6d4d1) and Unsloth follow. Deviation: the paper's text, as Unsloth's
@@ -39,5 +39,6 @@ class ASFTObjective(Objective, frozen=True, tag_field="name", tag="asft"):
         return dft(tokens.cross_entropy_n) + self.kl_weight * tokens.kl_from_base_n
 
     def sums(self, loss_N: Tensor, cross_entropy_N: Tensor) -> dict[str, Tensor]:
-        """`asft/kl`, KL(base || model) in nats: what the loss has beyond its first term. None with a weight of 0."""
+        """Return `asft/kl`, KL(base || model) in nats: what the loss has beyond its first term."""
+        # With a weight of 0, the KL is not in the loss.
         return {"asft/kl": (loss_N - dft(cross_entropy_N)).sum() / self.kl_weight} if self.kl_weight > 0 else {}

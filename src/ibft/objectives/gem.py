@@ -30,7 +30,7 @@ class GEMObjective(Objective, frozen=True, tag_field="name", tag="gem"):
     beta: Annotated[float, Meta(gt=0, lt=1)] = 0.7
 
     def loss(self, tokens: Tokens) -> Tensor:
-        """-log p(y) + sum_v sg(q_v) log p_v with q = softmax(logits / beta), where sg stops the gradient.
+        """Return -log p(y) + sum_v sg(q_v) log p_v with q = softmax(logits / beta), where sg stops the gradient.
 
         That is sum_v q_v (log p_v - log p(y)). Its gradient at the logits is q - onehot(y), where the cross-entropy
         has p - onehot(y), the same with beta = 1. As q is sharper than p, probability flows to the target mostly from

@@ -32,7 +32,7 @@ class IBObjective(Objective, frozen=True, tag_field="name", tag="ib"):
     """Cross-entropy plus an information bottleneck on a hidden layer (arXiv 2510.16022, section 5).
 
     form: how h is compressed; one file each in `bottleneck/forms`, whose docstrings have their sources.
-    alpha: 0.1 in the paper, appendix A; 0.2 in the reference code. For `controlled`, where the KL's weight starts.
+    alpha: 0.1 in the paper, appendix A; 0.2 in the reference code. For `controlled`, the KL's first weight.
     beta: null is 0.01 (paper, appendix A: 0.01 or 0.02; reference code: 0.01), and 1 for `controlled`, whose KL needs
         no small weight beside it to stay open: alpha * beta is then the weight of the whole bottleneck.
     layer: an index of `hidden_states`, from 1 to num_hidden_layers - 1, a fraction of the depth (0.66), or a list
@@ -81,6 +81,7 @@ class IBObjective(Objective, frozen=True, tag_field="name", tag="ib"):
     adaptive: bool = False
 
     def __post_init__(self) -> None:
+        # The fields' own limits hold in a recipe, not where Python calls the constructor, and none refuses infinity.
         for name, value in (("alpha", self.alpha), ("beta", self.ce_share), ("kl_target", self.kl_target)):
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(
@@ -102,7 +103,7 @@ class IBObjective(Objective, frozen=True, tag_field="name", tag="ib"):
         self._refuse_settings_of_other_forms()
 
     def _refuse_settings_of_other_forms(self) -> None:
-        """A setting that does nothing would mislead."""
+        """Refuse a setting that does nothing: it would mislead."""
         for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
             forms = forms_with(name)
             if self.form not in forms and getattr(self, name) != default:
@@ -115,7 +116,7 @@ class IBObjective(Objective, frozen=True, tag_field="name", tag="ib"):
 
     @property
     def weighs_examples(self) -> bool:
-        """As `adaptive` says."""
+        """Whether `adaptive` is set."""
         return self.adaptive
 
     @property
@@ -125,16 +126,16 @@ class IBObjective(Objective, frozen=True, tag_field="name", tag="ib"):
 
     @property
     def warmup_share(self) -> float:
-        """`warmup`, or the form's own where it is null."""
+        """`warmup`, or the form's default where it is null."""
         return FORMS[self.form].default_warmup if self.warmup is None else self.warmup
 
     @property
     def ce_share(self) -> float:
-        """`beta`, or the form's own where it is null: the weight of the CE through the bottleneck, over alpha."""
+        """`beta`, or the form's default where it is null: the weight of the CE through the bottleneck, over alpha."""
         return FORMS[self.form].default_beta if self.beta is None else self.beta
 
     def settings(self) -> dict[str, Any]:
-        """The settings that have an effect with this form."""
+        """Return the settings that have an effect with this form."""
         resolved = {"beta": self.ce_share, "warmup": self.warmup_share}
         return {
             name: resolved.get(name, value)
@@ -143,7 +144,7 @@ class IBObjective(Objective, frozen=True, tag_field="name", tag="ib"):
         }
 
     def alarms(self, rows: Sequence[TrainingLog], num_steps: int) -> list[Alarm]:
-        """Overload and collapse."""
+        """Look for overload and collapse."""
         return find_alarms(
             rows,
             bottleneck_dim=self.bottleneck_dim,

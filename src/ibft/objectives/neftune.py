@@ -26,5 +26,6 @@ class NEFTuneObjective(Objective, frozen=True, tag_field="name", tag="neftune"):
     noise_alpha: Positive = 5.0
 
     def trl_arguments(self, rows_per_batch: int) -> dict[str, Any]:
-        """Transformers scales the noise by a row's length, and a packed row is a whole batch long."""
+        """Return the noise's scale."""
+        # Transformers divides the noise by the root of a row's length, and a packed row is a whole batch long.
         return {"neftune_noise_alpha": self.noise_alpha * math.sqrt(rows_per_batch)}

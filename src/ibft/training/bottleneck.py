@@ -86,9 +86,10 @@ class TappedLayer:
         order = torch.randperm(len(self.hidden_NH), generator=self.generator, device=self.generator.device)
         return order[:count]
 
-    def predict(self, decoded_MH: Tensor, chosen: slice | Tensor) -> TokenLosses:
+    def predict(self, decoded_MH: Tensor, chosen: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Score decoded states of the chosen positions."""
-        return self.score(decoded_MH, self.labels[self._mask][chosen])
+        losses = self.score(decoded_MH, self.labels[self._mask][chosen])
+        return losses.loss, losses.is_top1
 
 
 class Bottleneck:

@@ -41,6 +41,7 @@ class LossOutput(FusedCausalLMOutput):  # type: ignore[misc]
     terms: Terms | None = None
 
 
+@dataclass(eq=False)
 class LossForward:
     """Replaces the model's forward where a trainer asks for its loss; any other call goes to TRL's.
 
@@ -60,20 +61,17 @@ class LossForward:
             Loss and gradients are TRL's to rounding; False is for those that must be TRL's bit for bit.
     """
 
-    def __init__(
-        self,
-        base: PreTrainedModel,
-        adapter: PeftModel | None,
-        objective: Objective,
-        bottleneck: Bottleneck | None,
-        labelled_only: bool,
-    ) -> None:
-        functools.update_wrapper(self, base.forward)  # the signature, which `generate` checks its arguments against
-        self._base, self._adapter, self._objective, self._bottleneck = base, adapter, objective, bottleneck
-        self._labelled_only = labelled_only
-        self._trl_forward = base.forward
+    base: PreTrainedModel
+    adapter: PeftModel | None
+    objective: Objective
+    bottleneck: Bottleneck | None
+    labelled_only: bool
+
+    def __post_init__(self) -> None:
+        self._trl_forward = self.base.forward
         self._output: LossOutput | None = None
-        base.forward = self
+        functools.update_wrapper(self, self.base.forward)  # `generate` checks its arguments against the signature
+        self.base.forward = self
 
     def take(self) -> LossOutput:
         """Return the output of the latest call for a loss, and forget it."""
@@ -85,7 +83,7 @@ class LossForward:
 
     def remove(self) -> None:
         """Give the model TRL's forward back."""
-        self._base.forward = self._trl_forward
+        self.base.forward = self._trl_forward
 
     def __call__(
         self,
@@ -98,30 +96,30 @@ class LossForward:
         """Run the model, and score its labelled tokens if `fused_lm_head` asks for it."""
         weights_BT = keywords.pop(COLUMN, None)
         if not fused_lm_head:
-            if self._bottleneck is not None:
-                self._bottleneck.pass_by()
+            if self.bottleneck is not None:
+                self.bottleneck.pass_by()
             return self._trl_forward(*arguments, labels=labels, shift_labels=shift_labels, **keywords)
         next_labels = shift_labels
         if next_labels is None:
             assert labels is not None, "TRL asks for a loss and gives no labels"
             next_labels = labels[:, 1:]
-        base_hidden_NH = self._base_states(arguments, keywords, next_labels) if self._objective.needs_base else None
-        if self._bottleneck is not None:
-            self._bottleneck.begin(next_labels, is_training=self._base.training)
-        if self._objective.needs or (self._labelled_only and not self._has_triton()):
+        base_hidden_NH = self._base_states(arguments, keywords, next_labels) if self.objective.needs_base else None
+        if self.bottleneck is not None:
+            self.bottleneck.begin(next_labels, is_training=self.base.training)
+        if self.objective.needs or (self.labelled_only and not self._has_triton()):
             output = self._scored(arguments, keywords, next_labels, base_hidden_NH)
         else:
             output = self._weighed(
                 self._trl_forward(*arguments, fused_lm_head=True, labels=labels, shift_labels=shift_labels, **keywords)
             )
-        if self._bottleneck is not None:
-            output.terms = self._bottleneck.end(next_labels, weights_BT, Projection.of(self._base))
+        if self.bottleneck is not None:
+            output.terms = self.bottleneck.end(next_labels, weights_BT, Projection.of(self.base))
         self._output = output
         return output
 
     def _has_triton(self) -> bool:
         """Decide whether TRL's own forward projects labelled positions alone, on the device of `lm_head`."""
-        return self._base.get_output_embeddings().weight.device.type in ("cuda", "xpu") and is_triton_available()
+        return self.base.get_output_embeddings().weight.device.type in ("cuda", "xpu") and is_triton_available()
 
     def _scored(
         self,
@@ -134,18 +132,18 @@ class LossForward:
 
         N may be 0.
         """
-        mask, objective = next_labels != IGNORED, self._objective
+        mask, objective = next_labels != IGNORED, self.objective
         states: list[Tensor] = []
 
         def keep(_backbone: nn.Module, _arguments: Any, output: Any) -> None:
             states.append(labelled_states(output.last_hidden_state, mask))
             output.last_hidden_state = output.last_hidden_state[:, :0]
 
-        with self._base.base_model.register_forward_hook(keep):
+        with self.base.base_model.register_forward_hook(keep):
             # TRL's forward rather than the backbone alone: its output also has what else the model computes, such as
             # the load-balancing loss of a mixture of experts.
             output = self._trl_forward(*arguments, fused_lm_head=True, shift_labels=next_labels[:, :0], **keywords)
-        projection = Projection.of(self._base)
+        projection = Projection.of(self.base)
         device = next(projection.lm_head.parameters()).device
         mask = mask.to(device)
 
@@ -169,31 +167,31 @@ class LossForward:
 
     def _weighed(self, output: FusedCausalLMOutput) -> LossOutput:
         """Return TRL's output, with the objective's losses made from its log-probabilities."""
-        if self._objective.is_cross_entropy:
+        if self.objective.is_cross_entropy:
             return LossOutput(**output)
         ce_N = -output.log_probs[output.label_mask]
-        loss_N = self._objective.loss(Tokens.scored(ce_N))
+        loss_N = self.objective.loss(Tokens.scored(ce_N))
         output.log_probs = _scattered(-loss_N, output.label_mask)
         return LossOutput(**output, sums=self._sums(loss_N, ce_N))
 
     def _sums(self, loss_N: Tensor, ce_N: Tensor) -> dict[str, Tensor] | None:
-        if self._objective.is_cross_entropy:
+        if self.objective.is_cross_entropy:
             return None  # TRL logs its mean as the loss
         loss_N, ce_N = loss_N.detach(), ce_N.detach()
-        return {"ce": ce_N.sum()} | self._objective.sums(loss_N, ce_N)
+        return {"ce": ce_N.sum()} | self.objective.sums(loss_N, ce_N)
 
     def _base_states(self, arguments: tuple[Any, ...], keywords: dict[str, Any], next_labels: Tensor) -> Tensor:
         """Return the base model's final states (N, H) where a labelled token is predicted: adapter and dropout off."""
         # It draws nothing from the random generators, so the trained model's dropout is as it would be without it.
         keywords = {name: value for name, value in keywords.items() if name != "num_items_in_batch"}
-        assert self._adapter is not None
+        assert self.adapter is not None
         # Module by module: `eval()` and `train()` would also switch what was in evaluation before.
-        training = [module for module in self._base.modules() if module.training]
+        training = [module for module in self.base.modules() if module.training]
         try:
             for module in training:
                 module.training = False
-            with torch.no_grad(), self._adapter.disable_adapter():
-                states = self._base.base_model(*arguments, **keywords | {"use_cache": False}).last_hidden_state
+            with torch.no_grad(), self.adapter.disable_adapter():
+                states = self.base.base_model(*arguments, **keywords | {"use_cache": False}).last_hidden_state
         finally:
             for module in training:
                 module.training = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from trl import SFTTrainer
 from ibft.errors import UserError
 from ibft.models.projection import Projection
 from ibft.objectives.base import Objective
-from ibft.objectives.bottleneck.terms import Terms, penalty
+from ibft.objectives.bottleneck.terms import Terms
 from ibft.objectives.registry import OBJECTIVES
 from ibft.training.bottleneck import HEAD_NAME, Bottleneck
-from ibft.training.compression import COLUMN, WeightedCollator
+from ibft.training.compression import COLUMN, collate_weighted
 from ibft.training.config import IBConfig
 from ibft.training.forward import LossForward
 from ibft.training.gauges import per_token, record
@@ -69,7 +70,7 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
             _check_base(objective, base, adapter)
         self._bottleneck = None if objective.bottleneck is None else self._attach_bottleneck(base, adapter)
         if objective.weighs_examples:
-            self.data_collator: Any = WeightedCollator(self.data_collator)
+            self.data_collator: Any = partial(collate_weighted, self.data_collator)
         self._forward = LossForward(base, adapter, objective, self._bottleneck, self.labelled_only)
         self._gradient: GradientShare | None = None
 
@@ -168,7 +169,9 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         terms = Terms(*(value.to(ce.device) for value in terms))
         kl = terms.penalty / num_steps if form.is_mean_of_forward else terms.penalty * scale
         ce_bottleneck = terms.ce_sum * scale
-        added = penalty(kl, ce_bottleneck, schedule.alpha, schedule.ce_weight)
+        # The method's alpha * (KL + beta * CE): `ce_weight` is alpha * beta, and stays so where a controller moves the
+        # KL's weight. If both moved, their ratio, and with it the code that the head learns, would not change.
+        added = schedule.alpha * kl + schedule.ce_weight * ce_bottleneck
         in_loss = {"ce": ce, "ib/penalty": added, **form.loss_gauges(kl, ce_bottleneck)}
         scaled = {name: value * num_steps for name, value in in_loss.items()}
         of_schedule = form.schedule_gauges(schedule, self._bottleneck.replaced)

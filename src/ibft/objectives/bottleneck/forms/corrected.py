@@ -31,7 +31,7 @@ class Corrected(Form):
     weak_remedy = f"a larger alpha, form: controlled with a kl_target, or {NO_HEAD}"
 
     def terms(self, layer: TappedLayer) -> Terms:
-        """The KL summed over labelled tokens; over dimensions summed or averaged, as `kl_reduction` says."""
+        """Sum the KL over labelled tokens; over dimensions sum or average it, as `kl_reduction` says."""
         posterior = layer.head.encode(rms_normalize(layer.hidden_NH))
         kl_ND = kl_to_standard_normal(*posterior)
         return variational_terms(layer, posterior, kl_ND, self._penalty(kl_ND, layer), self.settings.predict_tokens)

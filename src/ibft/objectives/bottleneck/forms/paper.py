@@ -22,8 +22,8 @@ class Paper(Form):
 
     Source: OPTML-Group/MemorizationBarrier at 160d19d, util/ModelWithIB.py. The KL is a mean over *all* positions of
     the batch, prompt and padding included, and over the D dimensions, so it does not grow with D. Deviation: the
-    reference pads every example to 2,048 tokens, so its mean also runs over that padding; here a batch is padded to
-    its longest example, or not at all. The cross-entropy is that of `lm_head(h_bar)`, without the model's final norm.
+    reference pads every example to 2,048 tokens, and its mean includes that padding; here a batch is padded to its
+    longest example, or not at all. The cross-entropy is that of `lm_head(h_bar)`, without the model's final norm.
     """
 
     name = "paper"
@@ -43,9 +43,10 @@ class Paper(Form):
     weak_remedy = f"a larger alpha, form: controlled with a kl_target, or {NO_HEAD}"
 
     def terms(self, layer: TappedLayer) -> Terms:
-        """The KL of all positions; only labelled ones are decoded: the others' noise would reach no loss."""
+        """Average the KL over all positions, and decode the labelled ones."""
         posterior_BTD = layer.head.encode(layer.hidden_BTH)
         penalty = kl_to_standard_normal(*posterior_BTD).mean()
+        # Deviation: the reference code draws noise for all positions. That of unlabelled ones reaches no loss.
         posterior = Posterior(layer.labelled(posterior_BTD.mean), layer.labelled(posterior_BTD.logvar))
         return variational_terms(
             layer, posterior, kl_to_standard_normal(*posterior), penalty, self.settings.predict_tokens
