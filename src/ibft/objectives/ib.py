@@ -34,7 +34,7 @@ class IBObjective(Objective, frozen=True, tag_field="name", tag="ib"):
     form: how h is compressed; one file each in `bottleneck/forms`, whose docstrings have their sources.
     alpha: 0.1 in the paper, appendix A; 0.2 in the reference code. For `controlled`, the KL's first weight.
     beta: null is 0.01 (paper, appendix A: 0.01 or 0.02; reference code: 0.01), and 1 for `controlled`, whose KL needs
-        no small weight beside it to stay open: alpha * beta is then the weight of the whole bottleneck.
+        no small weight to stay open: alpha * beta is then the weight of the whole bottleneck.
     layer: an index of `hidden_states`, from 1 to num_hidden_layers - 1, a fraction of the depth (0.66), or a list
         of these, over which the bottleneck's terms are averaged. 20 of 30 to 32 layers in the paper.
     bottleneck_dim, logvar_min, logvar_max: 256, and log-variance clamped to [-4, 4] (reference code).

@@ -65,4 +65,4 @@ if TYPE_CHECKING:
     AnyObjective = Objective
 else:
     AnyObjective = functools.reduce(operator.or_, OBJECTIVES.values())
-    """What one entry of the recipe's `objective:` may be: msgspec tells them apart by their tags."""
+    """The type of one entry of the recipe's `objective:`; msgspec distinguishes them by their tags."""

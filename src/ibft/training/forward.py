@@ -31,7 +31,7 @@ __all__ = ["LossForward", "LossOutput"]
 
 @dataclass
 class LossOutput(FusedCausalLMOutput):  # type: ignore[misc]
-    """TRL's output, in which `log_probs` are minus the objective's losses, and what the objective has beside them.
+    """TRL's output, in which `log_probs` are minus the objective's losses, and the objective's further outputs.
 
     sums: what is logged, summed over labelled tokens; None where the loss is the cross-entropy.
     terms: the bottleneck's, averaged over the tapped layers; None without one.

@@ -14,7 +14,7 @@ __all__ = ["GradientShare"]
 class GradientShare:
     """Separates the penalty's gradient into the model's trained weights from the cross-entropy's, for one backward.
 
-    The step's one backward adds both up, so the penalty's is computed beside it, through the layers below the
+    The step's one backward adds both up, so the penalty's is computed separately, through the layers below the
     bottleneck alone; the cross-entropy's is the rest. It costs about half a backward, at logging steps only.
 
     Args:

@@ -225,7 +225,7 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
             self._bottleneck.save_noise(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Restore model or adapter, and the head (DeepSpeed restores all of them by itself, and never comes here)."""
+        """Restore model or adapter, and the head. (DeepSpeed restores all of them, and never comes here.)"""
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self._bottleneck is not None:
             self._bottleneck.load_heads(resume_from_checkpoint)

@@ -94,7 +94,7 @@ def _collapse(rows: Sequence[TrainingLog], bottleneck_dim: int, form: type[Form]
     if units:
         signs.append(f"{_figure(units[-1].value)} of {bottleneck_dim} dimensions are active (alarm below 1%)")
     if kl:
-        signs.append(f"the KL is {_figure(kl[-1].value)} nats a token (alarm below {COLLAPSE_KL:g})")
+        signs.append(f"the KL is {_figure(kl[-1].value)} nats per token (alarm below {COLLAPSE_KL:g})")
     if ratio:
         signs.append(
             f"the bottleneck's gradient into the LoRA is {_figure(ratio[-1].value)} of the cross-entropy's "
@@ -105,7 +105,7 @@ def _collapse(rows: Sequence[TrainingLog], bottleneck_dim: int, form: type[Form]
     steps = [reading.step for reading in (*units, *kl, *ratio)]
     first, last = min(steps), max(steps)
     if units or kl:
-        what, remedy = "The head has closed the bottleneck by itself (posterior collapse)", form.closed_remedy
+        what, remedy = "The head alone has closed the bottleneck (posterior collapse)", form.closed_remedy
     else:
         head = ", or the head has adapted to it" if form.has_head else ""
         what, remedy = f"Its weight is too small{head}", form.weak_remedy

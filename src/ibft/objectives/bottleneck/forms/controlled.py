@@ -143,11 +143,12 @@ class Controlled(Corrected):
     name = "controlled"
     place = 2
     reads = "as `corrected`"
-    compresses = "as `corrected`, held at `kl_target` nats a token"
+    compresses = "as `corrected`, held at `kl_target` nats per token"
     differs = "a PI controller moves the KL's weight; the weight of the second CE stays alpha × beta, beta 1"
     uses = Corrected.uses | {"kl_target", "kl_gain_p", "kl_gain_i"}
     default_beta = 1.0  # its KL needs no small weight beside it to stay open
-    default_warmup = 0.25  # measured: docs/method.md
+    # Then, with gains of 5 and 0.3, the KL was within 10% of a set point of 30 in 97% of 120 steps (docs/method.md).
+    default_warmup = 0.25
     overload_remedy = "a larger kl_target, or a longer warmup"
     closed_remedy = f"a larger kl_target, free_bits, or {NO_HEAD}"
     weak_remedy = f"a smaller kl_target, or {NO_HEAD}"

@@ -26,7 +26,7 @@ class Corrected(Form):
     compresses = "mean over the N tokens; over D mean or sum, as `kl_reduction` says"
     differs = "the model's final norm before `lm_head`; alpha rises over the first 10% of the steps"
     uses = HEADED | {"kl_reduction", "free_bits", "adaptive"}
-    overload_remedy = "a smaller alpha, or form: controlled, which finds the weight by itself"
+    overload_remedy = "a smaller alpha, or form: controlled, which finds the weight"
     closed_remedy = f"free_bits, form: controlled with a kl_target, or {NO_HEAD}"
     weak_remedy = f"a larger alpha, form: controlled with a kl_target, or {NO_HEAD}"
 
