@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from ibft.artifacts.rows import TrainingLog
+from ibft.artifacts.training import Alarm
 from ibft.errors import UserError
 from ibft.settings import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ibft.artifacts.rows import TrainingLog
-    from ibft.artifacts.training import Alarm
     from ibft.objectives.bottleneck.form import Form
 
 __all__ = ["Gauge", "LayerChoice", "Need", "Objective", "Tokens"]
@@ -62,6 +62,7 @@ class Tokens:
     def scored(cls, cross_entropy_n: Tensor) -> Tokens:
         """Return tokens of which only the cross-entropy is known, nats, (n,)."""
         tokens = cls.__new__(cls)
+        # Assigned, the cached property is not computed from the logits that are missing here.
         tokens.cross_entropy_n = cross_entropy_n
         return tokens
 

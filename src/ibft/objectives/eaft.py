@@ -27,10 +27,8 @@ class EAFTObjective(Objective, frozen=True, tag_field="name", tag="eaft"):
     top_k: Annotated[int, Meta(ge=2)] = 20
 
     def loss(self, tokens: Tokens) -> Tensor:
-        """Return sg(H_k / ln k) * -log p(y); H_k is the entropy of the k likeliest tokens, sg stops the gradient.
-
-        A token that the model is certain about and gets wrong (a "confident conflict") weighs nearly nothing.
-        """
+        """Return sg(H_k / ln k) * -log p(y); H_k is the entropy of the k likeliest tokens, sg stops the gradient."""
+        # So a token that the model is certain about and gets wrong (a "confident conflict") weighs nearly nothing.
         return normalized_top_entropy(tokens.logits_nV, self.top_k) * tokens.cross_entropy_n
 
 

@@ -14,10 +14,7 @@ __all__ = ["FTKLObjective"]
 
 
 class FTKLObjective(Objective, frozen=True, tag_field="name", tag="ft_kl"):
-    """Cross-entropy plus kl_weight * KL(base || model) on the response's next-token distributions.
-
-    kl_weight: no single source; 0.05 as in ASFT, so that the two differ in the first term alone.
-    """
+    """Cross-entropy plus kl_weight * KL(base || model) on the response's next-token distributions."""
 
     formula = "-log p(y) + kl_weight · KL(p_base, p)"
     source = "zhuchichi56/ASFT, `sft+kl`"
@@ -26,6 +23,7 @@ class FTKLObjective(Objective, frozen=True, tag_field="name", tag="ft_kl"):
     needs = ("logits", "base_logits")
 
     arm: str = "ft_kl"
+    # No single source: as in ASFT, so that the two differ in the first term alone.
     kl_weight: NonNegative = 0.05
 
     def loss(self, tokens: Tokens) -> Tensor:

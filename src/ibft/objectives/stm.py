@@ -18,7 +18,7 @@ __all__ = ["STMObjective"]
 class STMObjective(Objective, frozen=True, tag_field="name", tag="stm"):
     """Selective token masking: tokens that surprise the base model are left out of the loss (arXiv 2501.14315).
 
-    max_perplexity: tokens whose perplexity under the base model, 1 / p, is above it are masked; 2.5 in the paper.
+    max_perplexity: tokens whose perplexity under the base model, 1 / p, is above it are masked.
     """
 
     formula = "-log p(y) if 1 / p_base(y) ≤ max_perplexity, else 0"
@@ -28,6 +28,7 @@ class STMObjective(Objective, frozen=True, tag_field="name", tag="stm"):
     needs = ("logits", "base_logits")
 
     arm: str = "stm"
+    # As in the paper.
     max_perplexity: Annotated[float, Meta(gt=1)] = 2.5
 
     def loss(self, tokens: Tokens) -> Tensor:

@@ -71,6 +71,10 @@ class TappedLayer:
         # Labels are shifted by one position, weights are not.
         return None if self.weights_BT is None else self.weights_BT[:, 1:].to(self._mask.device)[self._mask]
 
+    @cached_property
+    def _targets_N(self) -> Tensor:
+        return self.labels[self._mask]
+
     def labelled(self, values_BTX: Tensor) -> Tensor:
         """Return the rows (N, X) of the positions that predict a labelled token."""
         return labelled_states(values_BTX, self._mask)
@@ -83,12 +87,12 @@ class TappedLayer:
 
     def draw(self, count: int) -> Tensor:
         """Draw indices of `count` of the N positions."""
-        order = torch.randperm(len(self.hidden_NH), generator=self.generator, device=self.generator.device)
+        order = torch.randperm(len(self._targets_N), generator=self.generator, device=self.generator.device)
         return order[:count]
 
     def predict(self, decoded_MH: Tensor, chosen: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Score decoded states of the chosen positions."""
-        losses = self.score(decoded_MH, self.labels[self._mask][chosen])
+        losses = self.score(decoded_MH, self._targets_N[chosen])
         return losses.loss, losses.is_top1
 
 

@@ -1,25 +1,23 @@
 """Overload and collapse: is the bottleneck the whole update, or does it not act on the model at all?
 
-Both are read from the gauges in `train/<arm>/log.jsonl`. The limits are this project's, set between what was measured
-for the published loss on SmolLM2-135M (docs/method.md): gradient ratios of 186 to 630 over the first 20 steps, 2.1 at
-step 30.
+Both are read from the gauges in `train/<arm>/log.jsonl`.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from ibft.artifacts.rows import TrainingLog
 from ibft.artifacts.training import Alarm
 from ibft.objectives.alarms import MIN_ROWS
-
-if TYPE_CHECKING:
-    from ibft.artifacts.rows import TrainingLog
-    from ibft.objectives.bottleneck.form import Form
+from ibft.objectives.bottleneck.form import Form
 
 __all__ = ["COLLAPSE_RATIO", "OVERLOAD_RATIO", "find_alarms"]
 
+# The limits are this project's. The published loss on SmolLM2-135M had ratios of 186 to 630 over the first 20 steps,
+# and 2.1 at step 30.
 OVERLOAD_RATIO = 10.0
 """The bottleneck's gradient into the LoRA over the cross-entropy's, above which a step is the bottleneck's alone."""
 COLLAPSE_RATIO = 0.01

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ibft.objectives.bottleneck.schedule import Schedule
+from ibft.objectives.bottleneck.terms import Head, TappedLayer, Terms
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ibft.objectives.bottleneck.terms import Head, TappedLayer, Terms
     from ibft.objectives.ib import IBObjective
 
 __all__ = ["NO_HEAD", "Form"]
@@ -44,8 +44,8 @@ class Form:
     compresses: ClassVar[str]
     differs: ClassVar[str]
     uses: ClassVar[frozenset[str]]
-    default_beta: ClassVar[float] = 0.01
-    default_warmup: ClassVar[float] = 0.1
+    default_beta: ClassVar[float] = 0.01  # the paper's and the reference code's
+    default_warmup: ClassVar[float] = 0.1  # as the learning rate's
     has_head: ClassVar[bool] = True
     applies_final_norm: ClassVar[bool] = True
     clips_head_apart: ClassVar[bool] = True

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ibft.objectives.bottleneck.form import Form
-from ibft.objectives.bottleneck.terms import Terms, hidden_std
+from ibft.objectives.bottleneck.terms import TappedLayer, Terms, hidden_std
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ibft.objectives.bottleneck.terms import TappedLayer
 
 __all__ = ["Entropy", "matrix_entropy"]
 

@@ -8,11 +8,10 @@ from ibft.objectives.bottleneck.form import NO_HEAD
 from ibft.objectives.bottleneck.forms.corrected import Corrected
 from ibft.objectives.bottleneck.losses import rms_normalize
 from ibft.objectives.bottleneck.schedule import Schedule, ramp
+from ibft.objectives.bottleneck.terms import Head
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ibft.objectives.bottleneck.terms import Head
 
 __all__ = ["InPath", "replaced_share"]
 
@@ -37,7 +36,7 @@ class InPathSchedule(Schedule):
 class InPath(Corrected):
     """As `corrected`; the code replaces a share of h, which falls back to 0, so that the export needs no head.
 
-    VIBERT (arXiv 2106.05469) replaces all of h, in a model it does not export; the way back is this project's.
+    Deviation from VIBERT (arXiv 2106.05469), which replaces all of h, in a model that it does not export.
     """
 
     name = "in_path"

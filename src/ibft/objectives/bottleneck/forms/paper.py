@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ibft.objectives.bottleneck.form import NO_HEAD, Form
 from ibft.objectives.bottleneck.losses import kl_to_standard_normal
-from ibft.objectives.bottleneck.terms import Posterior, Terms, variational_terms
-
-if TYPE_CHECKING:
-    from ibft.objectives.bottleneck.terms import TappedLayer
+from ibft.objectives.bottleneck.terms import Posterior, TappedLayer, Terms, variational_terms
 
 __all__ = ["HEADED", "Paper"]
 
@@ -35,7 +30,7 @@ class Paper(Form):
     )
     uses = HEADED
     default_warmup = 0.0  # the reference code has none
-    applies_final_norm = False
+    applies_final_norm = False  # as the reference code
     clips_head_apart = False  # as the reference code
     is_mean_of_forward = True
     overload_remedy = "form: controlled or corrected, which normalize the hidden state, or a smaller alpha"
