@@ -65,12 +65,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
 
 
+def tiny_model(family: str = "llama", *, seed: int = 0, **settings: Any) -> Any:
+    """A causal language model with random weights, the same each time; `settings` as the family's config has them."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.3,  # wide enough that predictions differ clearly from one another
+    }
+    config = AutoConfig.for_model(family, **(shape | settings))
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of 4 layers with random weights and a byte-level tokenizer, in the hub's folder layout."""
-    import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("tiny") / "model"
     tokenizer = Tokenizer(models.BPE())
@@ -82,22 +99,18 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
     fast.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
     fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    tiny_model(
         vocab_size=len(fast),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=512,
         eos_token_id=fast.eos_token_id,
         pad_token_id=fast.pad_token_id,
         bos_token_id=None,
         tie_word_embeddings=True,
-        initializer_range=0.2,  # wide enough that predictions differ clearly from one another
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+        initializer_range=0.2,
+    ).save_pretrained(folder)
     return folder
 
 

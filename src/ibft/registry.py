@@ -1,4 +1,4 @@
-"""Names that stand for code: ours, loaded when first asked for, and that of other packages, found by entry points."""
+"""Names that stand for code: ours, found by being a file of a folder, and that of other packages, by entry points."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ibft.errors import UserError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Registry", "files_in"]
+__all__ = ["Registry", "classes_in", "files_in"]
 
 Item = TypeVar("Item")
 
@@ -27,9 +27,24 @@ def files_in(package: str, attribute: Callable[[str], str] = str.upper) -> dict[
         package: the folder's dotted name, `ibft.execution.languages`.
         attribute: from a file's name to that of what it holds.
     """
+    return {name.replace("_", "-"): f"{package}.{name}:{attribute(name)}" for name in _modules(package)}
+
+
+def classes_in(package: str, base: type[Item]) -> list[type[Item]]:
+    """Return the subclasses of `base` that the files of one of our folders define. All of its files are imported."""
+    modules = [importlib.import_module(f"{package}.{name}") for name in _modules(package)]
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        # A file also holds the classes that it imports.
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+    ]
+
+
+def _modules(package: str) -> list[str]:
     folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
-    files = sorted(path.stem for path in folder.glob("[!_]*.py"))
-    return {file.replace("_", "-"): f"{package}.{file}:{attribute(file)}" for file in files}
+    return sorted(path.stem for path in folder.glob("[!_]*.py"))
 
 
 class Registry(Generic[Item]):
@@ -51,7 +66,7 @@ class Registry(Generic[Item]):
         self._items: dict[str, Item] = {}
 
     def names(self) -> list[str]:
-        """Return the names that are known: ours, then those of installed packages. Nothing is imported for it."""
+        """Return the known names: ours, then those of installed packages. Nothing is imported."""
         return list(dict.fromkeys([*self._built_in, *(point.name for point in self._entry_points())]))
 
     def is_built_in(self, name: str) -> bool:
@@ -65,7 +80,7 @@ class Registry(Generic[Item]):
         """Return the item with a name.
 
         Raises:
-            UserError: there is none; lists those that there are. Or another package's cannot be loaded; names both
+            UserError: the name is unknown; lists the known ones. Or another package's item cannot be loaded; names
                 the package and the error.
         """
         if name not in self._items:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from ..conftest import tiny_model
+
 # Prompt and rest: an indented line behind a line break, characters of several bytes, a prompt without its line break,
 # and one that ends inside of a word.
 FUNCTIONS = {
@@ -79,25 +81,21 @@ TOKENIZERS = {"sentencepiece": sentencepiece_tokenizer, "byte-level": byte_level
 def knowing_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that has learned FUNCTIONS by heart, in the hub's folder layout."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp(request.param) / "model"
     tokenizer = TOKENIZERS[request.param]()
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    model = tiny_model(
         vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=128,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
+        initializer_range=0.02,
     )
-    model = LlamaForCausalLM(config)
     batch = tokenizer([text + tokenizer.eos_token for text in TEXTS], padding=True, return_tensors="pt")
     # The first end token, which pads the texts, too, is learned; those behind it are not.
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)

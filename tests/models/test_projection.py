@@ -8,20 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import (
-    CohereConfig,
-    CohereForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GraniteConfig,
-    GraniteForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
 
 from ibft.errors import UserError
 from ibft.models import projection as module
 from ibft.models.projection import Projection, TokenLoss, cross_entropy, labelled_states, token_losses
+
+from ..conftest import tiny_model
 
 HIDDEN, VOCABULARY, CHUNK = 16, 50, 8
 
@@ -228,34 +220,21 @@ def test_nothing_of_vocabulary_size_is_kept_for_the_backward() -> None:
     assert max(kept) <= max(hidden.numel(), HIDDEN * VOCABULARY)
 
 
-TINY = {
-    "vocab_size": 40,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.5,
-}
-
-
 @pytest.mark.parametrize(
-    ("model_class", "config", "scale", "softcap"),
+    ("family", "settings", "scale", "softcap"),
     [
-        (LlamaForCausalLM, LlamaConfig(**TINY), 1.0, None),
-        (LlamaForCausalLM, LlamaConfig(**TINY, tie_word_embeddings=True), 1.0, None),
-        (Gemma2ForCausalLM, Gemma2Config(**TINY, head_dim=8, final_logit_softcapping=1.5), 1.0, 1.5),
-        (CohereForCausalLM, CohereConfig(**TINY, logit_scale=0.25), 0.25, None),
-        (GraniteForCausalLM, GraniteConfig(**TINY, logits_scaling=4.0), 0.25, None),
+        ("llama", {}, 1.0, None),
+        ("llama", {"tie_word_embeddings": True}, 1.0, None),
+        ("gemma2", {"head_dim": 8, "final_logit_softcapping": 1.5}, 1.0, 1.5),
+        ("cohere", {"logit_scale": 0.25}, 0.25, None),
+        ("granite", {"logits_scaling": 4.0}, 0.25, None),
     ],
     ids=["llama", "llama-tied", "gemma2", "cohere", "granite"],
 )
-def test_projection_is_what_the_model_does(model_class: Any, config: Any, scale: float, softcap: float | None) -> None:
-    torch.manual_seed(0)
-    model = model_class(config).eval()
+def test_projection_is_what_the_model_does(
+    family: str, settings: dict[str, Any], scale: float, softcap: float | None
+) -> None:
+    model = tiny_model(family, vocab_size=40, pad_token_id=0, **settings).eval()
     projection = Projection.of(model)
     assert (projection.scale, projection.softcap) == (scale, softcap)
     input_ids = torch.randint(3, 40, (1, 20), generator=torch.Generator().manual_seed(0))
@@ -276,4 +255,4 @@ def test_projection_is_what_the_model_does(model_class: Any, config: Any, scale:
 
 def test_model_without_a_head_is_refused() -> None:
     with pytest.raises(UserError, match="LlamaModel has no lm_head"):
-        Projection.of(LlamaForCausalLM(LlamaConfig(**TINY)).model)
+        Projection.of(tiny_model(vocab_size=40).model)

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ibft.errors import UserError
 from ibft.models.tap import HiddenStateTap, decoder_layers
 
-
-def llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=50,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            initializer_range=0.3,
-        )
-    )
+from ..conftest import tiny_model
 
 
-def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=50, n_embd=32, n_layer=3, n_head=4, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
-    return GPT2LMHeadModel(config)
+def llama() -> PreTrainedModel:
+    return tiny_model(vocab_size=50, num_hidden_layers=3)
+
+
+def gpt2() -> PreTrainedModel:
+    return tiny_model("gpt2", vocab_size=50, num_hidden_layers=3, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
 
 
 @pytest.mark.parametrize("make", [llama, gpt2])

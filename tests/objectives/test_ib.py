@@ -1,22 +1,11 @@
-"""The objective's arithmetic and its schedules."""
+"""The objective's schedules."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 from ibft.objectives.bottleneck.forms.in_path import replaced_share
 from ibft.objectives.bottleneck.schedule import ramp
-from ibft.objectives.bottleneck.terms import penalty
-
-
-def test_penalty_is_the_weighted_sum_and_carries_gradients() -> None:
-    kl, ce = torch.tensor(3.0, requires_grad=True), torch.tensor(5.0, requires_grad=True)
-    added = penalty(kl, ce, alpha=0.2, ce_weight=0.002)
-    added.backward()
-    assert added.item() == pytest.approx(0.61)
-    assert kl.grad.item() == pytest.approx(0.2)
-    assert ce.grad.item() == pytest.approx(0.002)
 
 
 def test_ramp_rises_over_its_share_and_stays() -> None:

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ibft.artifacts.rows import Pair, Score
 from ibft.data.training import Example
@@ -26,6 +25,8 @@ from ibft.scoring.engine import Scorer
 from ibft.scoring.shown import show_tokens
 from ibft.stages import scan as stage
 from ibft.stages.scan import make_scorer
+
+from ..conftest import tiny_model
 
 PAIRS = [
     Pair("add", "def add(first, second):\n", "    return (first + second) * 2\n"),
@@ -43,19 +44,8 @@ SCAN = ScanConfig(batch_tokens=200, k_percent=(10.0, 20.0, 33.0), prefix_tokens=
 
 
 def tiny(kind: str, vocabulary: int, seed: int = 0) -> Any:
-    torch.manual_seed(seed)
-    shape: dict[str, Any] = {
-        "vocab_size": vocabulary,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "initializer_range": 0.3,
-    }
-    if kind == "soft cap":
-        return Gemma2ForCausalLM(Gemma2Config(**shape, head_dim=8, final_logit_softcapping=2.0)).double().eval()
-    return LlamaForCausalLM(LlamaConfig(**shape)).double().eval()
+    family, more = ("gemma2", {"head_dim": 8, "final_logit_softcapping": 2.0}) if kind == "soft cap" else ("llama", {})
+    return tiny_model(family, seed=seed, vocab_size=vocabulary, **more).double().eval()
 
 
 @pytest.fixture(scope="module")
@@ -259,17 +249,13 @@ def responses(model: Any, tokenizer: Any) -> list[Pair]:
 @pytest.fixture(scope="module")
 def overfitted(tokenizer: Any) -> Any:
     """Writes plain text that its own tokenizer cuts as it was written."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    model = tiny_model(
         vocab_size=len(tokenizer),
         hidden_size=48,
         intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         eos_token_id=tokenizer.eos_token_id,
+        initializer_range=0.02,
     )
-    model = LlamaForCausalLM(config)
     text = (
         "def f(a):\n    return a + 1\nfor item in items:\n    print(item)\nclass A:\n    pass\nx = 1\ny = x + 2\n" * 2
     )

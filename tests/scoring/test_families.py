@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from ibft.artifacts.rows import Pair
 from ibft.data.training import Example
@@ -14,6 +13,8 @@ from ibft.run.recipe import Recipe
 from ibft.run.sections import DataConfig, PromptConfig
 from ibft.scoring.encoder import Block
 from ibft.stages.scan import make_scorer
+
+from ..conftest import tiny_model
 
 PAIRS = [
     Pair("joined", "def scale(total):\n", "    if total < 0:\n        return 0\n    return total * 2\n"),
@@ -39,9 +40,7 @@ def plain_nll(model: Any, tokenizer: Any, pair: Pair) -> float:
 )
 def test_nll_is_a_plain_scripts(family: str, real_tokenizer: Any) -> None:
     tokenizer = real_tokenizer(family)
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.5, **shape)).eval()
+    model = tiny_model(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1).eval()
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     recipe = Recipe(name="r", prompt=PromptConfig(template="plain"), data=DataConfig(max_tokens=500))

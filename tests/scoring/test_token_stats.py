@@ -10,64 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GraniteConfig,
-    GraniteForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-)
 
 from ibft.artifacts.rows import Score
 from ibft.scoring import token_stats as module
 from ibft.scoring.encoder import ScanExample
 from ibft.scoring.token_stats import MIN_STD, PendingStats, TokenStats, batches_by_tokens, begin_batch
 
+from ..conftest import tiny_model
+
 VOCABULARY, PAD = 90, 0
 ROW = Score(id="", subset="train", index=0)
-SHAPE: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "pad_token_id": PAD,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "initializer_range": 0.3,  # wide enough that predictions differ clearly from one another
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("llama", {}),
+    # Caps its logits, which would reach about 10 without.
+    "soft cap": ("gemma2", {"head_dim": 8, "final_logit_softcapping": 3.0, "tie_word_embeddings": False}),
+    "logit scale": ("granite", {"logits_scaling": 0.25}),
+    # Its window is shorter than the padding of a short example, which then attends to nothing at all.
+    "sliding window": ("mistral", {"sliding_window": 16}),
 }
 
 
-def llama() -> Any:
-    return LlamaForCausalLM(LlamaConfig(**SHAPE))
-
-
-def gemma() -> Any:
-    """Caps its logits, which would reach about 10 without."""
-    config = Gemma2Config(**SHAPE, head_dim=8, final_logit_softcapping=3.0, tie_word_embeddings=False)
-    return Gemma2ForCausalLM(config)
-
-
-def granite() -> Any:
-    return GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=0.25))
-
-
-def mistral() -> Any:
-    """Its window is shorter than the padding of a short example, which then attends to nothing at all."""
-    return MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=16))
-
-
-MODELS = {"plain": llama, "soft cap": gemma, "logit scale": granite, "sliding window": mistral}
-
-
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=list(FAMILIES))
 def model(request: pytest.FixtureRequest) -> Any:
-    torch.manual_seed(0)
-    return MODELS[str(request.param)]().double().eval()
+    family, settings = FAMILIES[request.param]
+    ids = {"pad_token_id": PAD, "bos_token_id": None, "eos_token_id": None}
+    return tiny_model(family, vocab_size=VOCABULARY, **ids, **settings).double().eval()
 
 
 def examples(seed: int = 0) -> list[ScanExample]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl.kernels import ChunkedLogProbFunction
 
 from ibft.data.tokens import TokenizedExample
@@ -24,6 +24,8 @@ from ibft.run.recipe import Recipe
 from ibft.run.sections import LoraConfig, ModelConfig, TrainConfig
 from ibft.training import fit, forward
 from ibft.training.batching import attention_share, choose_batching, keeps_apart, split_batch
+
+from ..conftest import tiny_model
 
 CPU = torch.device("cpu")
 FT = FTObjective()
@@ -243,11 +245,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def tiny(family: str, **settings: Any) -> Any:
-    torch.manual_seed(0)
-    common = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "initializer_range": 0.3, "pad_token_id": 0}
-    config = AutoConfig.for_model(family, **(common | heads | settings))
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    return tiny_model(family, **({"vocab_size": 64, "num_key_value_heads": 4, "pad_token_id": 0} | settings)).eval()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

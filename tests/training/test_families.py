@@ -10,17 +10,15 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ibft import IBConfig, IBTrainer
 
+from ..conftest import tiny_model
+
 SMALL: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "head_dim": 8,
     "max_position_embeddings": 128,
     "initializer_range": 0.2,  # wide enough that a forgotten scale or soft cap shows
@@ -61,9 +59,7 @@ LAYER = 1
 def tiny(family: str, tokenizer: PreTrainedTokenizerBase, *, tied: bool, dtype: torch.dtype) -> Any:
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     settings = SMALL | FAMILIES[family] | ids
-    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), tie_word_embeddings=tied, **settings)
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return tiny_model(family, vocab_size=len(tokenizer), tie_word_embeddings=tied, **settings).to(dtype)
 
 
 def rows() -> Dataset:

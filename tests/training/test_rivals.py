@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
-from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ibft.artifacts.json_lines import read_rows
@@ -39,6 +39,8 @@ from ibft.run.sections import LoraConfig as RecipeLora
 from ibft.stages.train import train
 from ibft.training import fit
 from ibft.training.trainer import ObjectiveTrainer
+
+from ..conftest import tiny_model
 
 RIVALS = [
     FTKLObjective(kl_weight=0.3),
@@ -357,12 +359,10 @@ def test_what_cannot_work_is_refused_with_the_remedy(make: Any, tokenizer: PreTr
 
 
 def test_mixture_of_experts_with_its_own_loss_is_refused(make: Any, tmp_path: Path) -> None:
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = MixtralConfig(vocab_size=320, num_key_value_heads=2, num_local_experts=2, **sizes)
     arguments = SFTConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none")
     with pytest.raises(UserError, match="gem leaves out the load-balancing loss"):
         ObjectiveTrainer(
-            MixtralForCausalLM(config),
+            tiny_model("mixtral", vocab_size=320, num_local_experts=2),
             arguments,
             objective=GEMObjective(),
             train_dataset=equal_rows(4),

@@ -10,7 +10,6 @@ import pytest
 import torch
 import trl.chat_template_utils as trl_templates
 from datasets import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from ibft import IBConfig, IBTrainer
@@ -18,6 +17,8 @@ from ibft.artifacts.rows import Conversation, Message
 from ibft.data.tokens import TokenizedExample
 from ibft.text.encoding import TextCodec
 from ibft.text.examples import encode_answer, encode_pair
+
+from ..conftest import tiny_model
 
 PAIRS = [
     {"prompt": "def scale(total):\n", "completion": "    return total * 2\n"},
@@ -41,9 +42,8 @@ def make_trainer(tmp_path: Path) -> Callable[..., Any]:
     """`make_trainer(tokenizer, rows)`: a trainer of a tiny model with this tokenizer, by default an IBTrainer."""
 
     def make(tokenizer: Any, rows: list[dict[str, Any]], kind: Any = IBTrainer, alpha: float = 0.1, **more: Any) -> Any:
-        torch.manual_seed(0)
-        shape = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_hidden_layers": 2}
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape))
+        heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
+        model = tiny_model(vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, **heads)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         settings = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "bf16": False, "report_to": "none"} | more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,12 +29,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} exists already. Name another folder, or remove it first.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        # Not by tempfile.mkdtemp, whose folder only its owner can read, whatever the umask.
+        work = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+        work.mkdir()
     except OSError as error:
         raise UserError(f"{path}: cannot be created ({error_reason(error)}). Choose another folder.") from None
     try:
         yield work
-        work.chmod(0o777 & ~_umask())  # mkdtemp's is the owner's alone
         os.rename(work, path)
     except OSError as error:
         raise UserError(
@@ -45,13 +46,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def copy_files(source: Path, target: Path) -> None:
-    """Copy the files of a folder, links as what they point to; not its folders, nor what only a trainer reads."""
+    """Copy the files of a folder, links as what they point to; neither its folders nor what only a trainer reads."""
     for path in sorted(source.iterdir()):
         if path.is_file() and path.suffix not in _TRAINER_SUFFIXES:
             shutil.copyfile(path, target / path.name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

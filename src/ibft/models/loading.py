@@ -44,7 +44,7 @@ __all__ = [
 
 
 def has_gpu() -> bool:
-    """Whether PyTorch sees a GPU (CUDA or ROCm). False where PyTorch is not installed."""
+    """Decide whether PyTorch sees a GPU (CUDA or ROCm). False where PyTorch is not installed."""
     try:
         import torch
     except ImportError:
@@ -58,7 +58,7 @@ def uses_gpu(config: ModelConfig) -> bool:
 
 
 def resolve_device(config: ModelConfig) -> torch.device:
-    """The device for `model.device`; `auto` takes a GPU if there is one.
+    """Return the device for `model.device`; `auto` takes a GPU if there is one.
 
     Raises:
         UserError: the device does not exist here.
@@ -68,7 +68,7 @@ def resolve_device(config: ModelConfig) -> torch.device:
     name = ("cuda" if has_gpu() else "cpu") if config.device == "auto" else config.device
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device)  # a device that does not exist here has a name, too
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"model.device is {config.device!r}: not usable here ({reason}). Use auto or cpu.") from None
@@ -76,16 +76,14 @@ def resolve_device(config: ModelConfig) -> torch.device:
 
 
 def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    """The dtype for `model.dtype`; `auto` is bfloat16 where the hardware computes in it, float32 elsewhere.
-
-    On CPUs without AVX512-BF16 or AMX, bfloat16 is emulated and slower than float32.
-    """
+    """Return the dtype for `model.dtype`; `auto` is bfloat16 where the hardware computes in it, float32 elsewhere."""
     import torch
 
     if config.dtype != "auto":
         return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    # On CPUs without AVX512-BF16 or AMX, bfloat16 is emulated and slower than float32.
     return torch.bfloat16 if _cpu_computes_in_bfloat16() else torch.float32
 
 
@@ -98,7 +96,7 @@ def _cpu_computes_in_bfloat16() -> bool:
 
 
 def resolve_model_path(config: ModelConfig) -> str:
-    """The hub id or folder to load: for `package:NAME`, the folder of its GGUF file's dequantized weights.
+    """Return the hub id or folder to load: for `package:NAME`, the folder of its GGUF file's dequantized weights.
 
     Raises:
         UserError: the package is not installed or holds no GGUF file, or the folder does not exist.
@@ -112,10 +110,8 @@ def resolve_model_path(config: ModelConfig) -> str:
 
 
 def _dequantized(package: str) -> Path:
-    """Dequantize a packaged GGUF file once into the cache folder; return that folder.
-
-    The package is found through its metadata, never imported: it may need a runtime that is not installed.
-    """
+    """Dequantize a packaged GGUF file once into the cache folder; return that folder."""
+    # Through its metadata, never imported: the package may need a runtime that is not installed.
     try:
         distribution = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
@@ -164,9 +160,7 @@ def _dequantize(gguf: Path, target: Path) -> None:
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a padding token.
-
-    A tokenizer without one pads with its end token: padding is masked everywhere, so its value never counts.
+    """Load the model's tokenizer, with a padding token.
 
     Raises:
         UserError: it cannot be loaded, or has neither a padding nor an end token.
@@ -180,17 +174,18 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
                 f"model.name: the tokenizer of {config.name} has neither a padding nor an end token. "
                 "Set pad_token in its tokenizer_config.json."
             )
+        # Padding is masked everywhere, so its value never counts.
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def load_model(config: ModelConfig, *, dtype: torch.dtype | None = None, place: bool = True) -> PreTrainedModel:
-    """The base model, in evaluation mode.
+    """Load the base model, in evaluation mode.
 
     Args:
         config: which model, and how its weights are held.
         dtype: of the weights; None is `model.dtype`.
-        place: move it to its device. Quantized weights are made there in any case.
+        place: move it to its device. Quantized weights are always made there.
 
     Raises:
         UserError: it cannot be loaded; says why and what to do.
@@ -212,9 +207,7 @@ def weights_folder(recipe: Recipe, run: RunFolder, arm: str) -> Path:
 
 
 def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
-    """The base model; with an arm's adapter merged into its weights (faster, same function); or the whole trained one.
-
-    Into quantized weights nothing is merged: they would be rounded anew, to another function.
+    """Load the base model; with an arm's adapter merged into its weights; or the whole trained model.
 
     Raises:
         UserError: as `load_model`, or the adapter cannot be loaded.
@@ -227,16 +220,17 @@ def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    model, adapter = load_model(recipe.model), folder
+    model = load_model(recipe.model)
     try:
-        adapted = PeftModel.from_pretrained(model, str(adapter))
+        adapted = PeftModel.from_pretrained(model, str(folder))
+        # Merged it is faster, and the same function. Quantized weights would be rounded again, to another one.
         return (adapted.merge_and_unload() if recipe.model.quantization == "none" else adapted).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{adapter} cannot be loaded ({error}). {train_again(adapter.parent)}") from None
+        raise UserError(f"{folder} cannot be loaded ({error}). {train_again(folder.parent)}") from None
 
 
 def _quantization_arguments(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """What `from_pretrained` takes for `model.quantization`; nothing for `none`.
+    """Return the arguments of `from_pretrained` for `model.quantization`; none for `none`.
 
     4 bits as in QLoRA (arXiv 2305.14314): NF4, double quantization, products in `dtype` (bfloat16 there).
 
@@ -260,13 +254,13 @@ def _quantization_arguments(config: ModelConfig, device: torch.device, dtype: to
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    # Not `cuda`, which would be the first GPU in every process.
+    # `cuda` alone would be the first GPU in every process.
     place = torch.cuda.current_device() if device.type == "cuda" and device.index is None else device
     return {"quantization_config": quantization, "device_map": {"": place}}
 
 
 def _attention_arguments(config: ModelConfig) -> dict[str, Any]:
-    """What `from_pretrained` takes for `model.attention`; nothing for `auto`.
+    """Return the arguments of `from_pretrained` for `model.attention`; none for `auto`.
 
     Raises:
         UserError: flash attention is asked for and cannot be used here.
@@ -284,7 +278,7 @@ def _attention_arguments(config: ModelConfig) -> dict[str, Any]:
 
 
 def load_config(config: ModelConfig) -> PretrainedConfig:
-    """The language model's own configuration; no weights are read."""
+    """Load the language model's configuration; no weights are read."""
     from transformers import AutoConfig
 
     return _from_pretrained(AutoConfig, config).get_text_config()
@@ -325,6 +319,7 @@ def _from_pretrained(auto_class: Any, config: ModelConfig, **arguments: Any) -> 
     from safetensors import SafetensorError
 
     path = resolve_model_path(config)
+    # What a wrong name, a damaged file, missing code or a broken network raise in one library or another.
     try:
         return auto_class.from_pretrained(
             path, revision=config.revision, trust_remote_code=config.trust_remote_code, **arguments

@@ -1,8 +1,4 @@
-"""Several processes of one command: what the main process finds out, all of them act on.
-
-Whoever asks the file system for itself may get another answer than its neighbor, a moment later: then one process
-would train and another not, and both would wait for each other for good.
-"""
+"""Several processes of one command: all of them act on what the main process finds out."""
 
 from __future__ import annotations
 
@@ -19,21 +15,19 @@ Value = TypeVar("Value")
 
 
 def join(config: ModelConfig) -> None:
-    """Connect the processes that a launcher started, over NCCL on GPUs and gloo on CPUs; with one, do nothing.
-
-    Each process gets its GPU here, so that `cuda` means another one in each.
-    """
+    """Connect the processes that a launcher started, over NCCL on GPUs and gloo on CPUs; with one, do nothing."""
     if num_processes() == 1:
         return
     from accelerate import PartialState
 
+    # It also gives each process its GPU: `cuda` then means another one in each.
     PartialState(cpu=config.device == "cpu" or (config.device == "auto" and not has_gpu()))
 
 
 def decide(find: Callable[[], Value]) -> Value:
     """Call `find` on the main process alone; every process returns its value, or raises its error.
 
-    Also a meeting point: no process returns before all others have come here.
+    No process returns before all others have called it.
 
     Args:
         find: looks at the folder; its value must be picklable.
@@ -42,6 +36,8 @@ def decide(find: Callable[[], Value]) -> Value:
         return find()
     import torch.distributed
 
+    # A process that asked the file system itself, a moment later, might get another answer: then one would train and
+    # another not, and both would wait for each other for good.
     answer: list[tuple[Value | None, Exception | None]] = [(None, None)]
     if is_main_process():
         try:

@@ -37,8 +37,8 @@ def scale_adapter(adapter: Path, factor: float, out: Path) -> None:
         out: must not exist.
 
     Raises:
-        UserError: `factor` is negative or not finite, `adapter` is no adapter that the formula holds for, or `out`
-            exists or cannot be written.
+        UserError: `factor` is negative or not finite, the formula does not hold for `adapter`, or `out` exists or
+            cannot be written.
     """
     if not (math.isfinite(factor) and factor >= 0):
         raise UserError(f"--lambda {factor}: give a finite number from 0 (the base model) up; 1 changes nothing.")
@@ -73,13 +73,13 @@ def _read_config(adapter: Path) -> dict[str, Any]:
 
 
 def _refuse_what_is_not_scaled(adapter: Path, config: dict[str, Any]) -> None:
-    """Whatever the adapter changes besides (lora_alpha / r) * B A would stay as trained, and the result be neither."""
-    found = {name: config[name] for name in _FIELDS_THAT_ADD_MORE if config.get(name)}
+    """Refuse an adapter that changes more than (lora_alpha / r) * B A: the rest would stay as trained."""
+    unscaled = {name: config[name] for name in _FIELDS_THAT_ADD_MORE if config.get(name)}
     if config.get("bias", "none") != "none":
-        found["bias"] = config["bias"]
+        unscaled["bias"] = config["bias"]
     if config.get("init_lora_weights", True) not in _INITS_THAT_KEEP_THE_BASE:
-        found["init_lora_weights"] = config["init_lora_weights"]
-    for name, value in found.items():
+        unscaled["init_lora_weights"] = config["init_lora_weights"]
+    for name, value in unscaled.items():
         raise UserError(
             f"{adapter}: {name} is {value}, which lora_alpha does not scale: base and fine-tuned model cannot be "
             "interpolated this way. Merge the adapter, and interpolate the weights."
@@ -93,7 +93,8 @@ def _refuse_what_is_not_scaled(adapter: Path, config: dict[str, Any]) -> None:
 
 
 def _tensor_names(path: Path) -> list[str]:
-    """What a safetensors file holds: eight bytes of length, then so many of JSON."""
+    """Return the names in a safetensors file: eight bytes of length, then that many bytes of JSON."""
+    # Not by the package safetensors: it comes with the extra `train`, which `ibft scale` does without.
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -101,18 +102,19 @@ def _tensor_names(path: Path) -> list[str]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error_reason(error)}). Save the adapter as safetensors.") from None
     except (ValueError, struct.error, OverflowError, MemoryError):
-        raise UserError(f"{path}: not a safetensors file. Save the adapter anew.") from None
+        raise UserError(f"{path}: not a safetensors file. Save the adapter again.") from None
     return [name for name in header if name != "__metadata__"]
 
 
 def _times(alpha: float, factor: float) -> float:
-    """The product; a whole number stays one, since PEFT declares lora_alpha an int."""
+    """Multiply; a whole number stays one."""
     product = alpha * factor
+    # PEFT declares lora_alpha an int.
     return int(product) if product == int(product) else product
 
 
 def _with_note(card: str, factor: float) -> str:
-    """The card with a sentence below its title, or at its top where it has none."""
+    """Return the card with a sentence below its title, or at its top where it has no title."""
     note = (
         f"> Scaled after training by `ibft scale`: the weights are base + {factor:g} × (what this card describes − "
         "base) (WiSE-FT, arXiv 2109.01903). Scores in this card were not measured with these weights.\n"

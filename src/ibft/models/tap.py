@@ -16,10 +16,10 @@ __all__ = ["HiddenStateTap", "decoder_layers", "final_norm"]
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder's blocks in order, whatever the architecture calls them.
+    """Return the decoder's blocks in order, whatever the architecture calls them.
 
     Raises:
-        UserError: no list of `num_hidden_layers` blocks is found.
+        UserError: the model has no list of `num_hidden_layers` blocks.
     """
     num_layers = model.config.get_text_config().num_hidden_layers
     decoder = model.get_decoder() or model
@@ -34,10 +34,10 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def final_norm(model: PreTrainedModel) -> nn.Module:
-    """The norm between the last layer and `lm_head`, whatever the architecture calls it.
+    """Return the norm between the last layer and `lm_head`, whatever the architecture calls it.
 
     Raises:
-        UserError: the decoder has no norm of its own.
+        UserError: the decoder itself has no norm.
     """
     decoder = model.get_decoder() or model
     children: list[nn.Module] = list(decoder.children())
@@ -53,11 +53,8 @@ def final_norm(model: PreTrainedModel) -> nn.Module:
 class HiddenStateTap:
     """Holds the input of one layer: layer k's input is `hidden_states[k]`, the raw residual stream, (B, T, H).
 
-    Only the first firing after `arm` is held: gradient checkpointing runs the layer again in the backward, and
-    that recomputed tensor belongs to no graph. The tensor is kept as it is, so gradients flow through it.
-
-    With `replace`, the layer goes on with `replace(h)` instead, in every firing from `arm` to `disarm`: the
-    recomputation must see the same input as the first run. `replace` must give the same each time.
+    The tensor is kept as it is, so gradients flow through it. With `replace`, the layer reads `replace(h)` instead,
+    from `arm` to `disarm`; `replace` must give the same each time.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -75,7 +72,7 @@ class HiddenStateTap:
         self._armed, self._hidden, self._replace = False, None, None
 
     def take(self) -> Tensor:
-        """Hand out the captured hidden state and forget it."""
+        """Return the captured hidden state and forget it."""
         hidden, self._hidden, self._armed = self._hidden, None, False
         assert hidden is not None, "the tapped layer did not run"
         return hidden
@@ -88,8 +85,12 @@ class HiddenStateTap:
         self, _layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         hidden = arguments[0] if arguments else keywords["hidden_states"]
+        # The first run alone: gradient checkpointing runs the layer again in the backward, and that recomputed tensor
+        # belongs to no graph. (is_grad_enabled() does not tell
+        # them apart: reentrant checkpointing makes the first run without gradients.)
         if self._armed:
             self._hidden, self._armed = hidden, False
+        # In every run: the recomputation must see the same input as the first one.
         if self._replace is None:
             return None
         replaced = self._replace(hidden)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from ibft.artifacts.rows import TrainingLog
+from ibft.artifacts.training import Alarm
 from ibft.errors import UserError
 from ibft.settings import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ibft.artifacts.rows import TrainingLog
-    from ibft.artifacts.training import Alarm
     from ibft.objectives.bottleneck.form import Form
 
 __all__ = ["Gauge", "LayerChoice", "Need", "Objective", "Tokens"]
@@ -32,7 +32,7 @@ class Gauge(NamedTuple):
 
     name: the metric, as in `log.jsonl`.
     title, caption: of its chart.
-    is_vital: it is shown among those that tell whether the objective works, before the others.
+    is_vital: it shows whether the objective works, and is drawn before the others.
     target: the metric that is drawn behind it as a thin line.
     limits: dashed lines.
     """
@@ -60,8 +60,9 @@ class Tokens:
 
     @classmethod
     def scored(cls, cross_entropy_n: Tensor) -> Tokens:
-        """Return tokens of which nothing is known but their cross-entropy, nats, (n,)."""
+        """Return tokens of which only the cross-entropy is known, nats, (n,)."""
         tokens = cls.__new__(cls)
+        # Assigned, the cached property is not computed from the logits that are missing here.
         tokens.cross_entropy_n = cross_entropy_n
         return tokens
 
@@ -89,13 +90,13 @@ class Tokens:
 
 
 class Objective(Section, frozen=True):
-    """One entry of the recipe's `objective:`, told apart by `name`, the struct's tag. Its arm is trained with it.
+    """One entry of the recipe's `objective:`, distinguished by `name`, the struct's tag. Its arm is trained with it.
 
     A subclass is the whole objective: its settings are its fields, the first line of its docstring is what the model
-    card says of it, and the class variables are its row in the table of docs/training.md.
+    card says of it, and the first three class variables are its row in the table of docs/training.md.
 
     formula, source: of the loss of a response token.
-    cost: of a step, beside plain fine-tuning.
+    cost: of a step, compared with plain fine-tuning.
     place: in lists; new ones follow those of this package, in alphabetical order.
     needs: what `loss` reads beside the cross-entropy. `base_logits` are those of the trained model with its adapter
         off, which costs a forward.
@@ -118,7 +119,7 @@ class Objective(Section, frozen=True):
 
     @property
     def is_cross_entropy(self) -> bool:
-        """Whether a token's loss is its cross-entropy, whatever is added to the sum of them."""
+        """Whether a token's loss is its cross-entropy; a penalty may be added to their sum."""
         return type(self).loss is Objective.loss
 
     @property
@@ -133,7 +134,7 @@ class Objective(Section, frozen=True):
 
     @property
     def weighs_examples(self) -> bool:
-        """Whether each training example has a weight of its own, which the scan's scores give it."""
+        """Whether each training example has its own weight, made from the scan's scores."""
         return False
 
     @property
@@ -147,7 +148,7 @@ class Objective(Section, frozen=True):
         return ()
 
     def layer_indices(self, num_layers: int) -> tuple[int, ...]:
-        """The layers as indices of `hidden_states`, sorted; a fraction is rounded to the nearest.
+        """Return the layers as indices of `hidden_states`, sorted; a fraction is rounded to the nearest.
 
         Raises:
             UserError: an index is out of the model's range, or two layers are the same.
@@ -166,11 +167,11 @@ class Objective(Section, frozen=True):
         return tuple(indices)
 
     def settings(self) -> dict[str, Any]:
-        """The settings that have an effect, by their name in the recipe; null ones resolved."""
+        """Return the settings that have an effect, by their name in the recipe, with null ones resolved."""
         return {name: getattr(self, name) for name in self.__struct_fields__ if name != "arm"}
 
     def trl_arguments(self, rows_per_batch: int) -> dict[str, Any]:
-        """What of it TRL does itself: arguments of `SFTConfig`.
+        """Return arguments of `SFTConfig`, for what TRL does itself.
 
         Args:
             rows_per_batch: how many examples are packed into one row; 1 where none are.
@@ -178,11 +179,11 @@ class Objective(Section, frozen=True):
         return {}
 
     def loss(self, tokens: Tokens) -> Tensor:
-        """The loss of each token in nats, (n,), before it is summed and divided by the step's labelled tokens."""
+        """Return each token's loss in nats, (n,), before it is summed and divided by the step's labelled tokens."""
         return tokens.cross_entropy_n
 
     def sums(self, loss_N: Tensor, cross_entropy_N: Tensor) -> dict[str, Tensor]:
-        """What is logged beside the loss, summed over the labelled tokens; the log has their means.
+        """Return what is logged beside the loss, summed over the labelled tokens; the log has their means.
 
         Args:
             loss_N: the loss of each token, without gradient.
@@ -191,7 +192,7 @@ class Objective(Section, frozen=True):
         return {}
 
     def alarms(self, rows: Sequence[TrainingLog], num_steps: int) -> list[Alarm]:
-        """What is wrong with an arm's training by its log so far.
+        """Return what is wrong with an arm's training by its log so far.
 
         Args:
             rows: the log.

@@ -25,12 +25,12 @@ class DFTObjective(Objective, frozen=True, tag_field="name", tag="dft"):
     arm: str = "dft"
 
     def loss(self, tokens: Tokens) -> Tensor:
-        """sg(p(y)) * -log p(y)."""
+        """Return sg(p(y)) * -log p(y)."""
         return dft(tokens.cross_entropy_n)
 
 
 def dft(ce_n: Tensor) -> Tensor:
-    """sg(p(y)) * -log p(y), where sg stops the gradient: its gradient is that of -p(y) (arXiv 2508.05629).
+    """Return sg(p(y)) * -log p(y), where sg stops the gradient: its gradient is that of -p(y) (arXiv 2508.05629).
 
     Args:
         ce_n: cross-entropy of each token in nats, (n,).

@@ -27,21 +27,19 @@ class EAFTObjective(Objective, frozen=True, tag_field="name", tag="eaft"):
     top_k: Annotated[int, Meta(ge=2)] = 20
 
     def loss(self, tokens: Tokens) -> Tensor:
-        """sg(H_k / ln k) * -log p(y), where H_k is the entropy of the k likeliest tokens and sg stops the gradient.
-
-        A token that the model is certain about and gets wrong (a "confident conflict") weighs nearly nothing.
-        """
+        """Return sg(H_k / ln k) * -log p(y); H_k is the entropy of the k likeliest tokens, sg stops the gradient."""
+        # So a token that the model is certain about and gets wrong (a "confident conflict") weighs nearly nothing.
         return normalized_top_entropy(tokens.logits_nV, self.top_k) * tokens.cross_entropy_n
 
 
 def normalized_top_entropy(logits_nV: Tensor, top_k: int) -> Tensor:
-    """H_k / ln k of each token, (n,), from 0 (certain) to 1 (k equally likely tokens), without gradient.
+    """Return H_k / ln k of each token, (n,), from 0 (certain) to 1 (k equally likely tokens), without gradient.
 
     The k probabilities are renormalized to sum to 1, as in the authors' code, which LLaMA-Factory took over (at
-    ff6d4d1, `train/trainer_utils.py`). Deviations: that code divides by the constant 3.0, within 0.2% of ln 20;
-    here it is ln k, so that the weight reaches 1 for every k. (Axolotl does not divide at all: weights up to 3.)
-    A vocabulary smaller than k counts as k.
+    ff6d4d1, `train/trainer_utils.py`).
     """
-    top_k = min(top_k, logits_nV.shape[-1])
+    top_k = min(top_k, logits_nV.shape[-1])  # a small vocabulary counts as k
     log_probs_nk = logits_nV.detach().topk(top_k, dim=-1).values.log_softmax(dim=-1)
+    # Deviation: the authors' code divides by the constant 3.0, within 0.2% of ln 20. With ln k the weight reaches 1 for
+    # every k. (Axolotl does not divide at all: weights up to 3.)
     return -(log_probs_nk.exp() * log_probs_nk).sum(dim=-1) / math.log(top_k)

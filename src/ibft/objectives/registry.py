@@ -19,29 +19,29 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import fields
 
-import ibft.objectives
 from ibft.objectives.base import Objective
-from ibft.objectives.discovery import classes_in
 from ibft.objectives.ft import FTObjective
+from ibft.registry import classes_in
 
-__all__ = ["OBJECTIVES", "AnyObjective", "objectives_table"]
+__all__ = ["OBJECTIVES", "AnyObjective"]
 
 GROUP = "ibft.objectives"
+"""Of the entry points."""
 
 
 def _find() -> dict[str, type[Objective]]:
-    ours = [kind for kind in classes_in(GROUP, ibft.objectives.__path__, Objective) if kind.__struct_config__.tag]
-    found = {str(kind.__struct_config__.tag): kind for kind in sorted(ours, key=lambda kind: kind.place)}
+    ours = [kind for kind in classes_in("ibft.objectives", Objective) if kind.__struct_config__.tag]
+    objectives = {str(kind.__struct_config__.tag): kind for kind in sorted(ours, key=lambda kind: kind.place)}
     for entry in importlib.metadata.entry_points(group=GROUP):
         try:
             kind = _load(entry)
-            if entry.name in found:
+            if entry.name in objectives:
                 raise ValueError("there is one of that name already")
-        except Exception as error:  # a defect of another package must not stop commands that do not use it
+        except Exception as error:  # another package's defect must not stop commands that do not use its objective
             logging.getLogger(__name__).warning("The objective %s cannot be loaded: %s", entry.name, error)
         else:
-            found[entry.name] = kind
-    return found
+            objectives[entry.name] = kind
+    return objectives
 
 
 def _load(entry: importlib.metadata.EntryPoint) -> type[Objective]:
@@ -51,8 +51,6 @@ def _load(entry: importlib.metadata.EntryPoint) -> type[Objective]:
     config = kind.__struct_config__
     if (config.tag_field, config.tag) != ("name", entry.name):
         raise TypeError(f"{entry.value} needs tag_field='name' and tag={entry.name!r}")
-    if lacking := [name for name in ("formula", "source", "cost") if not isinstance(getattr(kind, name, None), str)]:
-        raise TypeError(f"{entry.value} needs the class variables {', '.join(lacking)}, each a string")
     if next(field.required for field in fields(kind) if field.name == "arm"):
         raise TypeError(f"{entry.value} needs a default for arm: arm: str = {entry.name!r}")
     # A type that msgspec refuses in one objective would make it refuse the union of them, and so every recipe.
@@ -67,18 +65,4 @@ if TYPE_CHECKING:
     AnyObjective = Objective
 else:
     AnyObjective = functools.reduce(operator.or_, OBJECTIVES.values())
-    """What one entry of the recipe's `objective:` may be: msgspec tells them apart by their tags."""
-
-
-def objectives_table() -> str:
-    """The table of docs/training.md: every objective, its loss, settings with their defaults, source and cost."""
-    rows = ["| objective | loss of a response token | settings | source | cost |", "|---|---|---|---|---|"]
-    for name, kind in OBJECTIVES.items():
-        rows.append(f"| `{name}` | {kind.formula} | {_defaults(kind)} | {kind.source} | {kind.cost} |")
-    return "\n".join(rows)
-
-
-def _defaults(kind: type[Objective]) -> str:
-    """The settings and their defaults; where there are too many for a row, the section that has them."""
-    numbers = {field.name: field.default for field in fields(kind) if isinstance(field.default, float | int)}
-    return ", ".join(f"`{name}: {value:g}`" for name, value in numbers.items()) if len(numbers) <= 3 else "see above"
+    """The type of one entry of the recipe's `objective:`; msgspec distinguishes them by their tags."""

@@ -18,7 +18,7 @@ __all__ = ["STMObjective"]
 class STMObjective(Objective, frozen=True, tag_field="name", tag="stm"):
     """Selective token masking: tokens that surprise the base model are left out of the loss (arXiv 2501.14315).
 
-    max_perplexity: tokens whose perplexity under the base model, 1 / p, is above it are masked; 2.5 in the paper.
+    max_perplexity: tokens whose perplexity under the base model, 1 / p, is above it are masked.
     """
 
     formula = "-log p(y) if 1 / p_base(y) ≤ max_perplexity, else 0"
@@ -28,22 +28,21 @@ class STMObjective(Objective, frozen=True, tag_field="name", tag="stm"):
     needs = ("logits", "base_logits")
 
     arm: str = "stm"
+    # As in the paper.
     max_perplexity: Annotated[float, Meta(gt=1)] = 2.5
 
     def loss(self, tokens: Tokens) -> Tensor:
-        """-log p(y) where the base model's perplexity of the token, 1 / p_base(y), is at most max_perplexity; else 0.
+        """Return -log p(y) where the base model's perplexity, 1 / p_base(y), is at most max_perplexity, else 0.
 
         Source: appier-research/robust-llm-finetunes at 5ea67bd, `collate_fn.py` (2.5, strictly above is masked) and
         `generate_stm_training_data.py` (the perplexity of a token is exp of its own cross-entropy).
-
-        Deviation: there a masked token gets the label -100, so it does not count in the mean; here it counts as a
-        token with a loss of 0, since a step's kept tokens are known only after all of its forwards. So the loss and
-        its gradient are smaller by the share that is kept, which AdamW's update does not feel, but a bound on the
-        gradient's norm does: it clips less.
         """
         base_ce_n = Tokens(tokens.base_logits_nV, tokens.targets_n).cross_entropy_n
+        # Deviation: there a masked token gets the label -100, so it does not count in the mean. Here it counts as a
+        # token with a loss of 0, since a step's kept tokens are known only after all of its forwards. So loss and
+        # gradient are smaller by the kept share. AdamW does not feel it; a bound on the gradient's norm clips less.
         return tokens.cross_entropy_n.where(base_ce_n <= math.log(self.max_perplexity), 0.0)
 
     def sums(self, loss_N: Tensor, cross_entropy_N: Tensor) -> dict[str, Tensor]:
-        """`stm/kept`: the share of tokens with a loss above 0."""
+        """Return `stm/kept`, whose mean is the share of tokens with a loss above 0."""
         return {"stm/kept": (loss_N > 0).sum().float()}

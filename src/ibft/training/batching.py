@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ibft.errors import UserError
 from ibft.models.tap import decoder_layers
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedModel
 
 __all__ = ["Batching", "SortsByLength", "choose_batching", "split_batch"]
 
@@ -41,14 +39,13 @@ def choose_batching(
     batch_size: int,
     device: torch.device,
 ) -> Batching:
-    """What `train.batching` stands for with this model and data.
+    """Choose how examples become batches; `auto` depends on the model, the data and the device.
 
-    `auto` is `packed` with flash attention, which never looks at masked blocks, and where the data is so short that
-    masked attention is a small share of the work; `sorted` elsewhere. Batches of one example have no padding, and are
-    `padded` as they are. A model that cannot keep packed examples apart is given `sorted`.
+    `auto` is `packed` with flash attention, and where the data is so short that masked attention is a small share of
+    the work; elsewhere it is `sorted`. A model that cannot keep packed examples apart gets `sorted`.
 
     Args:
-        wanted: the recipe's word.
+        wanted: the recipe's `train.batching`.
         model: the base model, before adapters.
         lengths: tokens of each example.
         batch_size: examples of one forward.
@@ -63,8 +60,9 @@ def choose_batching(
         )
     if wanted != "auto":
         return wanted
-    if batch_size == 1:
+    if batch_size == 1:  # nothing to pad
         return "padded"
+    # Flash attention skips masked blocks: a packed row then costs no more than its examples.
     if not _has_flash_attention(model):
         row_length = batch_size * sum(lengths) / max(1, len(lengths))
         limit = MAX_MASKED_ATTENTION["cpu" if device.type == "cpu" else "other"]
@@ -74,7 +72,7 @@ def choose_batching(
 
 
 def attention_share(model: PreTrainedModel, row_length: float) -> float:
-    """Attention's multiplications over those of the layers' linear maps, for one row that is masked, not skipped.
+    """Return attention's multiplications over those of the layers' linear maps, for one row with masked blocks.
 
     Per layer and position 2 * row_length * (heads * head size) against the number of weights.
     """
@@ -90,12 +88,13 @@ def attention_share(model: PreTrainedModel, row_length: float) -> float:
 
 @torch.no_grad()
 def keeps_apart(model: PreTrainedModel) -> bool:
-    """Whether an example in the second half of a row is the same whatever the first half: tried out on four tokens.
+    """Decide by a trial on four tokens whether the model keeps the examples of a packed row apart.
 
-    Transformers' own models read the borders from position ids that restart; other code may take these and still let
-    everything see everything. What cannot be tried here (weights on the meta device or in ZeRO-3's shards, flash
-    attention without a GPU) passes if it is a model of transformers itself.
+    What cannot be tried here (weights on the meta device or in ZeRO-3's shards, flash attention without a GPU) passes
+    if it is a model of transformers itself.
     """
+    # Transformers' own models read the borders from position ids that restart. Other code may accept these and still
+    # let every token see the whole row, so the signature alone does not suffice.
     backbone = model.base_model
     if "position_ids" not in inspect.signature(backbone.forward).parameters:
         return False
@@ -117,16 +116,11 @@ def _has_flash_attention(model: PreTrainedModel) -> bool:
 class SeededLengthSampler(LengthGroupedSampler):  # type: ignore[misc]
     """Transformers' groups of similar lengths, shuffled, in an order that depends on the seed and the epoch alone.
 
-    (The trainer's own is drawn from the global generator, so an objective that draws from it would see other batches,
-    and a resumed run another order. And it goes from the longest to the shortest of some fifty batches, over and over:
-    a short run would never see the short ones.) The group with the longest example stays first, so that memory that
-    does not suffice is found out at once.
-
     Args:
-        trainer: tells the epoch, also after resuming.
+        trainer: its state has the epoch, also after resuming.
         lengths: tokens of each example.
         group_size: examples of one optimizer step, on all processes, which wait for each other.
-        seed: of the run.
+        seed: random seed of the run.
     """
 
     def __init__(self, trainer: SortsByLength, lengths: list[int], group_size: int, seed: int) -> None:
@@ -134,12 +128,16 @@ class SeededLengthSampler(LengthGroupedSampler):  # type: ignore[misc]
         self._trainer, self._seed = trainer, seed
 
     def __iter__(self) -> Iterator[int]:
-        """One epoch's order."""
+        """Yield one epoch's indices."""
         epoch = int(self._trainer.state.epoch or 0)
+        # The trainer's own sampler draws from the global generator: an objective that draws from it, too, would see
+        # other batches, and a resumed run another order.
         self.generator = torch.Generator().manual_seed(self._seed + epoch)
         indices = list(super().__iter__())
         groups = [indices[start : start + self.batch_size] for start in range(0, len(indices), self.batch_size)]
         num_shuffled = max(0, len(indices) // self.batch_size - 1)  # a last group that is not full stays the last
+        # Transformers goes from the longest to the shortest of some fifty batches, over and over: a short run would
+        # never see the short ones. The longest example's group stays first, so that too little memory shows at once.
         order = [0, *(1 + torch.randperm(num_shuffled, generator=self.generator)).tolist()]
         order += range(len(order), len(groups))
         return iter([index for group in order for index in groups[group]])
@@ -157,13 +155,12 @@ class SortsByLength:
             return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
         dataset = self.train_dataset if train_dataset is None else train_dataset  # type: ignore[attr-defined]
         lengths = [len(ids) for ids in dataset.with_format("numpy")["input_ids"]]
-        arguments = self.args
-        group_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        group_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return SeededLengthSampler(self, lengths, group_size, self.args.seed)
 
 
 def split_batch(inputs: dict[str, Any]) -> list[list[int]]:
-    """The token ids of each example of a batch, whether padded (B, T) or packed (1, sum of lengths)."""
+    """Return the token ids of each example of a batch, padded (B, T) or packed (1, sum of lengths)."""
     input_ids: Tensor = inputs["input_ids"]
     if "attention_mask" in inputs:
         rows = zip(input_ids, inputs["attention_mask"].bool(), strict=True)

@@ -1,6 +1,6 @@
 """The bottleneck beside a model that is trained: its heads, its taps on the layers, its noise, its weights over time.
 
-How h is compressed is the form's (`ibft.objectives.bottleneck.forms`); here is what a form needs PyTorch for.
+A form decides how h is compressed (`ibft.objectives.bottleneck.forms`); here is what a form needs PyTorch for.
 
 Shapes: B sequences, T positions, N labelled positions, H hidden size, D bottleneck dimensions.
 """
@@ -8,24 +8,23 @@ Shapes: B sequences, T positions, N labelled positions, H hidden size, D bottlen
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ibft.errors import UserError
-from ibft.models.projection import IGNORED, Projection, TokenLosses, token_losses
+from ibft.models.projection import IGNORED, Projection, TokenLosses, labelled_states, token_losses
 from ibft.models.tap import HiddenStateTap, decoder_layers, final_norm
 from ibft.objectives.bottleneck.form import Form
 from ibft.objectives.bottleneck.terms import Terms
 from ibft.training.head import VariationalHead
 from ibft.training.sharding import load_whole_state, whole_state
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 __all__ = ["HEAD_NAME", "Bottleneck", "TappedLayer"]
 
@@ -33,30 +32,33 @@ HEAD_NAME = "ibft_bottleneck"
 HEAD_FILE = "bottleneck.pt"
 
 
+@dataclass(frozen=True, eq=False)
 class TappedLayer:
-    """One layer in one forward, as a form sees it: `ibft.objectives.bottleneck.terms.TappedLayer`."""
+    """One layer in one forward, as a form sees it: `ibft.objectives.bottleneck.terms.TappedLayer`.
 
-    def __init__(
-        self,
-        hidden_BTH: Tensor,
-        next_labels: Tensor,
-        head: VariationalHead | None,
-        score: Callable[[Tensor, Tensor], TokenLosses],
-        generator: torch.Generator,
-        noise_ND: Tensor | None,
-        weights_BT: Tensor | None,
-    ) -> None:
-        self.hidden_BTH, self._head = hidden_BTH, head
-        self._score, self._generator, self._noise_ND, self._weights_BT = score, generator, noise_ND, weights_BT
-        labels = next_labels.to(hidden_BTH.device)
-        self._mask = labels != IGNORED
-        self._targets_N = labels[self._mask]
+    labels: the label that each position predicts, (B, T - 1) or (B, T).
+    get_head: the layer's head; fails for a form without one.
+    score: decoded states and their targets to token losses.
+    noise_ND: the noise that the forward has used; None if it used none.
+    weights_BT: the weight of each token's KL, at the token's own position; None is 1.
+    """
+
+    hidden_BTH: Tensor
+    labels: Tensor
+    get_head: Callable[[], VariationalHead]
+    score: Callable[[Tensor, Tensor], TokenLosses]
+    generator: torch.Generator
+    noise_ND: Tensor | None
+    weights_BT: Tensor | None
 
     @property
     def head(self) -> VariationalHead:
-        """The layer's head; forms without one do not ask."""
-        assert self._head is not None
-        return self._head
+        """The layer's head."""
+        return self.get_head()
+
+    @cached_property
+    def _mask(self) -> Tensor:
+        return self.labels != IGNORED
 
     @cached_property
     def hidden_NH(self) -> Tensor:
@@ -65,28 +67,33 @@ class TappedLayer:
 
     @cached_property
     def weights_N(self) -> Tensor | None:
-        """The weight of each labelled token's KL, which stands at the token's own place; None is 1."""
-        return None if self._weights_BT is None else self._weights_BT[:, 1:].to(self._mask.device)[self._mask]
+        """The weight of each labelled token's KL; None is 1."""
+        # Labels are shifted by one position, weights are not.
+        return None if self.weights_BT is None else self.weights_BT[:, 1:].to(self._mask.device)[self._mask]
+
+    @cached_property
+    def _targets_N(self) -> Tensor:
+        return self.labels[self._mask]
 
     def labelled(self, values_BTX: Tensor) -> Tensor:
-        """The rows (N, X) of the positions that predict a labelled token."""
-        rows: Tensor = values_BTX[:, : self._mask.shape[1]][self._mask]
-        return rows
+        """Return the rows (N, X) of the positions that predict a labelled token."""
+        return labelled_states(values_BTX, self._mask)
 
     def noise(self, kl_ND: Tensor) -> Tensor:
-        """The noise that the forward has used, or else new."""
-        if self._noise_ND is not None:
-            return self._noise_ND
-        return torch.randn(kl_ND.shape, generator=self._generator, device=kl_ND.device)
+        """Return the noise that the forward has used, or draw it."""
+        if self.noise_ND is not None:
+            return self.noise_ND
+        return torch.randn(kl_ND.shape, generator=self.generator, device=kl_ND.device)
 
     def draw(self, count: int) -> Tensor:
-        """Indices of `count` of the N positions."""
-        order = torch.randperm(len(self._targets_N), generator=self._generator, device=self._generator.device)
+        """Draw indices of `count` of the N positions."""
+        order = torch.randperm(len(self._targets_N), generator=self.generator, device=self.generator.device)
         return order[:count]
 
-    def predict(self, decoded_MH: Tensor, chosen: slice | Tensor) -> TokenLosses:
+    def predict(self, decoded_MH: Tensor, chosen: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Score decoded states of the chosen positions."""
-        return self._score(decoded_MH, self._targets_N[chosen])
+        losses = self.score(decoded_MH, self._targets_N[chosen])
+        return losses.loss, losses.is_top1
 
 
 class Bottleneck:
@@ -97,7 +104,7 @@ class Bottleneck:
         base: the causal language model in it.
         form: the objective's.
         seed: random seed of the heads' weights.
-        process_index: of this process, which draws noise of its own.
+        process_index: of this process; each draws its own noise.
 
     Raises:
         UserError: a layer is out of range, or the form needs a norm that the model does not have.
@@ -108,7 +115,8 @@ class Bottleneck:
         settings, blocks = form.settings, decoder_layers(base)
         layers = settings.layer_indices(len(blocks))
         device = next(blocks[layers[0]].parameters()).device
-        # Generators of our own: drawing from the global one would shift dropout and data order against SFTTrainer.
+        # Own generators: drawing from the global one would shift dropout and data order, and alpha = 0 would no longer
+        # train as SFTTrainer does, bit for bit.
         self.generator = torch.Generator(device).manual_seed(seed + 1 + process_index)
         self._noise_file = f"bottleneck_noise_{process_index}.pt"
         weights = torch.Generator().manual_seed(seed)
@@ -118,10 +126,12 @@ class Bottleneck:
             VariationalHead(hidden_size, settings.bottleneck_dim, *clamps, weights)
             for _ in (layers if form.has_head else ())
         ).to(device)
-        # A head that is not trained must not look as if it were: DDP waits for every parameter's gradient.
+        # DDP waits for the gradient of every parameter that requires one.
         self.heads.requires_grad_(settings.alpha > 0)
+        # On the outer model, after PEFT has wrapped it: inside, `all-linear` would put adapters on the heads. Here the
+        # optimizer finds them, and a saved adapter does not hold them.
         model.add_module(HEAD_NAME, self.heads)
-        # An identity where the norm is not applied: then a model without one can be trained, too.
+        # Not looked for where it is not applied: a model without a final norm can be trained, too.
         self._final_norm = final_norm(base) if form.applies_final_norm else nn.Identity()
         self._taps = [HiddenStateTap(blocks[layer]) for layer in layers]
         self._noise: list[Tensor | None] = [None] * len(layers)
@@ -133,7 +143,7 @@ class Bottleneck:
             tap.remove()
 
     def pass_by(self) -> None:
-        """Leave the next forward alone."""
+        """Let the next forward pass without a tap."""
         for tap in self._taps:
             tap.disarm()
 
@@ -142,19 +152,21 @@ class Bottleneck:
 
         Args:
             next_labels: the label that each position predicts.
-            is_training: in evaluation nothing is replaced: what is judged is the model that will be exported.
+            is_training: whether a form may replace h.
         """
+        # Evaluation judges the model that will be exported, which has no bottleneck.
         self.replaced = self.schedule.replaced if is_training else 0.0
         for index, tap in enumerate(self._taps):
             self._noise[index] = None
             tap.arm(self._replacer(index, next_labels) if self.replaced > 0 else None)
 
     def _replacer(self, index: int, next_labels: Tensor) -> Callable[[Tensor], Tensor]:
-        """How tap `index` replaces its hidden state in this forward, with noise that is drawn now."""
+        """Return the function by which tap `index` replaces its hidden state in this forward."""
         device, head, share = self.generator.device, self._head(index), self.replaced
-        assert head is not None, "a form that replaces h has a head that decodes it"
         mask = (next_labels != IGNORED).to(device)
         shape = (int(mask.sum()), self.form.settings.bottleneck_dim)
+        # Drawn here, once: gradient checkpointing runs `replace` again, and must get the same values. The terms use the
+        # same noise.
         noise_ND = torch.randn(shape, generator=self.generator, device=device)
         self._noise[index] = noise_ND
 
@@ -165,20 +177,21 @@ class Bottleneck:
         return replace
 
     def end(self, next_labels: Tensor, weights_BT: Tensor | None, projection: Projection) -> Terms:
-        """The terms of the forward that was tapped: the mean over the layers, each term for itself."""
+        """Return the terms of the forward that was tapped, each averaged over the layers."""
 
         def score(decoded_MH: Tensor, targets_M: Tensor) -> TokenLosses:
             dtype = next((parameter.dtype for parameter in self._final_norm.parameters()), decoded_MH.dtype)
             return token_losses(self._final_norm(decoded_MH.to(dtype)), targets_M, projection)
 
+        labels = next_labels.to(self.generator.device)
         # alpha = 0: gauges only. Without gradients the head stays as it is and takes no share of the clipping norm.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.form.settings.alpha > 0):
             layers = [
                 self.form.terms(
                     TappedLayer(
                         tap.take().to(self.generator.device),
-                        next_labels,
-                        self._head(index),
+                        labels,
+                        partial(self._head, index),
                         score,
                         self.generator,
                         self._noise[index],
@@ -189,9 +202,9 @@ class Bottleneck:
             ]
             return Terms(*(torch.stack(values).mean(dim=0) for values in zip(*layers, strict=True)))
 
-    def _head(self, index: int) -> VariationalHead | None:
-        head = self.heads[index] if self.form.has_head else None
-        assert head is None or isinstance(head, VariationalHead)
+    def _head(self, index: int) -> VariationalHead:
+        head = self.heads[index]
+        assert isinstance(head, VariationalHead)
         return head
 
     def save(self, checkpoint: Path, is_main_process: bool) -> None:
@@ -202,7 +215,7 @@ class Bottleneck:
             torch.save({"heads": heads, "controller": self.schedule.state_dict()}, checkpoint / HEAD_FILE)
 
     def save_noise(self, checkpoint: str) -> None:
-        """Save the noise's generator; each process its own."""
+        """Save the noise's generator; each process saves its own."""
         torch.save(self.generator.get_state(), Path(checkpoint) / self._noise_file)
 
     def load_heads(self, checkpoint: str) -> None:

@@ -1,4 +1,4 @@
-"""What the train stage does beside training: log, progress bar, safe checkpoints, a stop at the first NaN."""
+"""What the train stage does beside training: log, progress bar, alarms, safe checkpoints."""
 
 from __future__ import annotations
 
@@ -24,43 +24,39 @@ from ibft.run.processes import is_main_process, num_processes
 __all__ = ["AlarmBell", "CheckpointKeeper", "LogWriter", "ProgressBar", "last_complete_checkpoint"]
 
 MARKER = "complete"
-"""Written last into a checkpoint folder: a folder without it was cut off while being written."""
+"""Written last into a checkpoint folder: without it, writing was interrupted."""
 
 
 class LogWriter(TrainerCallback):  # type: ignore[misc]
     """Writes what the trainer logs as rows of `rows.TrainingLog`; a resumed run replaces the rows it makes again.
 
-    `num_tokens` is left out: TRL restarts it at 0 on resume. Values that are not finite are null. Where an
-    objective logs no `ce`, its loss is the cross-entropy: with it written, every arm has the same curve.
+    Values that are not finite are null.
+
+    Args:
+        path: the log's.
+        stack: closes it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer: RowWriter | None = None
-
-    def __enter__(self) -> LogWriter:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._writer is not None:
-            self._writer.__exit__(*exception)
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self._path, self._stack = path, stack
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Keep the rows up to the checkpoint that training goes on from."""
+        """Keep the rows up to the checkpoint that training resumes from."""
         rows: list[TrainingLog] = []
         if self._path.exists():
             with RowWriter(self._path):
                 pass  # drops a line that a kill left unfinished
             rows = [row for row in read_rows(self._path, TrainingLog) if row.step <= state.global_step]
         write_rows(self._path, rows)
-        self._writer = RowWriter(self._path)
+        self._writer = self._stack.enter_context(RowWriter(self._path))
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
         """Append one row; the closing summary of the Trainer is not one."""
-        if self._writer is None or logs is None or "train_runtime" in logs:
+        if "train_runtime" in logs:
             return
         row = _log_row(state.global_step, logs)
         if "loss" in row.metrics:
+            # An objective without `ce` has the cross-entropy as its loss; written, every arm has the same curve.
             row.metrics.setdefault("ce", row.metrics["loss"])
         self._writer.write([row])
 
@@ -71,6 +67,7 @@ def _log_row(step: int, logs: dict[str, Any]) -> TrainingLog:
         metrics={
             name: float(value) if math.isfinite(value) else None
             for name, value in logs.items()
+            # TRL restarts num_tokens at 0 when a run resumes.
             if name != "num_tokens" and isinstance(value, (int, float))
         },
     )
@@ -81,11 +78,12 @@ class AlarmBell(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
-        self._rows: deque[TrainingLog] = deque(maxlen=MIN_ROWS)  # an alarm is first seen in the latest of so many
+        self._rows: deque[TrainingLog] = deque(maxlen=MIN_ROWS)  # an alarm shows first in the latest MIN_ROWS
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Look at the latest rows of the training, which alone have a loss of that name."""
-        if logs is None or "loss" not in logs:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+        """Look for alarms in the latest rows."""
+        # Rows of an evaluation and the Trainer's summary have no `loss`.
+        if "loss" not in logs:
             return
         self._rows.append(_log_row(state.global_step, logs))
         if len(self._rows) == MIN_ROWS:
@@ -94,33 +92,26 @@ class AlarmBell(TrainerCallback):  # type: ignore[misc]
 
 
 class ProgressBar(TrainerCallback):  # type: ignore[misc]
-    """A bar of optimizer steps, with the latest loss behind it."""
+    """A bar of optimizer steps, with the latest loss behind it; `stack` closes it."""
 
-    def __init__(self, description: str) -> None:
-        self._description = description
-        self._stack = ExitStack()
-        self._task = progress.Task()
-        self._note: str | None = None
+    _note: str | None = None
 
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __init__(self, description: str, stack: ExitStack) -> None:
+        self._description, self._stack = description, stack
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Open the bar, at the step that training goes on from."""
+        """Open the bar, at the step that training resumes from."""
         self._task = self._stack.enter_context(
             progress.task(self._description, total=state.max_steps, done=state.global_step)
         )
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
         """Remember the loss."""
-        if logs and "loss" in logs:
+        if "loss" in logs:
             self._note = f"loss {logs['loss']:.3f}"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Move on by one step."""
+        """Advance by one step."""
         self._task.advance(note=self._note)
 
 
@@ -131,17 +122,16 @@ class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Log wherever a checkpoint is saved: what a log's averages have gathered so far is in no checkpoint.
-
-        After the last step there is none: the Trainer would go on from it with one step too many.
-        """
+        """Log wherever a checkpoint is saved, and save none after the last step."""
         if control.should_save:
+            # No checkpoint holds what a log's averages have gathered so far: a resumed run would lose it.
             control.should_log = True
+            # Resumed from a checkpoint of the last step, the Trainer would make one step too many.
             control.should_save = state.global_step < state.max_steps
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Mark, then delete."""
-        PartialState().wait_for_everyone()
+        """Mark the checkpoint as complete, then delete the older ones."""
+        PartialState().wait_for_everyone()  # each process writes its own random states
         if not is_main_process():
             return
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -152,7 +142,7 @@ class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint that carries the marker; half-written ones are deleted.
+    """Return the latest checkpoint with the marker; delete half-written ones.
 
     Raises:
         UserError: it was written by another number of processes, so that batches and data order would change.
@@ -168,12 +158,12 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
     before = (complete[-1] / MARKER).read_text().split()[0]
     if before != str(num_processes()):
         raise UserError(
-            f"{complete[-1]} was written by {before} processes, and {num_processes()} would go on from it with other "
-            f"batches. Start {before}, or delete {folder.parent} to begin anew."
+            f"{complete[-1]} was written by {before} processes, and {num_processes()} would resume from it with other "
+            f"batches. Start {before}, or delete {folder.parent} to start again."
         )
     return complete[-1]
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    checkpoints = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(checkpoints, key=lambda path: int(path.name.removeprefix("checkpoint-")))

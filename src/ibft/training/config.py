@@ -18,9 +18,9 @@ __all__ = ["IBConfig", "ObjectiveConfig"]
 _DEFAULT = IBObjective()
 
 
-def _setting(name: str, text: str) -> Any:
-    """A dataclass field with the objective's own default."""
-    return field(default=getattr(_DEFAULT, name), metadata={"help": text})
+def _setting(name: str, text: str, **metadata: Any) -> Any:
+    """Make a dataclass field with the objective's own default."""
+    return field(default=getattr(_DEFAULT, name), metadata={"help": text, **metadata})
 
 
 @dataclass
@@ -42,9 +42,7 @@ class IBConfig(SFTConfig):  # type: ignore[misc]
         UserError: a value is out of range, or does nothing with this `form`.
     """
 
-    form: str = field(
-        default=_DEFAULT.form, metadata={"help": "Which bottleneck: see docs/training.md.", "choices": list(FORMS)}
-    )
+    form: str = _setting("form", "Which bottleneck: see docs/training.md.", choices=list(FORMS))
     alpha: float = _setting("alpha", "Weight of the bottleneck's loss; 0 is plain SFT.")
     beta: float | None = _setting("beta", "Weight of the cross-entropy through the bottleneck.")
     layer: int | float | str | list[LayerChoice] | tuple[LayerChoice, ...] = _setting(
@@ -86,7 +84,7 @@ class IBConfig(SFTConfig):  # type: ignore[misc]
 
 
 def _layers(layer: int | float | str | list[LayerChoice] | tuple[LayerChoice, ...]) -> LayerChoice | list[LayerChoice]:
-    """The layer or layers as the objective takes them; a command line's parser makes every number a float."""
+    """Return the layer or layers as the objective takes them."""
     if isinstance(layer, str):
         try:
             return _layers([float(text) for text in layer.split(",")])
@@ -100,4 +98,5 @@ def _layers(layer: int | float | str | list[LayerChoice] | tuple[LayerChoice, ..
 
 
 def _index_or_fraction(layer: LayerChoice) -> LayerChoice:
+    # A command line's parser makes every number a float.
     return int(layer) if layer >= 1 and layer == int(layer) else layer

@@ -17,15 +17,14 @@ from ibft.training.batching import split_batch
 __all__ = ["StopAtDivergence"]
 
 EXPLOSION = 100.0
-"""How many times the lowest loss so far, above ten times that of uniform guessing, counts as exploded."""
+"""A loss explodes above this many times the lowest loss so far, plus ten times that of uniform guessing."""
 
 
 class StopAtDivergence:
     """Mixed into a Trainer: stops at a loss or gradient that is NaN or infinite, or a loss that explodes.
 
-    Before the optimizer uses it, so the last checkpoint stays good. (The Trainer's own filter replaces a loss that is
-    not finite in the log and trains on.) A loss explodes above 10 * ln(vocabulary size) + 100 * the lowest so far: far
-    beyond what a token can cost a model that guesses, and beyond a penalty that starts large and falls.
+    It stops before the optimizer uses the loss, so the last checkpoint stays good. (The Trainer's own filter replaces
+    a loss that is not finite in the log, and continues.)
     """
 
     examples: Sequence[TokenizedExample] = ()
@@ -48,22 +47,23 @@ class StopAtDivergence:
         self._forwards.append(dict(inputs))
         loss: Tensor = super().training_step(model, inputs, *arguments, **keywords)  # type: ignore[misc]
         value = float(loss)
-        if value < self._lowest:
-            self._lowest = value
+        self._lowest = min(self._lowest, value)
+        # Far beyond what a token can cost a model that guesses, and beyond a penalty that starts large and falls.
         vocab_size = self.model.config.get_text_config().vocab_size  # type: ignore[attr-defined]
         self._check("loss", value, 10 * math.log(vocab_size) + EXPLOSION * max(self._lowest, 0.0))
         return loss
 
     def _get_grad_norm(self, *arguments: Any, **keywords: Any) -> Any:
-        """The gradient norm, which the Trainer asks for just before each optimizer step."""
+        """Check the gradient norm, which the Trainer asks for just before each optimizer step."""
         norm = super()._get_grad_norm(*arguments, **keywords)  # type: ignore[misc]
         if norm is not None:
             self._check("gradient", float(norm), math.inf)
         return norm
 
     def _check(self, what: str, value: float, limit: float) -> None:
-        """Stop if the value of any process is bad: all at once, since each would wait for the others."""
+        """Stop if the value of any process is bad."""
         is_bad = not math.isfinite(value) or value > limit
+        # All processes stop at once: one that continued alone would wait for the others for good.
         state = torch.tensor([[float(is_bad), value]], device=self.accelerator.device)  # type: ignore[attr-defined]
         states = self.accelerator.gather(state)  # type: ignore[attr-defined]
         if not bool(states[:, 0].any()):

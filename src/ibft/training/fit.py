@@ -7,18 +7,14 @@ import errno
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.integrations import (
-    TensorBoardCallback,
-    get_available_reporting_integrations,
-    is_deepspeed_zero3_enabled,
-)
+from transformers import PreTrainedTokenizerBase
+from transformers.integrations import TensorBoardCallback, get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig
 
@@ -50,7 +46,7 @@ __all__ = ["FitResult", "fit"]
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What `fit` measured; the units are those of `TrainingSummary`. `seconds` are of this attempt alone."""
+    """What `fit` measured, in the units of `TrainingSummary`; `seconds` count this attempt alone."""
 
     steps: int
     seconds: float
@@ -84,21 +80,20 @@ def fit(
     start = time.monotonic()
     device = resolve_device(recipe.model)
     reset_peak_memory(device)
-    with (
-        _explained(folder),
-        LogWriter(folder / "log.jsonl") as log,
-        ProgressBar(f"Training {objective.arm}") as bar,
-        returning_freed_memory(recipe.train.gradient_checkpointing and device.type == "cpu"),
-    ):
+    is_returning = recipe.train.gradient_checkpointing and device.type == "cpu"
+    with _explained(folder), ExitStack() as stack, returning_freed_memory(is_returning):
         trainer = make_trainer(recipe, objective, tokenizer, examples, folder, weights)
         trainer.remove_callback(PrinterCallback)
-        of_main = (log, bar, AlarmBell(objective)) if is_main_process() else ()
-        for callback in (*of_main, CheckpointKeeper()):
-            trainer.add_callback(callback)
+        trainer.add_callback(CheckpointKeeper())
+        if is_main_process():
+            trainer.add_callback(LogWriter(folder / "log.jsonl", stack))
+            trainer.add_callback(ProgressBar(f"Training {objective.arm}", stack))
+            trainer.add_callback(AlarmBell(objective))
         for callback in trainer.callback_handler.callbacks:
-            # Its own choice is among the checkpoints, which are deleted in the end.
+            # TensorBoard's default folder is among the checkpoints, which are deleted at the end.
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
                 callback.logging_dir = str(folder / "tensorboard")
+        # Before `remove_bottleneck`, whose heads count as trained.
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
         checkpoint = decide(lambda: last_complete_checkpoint(folder / "checkpoints"))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -123,10 +118,15 @@ def make_trainer(
     folder: Path,
     weights: Sequence[float] | None = None,
 ) -> StageTrainer:
-    """The trainer of an objective: the arms differ in the loss alone, never in data, order, seed or budget."""
+    """Make the trainer of an objective: arms differ in the loss alone, never in data, order, seed or budget."""
     arguments = common_arguments(recipe, folder / "checkpoints")
     model = load_base(recipe, SFTConfig(**arguments))
-    batching = _batching(recipe, model, examples)
+    lengths = [len(example.input_ids) for example in examples]
+    config = recipe.train
+    # On every process, since the trial of the model needs the weights of all where ZeRO-3 shards them; what the main
+    # process found counts, or rounding could divide them.
+    chosen = choose_batching(config.batching, model, lengths, config.batch_size, resolve_device(recipe.model))
+    batching = decide(lambda: chosen)
     arguments["padding_free"] = batching == "packed"
     arguments["run_name"] = f"{recipe.name}-{objective.arm}"
     columns: dict[str, Any] = {
@@ -137,36 +137,25 @@ def make_trainer(
         columns[COLUMN] = list(weights)
     arguments["objective_settings"] = {"name": objective.name, **objective.settings()}
     # Transformers' noise depends on a row's length, and a packed row is a whole batch long.
-    rows_per_batch = recipe.train.batch_size if batching == "packed" else 1
+    rows_per_batch = config.batch_size if batching == "packed" else 1
+    trl_arguments = ObjectiveConfig(**arguments, **objective.trl_arguments(rows_per_batch))
+    if trl_arguments.n_gpu > 1:
+        trl_arguments._n_gpu = 1  # without a launcher, TRL refuses to run on several visible GPUs
     trainer = StageTrainer(
         model,
-        _one_gpu(ObjectiveConfig(**arguments, **objective.trl_arguments(rows_per_batch))),
+        trl_arguments,
         objective=objective,
         train_dataset=datasets.Dataset.from_dict(columns),
         processing_class=tokenizer,
-        peft_config=lora_config(recipe.train.lora, recipe.model, model),
+        peft_config=lora_config(config.lora, recipe.model, model),
     )
     trainer.examples = examples
     trainer.batching = batching
     return trainer
 
 
-def _batching(recipe: Recipe, model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> Batching:
-    """How the data is batched, the same on all processes."""
-    lengths = [len(example.input_ids) for example in examples]
-    config, device = recipe.train, resolve_device(recipe.model)
-
-    def choose() -> Batching:
-        return choose_batching(config.batching, model, lengths, config.batch_size, device)
-
-    if is_deepspeed_zero3_enabled():  # trying the model out takes the weights of all processes
-        chosen = choose()
-        return decide(lambda: chosen)
-    return decide(choose)
-
-
 def common_arguments(recipe: Recipe, output_dir: Path) -> dict[str, Any]:
-    """TRL's arguments from the recipe's `train` section, the same for every objective.
+    """Return TRL's arguments from the recipe's `train` section, the same for every objective.
 
     Raises:
         UserError: metrics are to be reported to what is not installed.
@@ -201,19 +190,13 @@ def common_arguments(recipe: Recipe, output_dir: Path) -> dict[str, Any]:
         "max_length": None,
         "logging_steps": config.log_every,
         "logging_first_step": True,
+        # On, it would log another value where a loss is not finite.
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": config.save_every,
         "report_to": list(config.report_to) or "none",
         "disable_tqdm": True,
     }
-
-
-def _one_gpu(arguments: SFTConfig) -> SFTConfig:
-    """Keep to the first of several visible GPUs: without a launcher, TRL refuses to run on all of them."""
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1
-    return arguments
 
 
 @contextmanager
@@ -229,5 +212,5 @@ def _explained(folder: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         # torch.save and safetensors report a full disk as errors of their own.
         if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < 2**20:
-            raise UserError(f"{folder}: the disk is full. Free space, then run again: training goes on.") from None
+            raise UserError(f"{folder}: the disk is full. Free space, then run again: training resumes.") from None
         raise

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from trl import SFTTrainer
+from trl import SFTTrainer
 
 __all__ = ["per_token", "record"]
 
 
 def per_token(trainer: SFTTrainer, num_labelled: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-    """What a sum over one forward's labelled tokens is multiplied by to stand on the scale of TRL's loss.
+    """Return the factor that brings a sum over one forward's labelled tokens to the scale of TRL's loss.
 
-    One over the labelled tokens of the whole optimizer step, of all processes, times the processes, since DDP averages
-    gradients; without `num_items_in_batch` one over those of this forward.
+    It is 1 / (labelled tokens of the whole optimizer step, on all processes) * processes; without
+    `num_items_in_batch` it is 1 / (labelled tokens of this forward).
 
     Args:
-        trainer: whose processes and settings count.
+        trainer: its processes and settings count.
         num_labelled: labelled tokens of this forward, a scalar.
         num_items_in_batch: labelled tokens of the step, as the Trainer gives it.
     """
     if num_items_in_batch is None:
         return 1 / num_labelled.clamp(min=1)
+    # Times the processes, since DDP averages their gradients.
     share = 1 / torch.as_tensor(num_items_in_batch, device=num_labelled.device).clamp(min=1)
     return share * trainer.accelerator.num_processes if trainer.args.average_tokens_across_devices else share
 
 
 def record(trainer: SFTTrainer, gauges: Mapping[str, Tensor | float]) -> None:
-    """Hand gauges to TRL's log, averaged over processes."""
+    """Add gauges to TRL's log, averaged over processes."""
     device = trainer.accelerator.device
     local = torch.stack([torch.as_tensor(value, device=device).detach().float() for value in gauges.values()])
     means = trainer.accelerator.gather(local[None]).mean(dim=0).tolist()

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from transformers import Trainer
+from transformers import Trainer
 
 __all__ = ["GradientShare"]
 
 
 class GradientShare:
-    """Tells the penalty's gradient into the model's trained weights from the cross-entropy's, for one backward.
+    """Separates the penalty's gradient into the model's trained weights from the cross-entropy's, for one backward.
 
-    Both add up in the one backward of the step, so the penalty's is computed beside it, through the layers below the
-    bottleneck alone; the cross-entropy's is the rest. Costs about half a backward, at logging steps only. The block
-    just below the bottleneck would cost next to nothing, and mislead: with massive activations, which early layers
-    make, its ratio was 2 where that of the whole adapter was 157 (SmolLM2-135M, `paper`).
+    The step's one backward adds both up, so the penalty's is computed separately, through the layers below the
+    bottleneck alone; the cross-entropy's is the rest. It costs about half a backward, at logging steps only.
 
     Args:
         weights: the trained weights, without the bottleneck's head.
@@ -34,31 +29,34 @@ class GradientShare:
 
     @classmethod
     def of(cls, trainer: Trainer) -> GradientShare | None:
-        """For the weights that the trainer trains; None if they hold an earlier forward's gradient already."""
-        heads = {id(parameter) for parameter in trainer.bottleneck.parameters()}
-        weights = [p for p in trainer.model.parameters() if p.requires_grad and id(p) not in heads]
-        return None if any(weight.grad is not None for weight in weights) else cls(weights, trainer)
+        """Separate the gradients of what the trainer trains; None where that is not possible.
 
-    @staticmethod
-    def is_possible(trainer: Trainer) -> bool:
-        """Whether gradients can be told apart: not where weights are sharded, gradients scaled, or graphs used up."""
+        It is not with weights that are sharded or hold an earlier forward's gradient already, with scaled gradients,
+        or where a graph can be used only once.
+        """
         arguments, accelerator = trainer.args, trainer.accelerator
         is_reentrant = bool((arguments.gradient_checkpointing_kwargs or {}).get("use_reentrant"))
-        return not (
+        if (
             trainer.is_fsdp_enabled
             or trainer.is_deepspeed_enabled
             or accelerator.scaler is not None
             or arguments.torch_compile
             or (arguments.gradient_checkpointing and is_reentrant)
             or getattr(arguments, "activation_offloading", False)
-        )
+        ):
+            return None
+        # All layers below the bottleneck. The block just below would cost next to nothing, and mislead: early layers
+        # make massive activations, and its ratio was 2 where that of the whole adapter was 157 (SmolLM2-135M, `paper`).
+        heads = {id(parameter) for parameter in trainer.bottleneck.parameters()}
+        weights = [p for p in trainer.model.parameters() if p.requires_grad and id(p) not in heads]
+        return None if any(weight.grad is not None for weight in weights) else cls(weights, trainer)
 
     def take(self, penalty: Tensor) -> None:
-        """Compute the penalty's gradient; its graph stays for the backward."""
+        """Compute the penalty's gradient; keep its graph for the backward."""
         self._gradients = torch.autograd.grad(penalty, self._weights, retain_graph=True, allow_unused=True)
 
     def ratio(self) -> float:
-        """Norm of the penalty's gradient over the norm of the cross-entropy's, after the backward."""
+        """Return the norm of the penalty's gradient over that of the cross-entropy's, after the backward."""
         of_penalty = of_rest = 0.0
         is_averaged = self._accelerator.num_processes > 1 and self._accelerator.sync_gradients
         for weight, gradient in zip(self._weights, self._gradients, strict=True):

@@ -17,7 +17,7 @@ class VariationalHead(nn.Module):
 
     The architecture and initialization of the reference code (OPTML-Group/MemorizationBarrier at 160d19d,
     util/ModelWithIB.py). Deviation: the parameters are float32 and the head computes in float32 whatever the
-    model's dtype, since mean² overflows the precision of bfloat16 where h has massive activations.
+    model's dtype.
 
     Args:
         hidden_size: H.
@@ -37,21 +37,22 @@ class VariationalHead(nn.Module):
         self.up = _linear(bottleneck_dim, hidden_size, generator)
 
     def encode(self, hidden: Tensor) -> Posterior:
-        """The posterior of each position; hidden (..., H) of any float dtype."""
+        """Return the posterior of each position; hidden (..., H) of any float dtype."""
+        # float32: mean² overflows the precision of bfloat16 where h has massive activations.
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.float()
             logvar = self.logvar(hidden).clamp(self.logvar_min, self.logvar_max)
             return Posterior(self.mean(hidden), logvar)
 
     def decode(self, posterior: Posterior, noise: Tensor) -> Tensor:
-        """h_bar = up(mean + exp(logvar / 2) * noise), (..., H) float32; noise is standard normal, (..., D)."""
+        """Return up(mean + exp(logvar / 2) * noise), (..., H) float32; noise is standard normal, (..., D)."""
         with torch.autocast(noise.device.type, enabled=False):
             reconstruction: Tensor = self.up(posterior.mean + (posterior.logvar / 2).exp() * noise)
             return reconstruction
 
 
 def _linear(num_inputs: int, num_outputs: int, generator: torch.Generator) -> nn.Linear:
-    """`nn.Linear` with its usual initial distribution, uniform in ±1/sqrt(inputs), drawn from `generator`."""
+    """Make an `nn.Linear` with its usual initial distribution, uniform in ±1/sqrt(inputs), drawn from `generator`."""
     layer = nn.Linear(num_inputs, num_outputs, device="meta").to_empty(device="cpu")  # draws nothing yet
     bound = 1 / math.sqrt(num_inputs)
     with torch.no_grad():

@@ -13,7 +13,7 @@ __all__ = ["load_whole_state", "whole_state"]
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """The module's state as whole tensors on the CPU. Where weights are sharded, every process must call it."""
+    """Return the module's state as whole tensors on the CPU. Where weights are sharded, every process must call it."""
     with _gathered(module):
         state = module.state_dict()
         return {
@@ -30,8 +30,10 @@ def load_whole_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     with _gathered(module, is_changed=True):
         targets = module.state_dict()
-        own = {name: _in_shares(value, targets[name]) if name in targets else value for name, value in state.items()}
-        module.load_state_dict(own)
+        # A name that the module does not have is passed on: load_state_dict refuses it.
+        module.load_state_dict(
+            {name: _in_shares(value, targets[name]) if name in targets else value for name, value in state.items()}
+        )
 
 
 def _in_shares(value: Tensor, target: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ def _in_shares(value: Tensor, target: Tensor) -> Tensor:
 
 @contextmanager
 def _gathered(module: nn.Module, is_changed: bool = False) -> Iterator[None]:
-    """Inside, ZeRO-3's weights are whole; with `is_changed` the main process's are kept. Nothing without ZeRO-3."""
+    """Hold ZeRO-3's weights whole inside; with `is_changed` the main process's are kept. Do nothing without ZeRO-3."""
     if not is_deepspeed_zero3_enabled():
         yield
         return

@@ -4,46 +4,42 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import peft
 import torch
+from transformers import PreTrainedModel
+from trl import SFTConfig, SFTTrainer
 
 from ibft.errors import UserError
 from ibft.models.loading import load_model, resolve_device, resolve_dtype, resolve_model_path
 from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
-from ibft.run.sections import LoraConfig, ModelConfig
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-    from trl import SFTConfig, SFTTrainer
+from ibft.run.sections import PACKAGE, LoraConfig, ModelConfig
 
 __all__ = ["load_base", "lora_config", "save_weights", "trains_in_autocast"]
 
 
 def load_base(recipe: Recipe, arguments: SFTConfig) -> PreTrainedModel:
-    """The base model as training needs it, not yet on its device: the Trainer moves it, or shards it.
-
-    Full fine-tuning holds float32 weights, whatever `model.dtype`: in bfloat16 a weight is rounded to three digits,
-    and most updates of a small learning rate would be rounded away.
+    """Load the base model as training needs it, not yet on its device: the Trainer moves it, or shards it.
 
     Args:
         recipe: names the model.
-        arguments: only there to be alive: with DeepSpeed ZeRO-3, transformers looks for them when it reads the
-            weights, and then keeps a share in each process.
+        arguments: have to be alive: with DeepSpeed ZeRO-3, transformers looks for them when it reads the weights, and
+            then keeps a share in each process.
     """
+    # Full fine-tuning holds float32 weights, whatever `model.dtype`: in bfloat16 a weight has three digits, and most
+    # updates of a small learning rate would be rounded away.
     return load_model(recipe.model, dtype=torch.float32 if recipe.train.lora is None else None, place=False)
 
 
 def trains_in_autocast(recipe: Recipe) -> bool:
-    """Whether matrix products run in bfloat16 though the weights are float32: full fine-tuning with that dtype."""
+    """Decide whether products run in bfloat16 though the weights are float32: full fine-tuning with that dtype."""
     dtype = resolve_dtype(recipe.model, resolve_device(recipe.model))
     return recipe.train.lora is None and dtype == torch.bfloat16
 
 
 def lora_config(config: LoraConfig | None, model_config: ModelConfig, model: PreTrainedModel) -> peft.LoraConfig | None:
-    """PEFT's settings of the adapter; None for full fine-tuning.
+    """Return PEFT's settings of the adapter; None for full fine-tuning.
 
     Raises:
         UserError: a target module does not exist in the model, or is `lm_head`.
@@ -68,7 +64,10 @@ def lora_config(config: LoraConfig | None, model_config: ModelConfig, model: Pre
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules="all-linear" if targets == ["all-linear"] else targets,
-        base_model_name_or_path=_published_name(model_config),
+        # What others can load: the recipe's hub id or folder. For a packaged model that is the cache folder.
+        base_model_name_or_path=(
+            resolve_model_path(model_config) if model_config.name.startswith(PACKAGE) else model_config.name
+        ),
         revision=model_config.revision,
     )
 
@@ -79,16 +78,12 @@ def _is_linear(module: torch.nn.Module) -> bool:
     return isinstance(weight, torch.Tensor) and weight.dim() == 2 and not is_embedding
 
 
-def _published_name(config: ModelConfig) -> str:
-    """What the adapter calls its base model: the recipe's hub id or folder, the cache folder of a packaged model."""
-    return resolve_model_path(config) if config.name.startswith("package:") else config.name
-
-
 def save_weights(trainer: SFTTrainer, recipe: Recipe, folder: Path) -> None:
     """Save what was trained: `folder/adapter`, a PEFT adapter, or `folder/model`, a whole model in `model.dtype`.
 
-    Every process calls it, since sharded weights (FSDP, ZeRO-3) are gathered; the main process writes.
+    Every process must call it; the main process writes.
     """
+    # Before the other processes return: it gathers sharded weights (FSDP, ZeRO-3).
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not is_main_process():
         return

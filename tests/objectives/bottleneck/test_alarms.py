@@ -13,7 +13,7 @@ from ibft.objectives.alarms import alarm_note
 from ibft.objectives.bottleneck.alarms import find_alarms
 from ibft.objectives.bottleneck.forms import FORMS
 
-# ../shared/METHOD.md, section 4: step, KL (nats a dimension), gradient ratio; alpha 0.2, 256 dimensions.
+# ../shared/METHOD.md, section 4: step, KL (nats per dimension), gradient ratio; alpha 0.2, 256 dimensions.
 PUBLISHED_LOSS = [(0, 1033, 630), (10, 503, 362), (20, 70, 186), (30, 19.2, 2.1), (50, 6.8, 0.42)]
 
 
@@ -102,7 +102,7 @@ def test_several_overloads_are_one_alarm_with_their_number() -> None:
     ("gauge", "low", "said"),
     [
         ("active_units", 2.5, "2.5 of 256 dimensions are active"),
-        ("kl_per_token", 0.09, "the KL is 0.09 nats a token"),
+        ("kl_per_token", 0.09, "the KL is 0.09 nats per token"),
         ("grad_ratio", 0.0, "is 0 of the cross-entropy's"),
     ],
 )

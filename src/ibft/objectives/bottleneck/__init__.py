@@ -1,1 +1,1 @@
-"""The information bottleneck: one small class a form (`forms/`) over shared terms, schedules and alarms."""
+"""The information bottleneck: one small class per form (`forms/`) over shared terms, schedules and alarms."""

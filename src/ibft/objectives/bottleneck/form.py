@@ -1,39 +1,38 @@
-"""What a form of the bottleneck is: how h is compressed, how its terms are weighed, and what is said about it."""
+"""What a form of the bottleneck is: how h is compressed, how its terms are weighed, its gauges and its remedies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
 from ibft.objectives.bottleneck.schedule import Schedule
+from ibft.objectives.bottleneck.terms import Head, TappedLayer, Terms
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ibft.objectives.bottleneck.terms import Head, TappedLayer, Terms
     from ibft.objectives.ib import IBObjective
 
 __all__ = ["NO_HEAD", "Form"]
 
 NO_HEAD = "form: entropy, which has no head"
-"""The remedy that is left where a head closes the bottleneck."""
+"""The last remedy where a head closes the bottleneck."""
 
 
 class Form:
-    """One form. A subclass is the whole form; its class variables are its row in the table of docs/training.md.
+    """One form of the bottleneck, as a subclass. Its class variables have its row in the table of docs/training.md.
 
     name: `form:` in the recipe.
     place: in lists; new ones follow those of this package.
     reads, compresses, differs: what h is, how the KL is reduced, and what is different, for the table.
-    uses: the settings of `IBObjective` that not all forms have and this one has.
-    default_beta, default_warmup: where the recipe has null.
+    uses: the settings of `IBObjective` that this form has and some forms have not.
+    default_beta, default_warmup: used where the recipe has null.
     has_head: a variational head is trained beside the model.
     applies_final_norm: the decoded state passes the model's final norm before `lm_head`.
-    clips_head_apart: the head's gradient is clipped by itself, so that it takes no share of the model's norm.
+    clips_head_apart: the head's gradient is clipped apart, so that it takes no share of the model's norm.
     is_mean_of_forward: what alpha multiplies is a mean over one forward, averaged over accumulated forwards and
         processes; otherwise a sum over labelled tokens, divided by those of the whole optimizer step, as TRL's loss.
-    replaces_hidden: the layers above read `replace` of h in training.
-    overload_remedy, closed_remedy, weak_remedy: what is left to do where the bottleneck is the whole update, where
-        the head has closed it, and where its weight is too small.
+    overload_remedy, closed_remedy, weak_remedy: what to do where the bottleneck is the whole update, where the head
+        has closed it, and where its weight is too small.
 
     Args:
         settings: the objective.
@@ -45,13 +44,12 @@ class Form:
     compresses: ClassVar[str]
     differs: ClassVar[str]
     uses: ClassVar[frozenset[str]]
-    default_beta: ClassVar[float] = 0.01
-    default_warmup: ClassVar[float] = 0.1
+    default_beta: ClassVar[float] = 0.01  # the paper's and the reference code's
+    default_warmup: ClassVar[float] = 0.1  # as the learning rate's
     has_head: ClassVar[bool] = True
     applies_final_norm: ClassVar[bool] = True
     clips_head_apart: ClassVar[bool] = True
     is_mean_of_forward: ClassVar[bool] = False
-    replaces_hidden: ClassVar[bool] = False
     overload_remedy: ClassVar[str]
     closed_remedy: ClassVar[str]
     weak_remedy: ClassVar[str]
@@ -60,27 +58,27 @@ class Form:
         self.settings = settings
 
     def terms(self, layer: TappedLayer) -> Terms:
-        """One layer's terms of one forward."""
+        """Compute one layer's terms of one forward."""
         raise NotImplementedError
 
     def schedule(self) -> Schedule:
-        """The weights over a training run, at its start."""
+        """Make the weights over a training run, at its start."""
         return Schedule(self.settings)
 
     def replace(self, hidden_BTH: Tensor, predicts_BT: Tensor, head: Head, noise_ND: Tensor, share: float) -> Tensor:
-        """What the layers above read in place of h. It must give the same each time: checkpointing runs it again.
+        """Return what the layers above read in place of h: the same each time, since checkpointing runs it again.
 
         Args:
             hidden_BTH: the layer's hidden state.
-            predicts_BT: whether the position predicts a labelled token.
+            predicts_BT: True where the position predicts a labelled token.
             head: the variational head.
-            noise_ND: the code's noise, one row for each such position.
+            noise_ND: the code's noise, one row per such position.
             share: from 0 (h as it is) to 1.
         """
         raise NotImplementedError(f"form: {self.name} replaces no hidden state")
 
     def loss_gauges(self, kl: Tensor, ce_bottleneck: Tensor) -> dict[str, Tensor]:
-        """The gauges on the scale of the loss.
+        """Return the gauges on the scale of the loss.
 
         Args:
             kl: what alpha multiplies, in the loss.
@@ -89,7 +87,7 @@ class Form:
         return {"ib/kl": kl, "ib/ce": ce_bottleneck}
 
     def gauges(self, terms: Terms) -> dict[str, Tensor]:
-        """The gauges of one forward."""
+        """Return the gauges of one forward."""
         return {
             "ib/hidden_std": terms.hidden_std,
             "ib/kl_per_token": terms.kl_per_token,
@@ -99,7 +97,7 @@ class Form:
         }
 
     def schedule_gauges(self, schedule: Schedule, replaced: float) -> dict[str, float]:
-        """The gauges of the weights at this step.
+        """Return the gauges of the weights at this step.
 
         Args:
             schedule: the weights.

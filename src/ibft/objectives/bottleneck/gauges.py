@@ -10,7 +10,7 @@ __all__ = ["GAUGES"]
 GAUGES = (
     Gauge(
         "ib/kl_per_token",
-        "KL to the prior (nats a response token)",
+        "KL to the prior (nats per response token)",
         "What the code says about its input, at most. Good: it falls and stays above 0.1, below which the bottleneck "
         "is closed; with form: controlled it follows its set point, the thin line.",
         "wide",
@@ -29,8 +29,8 @@ GAUGES = (
     Gauge(
         "ib/active_units",
         "Active units (dimensions)",
-        "Dimensions of the code with more than 0.01 nats. Good: tens of them; none means that the head has closed the "
-        "bottleneck by itself.",
+        "Dimensions of the code with more than 0.01 nats. Good: tens of them; none means that the head alone has "
+        "closed the bottleneck.",
         is_vital=True,
     ),
     Gauge(
@@ -62,7 +62,7 @@ GAUGES = (
     ),
     Gauge("ib/entropy", "Entropy of the hidden states (nats)", "Good: it falls without a rise of the cross-entropy."),
     Gauge("ib/kl", "KL as the loss has it (nats)", "Reduced over positions and dimensions as the form does.", "wide"),
-    Gauge("ib/ce", "Cross-entropy through the bottleneck", "In nats a token. Good: it falls.", "wide"),
-    Gauge("ib/penalty", "Penalty (nats a token)", "What the bottleneck adds to the loss in all.", "wide"),
+    Gauge("ib/ce", "Cross-entropy through the bottleneck", "In nats per token. Good: it falls.", "wide"),
+    Gauge("ib/penalty", "Penalty (nats per token)", "What the bottleneck adds to the loss in all.", "wide"),
 )
 """Of the headed forms and `entropy`; one that no arm has logged is not drawn."""

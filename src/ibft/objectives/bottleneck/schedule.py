@@ -1,4 +1,4 @@
-"""How strong the bottleneck is at each step of a training run; plain numbers, the same on every process."""
+"""How strong the bottleneck is at each step of a training run: plain numbers, the same on every process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Schedule", "ramp"]
 
 
 def ramp(step: int, num_steps: int, share: float) -> float:
-    """The rise from 0 to 1 over the first `share` of `num_steps` optimizer steps; step counts from 0."""
+    """Rise from 0 to 1 over the first `share` of `num_steps` optimizer steps; `step` counts from 0."""
     return min(1.0, (step + 1) / (share * num_steps)) if share * num_steps >= 1 else 1.0
 
 
 class Schedule:
-    """The weights of the bottleneck's terms, step by step: alpha rises over the warm-up, and stays.
+    """The weights of the bottleneck's terms, step by step: alpha rises over the warm-up, then stays.
 
     Args:
         settings: the objective.
@@ -29,14 +29,14 @@ class Schedule:
     """The share of h that the next training forward replaces; 0 outside of training."""
 
     needs_kl = False
-    """Whether `observe` has a use for the KL."""
+    """Whether `observe` uses the KL."""
 
     def __init__(self, settings: IBObjective) -> None:
         self.settings = settings
         self.step, self.num_steps = 0, 0
 
     def move_to(self, step: int, num_steps: int) -> None:
-        """Say which optimizer step this is, from 0, and of how many; 0 of 0 outside of training."""
+        """Set the optimizer step, from 0, and how many there are; 0 of 0 outside of training."""
         self.step, self.num_steps = step, num_steps
 
     @property
@@ -53,10 +53,10 @@ class Schedule:
         """Add one forward of a training step: its KL in nats, summed over its labelled tokens on all processes."""
 
     def end_step(self) -> None:
-        """The optimizer step is made."""
+        """Finish the optimizer step."""
 
     def state_dict(self) -> dict[str, Any] | None:
-        """What a resumed run needs beside the step; None for nothing."""
+        """Return what a resumed run needs beside the step; None for nothing."""
         return None
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:

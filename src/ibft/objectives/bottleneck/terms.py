@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Head", "Posterior", "Scores", "TappedLayer", "Terms", "hidden_std", "penalty", "variational_terms"]
+__all__ = ["Head", "Posterior", "TappedLayer", "Terms", "hidden_std", "variational_terms"]
 
 ACTIVE_NATS = 0.01
 """A dimension counts as active if its mean KL is above this (as in Burda et al., arXiv 1509.00519, of its mean)."""
 
 
 class Posterior(NamedTuple):
-    """q(z|h) = N(mean, diag(exp(logvar))), one Gaussian a position; both (..., D), float32."""
+    """q(z|h) = N(mean, diag(exp(logvar))), one Gaussian per position; both (..., D), float32."""
 
     mean: Tensor
     logvar: Tensor
@@ -27,22 +27,10 @@ class Head(Protocol):
     """The variational head of a layer: `ibft.training.head.VariationalHead`."""
 
     def encode(self, hidden: Tensor) -> Posterior:
-        """The posterior of each position; hidden (..., H) of any float dtype."""
+        """Return the posterior of each position; hidden (..., H) of any float dtype."""
 
     def decode(self, posterior: Posterior, noise: Tensor) -> Tensor:
-        """h_bar, (..., H) float32; noise is standard normal, (..., D)."""
-
-
-class Scores(Protocol):
-    """How well a decoded state predicts: `ibft.models.projection.TokenLosses`."""
-
-    @property
-    def loss(self) -> Tensor:
-        """Cross-entropy of each token, nats, (M,)."""
-
-    @property
-    def is_top1(self) -> Tensor:
-        """Whether no token is likelier than the target, bool, (M,)."""
+        """Return h_bar, (..., H) float32; noise is standard normal, (..., D)."""
 
 
 class TappedLayer(Protocol):
@@ -65,16 +53,20 @@ class TappedLayer(Protocol):
         """The layer's variational head; forms without one must not ask."""
 
     def labelled(self, values_BTX: Tensor) -> Tensor:
-        """The rows (N, X) of the positions that predict a labelled token."""
+        """Return the rows (N, X) of the positions that predict a labelled token."""
 
     def noise(self, kl_ND: Tensor) -> Tensor:
-        """The code's noise, (N, D): drawn now, or before, where the forward has used it."""
+        """Return the code's noise, (N, D): that which the forward has used, or new."""
 
     def draw(self, count: int) -> Tensor:
-        """Indices of `count` of the N positions, at random."""
+        """Draw indices of `count` of the N positions."""
 
-    def predict(self, decoded_MH: Tensor, chosen: slice | Tensor) -> Scores:
-        """Score decoded states of the chosen positions through the final norm, where the form has it, and lm_head."""
+    def predict(self, decoded_MH: Tensor, chosen: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Score decoded states of the chosen positions through the final norm, where the form has it, and lm_head.
+
+        Returns:
+            the cross-entropy of each token in nats, and whether no token is likelier than the target; both (M,).
+        """
 
 
 class Terms(NamedTuple):
@@ -100,10 +92,10 @@ class Terms(NamedTuple):
 def variational_terms(
     layer: TappedLayer, posterior: Posterior, kl_ND: Tensor, penalty: Tensor, predict_tokens: float
 ) -> Terms:
-    """The terms of a form with a head.
+    """Compute the terms of a form with a head.
 
     Args:
-        layer: the layer; draws the code's noise and the share of the tokens that is predicted.
+        layer: the layer; draws the code's noise, and which tokens are predicted.
         posterior: of the labelled positions, (N, D).
         kl_ND: its KL.
         penalty: what alpha multiplies: the KL as the form reduces it.
@@ -116,36 +108,18 @@ def variational_terms(
         count = max(1, round(predict_tokens * num_tokens))
         chosen, weight = layer.draw(count), num_tokens / count
     part = Posterior(posterior.mean[chosen], posterior.logvar[chosen])
-    scores = layer.predict(layer.head.decode(part, noise_ND[chosen]), chosen)
+    ce_M, is_top1_M = layer.predict(layer.head.decode(part, noise_ND[chosen]), chosen)
     kl_D = kl_ND.detach().sum(dim=0) / max(1, num_tokens)
     return Terms(
         penalty=penalty,
-        ce_sum=scores.loss.sum() * weight,
+        ce_sum=ce_M.sum() * weight,
         kl_per_token=kl_D.sum(),
         active_units=(kl_D > ACTIVE_NATS).sum().float(),
-        accuracy=scores.is_top1.float().sum() / max(1, len(scores.is_top1)),
+        accuracy=is_top1_M.float().sum() / max(1, len(is_top1_M)),
         hidden_std=hidden_std(layer.hidden_BTH),
     )
 
 
 def hidden_std(hidden_BTH: Tensor) -> Tensor:
-    """Standard deviation of h over all its entries, without gradient."""
+    """Return the standard deviation of h over all its entries, without gradient."""
     return hidden_BTH.detach().float().std(correction=0)
-
-
-def penalty(kl: Tensor, ce_bottleneck: Tensor, alpha: float, ce_weight: float) -> Tensor:
-    """What is added to the cross-entropy: alpha * KL + ce_weight * CE through the bottleneck.
-
-    Compress the hidden state, but keep what predicts the response. In the method's notation,
-    alpha * (KL + beta * CE), `ce_weight` is alpha * beta, and stays so where a controller moves the KL's weight: if
-    both moved together, their ratio, and with it the code that the head settles on, would not change.
-
-    How the two are reduced is the form's business.
-
-    Args:
-        kl: nats.
-        ce_bottleneck: nats per labelled token.
-        alpha: current weight of the KL.
-        ce_weight: weight of `ce_bottleneck`.
-    """
-    return alpha * kl + ce_weight * ce_bottleneck

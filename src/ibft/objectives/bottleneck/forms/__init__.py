@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ibft.objectives.bottleneck.form import Form
-from ibft.objectives.discovery import classes_in
+from ibft.registry import classes_in
 
-__all__ = ["FORMS", "forms_table", "forms_with"]
+__all__ = ["FORMS", "forms_with"]
 
 FORMS: dict[str, type[Form]] = {
-    form.name: form for form in sorted(classes_in(__name__, __path__, Form), key=lambda form: form.place)
+    form.name: form for form in sorted(classes_in(__name__, Form), key=lambda form: form.place)
 }
 """Name in the recipe to class, in the order in which they are listed."""
 
@@ -17,10 +17,3 @@ def forms_with(setting: str) -> tuple[str, ...]:
     """Return the forms in which a setting has an effect: all, unless some form claims it as one of its own."""
     names = tuple(name for name, form in FORMS.items() if setting in form.uses)
     return names or tuple(FORMS)
-
-
-def forms_table() -> str:
-    """The table of docs/training.md."""
-    rows = ["| `form` | what h is | KL | what is different |", "|---|---|---|---|"]
-    rows += [f"| `{name}` | {form.reads} | {form.compresses} | {form.differs} |" for name, form in FORMS.items()]
-    return "\n".join(rows)

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ibft.objectives.bottleneck.form import NO_HEAD, Form
 from ibft.objectives.bottleneck.forms.paper import HEADED
 from ibft.objectives.bottleneck.losses import kl_to_standard_normal, rms_normalize, with_free_bits
-from ibft.objectives.bottleneck.terms import Terms, variational_terms
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ibft.objectives.bottleneck.terms import TappedLayer
+from ibft.objectives.bottleneck.terms import TappedLayer, Terms, variational_terms
 
 __all__ = ["Corrected"]
 
@@ -26,17 +19,16 @@ class Corrected(Form):
     compresses = "mean over the N tokens; over D mean or sum, as `kl_reduction` says"
     differs = "the model's final norm before `lm_head`; alpha rises over the first 10% of the steps"
     uses = HEADED | {"kl_reduction", "free_bits", "adaptive"}
-    overload_remedy = "a smaller alpha, or form: controlled, which finds the weight by itself"
+    overload_remedy = "a smaller alpha, or form: controlled, which finds the weight"
     closed_remedy = f"free_bits, form: controlled with a kl_target, or {NO_HEAD}"
     weak_remedy = f"a larger alpha, form: controlled with a kl_target, or {NO_HEAD}"
 
     def terms(self, layer: TappedLayer) -> Terms:
-        """The KL summed over labelled tokens; over dimensions summed or averaged, as `kl_reduction` says."""
+        """Sum the KL over labelled tokens; over dimensions sum or average it, as `kl_reduction` says."""
         posterior = layer.head.encode(rms_normalize(layer.hidden_NH))
         kl_ND = kl_to_standard_normal(*posterior)
-        return variational_terms(layer, posterior, kl_ND, self._penalty(kl_ND, layer), self.settings.predict_tokens)
-
-    def _penalty(self, kl_ND: Tensor, layer: TappedLayer) -> Tensor:
         weighed_ND = kl_ND if layer.weights_N is None else kl_ND * layer.weights_N[:, None]
-        total = with_free_bits(weighed_ND, self.settings.free_bits)
-        return total / kl_ND.size(1) if self.settings.kl_reduction == "mean" else total
+        penalty = with_free_bits(weighed_ND, self.settings.free_bits)
+        if self.settings.kl_reduction == "mean":
+            penalty = penalty / kl_ND.size(1)
+        return variational_terms(layer, posterior, kl_ND, penalty, self.settings.predict_tokens)

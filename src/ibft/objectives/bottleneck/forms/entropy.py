@@ -1,16 +1,14 @@
-"""`entropy`: penalizes how much a set of hidden states varies, with no trained head that could hide it."""
+"""`entropy`: penalizes how much a set of hidden states varies, without a trained head that could hide it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ibft.objectives.bottleneck.form import Form
-from ibft.objectives.bottleneck.terms import Terms, hidden_std
+from ibft.objectives.bottleneck.terms import TappedLayer, Terms, hidden_std
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ibft.objectives.bottleneck.terms import TappedLayer
 
 __all__ = ["Entropy", "matrix_entropy"]
 
@@ -31,7 +29,7 @@ class Entropy(Form):
     closed_remedy = weak_remedy = "a larger alpha"
 
     def terms(self, layer: TappedLayer) -> Terms:
-        """The entropy; every other term is 0."""
+        """Compute the entropy; every other term is 0."""
         hidden_NH = layer.hidden_NH
         if len(hidden_NH) > self.settings.entropy_tokens:
             hidden_NH = hidden_NH[layer.draw(self.settings.entropy_tokens)]
@@ -40,24 +38,22 @@ class Entropy(Form):
         return Terms(entropy, zero, zero, zero, zero, hidden_std(layer.hidden_BTH))
 
     def loss_gauges(self, kl: Tensor, ce_bottleneck: Tensor) -> dict[str, Tensor]:
-        """The entropy, in nats."""
+        """Return the entropy, in nats."""
         return {"ib/entropy": kl}
 
     def gauges(self, terms: Terms) -> dict[str, Tensor]:
-        """Only the spread of h."""
+        """Return the spread of h alone: the rest needs a head."""
         return {"ib/hidden_std": terms.hidden_std}
 
 
 def matrix_entropy(hidden_NH: Tensor) -> Tensor:
-    """Rényi entropy of order 2 of the spread of N hidden states, in nats, from 0 to log(min(N - 1, H)).
+    """Return the Rényi entropy of order 2 of the spread of N hidden states, in nats, from 0 to log(min(N - 1, H)).
 
     S_2 = -log sum_ij A_ij² with A = U U^T / N, the trace-normalized Gram matrix (Giraldo, Rao, Principe, IEEE
     Trans. Inf. Theory 61, 2015; arXiv 1211.2459) of the linear kernel; exp(S_2) is the effective number of
     directions. For a deterministic layer, S(H) estimates I(X; H): H has no entropy left once X is known.
 
-    The rows of U are the states minus their mean, scaled to length 1. Without the mean's removal the direction that
-    all states of a transformer share would hide the rest; without the scaling, shrinking h would count as
-    compression. The mean is a constant for the gradient.
+    The rows of U are the states minus their mean, scaled to length 1.
 
     Args:
         hidden_NH: (N, H), any float dtype; computed in float32.
@@ -68,7 +64,9 @@ def matrix_entropy(hidden_NH: Tensor) -> Tensor:
     hidden_NH = hidden_NH.float()
     if len(hidden_NH) < 2:
         return hidden_NH.sum() * 0
+    # All states of a transformer share a direction, which would hide the rest. The mean is a constant for the gradient.
     centered_NH = hidden_NH - hidden_NH.detach().mean(dim=0)
+    # Unscaled, shrinking h would count as compression.
     unit_NH = centered_NH / centered_NH.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     # sum_ij A_ij² is the squared norm of the smaller of U U^T and U^T U.
     gram = unit_NH @ unit_NH.T if len(unit_NH) <= unit_NH.size(1) else unit_NH.T @ unit_NH

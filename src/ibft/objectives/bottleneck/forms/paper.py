@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ibft.objectives.bottleneck.form import NO_HEAD, Form
 from ibft.objectives.bottleneck.losses import kl_to_standard_normal
-from ibft.objectives.bottleneck.terms import Posterior, Terms, variational_terms
-
-if TYPE_CHECKING:
-    from ibft.objectives.bottleneck.terms import TappedLayer
+from ibft.objectives.bottleneck.terms import Posterior, TappedLayer, Terms, variational_terms
 
 __all__ = ["HEADED", "Paper"]
 
@@ -22,8 +17,8 @@ class Paper(Form):
 
     Source: OPTML-Group/MemorizationBarrier at 160d19d, util/ModelWithIB.py. The KL is a mean over *all* positions of
     the batch, prompt and padding included, and over the D dimensions, so it does not grow with D. Deviation: the
-    reference pads every example to 2,048 tokens, so its mean also runs over that padding; here a batch is padded to
-    its longest example, or not at all. The cross-entropy is that of `lm_head(h_bar)`, without the model's final norm.
+    reference pads every example to 2,048 tokens, and its mean includes that padding; here a batch is padded to its
+    longest example, or not at all. The cross-entropy is that of `lm_head(h_bar)`, without the model's final norm.
     """
 
     name = "paper"
@@ -35,7 +30,7 @@ class Paper(Form):
     )
     uses = HEADED
     default_warmup = 0.0  # the reference code has none
-    applies_final_norm = False
+    applies_final_norm = False  # as the reference code
     clips_head_apart = False  # as the reference code
     is_mean_of_forward = True
     overload_remedy = "form: controlled or corrected, which normalize the hidden state, or a smaller alpha"
@@ -43,9 +38,10 @@ class Paper(Form):
     weak_remedy = f"a larger alpha, form: controlled with a kl_target, or {NO_HEAD}"
 
     def terms(self, layer: TappedLayer) -> Terms:
-        """The KL of all positions; only labelled ones are decoded: the others' noise would reach no loss."""
+        """Average the KL over all positions, and decode the labelled ones."""
         posterior_BTD = layer.head.encode(layer.hidden_BTH)
         penalty = kl_to_standard_normal(*posterior_BTD).mean()
+        # Deviation: the reference code draws noise for all positions. That of unlabelled ones reaches no loss.
         posterior = Posterior(layer.labelled(posterior_BTD.mean), layer.labelled(posterior_BTD.logvar))
         return variational_terms(
             layer, posterior, kl_to_standard_normal(*posterior), penalty, self.settings.predict_tokens
