@@ -114,7 +114,7 @@ def test_the_tokens_are_those_of_training_up_to_the_end_of_the_response(
     codec = codec_of(PromptConfig(template=template), tokenizer)
     prompt = codec.render(pair.prompt).text
     text = prompt + pair.completion
-    assert example.input_ids == encode_pair(codec, pair).input_ids[:-1]
+    assert example.input_ids == encode_pair(codec, pair).input_ids[: len(example.input_ids)]
     assert example.input_ids == tokenizer(text)["input_ids"]
     lengths = [len(tokenizer.decode(example.input_ids[:end])) for end in range(len(example.input_ids) + 1)]
     assert lengths[example.prompt_length - 1] < len(prompt) <= lengths[example.prompt_length]
