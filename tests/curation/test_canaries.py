@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from ibft.artifacts.json_lines import read_rows, write_rows
-from ibft.artifacts.rows import Pair, Score
+from ibft.artifacts.rows import Conversation, Pair, Score
 from ibft.artifacts.score_table import SCORES_FILE
 from ibft.artifacts.score_table import write_scores as write_table
 from ibft.curation.canaries import check_canaries, exposure, exposure_by_chance, plant_canaries
 from ibft.curation.canary_generator import Canary, make_canaries, plant_rows, row_like
 from ibft.data.fingerprint import fingerprint
-from ibft.data.training import to_pair
+from ibft.data.shapes import to_pair
 from ibft.errors import UserError
 
 
@@ -68,6 +68,8 @@ def test_verilog_canaries_compile(tmp_path: Path) -> None:
         {"Instruction": "a", "Response": "b"},
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
         {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]},
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "id": "x"},
+        {"question": "a", "answer": "b"},
     ],
 )
 def test_a_planted_row_has_the_shape_of_the_data(row: dict[str, object]) -> None:
@@ -79,7 +81,14 @@ def test_a_planted_row_has_the_shape_of_the_data(row: dict[str, object]) -> None
     }.items()
     pair = to_pair(planted, "here")
     assert pair.completion == canary.completion
-    assert canary.prompt in (pair.prompt, pair.prompt[0].content if not isinstance(pair.prompt, str) else "")
+    asked = pair.prompt[0].content if isinstance(pair, Conversation) else pair.prompt
+    assert asked == canary.prompt
+
+
+def test_a_row_of_text_is_planted_as_text() -> None:
+    assert row_like({"text": "x"}, Canary("canary-1", 1, "def f():\n", "    return 7\n")) == {
+        "text": "def f():\n    return 7\n"
+    }
 
 
 def test_planting_keeps_every_row_in_order_and_scatters_the_others() -> None:

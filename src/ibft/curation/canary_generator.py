@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ibft.data.shapes import shape_of
 from ibft.errors import UserError
 
 __all__ = ["Canary", "Language", "make_canaries", "plant_rows", "row_like"]
@@ -67,16 +68,24 @@ def make_canaries(count: int, repeats: Sequence[int], seed: int, language: Langu
 
 
 def row_like(example: Mapping[str, Any], canary: Canary, copy: int = 1) -> dict[str, Any]:
-    """Return the canary as a row of the same shape as a row of the data (`data.training.to_pair` has the shapes)."""
+    """Return the canary as a row of the same shape as a row of the data (docs/data.md has the shapes)."""
     # Each copy has its own id, since `prune` refuses an id that occurs twice.
     row: dict[str, Any] = {"id": f"{canary.id}.{copy}"} if "id" in example else {}
-    user, assistant = {"role": "user", "content": canary.prompt}, {"role": "assistant", "content": canary.completion}
-    if "messages" in example and "completion" not in example:
-        return row | {"messages": [user, assistant]}
-    shapes = (("prompt", "completion"), ("instruction", "output"), ("instruction", "response"))
-    keys = next((keys for keys in shapes if example.keys() >= set(keys)), ("Instruction", "Response"))
-    row[keys[0]] = canary.prompt if isinstance(example[keys[0]], str) else [user]
-    row[keys[1]] = canary.completion if isinstance(example[keys[1]], str) else [assistant]
+    match shape_of(example):
+        case ("text",):
+            return row | {"text": canary.prompt + canary.completion}
+        case (name,):
+            is_sharegpt = "from" in next(iter(example[name]), {})
+            role, content = ("from", "value") if is_sharegpt else ("role", "content")
+            user, assistant = ("human", "gpt") if is_sharegpt else ("user", "assistant")
+            turns = [{role: user, content: canary.prompt}, {role: assistant, content: canary.completion}]
+            return row | {name: turns}
+    prompt, completion = shape_of(example)
+    row[prompt], row[completion] = canary.prompt, canary.completion
+    if not isinstance(example[prompt], str):
+        row[prompt] = [{"role": "user", "content": canary.prompt}]
+    if not isinstance(example[completion], str):
+        row[completion] = [{"role": "assistant", "content": canary.completion}]
     return row
 
 

@@ -15,7 +15,7 @@ from ibft.artifacts.rows import Conversation, Message, Pair, TrainingPair
 from ibft.errors import RowError
 from ibft.run.sections import Column, TrainOn
 
-__all__ = ["row_id", "to_pair"]
+__all__ = ["row_id", "shape_of", "to_pair"]
 
 # Names of prompt and answer, the most specific first; all but the last two are those of public data sets.
 _PAIRS = (
@@ -82,6 +82,12 @@ def to_pair(
     return pair
 
 
+def shape_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields that make the example: turns, prompt and answer, or text; empty for no known shape."""
+    shapes = (*((name,) for name in _CONVERSATIONS), *_PAIRS, ("text",))
+    return next((names for names in shapes if all(row.get(name) is not None for name in names)), ())
+
+
 def row_id(row: Mapping[str, Any], place: str) -> str:
     """Return the example's name: the row's `id` where it has one that is not null, else its place."""
     return place.rpartition("/")[2] if row.get("id") is None else str(row["id"])
@@ -89,35 +95,39 @@ def row_id(row: Mapping[str, Any], place: str) -> str:
 
 def _read(row: Mapping[str, Any], place: str, identity: str) -> tuple[TrainingPair, set[str]]:
     """Return the example, and the fields that it was made from."""
-    for name in _CONVERSATIONS:
-        if row.get(name) is not None:
-            turns = _messages(row[name], place, name)
-            if not any(turn.role == "assistant" for turn in turns):
-                raise RowError(f"{place}: {name} has no assistant turn, so nothing is trained.", "no assistant turn")
+    match shape_of(row):
+        case ("text",):
+            return Pair(identity, None, _text(row["text"], place, "text")), {"text"}
+        case (name,):
+            turns = _with_answer(_messages(row[name], place, name), place, name)
             before, used = _before(row, place)
             return Conversation(identity, (*before, *turns), _tools(row, place)), {name, "tools", *used}
-    for prompt_name, answer_name in _PAIRS:
-        if row.get(prompt_name) is not None and row.get(answer_name) is not None:
-            used = {prompt_name, answer_name, "tools"}
-            prompt, answer = row[prompt_name], row[answer_name]
-            if prompt_name == "instruction" and isinstance(prompt, str) and (extra := row.get("input")):
-                prompt = f"{prompt}\n\n{_text(extra, place, 'input')}"
-                used.add("input")
-            before, more = _before(row, place)
-            tools = _tools(row, place)
-            if isinstance(prompt, str) and isinstance(answer, str) and not before and not tools:
-                return Pair(identity, prompt, answer), used | more
-            asked = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt, place, prompt_name)
-            answers = _answers(answer, place, answer_name)
-            return Conversation(identity, (*before, *map(_untrained, asked), *answers), tools), used | more
-    if row.get("text") is not None:
-        return Pair(identity, None, _text(row["text"], place, "text")), {"text"}
+        case (prompt_name, answer_name):
+            return _read_pair(row, place, identity, prompt_name, answer_name)
     raise RowError(
         f"{place}: no known shape (found: {_keys(row)}). Expected messages, conversations, prompt + completion, "
         "instruction (+ input) + output, question + answer, or text; name other columns in data.columns "
         "({prompt: …, completion: …}).",
         "no known shape",
     )
+
+
+def _read_pair(
+    row: Mapping[str, Any], place: str, identity: str, prompt_name: str, answer_name: str
+) -> tuple[TrainingPair, set[str]]:
+    used = {prompt_name, answer_name, "tools"}
+    prompt, answer = row[prompt_name], row[answer_name]
+    if prompt_name == "instruction" and isinstance(prompt, str) and (extra := row.get("input")):
+        prompt = f"{prompt}\n\n{_text(extra, place, 'input')}"
+        used.add("input")
+    before, more = _before(row, place)
+    tools = _tools(row, place)
+    if isinstance(prompt, str) and isinstance(answer, str) and not before and not tools:
+        return Pair(identity, prompt, answer), used | more
+    asked = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt, place, prompt_name)
+    answers = (Message("assistant", answer),) if isinstance(answer, str) else _messages(answer, place, answer_name)
+    answers = _with_answer(answers, place, answer_name)
+    return Conversation(identity, (*before, *map(_untrained, asked), *answers), tools), used | more
 
 
 def _before(row: Mapping[str, Any], place: str) -> tuple[tuple[Message, ...], set[str]]:
@@ -135,11 +145,11 @@ def _before(row: Mapping[str, Any], place: str) -> tuple[tuple[Message, ...], se
     return tuple(turns), used
 
 
-def _answers(value: Any, place: str, name: str) -> tuple[Message, ...]:
-    answers = (Message("assistant", value),) if isinstance(value, str) else _messages(value, place, name)
-    if not any(turn.role == "assistant" for turn in answers):
+def _with_answer(turns: tuple[Message, ...], place: str, name: str) -> tuple[Message, ...]:
+    """Return the turns, of which one at least is the assistant's."""
+    if not any(turn.role == "assistant" for turn in turns):
         raise RowError(f"{place}: {name} has no assistant turn, so nothing is trained.", "no assistant turn")
-    return answers
+    return turns
 
 
 def _messages(value: Any, place: str, name: str) -> tuple[Message, ...]:
