@@ -1,4 +1,4 @@
-"""What the memorized training examples have in common: lengths, duplicates, files, packages, tags."""
+"""Find what the memorized training examples have in common: lengths, duplicates, files, packages, tags."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ def common_traits(
     independent = min(1.0, effective_size(flags, groups, scores) / num)
 
     def log_p(weight: float, members: int, hits: int) -> float:
+        # The hypergeometric distribution is one of whole numbers.
         return _log_tail(log_factorials, *(round(weight * count) for count in (num, num_memorized, members, hits)))
 
     tested = sorted(
@@ -68,6 +69,7 @@ def common_traits(
         for kind, name, members, hits, weight in _candidates(flags, num_tokens, has_duplicate, files, tags, independent)
     )
     traits = []
+    # Holm: the smallest of n p-values is held against 5% / n, the next against 5% / (n - 1), until one fails.
     for rank, (log_chance, kind, name, members, hits, weight) in enumerate(tested[:MAX_TRAITS]):
         if log_chance > math.log(0.05 / (len(tested) - rank)):
             break
@@ -152,6 +154,7 @@ def _log_tail(log_factorials: NDArray[np.float64], num: int, num_memorized: int,
         return 0.0  # no more than by chance: an upper bound of the p-value, which is never reported
     drawn = np.arange(hits, min(members, num_memorized) + 1)
     terms = log_choose(num_memorized, drawn) + log_choose(num - num_memorized, members - drawn)
+    # Relative to the largest term: of such small chances `exp` alone would be 0.
     largest = terms.max()
     total = largest + math.log(float(np.exp(terms - largest).sum()))
     return float(min(0.0, total - log_choose(num, members)))
