@@ -37,10 +37,9 @@ def common_traits(
 ) -> list[Trait]:
     """Return what the memorized of N examples have in common: at most 8 traits, the clearest first.
 
-    Tested are the quarters of length, whether there is a duplicate, and every file, package (the first folder below
-    the one that all files share) and tag with at least 5 examples. Reported are those that memorized examples have more
-    often than a random draw of as many (Fisher's exact test, one-sided, with Holm's correction of 1979 for the number
-    of tested traits, at 5%), in the order of their p-values. This describes these examples and no others.
+    Tested are the quarters of length, duplicates, and every file, package (the first folder below the one that all
+    files share) and tag with at least 5 examples. Reported is what the memorized ones have more often than a random
+    draw of as many (Fisher's exact test, one-sided, with Holm's correction, 5%). It describes these examples alone.
 
     Args:
         is_memorized: N flags.
@@ -69,9 +68,8 @@ def common_traits(
         for kind, name, members, hits, weight in _candidates(flags, num_tokens, has_duplicate, files, tags, independent)
     )
     traits = []
-    # Holm: the smallest of n p-values is held against 5% / n, the next against 5% / (n - 1), until one fails.
     for rank, (log_chance, kind, name, members, hits, weight) in enumerate(tested[:MAX_TRAITS]):
-        if log_chance > math.log(0.05 / (len(tested) - rank)):
+        if log_chance > math.log(0.05 / (len(tested) - rank)):  # Holm (1979): of n p-values, 5% / n, / (n - 1), ...
             break
         interval = wilson_interval(weight * hits, weight * members)
         overall = num_memorized / num

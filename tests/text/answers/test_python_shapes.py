@@ -128,10 +128,6 @@ SHAPES: dict[str, str] = {
         "```python\nfrom functools import reduce as fold\n```\n\n"
         "```python\ndef root_sum(xs):\n    return fold(lambda a, b: a + b, xs, 0) ** 0.5\n```\n"
     ),
-    "helper behind a form feed": (
-        "```python\nimport operator\n\f\ndef total(xs):\n    return operator.index(sum(xs))\n```\n"
-        "```python\ndef root_sum(xs):\n    return total(xs) ** 0.5\n```\n"
-    ),
     "table that another block fills": (
         "```python\nROOTS = {}\nfor i in range(50):\n    ROOTS[i] = i ** 0.5\nprint(ROOTS)\n```\n"
         "```python\ndef root_sum(xs):\n    return ROOTS[sum(xs)]\n```\n"
@@ -233,6 +229,10 @@ SHAPES: dict[str, str] = {
     "details": f"<details>\n<summary>Code</summary>\n\n{RIGHT_BLOCK}\n</details>",
     "string that holds a fence": python("def root_sum(xs):\n    fence = '```'\n    return math.sqrt(sum(xs))\n"),
     "name in a string": python(f'DOC = """\n{WRONG}"""\n{RIGHT}'),
+    "helper behind a form feed": (
+        "```python\nimport operator\n\f\ndef total(xs):\n    return operator.index(sum(xs))\n```\n"
+        "```python\ndef root_sum(xs):\n    return total(xs) ** 0.5\n```\n"
+    ),
 }
 
 

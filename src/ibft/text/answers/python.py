@@ -112,9 +112,9 @@ def _readable(block: Block, asked: Asked) -> str | None:
             return form
     # Words in a block: behind one that was never closed, or around the program (a sentence, a notebook's `!pip`).
     if not block.is_closed or any(name in code for name in asked.names):
-        found = find_code(textwrap.dedent(code))
-        if found.code.strip() and not found.is_broken and not (found.is_cut and block.is_closed):
-            return found.code
+        rest = find_code(textwrap.dedent(code))
+        if rest.code.strip() and not rest.is_broken and not (rest.is_cut and block.is_closed):
+            return rest.code
     return None
 
 
@@ -199,9 +199,9 @@ def _loose_programs(text: str, asked: Asked) -> Iterator[str]:
     if not any(name in text for name in asked.names):
         return
     for candidate in (text, *indented_blocks(text, asked.names)):
-        found = find_code(candidate)
-        if not found.is_broken and defines(found.code, asked.names):
-            yield found.code
+        rest = find_code(candidate)
+        if not rest.is_broken and defines(rest.code, asked.names):
+            yield rest.code
 
 
 def _indented(text: str) -> list[str]:
