@@ -10,7 +10,7 @@ from ibft.text.answers.prompt import leaves_function_open
 
 __all__ = ["cut", "until_stop"]
 
-# The stop strings of the Codex paper (arXiv 2107.03374), such as "\\nclass" and "\\nprint", are cases of this.
+# The stop strings of the Codex paper (arXiv 2107.03374), such as "\nclass" and "\nprint", are cases of this.
 _TOP_LEVEL_LINE = re.compile(r"^[^\s\)\]\}]", re.MULTILINE)
 _EXAMPLE_OF_USE = re.compile(r"^(?:```|if __name__|print\(|assert )", re.MULTILINE)
 _TRIPLE_QUOTE = re.compile(r'"""|\'\'\'')
