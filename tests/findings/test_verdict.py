@@ -107,7 +107,7 @@ def test_extraction_is_told_without_a_control_set_but_decides_nothing() -> None:
     assert "30% (24% to 37%)" in verdict.sentences[0]
 
 
-def test_nothing_of_like_length() -> None:
+def test_nothing_of_similar_length() -> None:
     verdict = barrier_verdict(SCORE, 40, None, None, {})
     assert (verdict.barrier, verdict.advice) == ("unclear", "control")
     assert "length" in verdict.headline

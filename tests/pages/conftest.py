@@ -369,7 +369,7 @@ def scan_summary() -> dict[str, Any]:
             "chance gives 5%.",
             "sentences": [
                 "How big: of 251 training examples, 58 or 23.2% (17.3% to 29.6%) are more predictable than 95% of "
-                "control examples of like length; 5% would be by chance.",
+                "control examples of similar length; 5% would be by chance.",
                 "How sure: a training example is more predictable than a control example with a chance of 0.70 "
                 "(0.66 to 0.75), where 0.5 is no difference.",
                 "What this does not show: that an example was in the model's training data.",

@@ -203,7 +203,7 @@ def test_a_scan_that_could_score_nothing_has_a_page(make_scan: MakeScan) -> None
     page = read(run)
     assert "No example could be scored." in page
     assert "No example is long enough" in page
-    assert "There is none to show." in page
+    assert "The scan kept no example to show." in page
     assert "<svg" not in page
 
 

@@ -43,6 +43,7 @@ def read_evalplus_results(path: str | os.PathLike[str]) -> Iterator[tuple[str, b
     data = read_content(path)
     try:
         content = msgspec.json.decode(data, type=_File)
+    # For bytes that are not UTF-8 msgspec raises Python's error, not its own.
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}. Expected the eval_results.json of EvalPlus 0.3.") from None
     for task_id, samples in content.eval.items():
@@ -93,6 +94,7 @@ def to_evalplus_results(
                 "plus_fail_tests": [],
             }
         )
+    # In the form that EvalPlus writes.
     when = date or datetime.datetime.now()
     return {"date": when.strftime("%Y-%m-%d %H:%M"), "hash": dataset_hash, "eval": tasks}
 

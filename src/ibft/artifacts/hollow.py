@@ -13,7 +13,7 @@ HOLLOW_SHARE = 0.5
 
 
 class Hollow(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of `num_samples` are empty (or hold no code) or do not compile, and the likely cause as a sentence."""
+    """The numbers of samples that are empty (or hold no code) or do not compile, and the likely cause as a sentence."""
 
     num_samples: int
     num_empty: int

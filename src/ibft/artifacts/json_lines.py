@@ -108,6 +108,7 @@ def decode_foreign(line: bytes, row_type: type[Row]) -> Row:
     """
     try:
         return msgspec.json.decode(line, type=row_type)
+    # It is a `DecodeError` as well: this line is JSON, and another reader would not help.
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -159,6 +160,7 @@ def raw_row(row: object) -> msgspec.Raw:
 
 
 def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    # In the same folder: a rename replaces a file at once only within one file system.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:

@@ -38,7 +38,7 @@ class Curve(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """What `metrics.json` holds.
+    """The content of `metrics.json`.
 
     `curves` has the curve of each k, under its number. `statuses` counts the results by `rows.Status`; `notes` are
     sentences a reader of the figures should see; `k`, `seed` and `bootstrap_resamples` are what the figures were

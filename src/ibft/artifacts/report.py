@@ -1,4 +1,4 @@
-"""What the report says, for programs: `report/report.json`.
+"""The report for programs: `report/report.json`.
 
 `ibft export` reads it, and so do other tools: fields may be added, never renamed.
 """
@@ -153,7 +153,7 @@ class AskedArm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FormatGain(msgspec.Struct, frozen=True, kw_only=True):
-    """What an arm gains over the base in every format.
+    """The gain of an arm over the base in every format.
 
     kind: `ability`, it beats the base in every format; `format`, it beats the base in its own format alone, and the
         base in another format is as good; `open`, neither is shown.

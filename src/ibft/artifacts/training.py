@@ -1,4 +1,4 @@
-"""What an arm's training leaves: its log (`rows.TrainingLog`), its summary, its alarms."""
+"""The results of an arm's training besides its weights: its log (`rows.TrainingLog`), its summary, its alarms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Alarm", "TrainingSummary", "read_training_summary", "train_again"]
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with an arm's bottleneck, at which optimizer steps, and (`message`) what to do about it.
+    """A fault of an arm's bottleneck, its optimizer steps, and (`message`) what to do about it.
 
     overload: the bottleneck's gradient dwarfs the cross-entropy's. collapse: it does not act on the model.
     """

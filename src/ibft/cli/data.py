@@ -31,6 +31,7 @@ def _data_command(function: Callable[..., None]) -> Callable[..., None]:
     return click.argument("data")(split(function))
 
 
+# The defaults of `ibft.curation` as numbers, here and below: it is imported by the verbs, so that the help is fast.
 @main.command()
 @_data_command
 @click.option(
@@ -42,8 +43,15 @@ def _data_command(function: Callable[..., None]) -> Callable[..., None]:
     help=f"{SOURCES} May be repeated.",
 )
 @click.option("--out", type=_FOLDER, default=Path("leakage"), show_default=True, help="Folder for what is found.")
-@click.option("--overlap", default=0.5, show_default=True, help="Share of a text's 10-word sequences that tells.")
-@click.option("--similarity", default=0.7, show_default=True, help="Jaccard similarity of code that tells.")
+@click.option(
+    "--overlap",
+    default=0.5,
+    show_default=True,
+    help="Share of a text's 10-word sequences from which it counts as contained.",
+)
+@click.option(
+    "--similarity", default=0.7, show_default=True, help="Jaccard similarity from which code counts as contained."
+)
 def leakage(data: str, split: str, benchmarks: tuple[str, ...], out: Path, overlap: float, similarity: float) -> None:
     """Find benchmark problems in the training DATA, and write both without what they share.
 
@@ -131,6 +139,7 @@ def prune(**options: Any) -> None:
 def _print_pruned(record: PruneRecord, out: Path) -> None:
     click.echo(f"Dropped {record.num_dropped} of {record.num_examples} examples.")
     for name, lengths in record.lengths.items():
+        # Without a control the most memorized ones are those that were dropped.
         if lengths is not None and (name != "most memorized" or record.control != "none"):
             low, _, median, _, high = lengths.quantiles
             click.echo(
@@ -188,7 +197,7 @@ def plant(**options: Any) -> None:
 @click.option("--seed", default=0, show_default=True, help="Random seed of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 def check(canaries: Path, scores: tuple[Path, ...], by: str, seed: int, as_json: bool) -> None:
-    """Say how well a model tells planted canaries from held-out ones, by how often they were planted."""
+    """Say how well a model's scores separate planted canaries from held-out ones, by how often they were planted."""
     from ibft.curation.canaries import check_canaries
 
     checked = check_canaries(canaries, scores, by, seed)

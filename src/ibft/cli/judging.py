@@ -32,6 +32,7 @@ class _JudgeGroup(Verbs):
             args = ["--help"] if is_help else ["run", *args]
         return super().parse_args(ctx, args)
 
+    # Click's own line would ask for a COMMAND, which nobody has to give.
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return ["[OPTIONS]", "[RECIPE]"]
 
@@ -65,6 +66,7 @@ def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
 SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem file."
 
 
+# Hidden, since nobody has to type it: `_JudgeGroup` puts it in.
 @judge.command("run", hidden=True)
 @click.option("--problems", metavar="SOURCE", help=SOURCES)
 @_sandbox_options
@@ -108,6 +110,7 @@ def judge_run(
             is_hollow = judge_arms(folder)
     elif problems is None or samples is None or out is None:
         raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
+    # An option without effect would mislead.
     elif overrides or full or overwrite or arms:
         raise UserError("--set, --full, --overwrite and --arm go with a RECIPE.")
     else:
@@ -118,11 +121,13 @@ def judge_run(
         metrics = judge_file(
             problems, samples, out, config, ks, tasks=tasks, extract=extract, for_evalplus=for_evalplus
         )
+        # First, since the figures of a hollow file say little.
         if metrics.hollow:
             print_hollow(samples.name, metrics.hollow)
         print_metrics(metrics)
         click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
         is_hollow = metrics.hollow is not None
+    # At the very end: everything has been written, whatever the exit code.
     if is_hollow and strict:
         raise SystemExit(1)
 
@@ -157,13 +162,14 @@ _SETTINGS_IN_RECIPE = {
     "for_evalplus": None,
     "extract": None,
 }
-"""What says the same in a recipe as an option that goes with --samples; None where nothing does."""
+"""The setting of a recipe that says the same as an option of --samples; None where nothing does."""
 
 
 def _refuse_options_of_samples(recipe: Path) -> None:
     """Refuse options of --samples with a recipe, which says how to judge: one without effect would mislead."""
     context = click.get_current_context()
     for name, setting in _SETTINGS_IN_RECIPE.items():
+        # A default was not asked for.
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
             continue
         option = f"--{name.removesuffix('_s').replace('_', '-')}"
@@ -185,6 +191,7 @@ def _judge_config(*, no_cache: bool = False, timeout_s: float = 3.0, **options: 
 
 def _counts(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
+    # Not `isdigit`, which is true of "²".
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UserError(f"--k {text}: expected positive whole numbers with commas between them, such as 1,5,10.")
     return tuple(sorted({int(part) for part in parts}))

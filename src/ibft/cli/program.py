@@ -36,13 +36,14 @@ class Verbs(click.Group):
         """Write a list of verbs for each section."""
         for title, names in self.sections().items():
             with formatter.section(title):
+                # Click's own limit of 45 characters cuts most sentences.
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=200)) for name in names])
 
 
 class _Program(Verbs):
     """Prints a `UserError` as one sentence and exits with code 2; anything else keeps its traceback."""
 
-    group_class = Verbs
+    group_class = Verbs  # of `judge`, `problems` and `canary`, whose lists are then whole as well
 
     def sections(self) -> dict[str, tuple[str, ...]]:
         return _GROUPS

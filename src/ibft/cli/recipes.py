@@ -1,4 +1,4 @@
-"""What every verb on a recipe needs: its arguments, and the run folder that they name."""
+"""Give every verb on a recipe what it needs: its arguments, and the run folder that they name."""
 
 from __future__ import annotations
 
@@ -78,12 +78,14 @@ def open_run(
     from ibft.run.processes import is_main_process, num_processes
     from ibft.run.steps import parts_of, steps_that
 
+    # All processes would do the same work, and write the same files.
     sharing = steps_that("shares_work")
     if num_processes() > 1 and (verb := click.get_current_context().info_name) not in sharing:
         raise UserError(
             f"ibft {verb} was started in {num_processes()} processes: only ibft {', '.join(sharing)} work in several. "
             f"Use the launcher for these, then run `ibft {verb}` without it."
         )
+    # One bar, not one for each process.
     if is_main_process():
         progress.enable()
     resolved, gpu_overrides = _load(recipe, overrides, full, stages)
@@ -103,6 +105,7 @@ def open_run(
 def _check_arms(arms: Sequence[str], recipe: Recipe, stages: Sequence[str]) -> None:
     from ibft.run.recipe import BASE_ARM
 
+    # The base model is not trained, and its scan is `ibft scan`.
     known = [arm for arm in recipe.arms if arm != BASE_ARM or not {"train", "rescan"}.intersection(stages)]
     for arm in arms:
         if arm not in known:
@@ -112,6 +115,7 @@ def _check_arms(arms: Sequence[str], recipe: Recipe, stages: Sequence[str]) -> N
 def _check(run: RunFolder, stages: Sequence[str]) -> None:
     from ibft.run.processes import is_main_process
 
+    # A report is made again each time, so there is nothing that it could differ from.
     makes = [stage for stage in stages if stage != "report"]
     if not makes and not run.path.exists():
         raise UserError(f"{run.path} does not exist yet. Run `ibft run RECIPE` first.")
@@ -131,6 +135,7 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
     loaded, gpu_overrides, recorded = load_recipe(recipe, overrides, full=full), None, None
     with contextlib.suppress(UserError):  # a new run, or a recipe.yaml that this version does not read
         recorded = load_recipe(Path(loaded.output) / loaded.name / "recipe.yaml")
+    # Judging and reporting load no model: they take what the run was made with, on whatever machine.
     loads = set(steps_that("loads_model")).intersection(stages)
     if loaded.gpu:
         with_gpu = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
@@ -141,6 +146,7 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
     if recorded is not None and not computes:
         loaded = as_recorded(loaded, recorded)
     if loads:
+        # Once for all verbs, here where each of them passes.
         quiet_libraries()
         is_chosen = loaded.prompt.template == "auto"
         loaded = resolve(loaded)
@@ -155,6 +161,7 @@ def _has_gpu_overrides(plain: Recipe, with_gpu: Recipe, recorded: Recipe | None,
     from ibft.models.loading import uses_gpu
     from ibft.run.folder import read_run_record
 
+    # Decided once, wherever the run is continued: samples from a GPU are judged elsewhere on the same problems.
     record = read_run_record(Path(plain.output) / plain.name)
     if record is not None:
         return record.gpu_overrides
@@ -182,6 +189,7 @@ def quiet_libraries() -> None:
     import os
     import warnings
 
+    # Before the imports: huggingface_hub reads its settings once, when it is loaded.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each fork after its first use
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL and the hub would send usage data

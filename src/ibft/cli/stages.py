@@ -26,6 +26,7 @@ def run(strict: bool, **options: Any) -> None:
     """Run every stage of RECIPE that is not complete yet, then report."""
     from ibft.run.steps import STEPS
 
+    # Opened for all of them: what any would be refused for is found out before the first begins.
     with open_run(**options, stages=[step.name for step in STEPS]) as folder:
         done = {step.name: _DO[step.name](folder) for step in STEPS}
     if done["judge"] and strict:  # an arm is hollow
@@ -97,6 +98,7 @@ def _audit(folder: RunFolder) -> None:
     from ibft.pages.scan import read_scan
     from ibft.run.processes import is_main_process
 
+    # The processes share the scan; its page is written and shown once.
     if is_main_process():
         page = audit(folder.recipe, folder)
         scanned = read_scan(folder.recipe, folder)
@@ -148,4 +150,4 @@ _DO: dict[str, Callable[[RunFolder], Any]] = {
     "judge": judge_arms,
     "report": _report,
 }
-"""What a step does from the command line; `STEPS` has the order."""
+"""The work of each step from the command line; `STEPS` has the order."""

@@ -1,4 +1,4 @@
-"""What the verbs print: tables for the terminal."""
+"""Print the tables of the verbs on the terminal."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def print_audit(summary: ScanSummary, page: Path) -> None:
     console.print()
     for figure in key_figures(summary):
         console.print(f"{figure.label}: {figure.text} ({figure.detail})")
+    # Counted where people look: 38 of 40 rows were once left out as too long, and the terminal said nothing.
     for sentence in skipped_in_scan(summary):
         console.print(f"Without scores, {sentence}")
     if verdict is not None and verdict.remedy:
@@ -54,6 +55,7 @@ def print_comparison(comparison: Comparison) -> None:
     from ibft.pages.compare import MAX_COLUMNS, comparison_rows
     from ibft.pages.verdict import costs
 
+    # Before the figures, which then say little.
     for arm in comparison.arms:
         if arm.hollow:
             print_hollow(arm.name, arm.hollow)
@@ -119,6 +121,7 @@ def print_metrics(metrics: Metrics) -> None:
 
     table = Table("metric", Column("value", justify="right"), "95% interval", box=None, pad_edge=False)
     for k in metrics.k:
+        # For k = 1 the two are one.
         for name in dict.fromkeys((metric_name(k), metric_name(k, k))):
             metric = metrics.metrics[name]
             if metric.value is None or metric.ci95 is None:
@@ -155,7 +158,7 @@ def print_diff(diff: Diff) -> None:
     console.print(f"{diff.num_problems} problems. p: exact sign-flip test (McNemar's, with one sample per problem).")
     detectable = diff.metrics[0].minimum_detectable
     if detectable is not None:
-        console.print(f"Such data tell {100 * detectable:.1f} points of {diff.metrics[0].name} apart in 4 of 5 runs.")
+        console.print(f"Such data separate {100 * detectable:.1f} points of {diff.metrics[0].name} in 4 of 5 runs.")
     for word, changed in (("improved", diff.improved), ("worsened", diff.worsened)):
         if changed:
             shown = ", ".join(

@@ -16,6 +16,8 @@ def open_console() -> Console:
     """Return standard output, which shows every text as it is."""
     from rich.console import Console
 
+    # Markup would swallow the brackets of `pip install 'ibft[train]'`, and highlighting would color the numbers in
+    # names and sentences.
     return Console(markup=False, highlight=False)
 
 

@@ -29,7 +29,7 @@ __all__ = ["CanaryCheck", "Remembered", "check_canaries", "exposure", "plant_can
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """How well the canaries that were planted `repeats` times are distinguished from the held-out ones.
+    """A measure of how well the canaries that were planted `repeats` times are distinguished from the held-out ones.
 
     `auroc`: the chance that a planted canary scores lower (more predictable) than a held-out one, with its 95%
     interval. `mean_exposure`: bits, see `exposure`; `num_extreme`: how many score lower than every held-out canary.
@@ -71,6 +71,7 @@ def plant_canaries(
     planted_file, held_out_file = (out.parent / f"canaries_{name}.jsonl" for name in ("planted", "held_out"))
     refuse_source(source, (out, planted_file, held_out_file))
     canaries = make_canaries(count, repeats, seed, language)
+    # A pass of its own counts the rows: each copy's place is drawn among all of them.
     first, num_rows = None, 0
     with progress.task("Reading the data", total=None):
         for num_rows, example in enumerate(stream_examples(source, split), start=1):  # noqa: B007 - counted
@@ -83,6 +84,7 @@ def plant_canaries(
     write_rows(out, map(raw_row, plant_rows(rows, num_rows, planted, seed)))
     write_rows(planted_file, (canary for canary in canaries if canary.repeats))
     write_rows(held_out_file, (canary for canary in canaries if not canary.repeats))
+    # Last, since a folder that has it is refused: an interrupted command can be run again.
     write_rows(truth, canaries)
     return canaries
 
@@ -127,6 +129,7 @@ def check_canaries(canaries: Path, scores: Sequence[Path], by: str = "nll", seed
     known = {canary.id: canary for canary in read_rows(canaries, Canary)}
     values: dict[str, float] = {}
     for path in scores:
+        # By content as well as by id: another list may have other canaries under the same ids.
         scanned = {row.id: row for row in read_scores(path, score_name(path, by))}
         num_others = sum(
             (canary := known.get(row.id)) is None

@@ -54,6 +54,7 @@ def make_canaries(count: int, repeats: Sequence[int], seed: int, language: Langu
     chance = random.Random(seed)
     make = _python if language == "python" else _verilog
     total = 2 * count * len(repeats)
+    # The keys of a dict are in the order of the draws; a set's order is another in each process.
     texts: dict[tuple[str, str], None] = {}
     while len(texts) < total:
         texts[make(chance)] = None

@@ -1,4 +1,4 @@
-"""Which benchmark problems are in a data source, which examples contain them, and both without the other.
+"""Find which benchmark problems are in a data source and in which examples, and write both without the other.
 
 leakage.jsonl               a row for each example, problem and sign of it (`leakage.Leak`)
 leakage.json                the same in numbers, for each benchmark
@@ -97,9 +97,11 @@ def find_leakage(
                 if leaks_of_example := index.leaks(example.pair):
                     leaks.extend(leaks_of_example)
                     num_leaking += 1
+                    # A set: an example with several problems of one benchmark counts once.
                     examples_of.update({leak.source for leak in leaks_of_example})
                 else:
                     yield raw_row(example.row)
+        # Inside of the generator, so that the writer removes the file that it has begun.
         if not num_examples:
             raise UserError(f"{source}: the data set is empty. Check the data.")
 
@@ -131,6 +133,7 @@ def _write_clean_problems(
         # `humaneval`, `sanitized-mbpp`, `VerilogEval_Human`
         stem = Path(source.partition(":")[2] or source).name.partition(".")[0]
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem) or "benchmark"
+        # Files in different folders may have the same name.
         name = f"{name}-{len(names)}" if name in names else name
         names.add(name)
         clean = f"problems_clean_{name}.jsonl"

@@ -48,8 +48,8 @@ MIN_SIZE = 25
 
 Of 16,544 functions in installed packages three are equal to a solution of HumanEval or MBPP: of 20, 21 and 23 nodes.
 """
+# Word sequences of more problems of a benchmark than this are its boilerplate, and left out.
 _MAX_PROBLEMS = 2
-"""Word sequences of more problems of a benchmark than this are its boilerplate, and left out."""
 
 _WORD = re.compile(r"\w+")
 _EXAMPLES = re.compile(r"^[ \t]*(?:>>>|for example|examples?\b)", re.IGNORECASE | re.MULTILINE)
@@ -127,6 +127,7 @@ class ProblemIndex:
             key = (leak.source, leak.task_id, leak.kind)
             if key not in strongest or strongest[key].similarity < leak.similarity:
                 strongest[key] = leak
+        # Equal code is nearly equal as well: that is said once.
         return [
             leak
             for (source, task_id, kind), leak in strongest.items()

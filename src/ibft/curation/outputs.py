@@ -1,4 +1,4 @@
-"""Where the verbs on data write: folders are made, and the data itself is never overwritten."""
+"""Check where the verbs on data write: folders are made, and the data itself is never overwritten."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def refuse_source(source: str, outputs: Iterable[Path]) -> None:
     """
     data = Path(source)
     for path in outputs:
+        # By the file and not by its name, which may be a link or another spelling.
         is_same = path.exists() and data.exists() and path.samefile(data)
         if is_same or (data.is_dir() and data.resolve() in path.resolve().parents):
             raise UserError(

@@ -39,7 +39,7 @@ class Lengths(msgspec.Struct, frozen=True):
 
 
 class PruneRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What was dropped, why, and what that did to the lengths.
+    """A record of what was dropped, why, and what that did to the lengths.
 
     Only examples that the scan scored can be dropped: `num_unscored` others stay. `lengths` are those of the scored
     examples before and after, of the dropped ones, and of the most memorized ones, instead of which a control drops
@@ -82,7 +82,7 @@ def prune(
             score.
         drop: `10%` of the scored examples, or a number of examples.
         control: drop as many others instead: by chance, of the same lengths, or duplicates.
-        seed: random seed.
+        seed: random seed of the controls.
 
     Raises:
         UserError: a bad argument, a scan of other data, an id that occurs twice, or a file that would be overwritten.
@@ -111,12 +111,7 @@ def prune(
         num_unscored=len(ids) - len(scored),
         num_asked=count,
         num_dropped=len(dropped),
-        lengths={
-            "before": _lengths(scored, set(scored)),
-            "after": _lengths(scored, scored.keys() - gone),
-            "dropped": _lengths(scored, gone),
-            "most memorized": _lengths(scored, {example.id for example in drop_lowest(scored, count)}),
-        },
+        lengths=_lengths_of_all(scored, gone, count),
         notes=_notes(control, count, len(dropped), len(ids) - len(scored)),
         dropped=dropped,
     )
@@ -134,6 +129,7 @@ def _choose(
     if control == "duplicates":
         finder = DuplicateFinder()
         duplicates = [finder.add(example.pair) for example in stream_examples(source, split)]
+        # As by the other controls, only what the scan has scored is dropped: the shares are of these.
         return drop_duplicates([copy for copy in duplicates if copy is not None and copy.id in scores], count)
     return drop_lowest(scores, count)
 
@@ -185,13 +181,24 @@ def _count(drop: str, num_scored: int) -> int:
     share, is_share, rest = drop.strip().partition("%")
     try:
         count = round(float(share) / 100 * num_scored) if is_share and not rest else int(drop)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError):  # `inf%` overflows
         raise UserError(f"--drop {drop}: expected a share such as 10%, or a number of examples.") from None
     if not 0 < count < num_scored:
         raise UserError(
             f"--drop {drop}: that is {count} of {num_scored} scored examples. Drop at least one, and leave one."
         )
     return count
+
+
+def _lengths_of_all(scores: Mapping[str, ScoredRow], gone: set[str], num_asked: int) -> dict[str, Lengths | None]:
+    """Return the lengths before and after, of the dropped examples, and of those that a control drops others for."""
+    groups = {
+        "before": set(scores),
+        "after": scores.keys() - gone,
+        "dropped": gone,
+        "most memorized": {example.id for example in drop_lowest(scores, num_asked)},
+    }
+    return {name: _lengths(scores, ids) for name, ids in groups.items()}
 
 
 def _lengths(scores: Mapping[str, ScoredRow], ids: set[str]) -> Lengths | None:

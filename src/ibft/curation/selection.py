@@ -1,8 +1,9 @@
-"""Which examples to drop: the most memorized ones, or as many others as a control (arXiv 2510.16022, figure 4). Pure.
+"""Choose which examples to drop: the most memorized ones, or as many others as a control. Pure.
 
-The paper drops the 10% most memorized examples and sees a better Pass@1. Without controls that says little: such
-examples are often short, or copies of one another, and fewer examples alone change a training run. So each control
-drops the same number for another reason. Scores are by id, in the order of the data; lower = more memorized.
+The paper (arXiv 2510.16022, figure 4) drops the 10% most memorized examples and sees a better Pass@1. Without controls
+that says little: such examples are often short, or copies of one another, and fewer examples alone change a training
+run. So each control drops the same number for another reason. Scores are by id, in the order of the data; lower = more
+memorized.
 """
 
 from __future__ import annotations

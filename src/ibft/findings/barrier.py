@@ -47,6 +47,7 @@ def find_barrier(train: Columns, control: Columns, matches: Matches, score: str,
     matched = values[matches.train]
     codes = (train.groups[matches.train], control.groups[matches.control])
     threshold, share, interval = share_below_control(matched, control.scores[score][matches.control], codes, seed=seed)
+    # What is said of the memorized ones is of all lengths: pruning drops them from all, not from the pairs alone.
     scored = np.flatnonzero(np.isfinite(values))
     is_memorized = values[scored] < threshold
 
@@ -112,4 +113,5 @@ def share_below_control(
     at_places = np.interp(places, np.arange(num_control + 2), shares)
     draws = rng.beta(size_train * at_places + 0.5, size_train * (1 - at_places) + 0.5)
     low, high = np.percentile(draws, [2.5, 97.5])
+    # Jeffreys' interval of a share of 0 begins above 0: it is widened to hold the share itself.
     return BarrierShare(threshold, share, Interval(min(float(low), share), max(float(high), share)))

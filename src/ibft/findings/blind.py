@@ -1,8 +1,7 @@
-"""How well the texts alone tell training from control examples: a classifier that never sees the model.
+"""Distinguish training from control examples by their texts alone: a classifier that never sees the model.
 
 Where it does as well as a memorization score, the two sets differ in style or origin, and the score may show no more
-than that (Das, Zhang and Tramèr, arXiv 2406.16201). It is one classifier, fixed before anything is measured: the best
-of several would be too good by chance.
+than that (Das, Zhang and Tramèr, arXiv 2406.16201).
 """
 
 from __future__ import annotations
@@ -27,9 +26,11 @@ FEATURES = (
     "Which words, numbers and punctuation marks occur, and which pairs of neighbors (hashed), in a logistic regression "
     "that is always asked about files it was not trained on."
 )
+# One classifier, fixed before anything was measured: the best of several would be too good by chance.
 _NUM_FOLDS = 5
 _NUM_FEATURES = 2**18
 _INVERSE_REGULARIZATION = 10.0
+# scikit-learn's own pattern drops punctuation and names of one letter.
 _TOKEN = r"\w+|[^\w\s]"
 
 
@@ -90,7 +91,7 @@ def _out_of_fold(
         ngram_range=(1, 2),
         lowercase=False,
         binary=True,
-        alternate_sign=False,
+        alternate_sign=False,  # with signs, two words of one hash could cancel each other
     )
     features = vectorizer.transform(texts)
     # With groups, since names that only one file has would show where its other functions belong, and the classifier
@@ -101,6 +102,7 @@ def _out_of_fold(
         splits = StratifiedGroupKFold(_NUM_FOLDS, shuffle=True, random_state=seed).split(features, is_control, codes)
     values = np.full(len(is_control), np.nan)
     for known, asked in splits:
+        # With few and large groups a fold can take all of one set.
         if len(np.unique(is_control[known])) < 2:
             return np.full(len(is_control), np.nan)
         classifier = LogisticRegression(C=_INVERSE_REGULARIZATION, solver="liblinear", random_state=seed)

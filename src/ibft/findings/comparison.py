@@ -1,4 +1,4 @@
-"""Training data beside a control set: how well each score tells them apart, and whether better than a blind classifier.
+"""Training data beside a control set: how well each score separates them, and if better than a blind classifier.
 
 Pairs of similar length are compared. Examples of one file, or copies of one example, count as dependent.
 """
@@ -82,6 +82,7 @@ def _blind(texts: Texts, rows: _Rows, groups: _Rows, seed: int) -> _Values | Non
     """Return out-of-fold values in the order of `rows`; None where there are too few rows to train on."""
     sides: list[Sequence[str]] = []
     subsets: tuple[Subset, Subset] = ("train", "control")
+    # The texts are streamed in the order of the data; the classifier's values belong to pairs.
     for subset, rows_of_side in zip(subsets, rows, strict=True):
         ascending = np.argsort(rows_of_side)
         in_order = texts(subset, rows_of_side[ascending])
@@ -114,7 +115,7 @@ def _compare_score(
         num_control=int(has[1].sum()),
         auroc=value,
         above_blind=above,
-        # Above 0.5 as well: where nothing tells the sets apart, a classifier asked about unknown files falls below it.
+        # Above 0.5 as well: where the sets do not differ, a classifier asked about unknown files falls below it.
         beats_blind=None if above is None else above.ci95.low > 0 and value.ci95.low > 0.5,
     )
 

@@ -1,4 +1,4 @@
-"""How many examples a model continues word for word: discoverable extraction, greedy and by sampling."""
+"""Count the examples that a model continues word for word: discoverable extraction, greedy and by sampling."""
 
 from __future__ import annotations
 

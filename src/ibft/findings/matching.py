@@ -1,4 +1,4 @@
-"""Training and control examples of similar length in pairs, so that length no longer tells the two apart."""
+"""Training and control examples of similar length in pairs, so that length no longer separates the two."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ def match_by_length(train_tokens: Codes, control_tokens: Codes, *, seed: int = 0
     """Pair training and control examples 1:1 by length, without replacement; the nearest in log length come first.
 
     Greedy matching (Rosenbaum 1989): examples of equal length are paired by chance; of the rest, always the two that
-    are nearest, within the caliper. O(n log n). Not every possible pair is found, but unlike the largest matching,
-    this one does not pair the short examples of one side with the long ones of the other.
+    are nearest, within the caliper. O(n log n).
 
     Args:
         train_tokens: tokens of each training example, at least 1.
@@ -50,6 +49,7 @@ def match_by_length(train_tokens: Codes, control_tokens: Codes, *, seed: int = 0
     equal = _pair_equal(*[side[order] for side, order in zip(sides, orders, strict=True)])
     train, control = (order[chosen] for order, chosen in zip(orders, equal, strict=True))
     left = [np.delete(order, chosen) for order, chosen in zip(orders, equal, strict=True)]
+    # Not the largest matching, which finds more pairs by pairing the short of one side with the long of the other.
     near = _pair_near(np.log(sides[0][left[0]]), np.log(sides[1][left[1]]), math.log(CALIPER))
     train = np.concatenate([train, left[0][near[:, 0]]])
     control = np.concatenate([control, left[1][near[:, 1]]])
@@ -60,6 +60,7 @@ def match_by_length(train_tokens: Codes, control_tokens: Codes, *, seed: int = 0
 def _by_length(tokens: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return row numbers in the order of length, those of equal length in a random order."""
     shuffled = rng.permutation(len(tokens))
+    # Stable: examples of equal length stay shuffled.
     return shuffled[np.argsort(tokens[shuffled], kind="stable")]
 
 
@@ -86,9 +87,8 @@ def _pair_near(train: NDArray[np.float64], control: NDArray[np.float64], reach: 
     def offer(left: int, right: int) -> None:
         if left >= 0 and right < len(ordered) and is_train[left] != is_train[right]:
             distance = ordered[right] - ordered[left]
-            if (
-                distance <= reach + 1e-12
-            ):  # a ratio of exactly the caliper counts, whatever its logarithms are rounded to
+            # A ratio of exactly the caliper counts, whatever its logarithms are rounded to.
+            if distance <= reach + 1e-12:
                 heapq.heappush(heap, (distance, left, right))
 
     for right in range(1, len(ordered)):

@@ -22,6 +22,7 @@ __all__ = ["read_columns", "read_places", "read_reasons"]
 def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Columns:
     """Read the scored examples of one subset, with a few thousand rows in memory besides the columns."""
     # At most 8 bytes per number: 200,000 examples take 1.04 times the memory of 10,000 (docs/performance.md).
+    # Arrays of the table's size from the start: lists of numbers would take several times as much.
     most = count_rows(path)
     numbers: dict[str, NDArray[Any]] = {name: np.empty(most, np.int32) for name in COUNTS}
     numbers |= {"suffix_log_prob": np.empty(most, np.float64)}

@@ -1,4 +1,4 @@
-"""What the scores say: `scan/summary.json`, from columns alone."""
+"""Summarize the scores: `scan/summary.json`, from columns alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def summarize(
 ) -> ScanSummary:
     """Compare the scores of the training data with those of the control set.
 
-    Code that is in both is left out of both; where dates vouch for the control set, of the training data alone.
+    Code that is in both is left out of both; with a dated control set, of the training data alone.
 
     Args:
         train: the scored examples.
@@ -83,6 +83,7 @@ def summarize(
 def _match(train: Columns, control: Columns, score: str, is_dated: bool, seed: int) -> tuple[Matches, dict[str, int]]:
     """Return pairs of rows that have the headline score, and how many rows of each subset the other one has too."""
     has_score = {"train": np.isfinite(train.scores[score]), "control": np.isfinite(control.scores[score])}
+    # Dates vouch for the control set, so it stays whole: both sets may then be one file.
     in_both = {"train": train.also_in(control), "control": control.also_in(train) & (not is_dated)}
     rows = {name: np.flatnonzero(has_score[name] & ~in_both[name]) for name in in_both}
     matches = match_by_length(train.num_tokens[rows["train"]], control.num_tokens[rows["control"]], seed=seed)

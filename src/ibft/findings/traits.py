@@ -1,4 +1,4 @@
-"""What the memorized training examples have in common: lengths, duplicates, files, packages, tags."""
+"""Find what the memorized training examples have in common: lengths, duplicates, files, packages, tags."""
 
 from __future__ import annotations
 
@@ -37,10 +37,9 @@ def common_traits(
 ) -> list[Trait]:
     """Return what the memorized of N examples have in common: at most 8 traits, the clearest first.
 
-    Tested are the quarters of length, whether there is a duplicate, and every file, package (the first folder below
-    the one that all files share) and tag with at least 5 examples. Reported are those that memorized examples have more
-    often than a random draw of as many (Fisher's exact test, one-sided, with Holm's correction of 1979 for the number
-    of tested traits, at 5%), in the order of their p-values. This describes these examples and no others.
+    Tested are the quarters of length, duplicates, and every file, package (the first folder below the one that all
+    files share) and tag with at least 5 examples. Reported is what the memorized ones have more often than a random
+    draw of as many (Fisher's exact test, one-sided, with Holm's correction, 5%). It describes these examples alone.
 
     Args:
         is_memorized: N flags.
@@ -61,6 +60,7 @@ def common_traits(
     independent = min(1.0, effective_size(flags, groups, scores) / num)
 
     def log_p(weight: float, members: int, hits: int) -> float:
+        # The hypergeometric distribution is one of whole numbers.
         return _log_tail(log_factorials, *(round(weight * count) for count in (num, num_memorized, members, hits)))
 
     tested = sorted(
@@ -69,7 +69,7 @@ def common_traits(
     )
     traits = []
     for rank, (log_chance, kind, name, members, hits, weight) in enumerate(tested[:MAX_TRAITS]):
-        if log_chance > math.log(0.05 / (len(tested) - rank)):
+        if log_chance > math.log(0.05 / (len(tested) - rank)):  # Holm (1979): of n p-values, 5% / n, / (n - 1), ...
             break
         interval = wilson_interval(weight * hits, weight * members)
         overall = num_memorized / num
@@ -152,6 +152,7 @@ def _log_tail(log_factorials: NDArray[np.float64], num: int, num_memorized: int,
         return 0.0  # no more than by chance: an upper bound of the p-value, which is never reported
     drawn = np.arange(hits, min(members, num_memorized) + 1)
     terms = log_choose(num_memorized, drawn) + log_choose(num - num_memorized, members - drawn)
+    # Relative to the largest term: of such small chances `exp` alone would be 0.
     largest = terms.max()
     total = largest + math.log(float(np.exp(terms - largest).sum()))
     return float(min(0.0, total - log_choose(num, members)))

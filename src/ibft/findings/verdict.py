@@ -101,6 +101,7 @@ def barrier_verdict(
     if num_control is None:
         sentences.append("How predictable the training data is says nothing without code to compare it with.")
     in_both = num_in_both or {}
+    # Chosen before the scan: the best of ten scores would be too good by chance.
     headline = next((row for row in comparison.scores if row.name == score), None) if comparison is not None else None
     if missing := _why_not_compared(num_control, num_train, in_both, comparison):
         return _unclear(*missing, sentences)
@@ -109,7 +110,7 @@ def barrier_verdict(
     assert headline.num_train is not None
     assert headline.num_control is not None
     if (num_pairs := min(headline.num_train, headline.num_control)) < MIN_PAIRS:
-        few = f"only {num_pairs} pairs of training and control examples are of like length; {MIN_PAIRS} are needed"
+        few = f"only {num_pairs} pairs of training and control examples are of similar length; {MIN_PAIRS} are needed"
         return _unclear(few, _MORE, sentences)
     reasons = [size_sentence(barrier), sureness_sentence(headline.auroc, comparison)]
     reasons += [style_sentence(headline, comparison), *sentences, _NOT_SHOWN]
@@ -220,12 +221,14 @@ def _what_to_do(barrier: Barrier) -> tuple[Literal["prune", "ib"], str]:
     assert barrier.num_train is not None  # it is None only in summaries of older versions
     assert barrier.num_train_memorized is not None
     number, share_of_all = f"{barrier.num_train_memorized:,}", barrier.num_train_memorized / barrier.num_train
+    # First of all, since copies make a model memorize (Lee et al., arXiv 2107.06499).
     if duplicates is not None and duplicates.share_of_memorized >= 0.5:
         return "prune", (
             "First drop the copies (`ibft prune DATA --scores RUN/scan --control duplicates --drop "
             f"{barrier.num_copies} --out deduplicated.jsonl`): "
             f"{percent(duplicates.share_of_memorized)} of the memorized examples have one. Then scan again."
         )
+    # Of all as well: most memorized examples may be of lengths that the control set does not have.
     if max(barrier.share, share_of_all) <= LARGE_SHARE:
         return "prune", (
             f"Drop the {number} most memorized examples (`ibft prune DATA --scores RUN/scan --drop "

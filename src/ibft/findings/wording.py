@@ -22,12 +22,12 @@ def size_sentence(barrier: Barrier) -> str:
     return (
         f"How big: of {barrier.num_examples:,} training examples, {barrier.num_memorized:,} or "
         f"{percent(barrier.share)} ({percent_interval(barrier.ci95)}) are more predictable than 95% of control "
-        f"examples of like length; {percent(barrier.expected_share)} would be by chance."
+        f"examples of similar length; {percent(barrier.expected_share)} would be by chance."
     )
 
 
 def sureness_sentence(auroc: Auroc, comparison: ControlComparison) -> str:
-    """Say how well the headline score tells the sets apart, and from how many independent files."""
+    """Say how well the headline score separates the sets, and from how many independent files."""
     num_train, num_control = comparison.num_groups["train"], comparison.num_groups["control"]
     return (
         f"How sure: a training example is more predictable than a control example with a chance of {_area(auroc)}, "
@@ -50,7 +50,7 @@ def style_sentence(headline: ScoreAuroc, comparison: ControlComparison) -> str:
     if not headline.beats_blind:
         return f"{end}; {rule}."
     if comparison.blind.ci95.low > 0.5:
-        return f"{end}; part of the difference is style all the same, since the classifier tells the sets apart, too."
+        return f"{end}; part of the difference is style all the same, since the classifier separates the sets, too."
     return f"{end}; so the words alone, which it sees, do not explain the difference."
 
 

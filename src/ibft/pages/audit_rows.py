@@ -139,6 +139,7 @@ def _text(value: float | None, form: str) -> str:
 
 def percent(value: float | None) -> str:
     """Return a measured fraction in percent; one that would be rounded to nothing is "<0.1%"."""
+    # Rounded to 0.0%, a small share would read as none at all.
     return "<0.1%" if value and 0 < value < 0.0005 else _text(value, "{:.1%}")
 
 

@@ -21,8 +21,8 @@ from ibft.statistics.pass_at_k import metric_name
 
 __all__ = ["MAX_COLUMNS", "Cell", "Row", "asked_rows", "compare", "comparison_rows", "headline_names"]
 
+# Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/statistics.md).
 _FEW_PROBLEMS = 20
-"""Below that the rule cannot see that one arm may win much on problems of a rare kind (docs/statistics.md)."""
 MAX_COLUMNS = 5
 """Tables with more arms than that have a row for each, not a column."""
 

@@ -53,6 +53,7 @@ def read_elicitation(recipe: Recipe, run: RunFolder) -> Elicitation | None:
     answered = [name for name in run.asked() if not name.endswith(FORGETTING)]
     known = {recipe.asked_name(*key) for key in judged}
     missing = [name for name in answered if "@" in name and name not in known]
+    # Without one of its formats nobody knows the base at its best, so no gain over it is shown.
     is_whole = not any(name.startswith(f"{BASE_ARM}@") for name in missing)
     return Elicitation(
         asked=asked,

@@ -1,4 +1,4 @@
-"""What else the page shows: training logs, samples side by side, and how the run was made (the scan: scan.py).
+"""Read what else the page shows: training logs, samples side by side, and how the run was made (the scan: scan.py).
 
 Only the judged arms are required; a stage that has not run is None or empty here, and the page says so.
 """

@@ -1,4 +1,4 @@
-"""What fine-tuning may have cost elsewhere: every arm's greedy answers to a second benchmark, against the base's."""
+"""Compare every arm with the base on a second benchmark, answered greedily: what has fine-tuning cost elsewhere?"""
 
 from __future__ import annotations
 

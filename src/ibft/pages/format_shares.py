@@ -40,6 +40,7 @@ def format_shares(tallies: Sequence[ProblemTally], *, num_resamples: int = 10_00
 
     if num_resamples < 1:
         raise ValueError(f"num_resamples is {num_resamples}: it must be at least 1")
+    # P problems, R resamples.
     samples_P, programs_P, passed_P = (
         np.array([tally[column] for tally in tallies], dtype=np.float64) for column in range(3)
     )

@@ -15,6 +15,7 @@ _LIMITS = (0.1, 0.5, 0.9, 0.99)
 LEGEND = ("below 10%", "10 to 50%", "50 to 90%", "90 to 99%", "99% and more")
 """The probability that the model gave to the token, for the classes `p0` to `p4`."""
 
+# A page with whole examples, or with one huge token, would be too large to open.
 _MAX_PROMPT_TOKENS = 120
 _MAX_RESPONSE_TOKENS = 600
 _MAX_TOKEN_CHARACTERS = 120

@@ -27,7 +27,7 @@ from ibft.statistics.pass_at_k import metric_name
 __all__ = ["CardScores", "HubNames", "Weights", "hub_names", "model_card", "read_facts"]
 
 Weights = Literal["adapter", "model", "merged"]
-"""What lies beside the card: a LoRA adapter, a model trained whole, or a base with the adapter merged into it."""
+"""The weights beside the card: a LoRA adapter, a model trained whole, or a base with the adapter merged into it."""
 
 
 class CardScores(NamedTuple):
@@ -140,5 +140,5 @@ def read_facts(folder: Path) -> TrainingSummary:
     summary = read_json(path, TrainingSummary, f"{lost} {train_again(folder)}")
     # An older version did not write all of them.
     if None in (summary.steps, summary.examples, summary.tokens, summary.batching):
-        raise UserError(f"{path} lacks what a model card tells. {lost} {train_again(folder)}")
+        raise UserError(f"{path} lacks what a model card says. {lost} {train_again(folder)}")
     return summary

@@ -1,4 +1,4 @@
-"""What the pages share: how their templates become HTML, and the figures for papers beside them."""
+"""The parts that the pages share: how their templates become HTML, and the figures for papers beside them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Page", "duration", "load_template", "prose", "render_template", "write_page"]
 
 
-_MAX_LEAD = 30
+_MAX_LEAD = 30  # "How sure:" is a lead; half a sentence before a colon is not
 
 
 class Page(NamedTuple):

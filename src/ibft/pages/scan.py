@@ -1,4 +1,4 @@
-"""What the scan left: its summary, the numbers for its figure, and its most memorized examples.
+"""Read what the scan left: its summary, the numbers for its figure, and its most memorized examples.
 
 Only JSON is read: the table of all scores (`scan/scores.parquet`) needs pyarrow, the page does not.
 """

@@ -33,6 +33,7 @@ def density_chart(scan: Scan) -> Chart | None:
         barrier = None
     drawing = draw_densities(
         series,
+        # An older scan may have no label of its own.
         scan.densities.label or score_axis(scan.summary.score),
         medians={name: median for name, median in medians.items() if not math.isnan(median)},
         threshold=barrier.threshold if barrier else None,

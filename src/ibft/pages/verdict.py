@@ -131,6 +131,7 @@ def costs(forgetting: Forgetting) -> str:
     base = forgetting.pass_at_1[BASE_ARM].value or 0.0
     clauses = []
     for pair in forgetting.differences:
+        # The verb has the sign.
         arm, verb = pair.opponent(BASE_ARM), "gains" if pair.other == BASE_ARM else "loses"
         shown = "" if pair.is_separated else ", where chance is not excluded"
         clauses.append(f"{arm} {verb} {points(pair).lstrip('+')}{shown}" if pair.value else f"{arm} loses nothing")
@@ -197,7 +198,7 @@ def _needed(pair: Difference, num_samples: float, recipe: Recipe) -> str:
     shown = f"From {100 * detectable:.1f} points on, these data would tell {names} in 4 of 5 such runs"
     problems = needed_problems(pair.precision, pair.value, pair.num_problems)
     if problems > _MAX_ESTIMATE:
-        return f"{shown}; the difference seen is so small that no realistic number of problems would tell them."
+        return f"{shown}; the difference seen is so small that no realistic number of problems would separate them."
     takes = f"if the difference seen is real, that takes about {_rounded_up(problems):,} problems"
     samples = needed_samples(pair.precision, pair.value, num_samples)
     # Greedy answers do not vary: more samples of them are the same samples.
@@ -248,6 +249,7 @@ def points(lead: Difference | Gain) -> str:
 
 
 def _signed(fraction: float) -> str:
+    # With the minus sign of typography: a hyphen is half as wide as a plus.
     return f"{100 * fraction:+.1f}".replace("-", "−")
 
 

@@ -21,10 +21,8 @@ from ibft.errors import UserError
 
 __all__ = ["cache_folder", "file_digest", "folder_digest"]
 
-_LARGE_BYTES = 16 * 2**20
-"""Below, reading takes a few milliseconds."""
-_SETTLED_NS = 2 * 10**9
-"""Longer than the step of any file system's clock (FAT: 2 s)."""
+_LARGE_BYTES = 16 * 2**20  # below, reading takes a few milliseconds
+_SETTLED_NS = 2 * 10**9  # the longest step of a file system's clock (FAT: 2 s)
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -74,6 +72,7 @@ def folder_digest(folder: Path, is_read: Callable[[Path], bool] = lambda path: T
     digest = hashlib.sha256()
     for path in _files(folder, frozenset()):
         if is_read(path):
+            # Names on Linux are bytes, which need not be UTF-8.
             digest.update(
                 f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode(errors="surrogateescape")
             )
@@ -105,6 +104,7 @@ def _read(path: str | os.PathLike[str]) -> str:
 
 
 def _state(status: os.stat_result) -> tuple[int, ...]:
+    # Both times: an edit can put size and modification time back as they were, the time of change it cannot.
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

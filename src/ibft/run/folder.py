@@ -13,7 +13,7 @@ refused, never silently answered with an old result. A command that is refused c
 A command locks the stages that it works at, so that two arms of a run can be trained at the same time.
 
 Where a launcher (torchrun, accelerate) has started several processes, rank 0 is the main process: it alone holds
-the locks, looks at the folder and writes into it. The others learn what it found through the training stage.
+the locks, looks at the folder and writes into it. The others learn through the training stage what it found.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["RunFolder", "RunRecord", "read_run_record"]
 
 
 _OWN_FILES = {".locks", "recipe.yaml", "provenance.json", "run.json"}
-"""What a command leaves in a folder in which it has made nothing."""
+"""The files that a command leaves in a folder in which it has made nothing."""
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -179,6 +179,7 @@ class RunFolder:
             UserError: as `stage`.
         """
         path = self.path / name
+        # The unfinished work as well: it would be continued.
         for folder in () if self.overwrite else (path, work_path(path)):
             record = read_record(folder)
             if record is not None and (words := mismatch(folder, record, plain(inputs), is_part=is_part)):

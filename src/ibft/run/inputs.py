@@ -1,4 +1,4 @@
-"""What a stage was made from, as plain JSON values: their hash, and how two of them differ. Pure.
+"""Hash what a stage was made from, plain JSON values, and say how two of them differ. Pure.
 
 A mapping with the key `digest` is a source: a file, a folder, a hub repository, a package. Two sources are the same if
 their digests are, whatever they are called; where a digest is None (not known here), `name` and `revision` decide.
@@ -30,6 +30,7 @@ def plain(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 def identity_of(inputs: Mapping[str, Any]) -> str:
     """Return a hash (16 hex digits) of plain inputs. The name of a source with a digest does not enter it."""
+    # With sorted keys: equal inputs have one hash, in whatever order a stage lists them.
     return hashlib.sha256(msgspec.json.encode(_without_names(inputs), order="deterministic")).hexdigest()[:16]
 
 
@@ -38,6 +39,7 @@ def _without_names(value: Any) -> Any:
         return [_without_names(item) for item in value]
     if not isinstance(value, Mapping):
         return value
+    # Where a source lies does not count where its content is known.
     left_out = _NAMES if value.get(_DIGEST) is not None else ()
     return {key: _without_names(item) for key, item in value.items() if key not in left_out}
 

@@ -19,8 +19,8 @@ from ibft.errors import UserError
 
 __all__ = ["Lock", "hold"]
 
+# A command that is refused holds what it got for a moment, for which nobody else must be refused.
 _PATIENCE_S = 1.0
-"""A command that is refused holds what it got for a moment, for which nobody else must be refused."""
 
 
 class Lock:
@@ -42,6 +42,7 @@ class Lock:
         except OSError:
             return False
         if self._changed_ns is not None:
+            # The folder's time goes back, too: a command that was refused changes nothing.
             self._path.unlink(missing_ok=True)
             os.utime(self._path.parent, ns=self._changed_ns)
         return True
@@ -103,6 +104,7 @@ def _open(path: Path) -> tuple[IO[str], tuple[int, int] | None]:
 
 
 def _is_still(path: Path, file: IO[str]) -> bool:
+    # Under the same name there may be another command's new file.
     with contextlib.suppress(OSError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     return False

@@ -1,4 +1,4 @@
-"""Which of a launcher's processes this is (torchrun, accelerate)."""
+"""Find out which of a launcher's processes this is (torchrun, accelerate)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ __all__ = ["is_main_process", "num_processes", "process_index"]
 
 def num_processes() -> int:
     """Return how many processes the launcher started for this command; 1 without a launcher."""
+    # By the launcher's variables, so that judging and reporting need not load PyTorch to know.
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

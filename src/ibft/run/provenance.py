@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, git commit, hardware and command of this process.
+"""Record where a result comes from: versions, git commit, hardware and command of this process.
 
 Read without importing any of the libraries.
 """
@@ -23,6 +23,7 @@ def provenance(seed: int) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "versions": {name: version for name in _DISTRIBUTIONS if (version := installed_version(name))},
+        # Of the package's own repository, not of the folder in which the command was typed.
         "git_commit": _output(
             "git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"
         ),

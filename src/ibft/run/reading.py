@@ -60,6 +60,7 @@ def override(raw: dict[str, Any], setting: str) -> None:
 def _list_item(node: list[Any], part: str, setting: str) -> Any:
     if not part.isdecimal() or int(part) >= len(node):
         raise UserError(f"--set {setting}: {part!r} must be an index from 0 to {len(node) - 1}")
+    # `objective: [ft, ib]` has words, and `--set objective.1.alpha=0.1` needs a mapping.
     if isinstance(node[int(part)], str):
         node[int(part)] = {"name": node[int(part)]}
     return node[int(part)]

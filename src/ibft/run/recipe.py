@@ -34,6 +34,7 @@ __all__ = ["BASE_ARM", "FORGETTING", "Recipe", "dump_recipe", "load_recipe"]
 
 BASE_ARM = "base"
 """The arm that is not trained: the base model itself."""
+# No arm's own name has an @.
 FORGETTING = "@forgetting"
 """Behind an arm's name: its answers to the second benchmark."""
 

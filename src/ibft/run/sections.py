@@ -40,7 +40,7 @@ PACKAGE = "package:"
 
 
 class ModelConfig(Section, frozen=True):
-    """Which base model, and how its weights are held.
+    """The base model, and the form in which its weights are held.
 
     `name` is a hub id, a local folder, or `package:NAME` for a GGUF file inside an installed Python package.
     `dtype: auto` is bfloat16 on a GPU, and on CPUs with native bfloat16; float32 elsewhere. `float64` is for
@@ -140,7 +140,7 @@ class DataConfig(Section, frozen=True):
 
     @property
     def train_name(self) -> str:
-        """What the training data is called, for people."""
+        """The name of the training data, for people."""
         return ", ".join(source.source for source in self.sources)
 
     @property
@@ -161,7 +161,7 @@ _COLUMNS_NEEDED: tuple[frozenset[Column], ...] = (
 
 
 class ScanConfig(Section, frozen=True):
-    """How the base model's memorization of the data is measured.
+    """The measurement of the base model's memorization of the data.
 
     score: the one that barrier and verdict go by, which `adaptive` weighs by, and which `ibft prune` prunes by: Min-K%
         Prob at K = 20 (arXiv 2510.16022, section 4). All of them are measured: see `scoring.scores`.
@@ -283,7 +283,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 class GenerateConfig(Section, frozen=True):
-    """How answers are sampled. `temperature: 0` is greedy decoding.
+    """The sampling of answers. `temperature: 0` is greedy decoding.
 
     `max_new_tokens` counts the tokens behind the prompt; an answer is also cut where prompt and answer together are as
     long as the model's context.
@@ -305,7 +305,7 @@ class GenerateConfig(Section, frozen=True):
 
 
 class JudgeConfig(Section, frozen=True):
-    """How answers are executed. `workers: null` uses every core this process may use.
+    """The execution of answers. `workers: null` uses every core this process may use.
 
     `timeout_s` is CPU time, ten times as much for Verilog; a sample may also use ten times what its reference needs.
     `sandbox: auto` is the strongest level that works here, and fails where none does. `cache` keeps verdicts on disk.
@@ -319,7 +319,7 @@ class JudgeConfig(Section, frozen=True):
 
 
 class ReportConfig(Section, frozen=True):
-    """Which metrics the report shows: Pass@k for each `k`, and Pass@k^(m) for m = k unless `m` names others."""
+    """The metrics that the report shows: Pass@k for each `k`, and Pass@k^(m) for m = k unless `m` names others."""
 
     k: tuple[Count, ...] = (1, 5, 10)
     bootstrap_resamples: Count = 10_000

@@ -43,18 +43,19 @@ class Stage:
         self.name = name
         self.inputs = inputs
         self.has_left = False
-        """Whether `work` has left anything that a later command can use."""
+        """True if `work` has left anything that a later command can use."""
         self._seed = seed
 
     @property
     def identity(self) -> str:
-        """What later stages know this one by: as recorded, or a hash of its inputs where it is still to be begun."""
+        """The hash by which later stages know this one: as recorded, or of its inputs where it is still to be begun."""
+        # As recorded: the commit of a hub repository may be known only after its first download.
         record = self._record(self.path) or self._record(self.work_path)
         return record.identity if record else identity_of(self.inputs)
 
     @property
     def is_complete(self) -> bool:
-        """Whether an earlier run finished this stage from the same inputs."""
+        """True if an earlier run finished this stage from the same inputs."""
         return self._record(self.path) is not None
 
     def _record(self, folder: Path) -> StageRecord | None:
@@ -126,6 +127,7 @@ def mismatch(
     folder: Path, record: StageRecord, inputs: Mapping[str, Any], *, is_part: bool = False, trusts_names: bool = False
 ) -> str | None:
     """Return how a result does not fit the inputs, as the beginning of a sentence; None if it does."""
+    # First: inputs of two versions may differ in their keys, which would say nothing to a user.
     if has_other_format(record.inputs, inputs):
         return f"{folder} was made by another version of ibft, which does not give the same results"
     words = difference(record.inputs, inputs, is_part=is_part, trusts_names=trusts_names)

@@ -43,6 +43,7 @@ STEPS = (
 def parts_of(names: Sequence[str], arms: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the folders that steps work at, and those that they only read, for these arms."""
     made = [step for step in STEPS if step.name in names]
+    # What a step makes itself is locked for it alone, and need not be locked for reading.
     read = {name for step in made for name in step.reads}.difference(names)
     return (
         [part for step in made for part in step.parts(arms)],

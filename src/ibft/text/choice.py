@@ -1,4 +1,4 @@
-"""What `prompt.template: auto` stands for, for one model and its data."""
+"""Choose what `prompt.template: auto` stands for, for one model and its data."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ def choose_template(
 ) -> Literal["chat", "plain"]:
     """Return `chat` for conversations and instruct models where the tokenizer has a chat template, else `plain`.
 
-    A model is an instruct model where its template's end of turn is one of the tokens that end its generation: a base
-    model may ship a template, too, and never ends a turn (Qwen2.5's base ends with `<|endoftext|>`, its template with
-    `<|im_end|>`).
+    A model is an instruct model where its template's end of turn is one of the tokens that end its generation.
 
     Args:
         tokenizer: the model's.
@@ -35,5 +33,7 @@ def choose_template(
         end = ChatTemplate(tokenizer, {}).end_of_turn.strip()
     except UserError:  # a template that refuses even a question and its answer
         return "plain"
+    # A base model may ship a template, too, and never ends a turn: Qwen2.5's base ends with `<|endoftext|>`, its
+    # template with `<|im_end|>`.
     end_id = tokenizer.convert_tokens_to_ids(end) if end else None
     return "chat" if end_id is not None and end_id in {*stop_ids, tokenizer.eos_token_id} else "plain"

@@ -79,11 +79,13 @@ def encode_answer(codec: TextCodec, prompt: str, completion: str, example_id: st
         start, end = len(before.text), len(whole.text)
     else:
         whole, (start, end) = codec.chat.answered(prompt, text, example_id)
+        # What the template opens an answer with is trained, as TRL does it.
         before = before.cut(len(before.text) - codec.chat.num_opening)
     has_end = codec.has_end or text != completion
     if not has_end:
         whole = whole.cut(end)
     input_ids, places = codec.encode_with_places(whole)
+    # As in TRL 1.16: a token that spans prompt and completion is learned.
     border = common_prefix_length(codec.encode(before), input_ids)
     response = _inside(codec, whole, input_ids, places, border, (start, end))
     if has_end and not any(first >= end for first, _ in whole.controls):
@@ -118,6 +120,7 @@ def _encode_conversation(codec: TextCodec, chat: ChatTemplate, conversation: Con
         trained.append(_touched(codec, whole, input_ids, places, (answer.start, end)))
     content = answers[-1].content
     response = _inside(codec, whole, input_ids, places, trained[-1][0], content)
+    # Where the template ends its last turn without a control token, the tokenizer's own is the end.
     if has_end and trained[-1][1] == len(input_ids) and not any(first >= content[1] for first, _ in whole.controls):
         input_ids.append(codec.tokenizer.eos_token_id)
         trained[-1] = (trained[-1][0], len(input_ids))
@@ -129,6 +132,7 @@ def _touched(
 ) -> tuple[int, int]:
     """Return first and end of the tokens with a character in the span, as in transformers' mask of the assistant."""
     start, end = span
+    # Only the fast tokenizers of transformers know the places of their tokens.
     if places is None:
         first = common_prefix_length(codec.encode(whole.cut(start)), input_ids)
         return first, max(first, common_prefix_length(codec.encode(whole.cut(end)), input_ids))
@@ -143,6 +147,7 @@ def _inside(
     start, end = span
     if places is None:
         return slice(border, common_prefix_length(codec.encode(whole.cut(end)), input_ids))
+    # `first < last`: a start token has the empty place (0, 0).
     inside = [token for token, (first, last) in enumerate(places) if first >= start and first < last <= end]
     return slice(inside[0], inside[-1] + 1) if inside else slice(len(input_ids), len(input_ids))
 

@@ -40,7 +40,7 @@ class Vocabulary:
 
     @property
     def is_known(self) -> bool:
-        """Whether the bytes of the tokens are known, so that a prompt can be healed."""
+        """Decide whether the bytes of the tokens are known, so that a prompt can be healed."""
         return self._is_byte_level or self._is_sentencepiece
 
     def bytes_of(self, token_id: int) -> bytes | None:
@@ -48,11 +48,12 @@ class Vocabulary:
         return self._table[token_id] if 0 <= token_id < len(self._table) else None
 
     def is_barrier(self, token_id: int) -> bool:
-        """Return whether no continuation changes this token and those before it: it is found before any others."""
+        """Return whether no continuation changes this token and those before it: it is matched before any others."""
         return token_id in self._barriers
 
     @cached_property
     def _barriers(self) -> frozenset[int]:
+        # A token that another one begins with may still become that other.
         added = self._tokenizer.added_tokens_decoder
         contents = sorted({token.content for token in added.values()})
         extended = {content for content, after in itertools.pairwise(contents) if after.startswith(content)}
@@ -68,7 +69,7 @@ class Vocabulary:
             return None
 
     def allowed(self, rest: bytes) -> list[int]:
-        """Return the tokens that may come next where the text has to go on with `rest`.
+        """Return the tokens that may come next where the text has to continue with `rest`.
 
         Args:
             rest: what is left to be written of the prompt, at least one byte.

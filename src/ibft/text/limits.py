@@ -1,4 +1,4 @@
-"""What a model can take of what a tokenizer makes."""
+"""Check what a tokenizer makes against what a model can take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["EmbeddingCheck", "ModelLimits"]
 
 
 class ModelLimits(NamedTuple):
-    """What a model can take: ids below `num_embeddings`, and at most `num_positions` tokens (inf: no limit known)."""
+    """The limits of a model: ids below `num_embeddings`, and at most `num_positions` tokens (inf: no limit known)."""
 
     num_embeddings: int
     num_positions: float
@@ -35,10 +35,7 @@ class EmbeddingCheck:
         self._is_needed = len(tokenizer) > num_embeddings
 
     def check(self, example_id: str, text: str, input_ids: Sequence[int]) -> None:
-        """Check one example.
-
-        A control token that the model lacks is refused as text, too: whoever wrote it meant the token, and another
-        program would make it of this text.
+        """Check one example; a control token that the model lacks is refused as text, too.
 
         Args:
             example_id: names it in the error.
@@ -50,11 +47,12 @@ class EmbeddingCheck:
         """
         if not self._is_needed:
             return
-        found = {place: content for content, place in self._missing.items() if content in text}
+        # As text, too: whoever wrote it meant the token, and another program would make it of this text.
+        missing = {place: content for content, place in self._missing.items() if content in text}
         beyond = [token for token in input_ids if token >= self._num_embeddings]
-        found |= {token: self._tokenizer.convert_ids_to_tokens(token) for token in beyond}
-        if found:
-            token, content = min(found.items())
+        missing |= {token: self._tokenizer.convert_ids_to_tokens(token) for token in beyond}
+        if missing:
+            token, content = min(missing.items())
             raise RowError(
                 f"data: the example {example_id} has the token {content!r} (id {token}), and the model has embeddings "
                 f"for ids below {self._num_embeddings}. Take it out of the row, or give a model and tokenizer that "

@@ -1,4 +1,4 @@
-"""Which names a program takes from outside, found without running it.
+"""Find the names that a program takes from outside, without running it.
 
 Tests that run outside of the sandbox need a stand-in for every name that only the candidate defines: the free names
 of the tests, less what the setup binds, less the builtins.
@@ -36,10 +36,11 @@ def bound_names(source: str) -> set[str]:
 
 
 def _tables(table: symtable.SymbolTable) -> list[symtable.SymbolTable]:
-    """Return the table and all below it. No recursion, since generated code may nest deeply."""
+    """Return the table and all below it."""
     tables = [table]
-    for found in tables:
-        tables += found.get_children()
+    # The list grows as it is read. No recursion, since generated code may nest deeply.
+    for inner in tables:
+        tables += inner.get_children()
     return tables
 
 

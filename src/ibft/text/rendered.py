@@ -48,6 +48,7 @@ class Rendered(NamedTuple):
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Return the strings that the tokenizer reads as control tokens, the longest first."""
+    # The longest first, since a pattern takes the first alternative that matches.
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     return sorted({*added, *tokenizer.all_special_tokens}, key=lambda token: (-len(token), token))
 
@@ -61,6 +62,7 @@ class Hidden:
 
     def __init__(self, control: re.Pattern[str]) -> None:
         self._control, self._texts = control, list[str]()
+        # A text's own private-use characters are hidden as well, or they would be taken for ours.
         self._pattern = re.compile(rf"{_OPEN}|{control.pattern}")
 
     def hide(self, value: Any) -> Any:

@@ -79,14 +79,14 @@ class ChatTemplate:
 
     @cached_property
     def header(self) -> str:
-        """What the template writes to ask for an answer; "" where it always does, or then changes what precedes it."""
+        """The text that asks for an answer; "" where it is always there, or what precedes it is then another."""
         before = self.render(_PROBE[:1], is_question=False, example_id=None).text
         asked = self.prompt(_PROBE[:1]).text
         return asked.removeprefix(before) if asked.startswith(before) else ""
 
     @property
     def end_of_turn(self) -> str:
-        """What the template writes behind an answer, its first control token included; "" where it writes none."""
+        """The text behind an answer up to the end of its first control token; "" where the template writes none."""
         return self._tail.text[: _end_of_control(self._tail)]
 
     @cached_property
@@ -97,10 +97,8 @@ class ChatTemplate:
 
     @cached_property
     def num_opening(self) -> int:
-        """How many of the last characters before an answer the template marks as the assistant's own.
-
-        (Qwen2.5's line break, DeepSeek-V3's `<｜Assistant｜>`: they are trained, as TRL does.)
-        """
+        """The number of the last characters before an answer that the template marks as the assistant's own."""
+        # Qwen2.5's line break, DeepSeek-V3's `<｜Assistant｜>`: they are trained, as TRL does.
         before, whole = self.prompt(_PROBE[:1]).text, self.render(_PROBE, is_question=False, example_id=None).text
         if self._marked is None or not whole.startswith(before):
             return 0
@@ -108,16 +106,14 @@ class ChatTemplate:
 
     @cached_property
     def closing(self) -> Rendered:
-        """What of the tail is trained: up to its first control token, or all that is marked as the assistant's.
-
-        (Most marks include the line break behind the end of a turn.)
-        """
+        """The trained part of the tail: up to its first control token, or all that is marked as the assistant's."""
+        # Most marks include the line break behind the end of a turn.
         num_marked = 0 if self._marked is None else len(self._tail.text) - self._marked[1]
         return self._tail.cut(max(_end_of_control(self._tail), num_marked))
 
     @cached_property
     def _marked(self) -> tuple[int, int] | None:
-        """Where the marks of an answer begin, and how many characters are behind them; None without marks."""
+        """The place where the marks of an answer begin, and how many characters are behind them; None without marks."""
         text, marks = self.render_marked(_PROBE) or ("", [])
         return (marks[0][0], len(text) - marks[-1][1]) if marks else None
 
@@ -134,9 +130,8 @@ class ChatTemplate:
     ) -> tuple[Rendered, tuple[int, int]]:
         """Return prompt and completion up to the end of the turn, and the completion's first and last character.
 
-        It is the template's own rendering of the whole conversation where that goes on from the prompt and keeps the
-        completion (white space at its end aside). Else (templates that begin a thought for the model, or strip an
-        answer's indentation) prompt, completion and end are joined, so that training shows what generation starts from.
+        It is the template's own rendering of the whole conversation where that continues the prompt and keeps the
+        completion (white space at its end aside). Else prompt, completion and end are joined.
 
         Raises:
             UserError: the template refuses the turns.
@@ -150,6 +145,8 @@ class ChatTemplate:
             if is_kept and whole.text.startswith(before.text):
                 end = start + len(kept)
                 return whole.cut(end + len(self.closing.text)), (start, end)
+        # Templates that begin a thought for the model, or strip an answer's indentation: joined, so that training shows
+        # what generation starts from.
         whole = before.with_text(completion)
         return whole.followed_by(self.closing), (len(before.text), len(whole.text))
 
@@ -178,7 +175,7 @@ class ChatTemplate:
 
     @cached_property
     def _has_parts(self) -> bool:
-        """Whether the template reads a content only as a list of parts, as those of vision models do."""
+        """Decide whether the template reads a content only as a list of parts, as those of vision models do."""
         for has_parts in (False, True):
             try:
                 text = self._text(_PROBE[:1], True, None, (), Hidden(self._control), has_parts=has_parts)
@@ -241,10 +238,11 @@ def _marked_template(template: str) -> str | None:
     """Return the template with marks around what the assistant writes; None where there are none.
 
     It is the template itself, or what TRL trains in its place: `chat_templates/` of its package has the templates of
-    common models, each beside a version with marks. (Read as files: to import TRL takes seconds.)
+    common models, each beside a version with marks.
     """
     if re.search(r"\{%-?\s*generation\s*-?%\}", template):
         return template
+    # Read as files: to import TRL takes seconds.
     package = importlib.util.find_spec("trl")
     if package is None or package.origin is None:
         return None

@@ -113,6 +113,7 @@ def _require_all_read(chat: ChatTemplate, conversation: Conversation, whole: Ren
     """
     unread = []
     for place, turn in enumerate(conversation.turns):
+        # A template may read a field that it does not name, in a loop over all: without it the text would then differ.
         for field in unread_fields(turn, chat.source):
             fields = {name: value for name, value in turn.fields.items() if name != field}
             without = _with(conversation, place, msgspec.structs.replace(turn, fields=fields))

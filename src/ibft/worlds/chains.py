@@ -37,8 +37,8 @@ from ibft.worlds.probes import behavior, is_sound
 
 __all__ = ["ChainsConfig", "Example", "World", "describe", "make_world"]
 
+# Draws before a split is called impossible. Nine in ten of two operations are sound, one in twenty of twelve.
 _MAX_DRAWS = 2_000
-"""Draws before a split is called impossible. Nine in ten of two operations are sound, one in twenty of twelve."""
 
 _ADJECTIVES = (
     "amber bold brisk calm clear cold crisp deep dry dusty eager early faint fair fine firm fresh gentle grand green "
@@ -92,7 +92,7 @@ class Example(NamedTuple):
 
     @property
     def docstring(self) -> str:
-        """What the function does, as a sentence."""
+        """The function's purpose, as a sentence."""
         text = f"{', then '.join(self.clauses)}."
         return f"First {text}" if len(self.clauses) > 1 else text[0].upper() + text[1:]
 

@@ -41,7 +41,7 @@ def to_row(example: Example, world: World) -> Row:
 
 
 def to_problem(example: Example, world: World) -> Problem:
-    """Return an example as a problem: its tests assert on the inputs that tell its chain from every neighbor."""
+    """Return an example as a problem: its tests assert on the inputs that distinguish its chain from every neighbor."""
     inputs = telling_inputs(example.chain)
     return Problem(
         task_id=example.id,

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 __all__ = ["NUMBER_WORDS", "OPERATIONS", "Chain", "Library", "Operation", "Step", "apply", "make_library"]
 
+# So few that no keyword, builtin or module of the standard library is two syllables of these (tested).
 _CONSONANTS, _VOWELS = "fgklmnptvz", "aiou"
-"""So few that no keyword, builtin or module of the standard library is two syllables of these (tested)."""
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

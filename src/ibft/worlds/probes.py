@@ -1,6 +1,6 @@
-"""What a chain computes, seen on a fixed pool of lists; and which few of these tell it from every neighbor.
+"""Run chains on a fixed pool of lists, and find the few of these that distinguish a chain from every neighbor.
 
-A neighbor of a chain is the chain with one operation left out, replaced by any other (or by itself with another
+A neighbor of a chain is the chain with one operation left out, replaced by any other (or by the same with another
 number), or exchanged with another one. Tests on the inputs chosen here pass a neighbor only if it computes the same on
 the whole pool.
 """
@@ -18,8 +18,8 @@ __all__ = ["behavior", "is_sound", "neighbors", "run", "telling_inputs"]
 
 _MIN_INPUTS = 4
 
+# Enough that no neighbor passes the tests and differs on other lists (tests/worlds/test_probes.py).
 _NUM_LISTS = 60
-"""Enough that no neighbor passes the tests and differs on other lists (tests/worlds/test_probes.py)."""
 
 
 def run(chain: Chain, xs: list[int]) -> list[int]:
@@ -58,7 +58,7 @@ def neighbors(chain: Chain) -> Iterator[Chain]:
 def telling_inputs(chain: Chain) -> list[list[int]]:
     """Return the empty list and at least four lists of the pool on which the chain differs from its neighbors.
 
-    Chosen greedily: each list tells the chain from the most neighbors that no earlier one told it from.
+    Chosen greedily: each list distinguishes the chain from the most neighbors that no earlier list did.
     """
     pool = _pool()
     wanted = [run(chain, xs) for xs in pool]

@@ -229,6 +229,10 @@ SHAPES: dict[str, str] = {
     "details": f"<details>\n<summary>Code</summary>\n\n{RIGHT_BLOCK}\n</details>",
     "string that holds a fence": python("def root_sum(xs):\n    fence = '```'\n    return math.sqrt(sum(xs))\n"),
     "name in a string": python(f'DOC = """\n{WRONG}"""\n{RIGHT}'),
+    "helper behind a form feed": (
+        "```python\nimport operator\n\f\ndef total(xs):\n    return operator.index(sum(xs))\n```\n"
+        "```python\ndef root_sum(xs):\n    return total(xs) ** 0.5\n```\n"
+    ),
 }
 
 

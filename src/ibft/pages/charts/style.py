@@ -1,4 +1,4 @@
-"""What all charts share: colors, markers, dashes, quiet axes, the legend, and the drawing that becomes SVG or PDF."""
+"""The common parts of charts: colors, markers, dashes, quiet axes, the legend, the drawing that becomes SVG or PDF."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 # Okabe & Ito's palette for color-blind readers (jfly.uni-koeln.de/color) and four more colors behind it, darkened or
 # lightened per mode until each has a contrast of at least 3:1 (WCAG 1.4.11) with the page's background, #ffffff or
-# #15181c. No ten colors are safe by themselves: markers and dashes tell the series apart, too.
+# #15181c. No ten colors are safe alone: the series differ by markers and dashes, too.
 LIGHT = {
     "series-1": "#5a6068",
     "series-2": "#0072b2",

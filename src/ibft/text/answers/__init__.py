@@ -30,9 +30,8 @@ Where a rule leaves a choice, it is made by what compiles. docs/answers.md has t
 **Python that continues the prompt** (`completion`)
 
 10. *Inside a function*, where the prompt leaves one open (as HumanEval's do), the answer ends before the first line
-    that starts at column 0 with something other than a closing bracket: such a line is no longer the function. (The
-    stop strings of the Codex paper, arXiv 2107.03374 (`\\nclass`, `\\ndef`, `\\n#`, `\\nif`, `\\nprint`), are cases of
-    this rule.) Lines inside a triple-quoted string count as text.
+    that starts at column 0 with something other than a closing bracket: such a line is no longer the function. Lines
+    inside a triple-quoted string count as text.
 11. *A whole program* ends before the first line that starts with a code fence, `if __name__`, `print(` or `assert `.
 12. *A new start*: text that begins with words, a fence, or the function or prompt once more is read as in a chat, if
     that gives a program.

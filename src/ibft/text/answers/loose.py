@@ -15,6 +15,7 @@ from ibft.text.answers.syntax import is_code, parse
 
 __all__ = ["Found", "find_code", "indented_blocks", "looks_like_code"]
 
+# Bounded repeats here and below: the search stays linear on hostile text.
 _CODE_LINE = re.compile(
     r"""(?:async[ ]+)?(?:def|class)[ ]+\w+[ ]*[(:\[]
       | @\w | import[ ]+\w | from[ ]+[.\w]+[ ]+import\b
@@ -31,8 +32,8 @@ _CONTINUES = re.compile(r"(?:elif|else|except|finally)\b.*:|[)\]}]")
 _DEFINITION = re.compile(r"^(?P<indent>[ \t]+)(?:async[ ]+def|def|class)[ ]+(?P<name>\w+)", re.MULTILINE)
 _TRIPLE = re.compile(r'"""|\'\'\'')
 _OPENS = re.compile(r"\s*(?:async|def|class|if|elif|else|try|except|finally|for|while|with)\b.*:\s*(?:#.*)?$")
+# More statements than that are not an answer, and reading them one by one would take seconds.
 _MAX_UNITS = 3000
-"""More statements than that are not an answer, and reading them one by one would take seconds."""
 
 
 class Found(NamedTuple):
@@ -69,6 +70,7 @@ def find_code(text: str) -> Found:
 
 
 def _is_kept(unit: str) -> bool:
+    # A heading of Markdown is a comment to Python, too, and does no harm.
     if unit[0] == "#":
         return parse(unit) is not None
     return (unit[0] in "\"'" or _CODE_LINE.match(unit) is not None) and is_code(unit)
@@ -77,6 +79,7 @@ def _is_kept(unit: str) -> bool:
 def indented_blocks(text: str, names: frozenset[str]) -> Iterator[str]:
     """Yield code that Markdown marks off by indentation alone, the last first: around definitions of `names`."""
     lines = text.split("\n")
+    # Three at most: each is looked for from the start of the text, and a hostile one could have thousands.
     starts = [match for match in _DEFINITION.finditer(text) if match["name"] in names][-3:]
     for match in reversed(starts):
         margin = len(match["indent"])
@@ -105,6 +108,7 @@ def _units(text: str) -> Iterator[str]:
             yield "".join(unit)
             unit = []
         if not quote:
+            # A decorator belongs to the definition behind it, though both stand at the left margin.
             is_decorated = line.startswith("@") or (is_decorated and not line[:1].strip())
         unit.append(line)
         for match in _TRIPLE.finditer(line):

@@ -1,4 +1,4 @@
-"""What a problem's prompt asks for, and what it brings along: its open function, its helpers, the name to define."""
+"""Read what a problem's prompt asks for and brings along: its open function, its helpers, the name to define."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from ibft.text.answers.syntax import compiles, names_in, parse
 
 __all__ = ["Asked", "asked", "before_entry_point", "leaves_function_open", "without_decorators"]
 
+# Not a closing bracket, which may end a signature of several lines.
 _TOP_LEVEL_LINE = re.compile(r"(?m)^[^\s\)\]\}].*")
 _PLACEHOLDER = "_the_definition_that_is_asked_for"
 
 
 class Asked(NamedTuple):
-    """What an answer to a problem has to be.
+    """A description of what an answer to a problem has to be.
 
     Attributes:
         prompt: the problem's prompt.
@@ -64,9 +65,11 @@ def before_entry_point(prompt: str, entry_point: str) -> str:
             if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 if statement.name != entry_point:
                     continue
+                # A definition's line is that of its `def`: decorators stand above it.
                 first = min([statement.lineno, *(decorator.lineno for decorator in statement.decorator_list)])
                 before = "".join(prompt.splitlines(keepends=True)[: first - 1])
                 break
+    # A prompt that ends behind the signature does not parse.
     elif definition := re.search(rf"(?m)^(?:async[ \t]+def|def|class)[ \t]+{re.escape(entry_point)}\b", prompt):
         before = without_decorators(prompt[: definition.start()])
     return before if before.strip() and compiles(before) else ""
@@ -79,6 +82,7 @@ def without_decorators(before: str, indent: str = "") -> str:
         before: source up to the definition.
         indent: that of the definition, if it is a method.
     """
+    # Parsed with a definition behind it, since decorators alone are not a program.
     tree = parse(f"{before}{indent}def {_PLACEHOLDER}(): ...\n")
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.FunctionDef) and node.name == _PLACEHOLDER and node.decorator_list:

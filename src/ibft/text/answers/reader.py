@@ -1,4 +1,4 @@
-"""How the answers in one language are read: the protocol, its defaults, and the table of the languages."""
+"""Read the answers in one language: the protocol, its defaults, and the table of the languages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ibft.text.answers.turn import plain_texts
 __all__ = ["READERS", "Answer", "Form", "Reader"]
 
 Form = Literal["chat", "completion"]
-"""How the model was asked: in a chat, or to continue the problem's prompt."""
+"""The way in which the model was asked: in a chat, or to continue the problem's prompt."""
 
 
 class Answer(NamedTuple):
@@ -43,8 +43,8 @@ class Reader(Protocol):
         plain = next(plain_texts(text))
         blocks = split_blocks(plain, lambda _: False).blocks
         for words in (self.fences, frozenset({""})):
-            if own := [block for block in blocks if block.language in words]:
-                return Answer(solution=own[-1].code)
+            if fenced := [block for block in blocks if block.language in words]:
+                return Answer(solution=fenced[-1].code)  # the last, which corrects those before
         return Answer(completion=plain) if form == "completion" else Answer(solution=plain)
 
     def extract_sample(self, sample: Sample, problem: Problem) -> Answer | None:

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 _BUILTINS = frozenset(dir(builtins))
+# Besides SyntaxError: a null byte (ValueError before Python 3.12) or a lone surrogate (a ValueError, too), nesting that
+# is too deep for the parser (MemoryError) or for the tree (RecursionError).
 _GIVES_UP = (SyntaxError, ValueError, RecursionError, MemoryError)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _RUNNERS = frozenset({"print", "main", "test", "tests", "run_tests", "check", "exit", "quit"})
@@ -65,6 +67,7 @@ def compiles(source: str) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if tree is not None:
+                # Without the flag, this file's own import from __future__ would hold for the answer as well.
                 compile(tree, "<answer>", "exec", dont_inherit=True)
     except _GIVES_UP:
         return False
@@ -74,8 +77,9 @@ def compiles(source: str) -> bool:
 def defines(source: str, names: frozenset[str]) -> bool:
     """Decide whether a program compiles and gives every one of `names` a definition that is more than a stub.
 
-    An import does not define: `from solution import f` stands in examples of use.
+    An import does not define: `from solution import f` is an example of use.
     """
+    # The names first: looking for them is cheap, compiling is not.
     if not any(name in source for name in names) or not compiles(source):
         return False
     tree = parse(source)
@@ -122,13 +126,14 @@ def statements(source: str, targets: frozenset[str]) -> list[Statement]:
     tree = parse(source)
     if tree is None:
         return []
-    lines = source.splitlines(keepends=True) if "\f" not in source else source.split("\n")
-    found, start = [], 0
+    # Not `splitlines`, which also splits at form feeds, where Python counts no line.
+    lines = [f"{line}\n" for line in source.split("\n")]
+    parts, start = [], 0
     for nodes in _by_lines(tree.body):
         end = max(node.end_lineno or node.lineno for node in nodes)
         text = "".join(lines[start:end])
         bound, free = names_in(text)
-        found.append(
+        parts.append(
             Statement(
                 text,
                 bound,
@@ -138,7 +143,7 @@ def statements(source: str, targets: frozenset[str]) -> list[Statement]:
             )
         )
         start = end
-    return found
+    return parts
 
 
 def without_examples(source: str, targets: frozenset[str]) -> str:
@@ -169,7 +174,7 @@ def _by_lines(body: Sequence[ast.stmt]) -> Iterator[list[ast.stmt]]:
 
 def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     """Yield the statements that run in the module's namespace, those inside `if`, `try`, `with` and loops included."""
-    waiting = list(reversed(body))
+    waiting = list(reversed(body))  # no recursion, since generated code may nest deeply
     while waiting:
         node = waiting.pop()
         yield node
@@ -204,6 +209,7 @@ def _may_be_prose(node: ast.stmt) -> bool:
     if isinstance(node, ast.Expr):
         value = node.value.value if isinstance(node.value, ast.Await) else node.value
         return not isinstance(value, ast.Call) and not _is_docstring(value)
+    # "Note: this" is an annotation to Python, and "return it" a statement.
     if isinstance(node, ast.AnnAssign):
         return node.value is None
     return isinstance(node, ast.Return)

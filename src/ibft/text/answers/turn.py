@@ -19,7 +19,7 @@ _CONTROL = (
 )
 _HEAD = re.compile(rf"\A(?:\s*{_CONTROL}(?:[ \t]*(?:assistant|model)\b)?)+\n*")
 _TAIL = re.compile(rf"{_CONTROL}\Z")
-_LONGEST = 48
+_LONGEST = 48  # more characters than a control token has: the end of a long text is all that is searched
 _NEAR = 200  # characters on both sides of a token: what keeps a look around it cheap
 # Alpaca's headings are control tokens that are spelled out.
 _HEADING = r"^###[ ](?:Instruction|Input|Question|Human|User):?[ \t]*$"
@@ -37,6 +37,7 @@ _REASONING = re.compile(
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _CHANNEL = re.compile(r"<\|channel\|>\s*(?P<name>\w+)[^<\n]{0,80}<\|message\|>|<\|channel\|>")
+# Before a capital: `analysis = 1` is code.
 _DECODED_CHANNELS = re.compile(r"\Aanalysis(?=[A-Z]).*?(?:assistantfinal|\Z)", re.DOTALL)
 
 
@@ -97,6 +98,7 @@ def _without_reasoning(text: str) -> str:
     is_reasoning, fence, before_close = False, "", ""
     for match in _REASONING.finditer(text):
         kind = match.lastgroup
+        # Fences count outside of reasoning alone: one in it may never close, and would hide the tag that ends it.
         if kind == "fence" and not is_reasoning:
             fence = match["fence"] if not fence else "" if match["fence"] == fence else fence
         elif kind == "open" and not is_reasoning and not fence:

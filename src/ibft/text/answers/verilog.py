@@ -1,9 +1,9 @@
-"""Which Verilog an answer holds. Pure functions; docs/verilog.md lists the same rules with the same numbers.
+"""Find the Verilog that an answer holds. Pure functions; docs/verilog.md lists the same rules with the same numbers.
 
 1. **Clean.** Line ends become `\\n`; other control characters and odd spaces become spaces, so that a comment ends
    here exactly where it ends for the compiler. Reasoning, control tokens and what follows the turn go, as in every
    language (`turn`). So does what follows a repetition of the prompt's own first line: a next task.
-2. **Blocks.** With fences (`blocks`), each block is read by itself, and the words around them are not. A bare first
+2. **Blocks.** With fences (`blocks`), each block is read alone, and the words around them are not. A bare first
    fence closes a block that the prompt had opened, if code stands before it. Without a block, or with only empty
    ones, the whole text is one block.
 3. **A body.** Where the first thing in the text is a body, closed by an `endmodule` that closes nothing which the
@@ -18,9 +18,9 @@
    statement on. A missing `endmodule` is not added, neither here nor in rule 4: such text was cut short, and does not
    compile. A line with three words in a row that are not keywords is a sentence, whatever it begins with.
 7. **Only other modules.** Modules without the entry point are kept as they are: the compiler will say what is missing.
-8. **Not code.** Anything else, empty text and comments alone included, is no design (`None`).
+8. **Not code.** Anything else, empty text and comments alone included, is not a design (`None`).
 
-Names, comments and strings are told apart by `verilog_tokens`, so `endmodule` in a comment ends nothing.
+Names, comments and strings are distinguished by `verilog_tokens`, so `endmodule` in a comment ends nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Rule = Literal["body", "whole_module", "unfinished_body", "other_modules"]
 
 
 class Design(NamedTuple):
-    """What to compile: `source` is Verilog text that begins with `header`, taken from the prompt, where it is a body.
+    """The text to compile: `source` is Verilog that begins with `header`, taken from the prompt, where it is a body.
 
     `rule` says which rule found it.
     """
@@ -66,7 +66,7 @@ _STATEMENT = re.compile(
       | (?:for|if|casex?|casez)\s*\([^;]{0,500};
       | [A-Za-z_]\w{0,99}\s{1,99}\w{1,99}\s{0,99}\([^;]{0,2000}\)\s{0,99};)"""
 )
-_MAX_BLOCKS = 40
+_MAX_BLOCKS = 40  # a text of thousands is hostile, and only its last ones are read
 
 
 def extract_design(completion: str, prompt: str, entry_point: str = "top_module") -> Design | None:
@@ -77,13 +77,13 @@ def extract_design(completion: str, prompt: str, entry_point: str = "top_module"
         prompt: may end with the header of the module to write; a body is put behind that header.
         entry_point: the name of the module to write.
     """
-    found = None
+    first = None
     for text in plain_texts(clean(completion)):
         design = _find(_before_next_task(text, prompt), header_of(prompt, entry_point), entry_point)
         if design is not None and design.rule in ("body", "whole_module"):
             return design
-        found = found or design
-    return found
+        first = first or design
+    return first
 
 
 def header_of(prompt: str, entry_point: str) -> str:
@@ -95,7 +95,7 @@ def header_of(prompt: str, entry_point: str) -> str:
 
 
 def has_statement(text: str) -> bool:
-    """Decide whether text has a statement of Verilog outside of comments: a sentence that begins like one has none."""
+    """Decide whether text has a statement of Verilog outside of comments; a sentence may begin like one."""
     return _first_statement(text) is not None
 
 
@@ -112,12 +112,12 @@ def _find(text: str, header: str, entry_point: str) -> Design | None:
         chosen = _whole(group, entry_point) or _with_body(group, header) or _whole(group, entry_point, is_closed=False)
         if chosen is None:
             continue
-        number, own = chosen
+        number, module = chosen
         everything = [*blocks, loose] if group is not blocks else blocks
         number += len(everything) - len(group)
-        if own is None:
+        if module is None:
             return _body(everything, number, header, entry_point)
-        return Design(_assemble(everything, number, own, "", 0, entry_point), "whole_module")
+        return Design(_assemble(everything, number, module, "", 0, entry_point), "whole_module")
     for group in (blocks, [loose]):
         if any(block.modules for block in group):
             return Design(
@@ -137,10 +137,11 @@ def _whole(blocks: Sequence[_Block], entry_point: str, *, is_closed: bool = True
     """Return the last block with a definition of the entry point, and the definition that counts in it (rule 4)."""
     for number in reversed(range(len(blocks))):
         block = blocks[number]
-        own = [module for module in block.modules if module.name == entry_point and module.is_closed == is_closed]
-        if own:
-            later = [b for a, b in itertools.pairwise(own) if _has_sentence(block.text[a.end : b.start])]
-            return number, (later or own[:1])[-1]
+        tries = [module for module in block.modules if module.name == entry_point and module.is_closed == is_closed]
+        if tries:
+            # A model that runs on repeats itself; one that corrects itself says so in between.
+            later = [b for a, b in itertools.pairwise(tries) if _has_sentence(block.text[a.end : b.start])]
+            return number, (later or tries[:1])[-1]
     return None
 
 
@@ -159,8 +160,8 @@ def _is_body(block: _Block) -> bool:
 
 def _begins_with_body(block: _Block, entry_point: str) -> bool:
     """Decide whether a text continues the header from its first line on, whatever comes after."""
-    own = next((module for module in block.modules if module.name == entry_point), None)
-    if block.body_end is None or (own is not None and own.start < block.body_end) or not _is_body(block):
+    whole = next((module for module in block.modules if module.name == entry_point), None)
+    if block.body_end is None or (whole is not None and whole.start < block.body_end) or not _is_body(block):
         return False
     first, statement = next(tokenize(block.text), None), _first_statement(block.text)
     return first is None or statement is None or first.start >= statement or first.value == "endmodule"
@@ -192,7 +193,7 @@ def _has_sentence(text: str) -> bool:
 
 
 def _from_first_line(text: str, statement: int) -> str:
-    """A body from its first line of code on: words before its first statement go, other lines stay."""
+    """Return a body from its first line of code on: words before its first statement go, other lines stay."""
     before = text[:statement]
     lines = without_comments(before).split("\n")
     prose = [n for n, line in enumerate(lines) if _has_sentence(line) or re.search(r"[A-Za-z][:.!]\s*$", line)]
@@ -201,6 +202,7 @@ def _from_first_line(text: str, statement: int) -> str:
 
 def _before_next_task(text: str, prompt: str) -> str:
     first = prompt.strip().partition("\n")[0].strip()
+    # Prompts of VerilogEval 2 begin with `Question:`; a model that runs on begins with it again.
     if not re.fullmatch(r"[A-Z]\w*:", first):
         return text
     again = re.search(rf"(?m)^{re.escape(first)}[ \t]*$", text)
@@ -219,43 +221,45 @@ def _body(blocks: Sequence[_Block], number: int, header: str, entry_point: str) 
 
 
 def _assemble(
-    blocks: Sequence[_Block], number: int, own: Module | None, entry: str, start: int, entry_point: str
+    blocks: Sequence[_Block], number: int, design: Module | None, entry: str, start: int, entry_point: str
 ) -> str:
     """Return the design and what rule 5 keeps beside it, in the order of the text.
 
     Args:
         blocks: all of the answer's.
         number: the block with the design.
-        own: the design, where it is a module of that block.
+        design: the design, where it is a module of that block.
         entry: the design's text, where it is put together from a header and a body.
         start: where the design begins in its block, or where a body ends.
         entry_point: the design's name.
     """
     known: dict[str, tuple[int, Module]] = {}
+    # Of several definitions the block's own counts, then the last.
     for place in [number, *(other for other in reversed(range(len(blocks))) if other != number)]:
         for module in blocks[place].modules:
             known.setdefault(module.name, (place, module))
     known.pop(entry_point, None)
-    used = set(own.names) if own is not None else {token.value.lstrip("`") for token in tokenize(entry)}
-    kept = {(number, own.start)} if own is not None else set()
+    used = set(design.names) if design is not None else {token.value.lstrip("`") for token in tokenize(entry)}
+    kept = {(number, design.start)} if design is not None else set()
     waiting = list(used)
     while waiting:
-        if (found := known.pop(waiting.pop(), None)) is not None:
-            kept.add((found[0], found[1].start))
-            used |= found[1].names
-            waiting += found[1].names
-    design = blocks[number].text[own.start : own.end] if own is not None else entry
-    declared = {found.name for text in (design, blocks[number].text) for found in declarations(text)}
+        if (helper := known.pop(waiting.pop(), None)) is not None:
+            place, module = helper
+            kept.add((place, module.start))
+            used |= module.names
+            waiting += module.names
+    source = blocks[number].text[design.start : design.end] if design is not None else entry
+    declared = {declaration.name for text in (source, blocks[number].text) for declaration in declarations(text)}
     pieces = []
     for place, block in enumerate(blocks):
         position = 0
-        if place == number and own is None:
+        if place == number and design is None:
             pieces.append(entry)
             position = start
         end_of_text = Module("", len(block.text), len(block.text), True, frozenset())
         for module in [*(module for module in block.modules if module.start >= position), end_of_text]:
             between = declarations(block.text[position : module.start])
-            pieces += [found.text for found in between if place == number or (found.name in used - declared)]
+            pieces += [part.text for part in between if place == number or (part.name in used - declared)]
             if (place, module.start) in kept:
                 pieces.append(block.text[module.start : module.end] + "\n")
             position = module.end

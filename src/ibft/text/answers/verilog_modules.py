@@ -24,7 +24,7 @@ class Module(NamedTuple):
 
 
 class Declaration(NamedTuple):
-    """What stands between modules: a directive, package, type, function. `name` is what it gives a meaning, if any."""
+    """Text between modules: a directive, package, type, function. `name` is what it gives a meaning, if any."""
 
     text: str
     name: str
@@ -82,7 +82,7 @@ def _module_name(tokens: list[Token], i: int, *, is_nested: bool) -> str:
 def declarations(text: str) -> list[Declaration]:
     """Return the directives and closed declarations in the text between two modules."""
     tokens = list(tokenize(text))
-    found: list[Declaration] = []
+    closed: list[Declaration] = []
     never_closed: set[str] = set()  # a second search for the same end would find nothing either
     i = 0
     while i < len(tokens):
@@ -104,8 +104,8 @@ def declarations(text: str) -> list[Declaration]:
         first = i
         while i < len(tokens) and tokens[i].start < end:
             i += 1
-        found.append(Declaration(text[token.start : end] + "\n", _declared(token.value, tokens[first:i])))
-    return found
+        closed.append(Declaration(text[token.start : end] + "\n", _declared(token.value, tokens[first:i])))
+    return closed
 
 
 def _declared(word: str, tokens: list[Token]) -> str:

@@ -23,7 +23,7 @@ class Token(NamedTuple):
 
 
 # ASCII only, as for the compiler: no other letter extends a name. Numbers are cut short on purpose: `1force` is the
-# number 1 and a keyword. A comment marker inside a string is none.
+# number 1 and a keyword. A comment marker inside a string begins no comment.
 _TOKEN = re.compile(
     r"""(?P<comment>//[^\n]*|/\*.*?(?:\*/|\Z))
       | (?P<string>"(?:\\.|[^"\\\n])*"?)
@@ -35,6 +35,7 @@ _TOKEN = re.compile(
       | (?P<symbol>\S)""",
     re.ASCII | re.DOTALL | re.VERBOSE,
 )
+# They become spaces, so that a comment ends here exactly where it ends for the compiler.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\x85\xa0\u200b\u2028\u2029\ufeff]")
 _KEYWORD_TEXT = """
     always always_comb always_ff always_latch and assign automatic begin bit buf byte case casex casez const default
