@@ -140,6 +140,7 @@ def encode_pairs(
     limits: ModelLimits,
     *,
     skips_refused: bool = False,
+    unreadable: Sequence[SkippedRow] = (),
 ) -> TokenizedData:
     """Return the examples as tokens, each encoded as one text.
 
@@ -149,6 +150,7 @@ def encode_pairs(
         max_tokens: longer examples are left out, never cut.
         limits: the model's.
         skips_refused: leave out what the template refuses, too.
+        unreadable: the rows that could not be read, added while `pairs` are read; the error counts them, too.
 
     Raises:
         UserError: no example is left, one has a token that the model does not know, or is longer than its context, or
@@ -162,7 +164,7 @@ def encode_pairs(
         if encoded.skipped is not None:
             skipped.append(encoded.skipped)
     if not examples:
-        raise nothing_left(counted(skipped))
+        raise nothing_left(counted([*unreadable, *skipped]))
     if longer := [example for example in examples if len(example.input_ids) > limits.num_positions]:
         raise beyond_context(longer[0].id, len(longer[0].input_ids), limits, len(longer), len(examples))
     return TokenizedData(examples, skipped)

@@ -71,7 +71,7 @@ def _look(letter: str) -> str:
 
 def set_name(name: str) -> str:
     """Return what a set is called."""
-    return {"train": "Training data", "control": "Control set"}.get(name, name.capitalize())
+    return "Training data" if name == "train" else f"{name.capitalize()} set"
 
 
 def set_sentences(examples: SetPreview) -> list[str]:
@@ -97,8 +97,8 @@ def length_sentences(preview: Preview, examples: SetPreview) -> list[str]:
         sentences.append(f"The longest row has {longest.num_tokens:,} tokens ({longest.id}); {limit}.")
     if examples.num_beyond_context:
         sentences.append(
-            f"{examples.num_beyond_context:,} examples are longer than the model's context. Set data.max_tokens: "
-            f"{preview.context_tokens}."
+            f"Longer than the model's context: {examples.num_beyond_context:,} of {examples.num_examples:,} examples. "
+            f"Set data.max_tokens: {preview.context_tokens}."
         )
     return sentences
 
@@ -109,7 +109,7 @@ def repeat_sentences(repeats: Repeats) -> list[str]:
     total = repeats.num_exact + repeats.num_code + repeats.num_near
     of = "an earlier one" if is_train else "one of the training data"
     kinds = {
-        "exact copies": repeats.num_exact,
+        "equal": repeats.num_exact,
         "equal except for names and layout": repeats.num_code,
         "nearly equal": repeats.num_near,
     }
