@@ -8,29 +8,17 @@ One pass over each set holds one example at a time, besides the few that are sho
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ibft import progress
-from ibft.artifacts.preview import (
-    LeakFound,
-    Preview,
-    PreviewedExample,
-    ProblemOverlap,
-    Repeat,
-    Repeats,
-    SetPreview,
-    ShownRun,
-)
+from ibft.artifacts.preview import Preview, PreviewedExample, SetPreview, ShownRun
 from ibft.artifacts.rows import Problem, TrainingPair
-from ibft.curation.duplicates import DuplicateFinder, text_key
-from ibft.curation.leakage import Leak, ProblemIndex
 from ibft.curation.preview_counts import SetCounter, SpreadSample, encodable
+from ibft.curation.preview_overlaps import OverlapFinder, RepeatFinder
 from ibft.data.skipped import TakesSkipped
 from ibft.data.tokens import TokenizedExample, beyond_context, encode_each, nothing_left
 from ibft.data.training import Example
-from ibft.errors import UserError
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import ModelLimits
 from ibft.text.pieces import token_pieces
@@ -43,8 +31,6 @@ MAX_COMPARED = 20_000
 functions of the standard library, one core), and near-duplicates 5 KB of memory."""
 MAX_SHOWN_TOKENS = 600
 """Tokens of an example that are shown: three quarters from its beginning, the others from its end."""
-_NUM_NAMED = 5
-_KINDS = ("exact", "code", "near")
 
 
 class ExampleSet(NamedTuple):
@@ -88,8 +74,8 @@ def preview_data(
         UserError: a source cannot be read as a whole.
     """
     notes: list[str] = []
-    repeats = _RepeatFinder(max_compared, notes)
-    overlap = _OverlapFinder(problems or {}, max_compared)
+    repeats = RepeatFinder(max_compared, notes)
+    overlap = OverlapFinder(problems or {}, max_compared)
     sample: SpreadSample[tuple[TokenizedExample, str]] = SpreadSample(num_shown, seed)
     results: list[SetPreview] = []
     refusal = None
@@ -114,7 +100,7 @@ def preview_data(
         context_tokens=None if math.isinf(limits.num_positions) else int(limits.num_positions),
         examples=[show_example(codec, example, source) for example, source in sample.items()],
         sets=results,
-        repeats=repeats.results,
+        repeats=repeats.results(),
         problems=overlap.results(),
         notes=notes,
         refusal=refusal,
@@ -191,112 +177,3 @@ def _runs(
         runs[-1].ids.append(token)
         runs[-1].pieces.append(piece)
     return runs
-
-
-class _RepeatFinder:
-    """Compares the first set with itself, and each further one with the first; says where it cannot."""
-
-    def __init__(self, max_compared: int, notes: list[str]) -> None:
-        self._max_compared = max_compared
-        self._texts: set[int] = set()
-        self._sets: list[tuple[str, Counter[str], list[Repeat]]] = []
-        self._finder: DuplicateFinder | None = None
-        try:
-            self._finder = DuplicateFinder()
-        except UserError as error:
-            notes.append(f"Near-duplicates were not looked for: {error}")
-
-    def begin(self, name: str) -> None:
-        """Begin the next set."""
-        self._sets.append((name, Counter(), []))
-
-    def add(self, pair: TrainingPair) -> None:
-        """Compare an example of the set, and of the first set keep it."""
-        _, counts, found = self._sets[-1]
-        is_first = len(self._sets) == 1
-        text = int.from_bytes(text_key(pair)[:8], "little")
-        duplicate = None
-        if self._finder is not None and counts["examples"] < self._max_compared:
-            counts["compared"] += 1
-            duplicate = self._finder.add(pair) if is_first else self._finder.find(pair)
-        counts["examples"] += 1
-        if duplicate is not None:
-            repeat = Repeat(encodable(pair.id), encodable(duplicate.of), duplicate.kind, duplicate.similarity)
-        elif text in self._texts:
-            repeat = Repeat(encodable(pair.id), None, "exact", 1.0)
-        else:
-            repeat = None
-        if is_first:
-            self._texts.add(text)
-        if repeat is not None:
-            counts[repeat.kind] += 1
-            if counts[repeat.kind] <= _NUM_NAMED:
-                found.append(repeat)
-
-    @property
-    def results(self) -> list[Repeats]:
-        """What each set repeats."""
-        first = self._sets[0][1]
-        return [
-            Repeats(
-                name=name,
-                num_examples=counts["examples"],
-                num_exact=counts["exact"],
-                num_compared=counts["compared"],
-                num_against=first["compared"],
-                is_partial=self._finder is not None
-                and (counts["compared"] < counts["examples"] or first["compared"] < first["examples"]),
-                num_code=counts["code"],
-                num_near=counts["near"],
-                first=sorted(found, key=lambda repeat: _KINDS.index(repeat.kind)),
-            )
-            for name, counts, found in self._sets
-        ]
-
-
-class _OverlapFinder:
-    """Looks for the problems of benchmarks in examples."""
-
-    def __init__(self, problems: Mapping[str, Sequence[Problem]], max_compared: int) -> None:
-        self._problems, self._max_compared = problems, max_compared
-        self._index = ProblemIndex(problems)
-        self._num_compared = 0
-        self._examples: Counter[str] = Counter()
-        self._leaked: dict[str, set[str]] = {source: set() for source in problems}
-        self._first: dict[str, list[Leak]] = {source: [] for source in problems}
-
-    def add(self, pair: TrainingPair) -> None:
-        """Look for problems in an example."""
-        if not self._problems or self._num_compared == self._max_compared:
-            return
-        self._num_compared += 1
-        leaks = self._index.leaks(pair)
-        self._examples.update({leak.source for leak in leaks})
-        for leak in leaks:
-            self._leaked[leak.source].add(leak.task_id)
-            named = self._first[leak.source]
-            if len(named) < _NUM_NAMED and all(leak.id != other.id for other in named):
-                named.append(leak)
-
-    def results(self) -> list[ProblemOverlap]:
-        """Return what was found, for each benchmark."""
-        return [
-            ProblemOverlap(
-                source=source,
-                num_problems=len(problems),
-                num_leaked=len(self._leaked[source]),
-                num_examples=self._examples[source],
-                num_compared=self._num_compared,
-                first=[
-                    LeakFound(
-                        id=encodable(leak.id),
-                        task_id=leak.task_id,
-                        kind=leak.kind,
-                        part=leak.part,
-                        similarity=leak.similarity,
-                    )
-                    for leak in self._first[source]
-                ],
-            )
-            for source, problems in self._problems.items()
-        ]

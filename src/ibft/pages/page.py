@@ -50,7 +50,7 @@ def load_template(name: str, filters: Mapping[str, Callable[..., Any]], *, is_ht
 
 def render_template(template: str, filters: Mapping[str, Callable[..., Any]], **context: Any) -> str:
     """Render one of the pages, which all extend page.html. Equal data give equal text."""
-    shared = {"prose": prose, "duration": duration}
+    shared: dict[str, Callable[..., Any]] = {"prose": prose, "duration": duration}
     return load_template(template, {**filters, **shared}, is_html=True).render(theme_css=THEME_CSS, **context)
 
 
