@@ -12,7 +12,7 @@ from ibft.artifacts.rows import Pair
 from ibft.data.shapes import to_pair
 from ibft.data.skipped import SkippedRow, counted
 from ibft.data.sources import data_digest
-from ibft.data.training import stream_examples, stream_training
+from ibft.data.training import Example, stream_examples, stream_training
 from ibft.errors import RowError, UserError
 from ibft.run.sections import DataConfig, SourceConfig
 
@@ -269,7 +269,8 @@ def test_examples_stream_with_the_rows_they_come_from(tmp_path: Path) -> None:
     path.write_text('{"prompt": "p", "completion": "c", "more": 1}\n\n{"prompt": "q", "completion": "d"}\nnot JSON\n')
     stream = stream_examples(str(path))
     first, second = next(stream), next(stream)
-    assert first == (Pair("data.jsonl, line 1", "p", "c"), {"prompt": "p", "completion": "c", "more": 1})
+    row = {"prompt": "p", "completion": "c", "more": 1}
+    assert first == Example(Pair("data.jsonl, line 1", "p", "c"), row, str(path))
     assert second.pair == Pair("data.jsonl, line 3", "q", "d")
     with pytest.raises(UserError, match="line 4"):
         next(stream)

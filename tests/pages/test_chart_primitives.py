@@ -11,12 +11,14 @@ import ibft.pages
 from ibft.pages.charts import (
     MARKER_GLYPHS,
     THEME_CSS,
+    Bar,
     Curve,
     Dot,
     Drawing,
     draw_against,
     draw_curves,
     draw_densities,
+    draw_histogram,
     draw_intervals,
     draw_named_intervals,
 )
@@ -34,6 +36,8 @@ def all_charts() -> list[Drawing]:
         draw_curves({"ft": Curve([1, 2], [3, 2])}, "step", "KL", targets={"ft": Curve([2], [1])}, styles=styles),
         draw_intervals({"Pass@1": {"base": Dot(0, (0, 0)), "ft": Dot(40, None)}}, "%", styles=styles),
         draw_named_intervals({"base": Dot(0, (0, 0)), "ft": Dot(40, None)}, "Pass@1 (%)", styles=styles),
+        draw_histogram([Bar(61, 70, 3), Bar(71, 80, 1), Bar(101, 110, 2, True)], "tokens", "Examples", beyond="long"),
+        draw_histogram([Bar(1, 1, 4), Bar(2, 10, 3), Bar(11, 100, 1)], "tokens", "Examples"),
         draw_densities({"train": [-1.0, 0.5, 2.5]}, "Min-20%++", medians={"train": -0.25}, threshold=-0.5),
         draw_against(
             {"NLL": Dot(0.6, (0.5, 0.7)), "Zlib": Dot(0.5, None)},
@@ -255,3 +259,27 @@ def test_tokens_are_readable_on_every_color_of_the_heat_map(mode: int) -> None:
     assert all(contrast(ink, color) >= 4.5 for color in colors)
     lightness = [luminance(color) for color in colors[1:]]
     assert lightness == sorted(lightness, reverse=mode == 0)
+
+
+def test_a_histogram_has_a_bar_for_each_bin_and_names_what_is_beyond_the_limit() -> None:
+    bars = [Bar(61, 70, 3), Bar(71, 80, 0), Bar(81, 90, 1), Bar(101, 110, 2000, True)]
+    drawing = draw_histogram(bars, "tokens", "Examples", beyond="left out")
+    assert drawing.description == "Examples by tokens: 61 to 70: 3; 81 to 90: 1; over 100: 2,000"
+    assert "left out" in drawing.svg
+    assert "left out" not in draw_histogram(bars[:3], "tokens", "Examples", beyond="left out").svg
+    axes = drawing._figure.axes[0]
+    assert [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in axes.patches] == [
+        (60.5, 10, 3),
+        (70.5, 10, 0),
+        (80.5, 10, 1),
+        (100.5, 10, 2000),
+    ]
+    assert axes.get_xscale() == "linear"
+
+
+def test_a_histogram_of_one_number_names_it_once_and_growing_bins_have_a_logarithmic_axis() -> None:
+    svg = draw_histogram([Bar(69, 69, 40)], "tokens", "Examples").svg
+    assert len(re.findall(r">69<", svg)) == 1
+    growing = draw_histogram([Bar(51, 70, 4), Bar(71, 100, 3), Bar(101, 1000, 1)], "tokens", "Examples")
+    assert growing._figure.axes[0].get_xscale() == "log"
+    assert ">1,000<" in growing.svg

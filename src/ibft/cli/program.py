@@ -18,7 +18,7 @@ PATH = click.Path(path_type=Path)
 
 _GROUPS = {
     "Pipeline": ("run", *(step.name for step in STEPS)),
-    "Data": ("problems", "leakage", "duplicates", "prune", "canary"),
+    "Data": ("preview", "problems", "leakage", "duplicates", "prune", "canary"),
     "Models": ("export", "scale"),
     "Start": ("init", "doctor"),
 }

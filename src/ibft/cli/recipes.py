@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ibft.run.folder import RunFolder
     from ibft.run.recipe import Recipe
 
-__all__ = ["open_run", "quiet_libraries", "recipe_command"]
+__all__ = ["open_run", "quiet_libraries", "read_recipe", "recipe_command"]
 
 _OPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "overwrite": ("--overwrite", "Replace what was made from a different recipe.", {"is_flag": True}),
@@ -128,19 +128,11 @@ def _check(run: RunFolder, stages: Sequence[str]) -> None:
 def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence[str]) -> tuple[Recipe, bool | None]:
     """Return the recipe as it holds for its run here, and whether its `gpu:` section does (None if it has none)."""
     from ibft.run.processes import is_main_process
-    from ibft.run.recipe import load_recipe
     from ibft.run.steps import steps_that
     from ibft.stages.resolution import as_recorded, resolve
 
-    loaded, gpu_overrides, recorded = load_recipe(recipe, overrides, full=full), None, None
-    with contextlib.suppress(UserError):  # a new run, or a recipe.yaml that this version does not read
-        recorded = load_recipe(Path(loaded.output) / loaded.name / "recipe.yaml")
-    # Judging and reporting load no model: they take what the run was made with, on whatever machine.
     loads = set(steps_that("loads_model")).intersection(stages)
-    if loaded.gpu:
-        with_gpu = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
-        gpu_overrides = _has_gpu_overrides(loaded, with_gpu, recorded, asks_machine=bool(loads))
-        loaded = with_gpu if gpu_overrides else loaded
+    loaded, gpu_overrides, recorded = _with_gpu_section(recipe, overrides, full=full, asks_machine=bool(loads))
     # What `auto` stands for is this machine's only where this machine computes: not behind a server.
     computes = loads and (loads != {"generate"} or loaded.generate.backend == "local")
     if recorded is not None and not computes:
@@ -154,6 +146,33 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
             chosen = " (prompt.template: auto)" if is_chosen else ""
             click.echo(f"Prompt template: {loaded.prompt.template}{chosen}", err=True)
     return loaded, gpu_overrides
+
+
+def read_recipe(recipe: Path, overrides: tuple[str, ...]) -> Recipe:
+    """Return the recipe as training would have it here, without its run folder; turn the progress bars on.
+
+    Raises:
+        UserError: the recipe cannot be read, or a library that training needs is missing.
+    """
+    progress.enable()
+    quiet_libraries()
+    return _with_gpu_section(recipe, overrides, full=False, asks_machine=True)[0]
+
+
+def _with_gpu_section(
+    recipe: Path, overrides: tuple[str, ...], *, full: bool, asks_machine: bool
+) -> tuple[Recipe, bool | None, Recipe | None]:
+    """Return the recipe with its `gpu:` section where that holds, whether it does, and the recipe of its run so far."""
+    from ibft.run.recipe import load_recipe
+
+    loaded, gpu_overrides, recorded = load_recipe(recipe, overrides, full=full), None, None
+    with contextlib.suppress(UserError):  # a new run, or a recipe.yaml that this version does not read
+        recorded = load_recipe(Path(loaded.output) / loaded.name / "recipe.yaml")
+    if loaded.gpu:
+        with_gpu = load_recipe(recipe, overrides, full=full, use_gpu_overrides=True)
+        gpu_overrides = _has_gpu_overrides(loaded, with_gpu, recorded, asks_machine=asks_machine)
+        loaded = with_gpu if gpu_overrides else loaded
+    return loaded, gpu_overrides, recorded
 
 
 def _has_gpu_overrides(plain: Recipe, with_gpu: Recipe, recorded: Recipe | None, *, asks_machine: bool) -> bool:

@@ -29,7 +29,7 @@ from ibft.data.code import MIN_TOKENS, SIMILARITY, codes_of, jaccard, prompt_tex
 from ibft.data.training import stream_examples
 from ibft.errors import UserError
 
-__all__ = ["Duplicate", "DuplicateFinder", "DuplicateSummary", "find_duplicates"]
+__all__ = ["Duplicate", "DuplicateFinder", "DuplicateSummary", "find_duplicates", "text_key"]
 
 DuplicateKind = Literal["exact", "code", "near"]
 
@@ -105,12 +105,15 @@ class DuplicateFinder:
         self._kept: list[_Kept] = []
 
     def add(self, pair: TrainingPair) -> Duplicate | None:
-        """Return the earlier example that this one repeats, if any."""
-        prompt = prompt_text(pair)
-        # Some data has lone surrogates, which cannot be encoded.
-        text = f"{prompt.strip()}\0{pair.completion.strip()}".encode(errors="replace")
-        # A digest of 16 bytes: what is kept of each example must not grow with its text.
-        key = hashlib.blake2b(text, digest_size=16).digest()
+        """Return the earlier example that this one repeats, if any; later ones are compared with this one, too."""
+        return self._compare(pair, keeps=True)
+
+    def find(self, pair: TrainingPair) -> Duplicate | None:
+        """Return the example among those that were added that this one repeats, if any; this one is not added."""
+        return self._compare(pair, keeps=False)
+
+    def _compare(self, pair: TrainingPair, *, keeps: bool) -> Duplicate | None:
+        key = text_key(pair)
         if (known := self._exact.get(key)) is not None:
             return msgspec.structs.replace(known, id=pair.id)
         unit = whole("\n".join(codes_of(pair)))
@@ -119,12 +122,14 @@ class DuplicateFinder:
             if (known := self._code.get(unit.fingerprint)) is not None:
                 duplicate = msgspec.structs.replace(known, id=pair.id)
             else:
-                duplicate = self._add_near(pair.id, shingles(unit.tokens))
-                self._code[unit.fingerprint] = duplicate or Duplicate(pair.id, pair.id, "code", 1.0)
-        self._exact[key] = duplicate or Duplicate(pair.id, pair.id, "exact", 1.0)
+                duplicate = self._near_to(pair.id, shingles(unit.tokens), keeps=keeps)
+                if keeps:
+                    self._code[unit.fingerprint] = duplicate or Duplicate(pair.id, pair.id, "code", 1.0)
+        if keeps:
+            self._exact[key] = duplicate or Duplicate(pair.id, pair.id, "exact", 1.0)
         return duplicate
 
-    def _add_near(self, identity: str, pieces: set[int]) -> Duplicate | None:
+    def _near_to(self, identity: str, pieces: set[int], *, keeps: bool) -> Duplicate | None:
         sketch = self._sketch()
         sketch.update([shingle.to_bytes(4, "little") for shingle in pieces])
         # Answers that share a template are candidates in their thousands, so cheap tests come first: 4,000 rows of one
@@ -139,10 +144,18 @@ class DuplicateFinder:
                     best, of = similarity, kept.id
         if best >= self.similarity:
             return Duplicate(identity, of, "near", best)
-        self._near.insert(len(self._kept), sketch)
-        # An array: 4 bytes for each shingle, where a set takes many times as much.
-        self._kept.append(_Kept(identity, sketch, array("I", pieces)))
+        if keeps:
+            self._near.insert(len(self._kept), sketch)
+            # An array: 4 bytes for each shingle, where a set takes many times as much.
+            self._kept.append(_Kept(identity, sketch, array("I", pieces)))
         return None
+
+
+def text_key(pair: TrainingPair) -> bytes:
+    """Return 16 bytes, equal for examples that are equal except for white space at the ends of their texts."""
+    # Some data has lone surrogates, which cannot be encoded.
+    text = f"{prompt_text(pair).strip()}\0{pair.completion.strip()}".encode(errors="replace")
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _least_agreeing(similarity: float) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ibft.artifacts.rows import Subset
-from ibft.data.skipped import SkippedRow
+from ibft.data.skipped import TakesSkipped
 from ibft.data.training import Example, stream_examples, stream_training
 from ibft.errors import UserError
 from ibft.run.sections import DataConfig
@@ -52,7 +52,7 @@ class NumberedExamples:
                 yield place, example
 
 
-def read_subset(data: DataConfig, subset: Subset, skipped: list[SkippedRow] | None = None) -> Iterator[Example]:
+def read_subset(data: DataConfig, subset: Subset, skipped: TakesSkipped | None = None) -> Iterator[Example]:
     """Yield the training data's examples, or the control set's, as the recipe's `data` section limits them.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ibft.artifacts.json_lines import is_encodable
 from ibft.artifacts.rows import Conversation, TrainingPair
@@ -16,10 +16,14 @@ from ibft.text.limits import EmbeddingCheck, ModelLimits
 
 __all__ = [
     "NOT_UNICODE",
+    "EncodedRow",
     "TokenizedData",
     "TokenizedExample",
+    "beyond_context",
+    "encode_each",
     "encode_pairs",
     "is_unicode",
+    "nothing_left",
     "reason_to_skip",
     "texts_of",
     "unusable",
@@ -61,6 +65,17 @@ class TokenizedData:
 
     examples: list[TokenizedExample]
     skipped: list[SkippedRow]
+
+
+class EncodedRow(NamedTuple):
+    """What becomes of one example: its tokens, or why it is left out.
+
+    `num_tokens` is its whole length, also where it is left out for it; 0 where it could not be encoded.
+    """
+
+    tokenized: TokenizedExample | None
+    skipped: SkippedRow | None
+    num_tokens: int = 0
 
 
 def texts_of(pair: TrainingPair) -> list[str]:
@@ -125,6 +140,7 @@ def encode_pairs(
     limits: ModelLimits,
     *,
     skips_refused: bool = False,
+    unreadable: Sequence[SkippedRow] = (),
 ) -> TokenizedData:
     """Return the examples as tokens, each encoded as one text.
 
@@ -134,42 +150,80 @@ def encode_pairs(
         max_tokens: longer examples are left out, never cut.
         limits: the model's.
         skips_refused: leave out what the template refuses, too.
+        unreadable: the rows that could not be read, added while `pairs` are read; the error counts them, too.
 
     Raises:
         UserError: no example is left, one has a token that the model does not know, or is longer than its context, or
             the template refuses one; names the example.
     """
-    check = EmbeddingCheck(codec.tokenizer, limits.num_embeddings)
     examples: list[TokenizedExample] = []
     skipped: list[SkippedRow] = []
+    for encoded in encode_each(pairs, codec, max_tokens, limits, skips_refused=skips_refused):
+        if encoded.tokenized is not None:
+            examples.append(encoded.tokenized)
+        if encoded.skipped is not None:
+            skipped.append(encoded.skipped)
+    if not examples:
+        raise nothing_left(counted([*unreadable, *skipped]))
+    if longer := [example for example in examples if len(example.input_ids) > limits.num_positions]:
+        raise beyond_context(longer[0].id, len(longer[0].input_ids), limits, len(longer), len(examples))
+    return TokenizedData(examples, skipped)
+
+
+def encode_each(
+    pairs: Iterable[TrainingPair],
+    codec: TextCodec,
+    max_tokens: int,
+    limits: ModelLimits,
+    *,
+    skips_refused: bool = False,
+) -> Iterator[EncodedRow]:
+    """Yield what becomes of each example, in their order and one at a time: the arguments are those of `encode_pairs`.
+
+    Raises:
+        UserError: as `encode_pairs`, except for what only all examples together show.
+    """
+    check = EmbeddingCheck(codec.tokenizer, limits.num_embeddings)
     for place, pair in enumerate(pairs):
         if reason := unusable(pair):
-            skipped.append(SkippedRow(pair.id, reason))
+            yield EncodedRow(None, SkippedRow(pair.id, reason))
             continue
+        num_tokens = 0
         try:
             encoded = encode_pair(codec, pair)
-            if reason := reason_to_skip(pair, encoded.completion[0], len(encoded.input_ids), max_tokens):
-                skipped.append(SkippedRow(pair.id, reason))
+            num_tokens = len(encoded.input_ids)
+            if reason := reason_to_skip(pair, encoded.completion[0], num_tokens, max_tokens):
+                yield EncodedRow(None, SkippedRow(pair.id, reason), num_tokens)
                 continue
             check.check(pair.id, "".join(texts_of(pair)), encoded.input_ids)
         except (PromptError, RowError) as error:
             if not skips_refused:
                 raise
-            skipped.append(SkippedRow.of(pair.id, error))
+            yield EncodedRow(None, SkippedRow.of(pair.id, error), num_tokens)
             continue
-        examples.append(TokenizedExample(pair.id, encoded.input_ids, encoded.trained, place))
-    if not examples:
-        why = "; ".join(f"{count} {reason}" for reason, count in counted(skipped)) or "the data set is empty"
-        raise UserError(f"data: no example can be used ({why}). Raise data.max_tokens or check the data.")
-    _check_context(examples, limits)
-    return TokenizedData(examples, skipped)
+        yield EncodedRow(TokenizedExample(pair.id, encoded.input_ids, encoded.trained, place), None, num_tokens)
 
 
-def _check_context(examples: Sequence[TokenizedExample], limits: ModelLimits) -> None:
-    longer = [example for example in examples if len(example.input_ids) > limits.num_positions]
-    if longer:
-        raise UserError(
-            f"data: the example {longer[0].id} has {len(longer[0].input_ids)} tokens, and the model's context is "
-            f"{limits.num_positions}. Set data.max_tokens: {limits.num_positions}, which leaves out "
-            f"{len(longer)} of {len(examples)} examples."
-        )
+def nothing_left(reasons: Sequence[tuple[str, int]]) -> UserError:
+    """Return the error for data of which no example can be used, with the reasons and the number of their rows."""
+    why = "; ".join(f"{count} {reason}" for reason, count in reasons) or "the data set is empty"
+    return UserError(f"data: no example can be used ({why}). Raise data.max_tokens or check the data.")
+
+
+def beyond_context(
+    example_id: str, num_tokens: int, limits: ModelLimits, num_longer: int, num_examples: int
+) -> UserError:
+    """Return the error for data that the model's context is too short for.
+
+    Args:
+        example_id: the first example that is longer.
+        num_tokens: its length.
+        limits: the model's.
+        num_longer: how many are longer.
+        num_examples: of how many.
+    """
+    return UserError(
+        f"data: the example {example_id} has {num_tokens} tokens, and the model's context is "
+        f"{limits.num_positions}. Set data.max_tokens: {limits.num_positions}, which leaves out "
+        f"{num_longer} of {num_examples} examples."
+    )

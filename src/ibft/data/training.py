@@ -13,7 +13,7 @@ from ibft.artifacts.rows import Conversation, TrainingPair
 from ibft.data.files import NumberedRow, rows_of_file, without_nulls
 from ibft.data.functions import function_pairs
 from ibft.data.shapes import to_pair
-from ibft.data.skipped import SkippedRow
+from ibft.data.skipped import SkippedRow, TakesSkipped
 from ibft.data.sources import FUNCTIONS, file_of, files_of_folder, hub_name, is_saved
 from ibft.errors import RowError, UserError
 from ibft.run.sections import DataConfig, SourceConfig
@@ -22,13 +22,14 @@ __all__ = ["Example", "is_conversational", "stream_examples", "stream_training"]
 
 
 class Example(NamedTuple):
-    """A training example, and the row of the source that it was read from."""
+    """A training example, the row that it was read from, and the source that has the row (`SourceConfig.label`)."""
 
     pair: TrainingPair
     row: Any
+    source: str = ""
 
 
-def stream_training(data: DataConfig, skipped: list[SkippedRow] | None = None) -> Iterator[Example]:
+def stream_training(data: DataConfig, skipped: TakesSkipped | None = None) -> Iterator[Example]:
     """Yield the first `max_examples` training examples of a recipe, one at a time.
 
     Several sources are read one after the other; with shares they are mixed, so that after any number of examples each
@@ -76,7 +77,7 @@ def stream_examples(
     split: str = "train",
     limit: int | None = None,
     reading: DataConfig | None = None,
-    skipped: list[SkippedRow] | None = None,
+    skipped: TakesSkipped | None = None,
 ) -> Iterator[Example]:
     """Yield the examples of a source one at a time, in its order; only one is held in memory, except for code.
 
@@ -97,11 +98,11 @@ def stream_examples(
 
 
 def _examples(
-    source: SourceConfig, data: DataConfig, skipped: list[SkippedRow] | None, *, is_streamed: bool
+    source: SourceConfig, data: DataConfig, skipped: TakesSkipped | None, *, is_streamed: bool
 ) -> Iterator[Example]:
     if source.source.startswith(FUNCTIONS):
         for function in function_pairs(source.source.removeprefix(FUNCTIONS)):
-            yield Example(function, msgspec.to_builtins(function))
+            yield Example(function, msgspec.to_builtins(function), source.label)
         return
     for place, row in _rows(source, is_streamed):
         try:
@@ -112,9 +113,9 @@ def _examples(
             if data.on_bad_row == "stop":
                 raise
             if skipped is not None:
-                skipped.append(SkippedRow.of(place, error))
+                skipped.append(SkippedRow.of(place, error, source.label if len(data.sources) > 1 else None))
             continue
-        yield Example(pair, row)
+        yield Example(pair, row, source.label)
 
 
 def _rows(source: SourceConfig, is_streamed: bool) -> Iterator[NumberedRow]:

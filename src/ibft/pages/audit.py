@@ -18,7 +18,7 @@ from ibft.errors import UserError
 from ibft.pages.audit_rows import interval, key_figures, model_rows, number, percent, ratio, score_rows, share, times
 from ibft.pages.evidence import read_making, skipped_in_scan
 from ibft.pages.heatmap import LEGEND, Heatmap, heatmap
-from ibft.pages.page import Page, duration, render_template, write_page
+from ibft.pages.page import Page, render_template, write_page
 from ibft.pages.scan import SUBSET_NAMES, Scan, read_scan, read_shown_examples
 from ibft.pages.scan_charts import auroc_chart, density_chart
 from ibft.run.folder import RunFolder
@@ -63,7 +63,7 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
     }
     html = render_template(
         "audit.html",
-        {show.__name__: show for show in (interval, percent, share, ratio, number, duration)},
+        {show.__name__: show for show in (interval, percent, share, ratio, number)},
         recipe=recipe,
         summary=summary,
         verdict=summary.verdict,

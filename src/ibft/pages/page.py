@@ -50,7 +50,8 @@ def load_template(name: str, filters: Mapping[str, Callable[..., Any]], *, is_ht
 
 def render_template(template: str, filters: Mapping[str, Callable[..., Any]], **context: Any) -> str:
     """Render one of the pages, which all extend page.html. Equal data give equal text."""
-    return load_template(template, {**filters, "prose": prose}, is_html=True).render(theme_css=THEME_CSS, **context)
+    shared: dict[str, Callable[..., Any]] = {"prose": prose, "duration": duration}
+    return load_template(template, {**filters, **shared}, is_html=True).render(theme_css=THEME_CSS, **context)
 
 
 def write_page(run: RunFolder, name: str, page: Page) -> Path:

@@ -93,6 +93,12 @@ class SourceConfig(Section, frozen=True):
     split: str = "train"
     config: str | None = None
 
+    @property
+    def label(self) -> str:
+        """What the source is called, for people: its name, and its config and split where they are not the usual."""
+        parts = [*([] if self.config is None else [self.config]), *([] if self.split == "train" else [self.split])]
+        return f"{self.source} ({', '.join(parts)})" if parts else self.source
+
 
 class DataConfig(Section, frozen=True):
     """The training data, and the control set the scan compares them with.

@@ -70,7 +70,7 @@ def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> Page:
     of_training = training_charts(trained, styles, _plain_arms(recipe))
     html = render_template(
         "template.html",
-        {"costs": costs, "duration": duration, "format_name": format_name, "label": _metric_html, "points": points},
+        {"costs": costs, "format_name": format_name, "label": _metric_html, "points": points},
         recipe=recipe,
         recipe_yaml=dump_recipe(recipe),
         comparison=comparison,

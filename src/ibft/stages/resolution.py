@@ -22,7 +22,7 @@ from ibft.text.choice import choose_template
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["as_recorded", "resolve"]
+__all__ = ["as_recorded", "resolve", "resolve_template"]
 
 Config = TypeVar("Config", ModelConfig, ModelConfig | None)
 
@@ -34,11 +34,20 @@ def resolve(recipe: Recipe) -> Recipe:
         UserError: the device does not exist here, or `prompt.template: auto` needs a tokenizer or data that cannot be
             loaded.
     """
-    template = recipe.prompt.template
-    if template == "auto":
-        tokenizer, stop_ids = load_tokenizer(recipe.model), load_stop_ids(recipe.model)
-        template = choose_template(tokenizer, stop_ids, is_conversation=is_conversational(recipe.data))
+    template = resolve_template(recipe)
     return _with(recipe, template, _with_dtype(recipe.model), _with_dtype(recipe.scan.reference))
+
+
+def resolve_template(recipe: Recipe) -> str:
+    """Return the recipe's prompt template, or what `auto` stands for; no device is looked for.
+
+    Raises:
+        UserError: the tokenizer or the data cannot be loaded.
+    """
+    if recipe.prompt.template != "auto":
+        return recipe.prompt.template
+    tokenizer, stop_ids = load_tokenizer(recipe.model), load_stop_ids(recipe.model)
+    return choose_template(tokenizer, stop_ids, is_conversation=is_conversational(recipe.data))
 
 
 def _with_dtype(config: Config) -> Config:

@@ -88,7 +88,7 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
     unreadable: list[SkippedRow] = []
     pairs = (example.pair for example in stream_training(recipe.data, unreadable))
     skips = recipe.data.on_bad_row == "skip"
-    tokenized = encode_pairs(pairs, codec, recipe.data.max_tokens, limits, skips_refused=skips)
+    tokenized = encode_pairs(pairs, codec, recipe.data.max_tokens, limits, skips_refused=skips, unreadable=unreadable)
     skipped = [*unreadable, *tokenized.skipped]
     if is_main_process():
         say_skipped(len(tokenized.examples), skipped, run.path / "train" / objective.arm / SKIPPED_FILE)

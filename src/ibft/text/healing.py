@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
+from ibft.text.rendered import control_ids
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -83,8 +85,7 @@ class Vocabulary:
 
     @cached_property
     def _table(self) -> list[bytes | None]:
-        control = {place for place, token in self._tokenizer.added_tokens_decoder.items() if token.special}
-        control |= set(self._tokenizer.all_special_ids)
+        control = control_ids(self._tokenizer)
         names = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
         added = self._tokenizer.added_tokens_decoder
         return [

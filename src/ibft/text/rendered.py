@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Hidden", "Rendered", "control_tokens"]
+__all__ = ["Hidden", "Rendered", "control_ids", "control_tokens"]
 
 # Private-use characters around the number of a text that is hidden from a template.
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -51,6 +51,12 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     # The longest first, since a pattern takes the first alternative that matches.
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     return sorted({*added, *tokenizer.all_special_tokens}, key=lambda token: (-len(token), token))
+
+
+def control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the ids of the tokenizer's control tokens."""
+    added = {place for place, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(added | set(tokenizer.all_special_ids))
 
 
 class Hidden:
