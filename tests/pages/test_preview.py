@@ -141,10 +141,14 @@ def test_a_page_says_what_training_would_refuse_and_how_much_is_not_trained() ->
     html = render_preview(PREVIEW)
     assert "Training would stop at this data" in html
     assert "40.0% of the data is not trained" in html
-    fine = msgspec.structs.replace(PREVIEW, refusal=None, sets=[msgspec.structs.replace(TRAIN, num_rows=50)])
-    html = render_preview(fine)
-    assert "This data can be trained on" in html
+    leaked = msgspec.structs.replace(PREVIEW, refusal=None, sets=[msgspec.structs.replace(TRAIN, num_rows=50)])
+    html = render_preview(leaked)
+    assert '<h2 id="verdict">This data can be trained on, and has problems of the benchmark in it</h2>' in html
     assert "of the data is not trained" not in html
+    fine = msgspec.structs.replace(leaked, problems=[])
+    assert '<h2 id="verdict">This data can be trained on</h2>' in render_preview(fine)
+    much = msgspec.structs.replace(PREVIEW, refusal=None, problems=[])
+    assert '<h2 id="verdict">This data can be trained on, and much of it is left out</h2>' in render_preview(much)
 
 
 def test_a_page_without_any_example_says_so() -> None:

@@ -22,9 +22,19 @@ from ibft.pages.preview_words import (
 
 __all__ = ["render_preview"]
 
+_FINE = "This data can be trained on"
+
 
 def render_preview(preview: Preview) -> str:
     """Return the page. The same preview gives the same text."""
+    is_loud = preview.train.num_skipped > LOUD_SHARE * preview.train.num_rows
+    headline = _FINE
+    if preview.refusal:
+        headline = "Training would stop at this data"
+    elif any(overlap.num_leaked for overlap in preview.problems):
+        headline = "This data can be trained on, and has problems of the benchmark in it"
+    elif is_loud:
+        headline = "This data can be trained on, and much of it is left out"
     return render_template(
         "preview.html",
         {function.__name__: function for function in (number, percent, set_name, visible_runs)},
@@ -33,7 +43,9 @@ def render_preview(preview: Preview) -> str:
         sentences=[[*set_sentences(examples), *length_sentences(preview, examples)] for examples in preview.sets],
         repeats=[repeat_sentences(repeats) for repeats in preview.repeats],
         overlaps=[overlap_sentences(overlap, preview.train.num_examples) for overlap in preview.problems],
-        is_loud=preview.train.num_skipped > LOUD_SHARE * preview.train.num_rows,
+        is_loud=is_loud,
+        is_fine=headline == _FINE,
+        headline=headline,
     )
 
 
