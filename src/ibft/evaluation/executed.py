@@ -232,6 +232,8 @@ class ExecutedEvaluation(TrainerCallback):  # type: ignore[misc]
                 f"the sandbox failed on {num_unjudged} of {len(rows)} answers ({reason}): no Pass@1 at this step.",
             )
         trainer = self._trainer
+        # Also as a metric of its own: what prints rows, or numbers them itself, would not show the step.
+        metrics["eval_step"] = float(step)
         trainer.state.log_history.append({**metrics, "step": step})
         # Not `trainer.log`, which would log at the step that training is at by now, and empty the averages that TRL
         # gathers for its own next row. Copies: `on_log` takes a state's step, and switches off a log that is due.
