@@ -23,7 +23,7 @@ SHORT = GenerateConfig(num_samples=1, temperature=0.0, max_new_tokens=24)
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CI", "1")  # TRL sends no telemetry where this is set
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # no verdict of another test
+    monkeypatch.setenv("IBFT_CACHE", str(tmp_path / "cache"))  # no verdict of another test
 
 
 def make_problem(number: int) -> Problem:

@@ -52,7 +52,7 @@ def recipe(tiny_model_folder: Path, tmp_path: Path) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "CI": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+    return os.environ | {"OMP_NUM_THREADS": "1", "CI": "1", "IBFT_CACHE": str(folder / "cache")}
 
 
 def test_killed_anywhere_ends_the_same(recipe: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def problems(numbers: range) -> list[dict[str, Any]]:
 def place(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two recipes of five steps, `with.yaml` and `without.yaml`, and what they name."""
     monkeypatch.setenv("CI", "1")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("IBFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "data.jsonl", [{"prompt": f"def g{n}(a):\n", "completion": f"    return {n}\n"} for n in range(9)])
     write(tmp_path / "problems.jsonl", problems(range(2)))
@@ -82,9 +82,9 @@ def test_the_adapter_is_the_same_and_the_evaluations_are_beside_it(place: Path) 
         without, evaluated = (place / "runs" / name / "train" / arm for name in ("without", "with"))
         weights = "adapter/adapter_model.safetensors"
         assert (evaluated / weights).read_bytes() == (without / weights).read_bytes()
-        assert sorted(path.name for path in evaluated.iterdir() if path not in without.iterdir()) == sorted(
-            {path.name for path in without.iterdir()} | {"evaluations.jsonl"}
-        )
+        names = [{path.name for path in folder.iterdir()} for folder in (without, evaluated)]
+        assert names[1] - names[0] == {"evaluations.jsonl"}
+        assert names[0] <= names[1]
         answers = list(read_rows(evaluated / "evaluations.jsonl", EvaluatedAnswer))
         assert [(row.step, row.task_id) for row in answers] == [(2, "t/2"), (2, "t/3"), (4, "t/2"), (4, "t/3")]
         assert all(row.status is not None and row.result for row in answers)
