@@ -1,4 +1,4 @@
-"""kill -9 while a run evaluates: resumed, it ends with the same adapter, log and evaluations, byte for byte."""
+"""Processes and kill -9 while a run evaluates: the same adapter, log and evaluations come out, byte for byte."""
 
 from __future__ import annotations
 
@@ -109,3 +109,21 @@ def test_killed_from_outside_ends_the_same(recipe: Path, tmp_path: Path, is_time
         assert not (arm / "evaluations.partial.jsonl").exists()
     assert results[0] == results[1]
     assert lines(arm / "evaluations.jsonl") == 6
+
+
+def test_of_two_processes_one_evaluates_and_the_adapter_is_the_same(recipe: Path, tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    weights = []
+    settings = yaml.safe_load(recipe.read_text())
+    for name in ("with", "without"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(settings | {"name": name, "output": str(tmp_path / "two")}))
+        command = [*launcher, "-m", "ibft.cli", "train", str(path)]
+        done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        arm = tmp_path / "two" / name / "train" / "ib"
+        weights.append((arm / "adapter" / "adapter_model.safetensors").read_bytes())
+        assert lines(arm / "evaluations.jsonl") == (6 if name == "with" else 0)
+        for key in ("evaluate_problems", "evaluate_problems_every"):
+            settings["train"].pop(key, None)
+    assert weights[0] == weights[1]
