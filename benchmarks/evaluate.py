@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/evaluate.py
 
-One run of a Llama of 2 layers (hidden size 128, SmolLM2's vocabulary, LoRA of rank 8, 4 rows of 64 tokens, float32)
-that answers 60 problems of HumanEval every 30 steps. The answers of every second evaluation are judged (the canonical
-solutions are in their place, each with a comment of its own, so that there is something to run and nothing in a
-cache); the others are only generated. Compared are the steps that a judging lay beside from begin to end, and as many
-behind an evaluation that was not judged: by the clock, and by the CPU time of the training's own thread.
+One run of a Llama of 2 layers (hidden size 128, SmolLM2's vocabulary, LoRA of rank 8, 4 rows of 32 tokens, float32)
+that answers 60 problems of HumanEval every 50 steps. The answers of every second evaluation are judged: in their place
+are the canonical solutions with a loop of about 0.1 CPU seconds, so that there is something to run. The others are only
+generated. Compared are the steps that a judging lay beside from begin to end, and those behind an evaluation that was
+not judged while nothing else was: by the clock, and by the CPU time of the training's own thread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -22,15 +21,17 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from ibft import ExecutedEvaluation
 from ibft.artifacts.evaluations import EvaluatedAnswer
 from ibft.models.loading import load_tokenizer
+from ibft.objectives.ft import FTObjective
 from ibft.problems.loading import load_problems
 from ibft.run.sections import GenerateConfig, JudgeConfig, ModelConfig
+from ibft.training.trainer import ObjectiveTrainer
 
-EVERY, NUM_EVALUATIONS, NUM_ROWS, NUM_TOKENS, NUM_PROBLEMS = 30, 6, 4, 64, 60
+EVERY, NUM_EVALUATIONS, NUM_ROWS, NUM_TOKENS, NUM_PROBLEMS = 50, 6, 4, 32, 60
 
 
 class Alternating(ExecutedEvaluation):
@@ -40,35 +41,38 @@ class Alternating(ExecutedEvaluation):
         super().__init__(*arguments, **settings)
         self.steps: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         self.judging: list[float] = []
-        self._is_judged, self._begun = False, 0.0
+        self._is_judged = False
         self._start = (0.0, 0.0)
 
     def _submit(self, step: int, rows: list[EvaluatedAnswer]) -> None:
-        self._is_judged, self._begun = not self._is_judged, time.monotonic()
-        if self._is_judged:
-            solutions = {problem.task_id: problem.canonical_solution for problem in self._problems}
-            super()._submit(
-                step,
-                [
-                    msgspec.structs.replace(row, completion=f"{solutions[row.task_id]}\n# {step}", solution=None)
-                    for row in rows
-                ],
-            )
-            self._waiting[-1][1].add_done_callback(lambda _: self.judging.append(time.monotonic() - self._begun))
+        self._is_judged = not self._is_judged
+        if not self._is_judged:
+            return
+        solutions = {problem.task_id: problem.canonical_solution for problem in self._problems}
+        programs = {task_id: f"{solution}\nsum(range({4 * 10**6 + step}))\n" for task_id, solution in solutions.items()}
+        answers = [msgspec.structs.replace(row, completion=programs[row.task_id], solution=None) for row in rows]
+        begun = time.monotonic()
+        super()._submit(step, answers)
+        self._waiting[-1][1].add_done_callback(lambda _: self.judging.append(time.monotonic() - begun))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._start = (time.monotonic(), time.thread_time())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
         spent = (time.monotonic() - self._start[0], time.thread_time() - self._start[1])
-        if state.global_step > EVERY:
-            futures: list[Future[Any]] = [judged for _, judged in self._waiting]
-            if not self._is_judged or any(not judged.done() for judged in futures):
-                self.steps[self._is_judged].append(spent)
+        is_beside = any(not judged.done() for _, judged in self._waiting)
+        if state.global_step > EVERY and is_beside == self._is_judged:
+            self.steps[is_beside].append(spent)
         super().on_step_end(args, state, control, **keywords)
 
 
-def make_trainer(folder: str) -> SFTTrainer:
+class LabelledOnly(ObjectiveTrainer):
+    """As the train stage has it."""
+
+    labelled_only = True
+
+
+def make_trainer(folder: str) -> LabelledOnly:
     tokenizer = load_tokenizer(ModelConfig())
     config = AutoConfig.for_model(
         "llama",
@@ -83,7 +87,7 @@ def make_trainer(folder: str) -> SFTTrainer:
     )
     torch.manual_seed(0)
     ids = torch.randint(100, 40_000, (64, NUM_TOKENS)).tolist()
-    return SFTTrainer(
+    return LabelledOnly(
         AutoModelForCausalLM.from_config(config, dtype=torch.float32),
         SFTConfig(
             folder,
@@ -97,6 +101,7 @@ def make_trainer(folder: str) -> SFTTrainer:
             disable_tqdm=True,
         ),
         train_dataset=Dataset.from_dict({"input_ids": ids, "labels": ids}),
+        objective=FTObjective(),
         processing_class=tokenizer,
         peft_config=LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"),
     )

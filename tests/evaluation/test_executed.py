@@ -52,16 +52,15 @@ def evaluated(trainer: Any, problems: list[Problem], **settings: Any) -> Any:
     return trainer
 
 
-@pytest.mark.parametrize("sampling", [SHORT, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "sampling"),
     [
-        {"plain": True},
-        {},
-        {"form": "in_path"},
-        {"form": "controlled", "kl_target": 3.0, "gradient_accumulation_steps": 2},
-        {"gradient_checkpointing": True},
-        {"plain": True, "full": True, "neftune_noise_alpha": 5},
+        ({"plain": True}, SHORT),
+        ({}, SAMPLED),
+        ({"form": "in_path"}, SHORT),
+        ({"form": "controlled", "kl_target": 3.0, "gradient_accumulation_steps": 2}, SAMPLED),
+        ({"gradient_checkpointing": True}, SHORT),
+        ({"plain": True, "full": True, "neftune_noise_alpha": 5}, SAMPLED),
     ],
     ids=["ft", "ib", "in_path", "controlled", "checkpointing", "full"],
 )

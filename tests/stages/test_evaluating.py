@@ -114,6 +114,7 @@ def test_problems_of_the_report_are_not_used_without_a_word(place: Path) -> None
     output = done("train", "with.yaml", "--arm", "ft", "--set", "train.evaluate_problems.source=mixed.jsonl")
     assert "1 of the 3 problems of train.evaluate_problems are in problems, too" in output
     assert "are in problems, too" not in done("train", "with.yaml", "--arm", "ib")
+    done("train", "with.yaml", "--arm", "ib", "--set", "name=other", "--set", "problems.source=gone.jsonl")
 
 
 def test_what_is_missing_is_refused_before_anything_is_made(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,7 @@ class ExecutedEvaluation(TrainerCallback):  # type: ignore[misc]
         self._settings = self._digest()
         self._record = Record(self._folder, self._settings, self._wanted(), start)
         if self._record.num_dropped:
-            progress.warn("Evaluation", "Problems or sampling have changed: earlier evaluations are left out.")
+            progress.warn("Earlier evaluations", "Problems or sampling have changed: they are left out.")
         is_logged = {entry["step"] for entry in self._trainer.state.log_history if "eval_programs" in entry}
         for step, rows in self._record.earlier.items():
             if not is_judged(rows):

@@ -13,7 +13,7 @@ from pathlib import Path
 from ibft.artifacts.evaluations import EVALUATIONS_FILE, EvaluatedAnswer
 from ibft.artifacts.json_lines import RowWriter, read_rows, write_rows
 
-__all__ = ["Record"]
+__all__ = ["Record", "is_judged"]
 
 
 class Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from ibft import progress
 from ibft.artifacts.evaluations import EVALUATIONS_FILE, PASS_AT_1
 from ibft.artifacts.json_lines import read_rows, write_rows
 from ibft.artifacts.rows import Problem, TrainingLog
+from ibft.errors import UserError
 from ibft.execution.settings import resolve_settings, tool_versions
 from ibft.problems.loading import load_benchmark
 from ibft.run.recipe import Recipe
@@ -38,10 +40,12 @@ def check_evaluation(recipe: Recipe) -> None:
     for language in {problem.language for problem in problems}:
         tool_versions(language)
     for key, config in (("problems", recipe.problems), ("forgetting", recipe.forgetting)):
-        asked = {" ".join(problem.prompt.split()) for problem in load_benchmark(config)} if config else set()
+        asked: set[str] = set()
+        with contextlib.suppress(UserError):  # to train, the report's problems need not be here
+            asked = {" ".join(problem.prompt.split()) for problem in load_benchmark(config)} if config else asked
         if shared := sum(" ".join(problem.prompt.split()) in asked for problem in problems):
             progress.warn(
-                "Evaluation",
+                f"Evaluation on {key}",
                 f"{shared} of the {len(problems)} problems of train.evaluate_problems are in {key}, too. Whatever is "
                 "chosen by them (a step, a setting) then looks better in the report than it is. Take others, or others "
                 "of its `tasks`.",
