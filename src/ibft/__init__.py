@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["IBConfig", "IBTrainer", "__version__", "min_k_prob", "pass_at_k", "pass_at_k_m"]
+__all__ = ["ExecutedEvaluation", "IBConfig", "IBTrainer", "__version__", "min_k_prob", "pass_at_k", "pass_at_k_m"]
 
 if TYPE_CHECKING:
+    from ibft.evaluation.executed import ExecutedEvaluation
     from ibft.scoring.scores import min_k_prob
     from ibft.statistics.pass_at_k import pass_at_k, pass_at_k_m
     from ibft.training.trainer import IBConfig, IBTrainer
 
 _HOME = {
+    "ExecutedEvaluation": "ibft.evaluation.executed",
     "IBConfig": "ibft.training.trainer",
     "IBTrainer": "ibft.training.trainer",
     "min_k_prob": "ibft.scoring.scores",

@@ -113,3 +113,18 @@ def test_curves_of_many_arms_are_averaged_and_of_few_are_not(drawn: Drawn) -> No
     assert "Averages over 5 logged steps." in many.losses[0].caption
     draw(*(arm(f"a{i}", loss=values[:25]) for i in range(5)))
     assert drawn["Training loss"]["series"]["a0"].y == values[:25]
+
+
+def test_pass_at_1_while_training_has_its_interval_and_leaves_out_undefined_steps(drawn: Drawn) -> None:
+    rows = [
+        TrainingLog(1, {"loss": 1.0, "ce": 1.0}),
+        TrainingLog(5, {"eval_pass@1": 0.25, "eval_pass@1_low": 0.1, "eval_pass@1_high": 0.5}),
+        TrainingLog(10, {"eval_pass@1": None, "eval_pass@1_low": None, "eval_pass@1_high": None}),
+        TrainingLog(15, {"eval_pass@1": 0.5, "eval_pass@1_low": 0.25, "eval_pass@1_high": 0.75}),
+    ]
+    charts_of = draw(TrainedArm("a", rows, TrainingSummary()))
+    chart = drawn["Pass@1 while training"]
+    assert chart["series"]["a"] == Curve([5, 15], [25.0, 50.0], [(10.0, 50.0), (25.0, 75.0)])
+    assert chart["is_percentage"]
+    assert drawn["Training loss"]["series"]["a"].intervals is None
+    assert "eval_pass@1" in [one.name for one in charts_of.losses]

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from ibft.artifacts.evaluations import PASS_AT_1
 from ibft.artifacts.metrics import Metric
 from ibft.artifacts.report import Comparison
 from ibft.objectives.base import Gauge
@@ -32,6 +33,13 @@ _LOSSES = (
         "wide",
     ),
     Gauge("ce", "Cross-entropy (nats per token)", "Without an arm's extra terms, so the arms can be compared."),
+    Gauge(
+        PASS_AT_1,
+        "Pass@1 while training (% of the problems of train.evaluate_problems)",
+        "Of the model as it was at that step, with Wilson's 95% interval over problems. Where a step or a setting was "
+        "chosen by these problems, only other problems say how good it is.",
+        "percent",
+    ),
     Gauge("grad_norm", "Gradient norm", "Before clipping.", "wide"),
     Gauge("learning_rate", "Learning rate", "The schedule as it was applied."),
 )
@@ -196,12 +204,20 @@ def _dot(metric: Metric | None) -> Dot | None:
 
 
 def _curves(trained: Sequence[TrainedArm], name: str, scale: float = 1) -> dict[str, Curve]:
-    """Return the curves of the arms that have logged this metric; a row in which it is missing or null is skipped."""
+    """Return the curves of the arms that have logged this metric; a row in which it is missing or null is skipped.
+
+    A metric that was logged with the ends of its interval (`_low`, `_high`) has whiskers.
+    """
     curves = {}
     for arm in trained:
-        points = [(row.step, value) for row in arm.log if (value := row.metrics.get(name)) is not None]
-        if points:
-            curves[arm.name] = Curve([step for step, _ in points], [scale * value for _, value in points])
+        rows = [row for row in arm.log if row.metrics.get(name) is not None]
+        values, lows, highs = (
+            [scale * value for row in rows if (value := row.metrics.get(name + end)) is not None]
+            for end in ("", "_low", "_high")
+        )
+        if rows:
+            intervals = list(zip(lows, highs, strict=True)) if len(lows) == len(highs) == len(rows) else None
+            curves[arm.name] = Curve([row.step for row in rows], values, intervals)
     return curves
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "PACKAGE",
     "Column",
     "DataConfig",
+    "EvaluateConfig",
     "Format",
     "GenerateConfig",
     "JudgeConfig",
@@ -209,6 +210,26 @@ class ScanConfig(Section, frozen=True):
             )
 
 
+class ProblemsConfig(Section, frozen=True):
+    """The benchmark: `humaneval`, `mbpp:PATH`, `evalplus:PATH`, `verilog-eval:PATH`, or a problem file of your own.
+
+    `limit` keeps the first problems (docs/problems.md), so that a short run is not a choice of easy ones. `tasks` keeps
+    those whose ids match (`HumanEval/1*`).
+    """
+
+    source: str = "humaneval"
+    tasks: tuple[str, ...] = ()
+    limit: Count | None = None
+
+
+class EvaluateConfig(ProblemsConfig, frozen=True):
+    """The problems that a model answers while it is trained, and how: by default one greedy answer each."""
+
+    num_samples: Count = 1
+    temperature: NonNegative = 0.0
+    max_new_tokens: Count = 512
+
+
 class LoraConfig(Section, frozen=True):
     """The adapter (paper, appendix A, and the reference code: rank 32, alpha 32, dropout 0.05, all linear)."""
 
@@ -224,6 +245,9 @@ class TrainConfig(Section, frozen=True):
     `max_steps` (optimizer steps) wins over `epochs`. `batch_size` counts examples per device and forward.
     `max_grad_norm: 0` turns clipping off. `report_to` takes what transformers takes; a JSONL log is always written.
     `lora: null` trains all weights.
+
+    `evaluate_problems` are answered and judged every `evaluate_problems_every` optimizer steps, or once per epoch where
+    that is null; this changes nothing in the training. They should be other problems than the report's.
 
     batching: how a batch of examples of different lengths is computed.
         padded  each example is padded to the longest of its batch, as TRL does by default.
@@ -250,18 +274,15 @@ class TrainConfig(Section, frozen=True):
     save_every: Count = 100
     report_to: tuple[str, ...] = ()
     lora: LoraConfig | None = LoraConfig()
+    evaluate_problems: EvaluateConfig | None = None
+    evaluate_problems_every: Count | None = None
 
-
-class ProblemsConfig(Section, frozen=True):
-    """The benchmark: `humaneval`, `mbpp:PATH`, `evalplus:PATH`, `verilog-eval:PATH`, or a problem file of your own.
-
-    `limit` keeps the first problems (docs/problems.md), so that a short run is not a choice of easy ones. `tasks` keeps
-    those whose ids match (`HumanEval/1*`).
-    """
-
-    source: str = "humaneval"
-    tasks: tuple[str, ...] = ()
-    limit: Count | None = None
+    def __post_init__(self) -> None:
+        if self.evaluate_problems is None and self.evaluate_problems_every is not None:
+            raise UserError(
+                f"train.evaluate_problems_every is {self.evaluate_problems_every}, and there are no "
+                "train.evaluate_problems. Give them (source, limit, tasks), or leave it out."
+            )
 
 
 class ServerConfig(Section, frozen=True):

@@ -4,6 +4,7 @@ model      counts: content of the folder, commit of the hub repository or versio
            `quantization`. Does not: where the folder lies, `device`, `trust_remote_code`, `attention`.
 data       counts: content of the file or folder, commit of the hub data set, the functions themselves.
 arm        counts: the training's inputs, and the content of the weights. Does not: the model card.
+train      counts: data, model, prompt, objective, and all of its section except for `evaluate_problems`.
 scan       counts: all of its section except for `batch_tokens` and `max_trained_examples`.
 generate   counts: what the model is asked, and all of its section except for `batch_size`, `elicit` and `server`.
 judge      counts: problems, samples, limits, sandbox (`ibft.stages.judge`). Does not: `workers`, `cache`.
@@ -29,7 +30,7 @@ from ibft.run.digests import folder_digest
 from ibft.run.inputs import FORMAT
 from ibft.run.provenance import installed_version
 from ibft.run.recipe import Recipe
-from ibft.run.sections import PACKAGE, DataConfig, ModelConfig, ProblemsConfig, PromptConfig
+from ibft.run.sections import PACKAGE, DataConfig, ModelConfig, ProblemsConfig, PromptConfig, TrainConfig
 
 __all__ = [
     "data_identity",
@@ -204,10 +205,18 @@ def train_inputs(
             "max_tokens": data.max_tokens,
             "max_examples": data.max_examples,
         },
-        "train": recipe.train,
+        "train": _training(recipe.train),
         "objective": objective,
         "seed": recipe.seed,
     }
+
+
+def _training(config: TrainConfig) -> dict[str, Any]:
+    """Return the section without the evaluation, which changes no bit of the weights."""
+    settings: dict[str, Any] = msgspec.to_builtins(config)
+    for name in ("evaluate_problems", "evaluate_problems_every"):
+        del settings[name]
+    return settings
 
 
 def rescan_inputs(recipe: Recipe, scan: str, train: str, weights: dict[str, Any]) -> dict[str, Any]:

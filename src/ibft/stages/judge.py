@@ -32,7 +32,7 @@ from ibft.run.recipe import Recipe
 from ibft.run.sections import JudgeConfig
 from ibft.run.stage import StageRecord, mismatch, read_record
 
-__all__ = ["check_problems", "judge", "judge_file", "judge_inputs", "load_judged"]
+__all__ = ["check_problems", "judge", "judge_file", "judge_inputs", "load_judged", "require_tests"]
 
 
 def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
@@ -66,7 +66,7 @@ def load_judged(recipe: Recipe) -> tuple[list[Problem], JudgeSettings]:
         UserError: the problems cannot be judged, or no sandbox works here.
     """
     problems = load_benchmark(recipe.problems)
-    _require_tests(problems, recipe.problems.source)
+    require_tests(problems, recipe.problems.source)
     return problems, resolve_settings(recipe.judge)
 
 
@@ -123,7 +123,7 @@ def judge_file(
     require_k(k)
     loaded = load_problems(problems)
     chosen = select_problems(loaded, tasks)
-    _require_tests(chosen, problems)
+    require_tests(chosen, problems)
     task_ids = [problem.task_id for problem in loaded]
     samples = open_samples(Path(samples_path), task_ids, problems, [problem.task_id for problem in chosen])
     settings = resolve_settings(config)
@@ -146,11 +146,16 @@ def check_problems(source: str, config: JudgeConfig, tasks: Sequence[str] = ()) 
         UserError: the problems cannot be read, or no sandbox works here.
     """
     problems = load_problems(source, tasks=tasks)
-    _require_tests(problems, source)
+    require_tests(problems, source)
     return check_references(problems, config)
 
 
-def _require_tests(problems: Sequence[Problem], source: str) -> None:
+def require_tests(problems: Sequence[Problem], source: str) -> None:
+    """Refuse problems without tests.
+
+    Raises:
+        UserError: names the first.
+    """
     untested = [problem.task_id for problem in problems if not problem.tests.strip()]
     if untested:
         raise UserError(

@@ -58,12 +58,15 @@ class _Plan:
         self._add("scan", scan_inputs(self._recipe))
 
     def train(self) -> None:
+        from ibft.stages.evaluating import check_evaluation
         from ibft.stages.train import check_objectives
 
         check_objectives(self._recipe)
         for objective in self._objectives:
             scan = self._scan_identity() if objective.weighs_examples else None
             self._add(f"train/{objective.arm}", train_inputs(self._recipe, objective, scan))
+        if any(not self._stages[f"train/{objective.arm}"].is_complete for objective in self._objectives):
+            check_evaluation(self._recipe)
 
     def rescan(self) -> None:
         for objective in self._objectives if self._recipe.scan.max_trained_examples else ():

@@ -4,6 +4,7 @@ train/<arm>/adapter/       a plain PEFT adapter: transformers, PEFT and vLLM loa
                            (model/, where all weights are trained), and its model card
 train/<arm>/log.jsonl      what the trainer logged (rows.TrainingLog)
 train/<arm>/summary.json   TrainingSummary
+train/<arm>/evaluations.jsonl  with `train.evaluate_problems`: answers and verdicts by step (`EvaluatedAnswer`)
 train/<arm>/skipped.jsonl  the rows that were left out, and why (data.skipped.SkippedRow)
 """
 
@@ -32,6 +33,7 @@ from ibft.run.processes import is_main_process, num_processes
 from ibft.run.provenance import provenance
 from ibft.run.recipe import Recipe
 from ibft.run.stage import Stage, read_record
+from ibft.stages.evaluating import evaluation_of, order_log, say_complete
 from ibft.stages.identity import train_inputs
 from ibft.stages.skeleton import complete
 from ibft.text.encoding import codec_of
@@ -101,9 +103,12 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
     with progress.task("Loading TRL", total=None):
         from ibft.training.fit import fit
 
-    result = fit(recipe, objective, tokenizer, tokenized.examples, folder, weights)
+    evaluation = evaluation_of(recipe, folder)
+    result = fit(recipe, objective, tokenizer, tokenized.examples, folder, weights, evaluation)
     if not is_main_process():
         return
+    if evaluation is not None:
+        order_log(folder)
     record = read_record(folder)
     summary = TrainingSummary(
         objective=objective.name,
@@ -149,4 +154,6 @@ def _write_card(recipe: Recipe, objective: Objective, summary: TrainingSummary, 
 
 def _open(recipe: Recipe, run: RunFolder, objective: Objective) -> Stage:
     scan = run.record("scan").identity if objective.weighs_examples else None
-    return run.stage(f"train/{objective.arm}", train_inputs(recipe, objective, scan))
+    stage = run.stage(f"train/{objective.arm}", train_inputs(recipe, objective, scan))
+    say_complete(recipe, stage)
+    return stage

@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,12 @@ def fit(
     examples: Sequence[TokenizedExample],
     folder: Path,
     weights: Sequence[float] | None = None,
+    extend: Callable[[StageTrainer, ExitStack], None] | None = None,
 ) -> FitResult:
     """Train, resuming from the last complete checkpoint in `folder`, and save the adapter or model there.
 
-    `weights` are the examples' compression weights, for an adaptive bottleneck.
+    `weights` are the examples' compression weights, for an adaptive bottleneck. `extend` adds callbacks to the trainer,
+    which the stack closes.
 
     Raises:
         UserError: see `ibft.stages.train.train`.
@@ -89,6 +91,8 @@ def fit(
             trainer.add_callback(LogWriter(folder / "log.jsonl", stack))
             trainer.add_callback(ProgressBar(f"Training {objective.arm}", stack))
             trainer.add_callback(AlarmBell(objective))
+        if extend is not None:  # behind the log's writer, which is then open
+            extend(trainer, stack)
         for callback in trainer.callback_handler.callbacks:
             # TensorBoard's default folder is among the checkpoints, which are deleted at the end.
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
