@@ -32,6 +32,11 @@ _LOSSES = (
         "wide",
     ),
     Gauge("ce", "Cross-entropy (nats per token)", "Without an arm's extra terms, so the arms can be compared."),
+    Gauge(
+        "eval_loss",
+        "Held-out cross-entropy (nats per token)",
+        "Of the validation data's answers, as the saved model predicts them: without an arm's extra terms.",
+    ),
     Gauge("grad_norm", "Gradient norm", "Before clipping.", "wide"),
     Gauge("learning_rate", "Learning rate", "The schedule as it was applied."),
 )

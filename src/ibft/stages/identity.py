@@ -29,7 +29,7 @@ from ibft.run.digests import folder_digest
 from ibft.run.inputs import FORMAT
 from ibft.run.provenance import installed_version
 from ibft.run.recipe import Recipe
-from ibft.run.sections import PACKAGE, DataConfig, ModelConfig, ProblemsConfig, PromptConfig
+from ibft.run.sections import PACKAGE, DataConfig, ModelConfig, ProblemsConfig, PromptConfig, TrainConfig
 
 __all__ = [
     "data_identity",
@@ -126,6 +126,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
         UserError: the data cannot be read; names the recipe's key.
     """
     data, scan = msgspec.to_builtins(recipe.data), msgspec.to_builtins(recipe.scan)
+    del data["validation"]  # what is held out is scanned, too
     data["train"] = _training_data(recipe.data)
     if recipe.data.control is not None:
         data["control"] = _named_data("control", recipe.data.control)
@@ -195,11 +196,29 @@ def train_inputs(
             "on_bad_row": data.on_bad_row,
             "max_tokens": data.max_tokens,
             "max_examples": data.max_examples,
+            **_validation_identity(data, must_exist=must_exist),
         },
-        "train": recipe.train,
+        "train": _training(recipe.train),
         "objective": objective,
         "seed": recipe.seed,
     }
+
+
+def _validation_identity(data: DataConfig, *, must_exist: bool) -> dict[str, Any]:
+    """Return what identifies the validation data; empty without it, as before there was any."""
+    if data.validation_share is not None:
+        return {"validation": data.validation_share}
+    if (source := data.validation_source) is None:
+        return {}
+    named = _named_data("validation", source.source, must_exist=must_exist)
+    return {"validation": {"source": named, "split": source.split, "config": source.config}}
+
+
+def _training(config: TrainConfig) -> dict[str, Any]:
+    """Return the whole section, without what needs validation data where it is not set."""
+    settings: dict[str, Any] = msgspec.to_builtins(config)
+    defaults = {"evaluate_every": None, "early_stopping": None, "keep": "last"}
+    return {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
 
 
 def rescan_inputs(recipe: Recipe, scan: str, train: str, weights: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,14 @@ class HeldOutTrainer(SFTTrainer):  # type: ignore[misc]
         with unchanged(self.model):
             metrics: dict[str, float] = super().evaluate(*arguments, **keywords)
         return metrics
+
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint, unless training has ended with the best step."""
+        best = f"checkpoint-{self.state.best_global_step}"
+        if self.state.best_global_step != self.state.global_step:
+            # By its name: the path in a checkpoint's state is that of the attempt that wrote it.
+            self.state.best_model_checkpoint = str(Path(self.args.output_dir) / best)
+            super()._load_best_model()
 
     def evaluation_loop(self, *arguments: Any, metric_key_prefix: str = "eval", **keywords: Any) -> Any:
         """Run over a data set, and replace the loss by the mean over its tokens."""
