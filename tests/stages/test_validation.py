@@ -150,8 +150,8 @@ def test_the_best_weights_are_kept_and_training_stops(recipe: Recipe, objective:
     assert (summary.steps, summary.stopped) == (max(losses), "early stopping")
     assert (summary.held_out.examples, summary.held_out.groups) == (5, None)
     card = (folder / "adapter" / "README.md").read_text()
-    assert f"| weights | of step {best}; training stopped early |" in card
-    assert f"| held-out cross-entropy | {losses[best]:.4f} nats per token at its lowest, after step {best} (5" in card
+    assert f"\n| weights | of step {best}; training stopped early |\n| examples per step |" in card
+    assert f"\n| held-out cross-entropy | {losses[best]:.4f} nats per token at its lowest, after step {best} (5" in card
     assert not (folder / "checkpoints").exists()
 
 
