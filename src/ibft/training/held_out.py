@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from trl import SFTTrainer
 
 from ibft.training.forward import LossForward, LossOutput
@@ -105,6 +106,11 @@ class HeldOutTrainer(SFTTrainer):  # type: ignore[misc]
         """Evaluate; training continues bit for bit as if it had not."""
         with unchanged(self.model):
             metrics: dict[str, float] = super().evaluate(*arguments, **keywords)
+        # FSDP2 shards its outermost weights again in the backward, which there is none of; until then, no checkpoint
+        # can be loaded into them.
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
         return metrics
 
     def _load_best_model(self) -> None:
