@@ -7,7 +7,7 @@ import pytest
 
 from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import Pair
-from ibft.curation import duplicates
+from ibft.curation import near
 from ibft.curation.duplicates import Duplicate, DuplicateFinder, find_duplicates
 from ibft.data.code import jaccard, shingles, whole
 from ibft.errors import UserError
@@ -100,19 +100,10 @@ def test_answers_that_share_a_template_are_not_all_compared(num_own: int, monkey
         else:
             rows.append(template + [f"w{chance.randrange(10**6)}" for _ in range(num_own)])
     compared = []
-    monkeypatch.setattr(duplicates, "jaccard", lambda a, b: compared.append(1) or jaccard(a, b))
+    monkeypatch.setattr(near, "jaccard", lambda a, b: compared.append(1) or jaccard(a, b))
     found = find(*((str(number), "p", " ".join(words)) for number, words in enumerate(rows)))
     assert [one.id for one in found] == [str(number) for number in range(9, 200, 10)]
     assert len(compared) < 2 * len(found)
-
-
-@pytest.mark.parametrize("similarity", [0.55, 0.7, 0.95, 1.0])
-def test_sketches_rule_out_hardly_any_answer_of_the_similarity_asked_for(similarity: float) -> None:
-    from scipy.stats import binom
-
-    least = duplicates._least_agreeing(similarity)
-    assert binom.cdf(least - 1, 128, similarity) <= 1e-4
-    assert least == 128 or binom.cdf(least, 128, similarity) > 1e-4
 
 
 def test_an_impossible_similarity_is_refused() -> None:

@@ -95,7 +95,7 @@ def test_it_tells_objective_data_training_and_versions() -> None:
     assert "Left out: 1,213 longer than 200 tokens, 2 empty completion. Prompt template: `chat`." in text
     assert "| LoRA | rank 32, alpha 32, dropout 0.05, on q_proj, " in text
     assert "| examples per step | 24 (packed) |" in text
-    assert "| optimizer steps | 1,200 |" in text
+    assert "| optimizer steps | 1,200 |\n| examples per step |" in text
     assert "| gradient norm clipped to | not clipped |" in text
     assert "Versions: ibft 0.1.0, peft 0.21.2.\n" in text
     assert "## Scores" not in text

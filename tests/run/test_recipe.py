@@ -155,3 +155,18 @@ def test_unknown_words_are_refused_with_the_known_ones(tmp_path: Path, override:
     path.write_text("name: x\n")
     with pytest.raises(UserError, match=re.escape(message)):
         load_recipe(path, [override])
+
+
+def test_validation_data_is_a_share_a_source_or_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("data: {train: data.jsonl}\n")
+    assert load_recipe(path, ["data.validation=5%"]).data.validation_share == 0.05
+    source = load_recipe(path, ["data.validation=held.jsonl"]).data.validation_source
+    assert (source.source, source.split) == ("held.jsonl", "train")
+    source = load_recipe(path, ["data.validation={source: owner/name, split: test}"]).data.validation_source
+    assert (source.source, source.split) == ("owner/name", "test")
+    assert load_recipe(path).data.validation_source is None
+    with pytest.raises(UserError, match=r"unknown key data.validation.splt. Did you mean split"):
+        load_recipe(path, ["data.validation={source: owner/name, splt: test}"])
+    with pytest.raises(UserError, match=r"train.keep is 'first'"):
+        load_recipe(path, ["train.keep=first"])

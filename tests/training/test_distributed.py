@@ -214,6 +214,32 @@ def test_killed_processes_end_the_same(trained: tuple[Path, Path], folder: Path,
         assert ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_two_processes_measure_the_held_out_loss_of_one(folder: Path, fsdp2: Path, kind: str) -> None:
+    """Five held-out rows: the last batch of two processes is filled up with rows that were there before."""
+    held_out = folder / "held-out.jsonl"
+    rows = [{"prompt": f"def g{i}(b):\n", "completion": f"    print(b, {i})\n" * (1 + i)} for i in range(5)]
+    held_out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [f"data.validation={held_out}", "train.evaluate_every=1", "train.keep=best", "train.learning_rate=0.05"]
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    found = []
+    for processes, batch_size in ((1, 4), (2, 2)):
+        output = folder / f"held-out-{kind}-{processes}"
+        script = [fsdp2] if kind == "fsdp2" and processes == 2 else []
+        more = ["--arm", "in_path", "--set", f"output={output}", "--set", f"train.batch_size={batch_size}"]
+        done = start(*script, "train", folder / "different.yaml", *chosen, *more, processes=processes)
+        assert done.returncode == 0, done.stderr
+        arm = output / "different" / "train" / "in_path"
+        log = list(read_rows(arm / "log.jsonl", TrainingLog))
+        summary = json.loads((arm / "summary.json").read_text())["held_out"]
+        found.append(([row.metrics["eval_loss"] for row in log if "eval_loss" in row.metrics], summary))
+    (alone, of_one), (together, of_two) = found
+    assert len(alone) == 3
+    assert together == pytest.approx(alone, rel=1e-5)
+    assert of_one.pop("best_loss") == pytest.approx(of_two.pop("best_loss"), rel=1e-5)
+    assert of_one == of_two
+
+
 def test_other_stages_are_refused_once(folder: Path) -> None:
     done = start("generate", folder / "same.yaml", processes=2)
     assert done.returncode != 0

@@ -24,7 +24,9 @@ ARMS: dict[str, tuple[dict[str, Any], str]] = {
     "paper": (IB, "sorted"),
     "in_path": (IB | {"form": "in_path"}, "padded"),
     "controlled": (IB | {"form": "controlled", "kl_target": 3.0}, "packed"),
+    "held_out": (IB | {"form": "in_path"}, "packed"),
 }
+HELD_OUT = {"evaluate_every": 1, "keep": "best", "early_stopping": 2}
 
 
 def write_recipe(folder: Path, model: Path, arm: str) -> Path:
@@ -43,11 +45,12 @@ def write_recipe(folder: Path, model: Path, arm: str) -> Path:
         "save_every": 2,
         "batching": batching,
         "lora": {"rank": 4, "dropout": 0.1},
+        **(HELD_OUT if arm == "held_out" else {}),
     }
     settings = {
         "output": str(folder / "runs"),
         "model": {"name": str(model), "dtype": "float32", "device": "cpu"},
-        "data": {"train": str(data)},
+        "data": {"train": str(data), "validation": "20%" if arm == "held_out" else None},
         "objective": [objective],
         "train": train,
     }
@@ -70,6 +73,10 @@ def environment() -> dict[str, str]:
         ("paper", ("after step 2", "half of bottleneck.pt", f"os.rename {CHECKPOINT}/.complete.tmp")),
         ("controlled", ("after step 4", "half of rng_state.pth", f"open {CHECKPOINT}/trainer_state.json")),
         ("in_path", ("after step 3", "os.rename /ib.partial/.summary.json.tmp")),
+        (
+            "held_out",
+            ("after step 3", f"os.rename {CHECKPOINT}/.complete.tmp", "os.rename /ib.partial/.summary.json.tmp"),
+        ),
     ],
 )
 def test_killed_anywhere_ends_the_same(

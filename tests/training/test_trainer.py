@@ -223,13 +223,6 @@ def test_full_fine_tuning_keeps_the_head_out_of_the_model(make_trainer: Any, tmp
     AutoModelForCausalLM.from_pretrained(tmp_path / "model")
 
 
-def test_evaluation_adds_the_terms(make_trainer: Any, pairs: Dataset) -> None:
-    trainer = make_trainer(trainer_arguments={"eval_dataset": pairs.select(range(3))}, alpha=2.0)
-    metrics = trainer.evaluate()
-    logged = trainer.state.log_history[-1]
-    assert metrics["eval_loss"] == pytest.approx(logged["eval_ce"] + logged["eval_ib/penalty"], rel=1e-5)
-
-
 def test_removed_bottleneck_leaves_an_ordinary_model(make_trainer: Any) -> None:
     trainer = make_trainer()
     trainer.remove_bottleneck()

@@ -9,7 +9,7 @@ import msgspec
 
 from ibft.artifacts.summaries import read_summary
 
-__all__ = ["Alarm", "TrainingSummary", "read_training_summary", "train_again"]
+__all__ = ["Alarm", "HeldOut", "TrainingSummary", "read_training_summary", "train_again"]
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +24,23 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An arm's validation data, and what it decided.
+
+    `tokens` are those whose cross-entropy is measured. `groups` are held out, `groups_trained` are not, where a share
+    of the training data is (None for a source of its own). `best_loss`, in nats per token, is the lowest of all
+    evaluations (None where none was finite), at the step `best_step`; `kept_step` is the step of the weights.
+    """
+
+    examples: int
+    tokens: int
+    groups: int | None = None
+    groups_trained: int | None = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    kept_step: int | None = None
+
+
 class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One arm's training in numbers (`train/<arm>/summary.json`); what an older run did not write is None, or empty.
 
@@ -31,7 +48,8 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     `steps` are optimizer steps, each of `train.batch_size` examples times `train.gradient_accumulation` times
     `processes`; `seconds` sum over interrupted attempts; `peak_memory_mib` is the main process's;
     `trainable_parameters` include the bottleneck's head; `batching` is what `auto` stood for; `final_loss` is the last
-    logged value (an average over `train.log_every` steps); `alarms` are those of the whole log.
+    logged value (an average over `train.log_every` steps); `alarms` are those of the whole log; `stopped` says why
+    training ended: all steps were made, or the held-out loss no longer fell.
     """
 
     objective: str | None = None
@@ -46,6 +64,8 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     batching: str | None = None
     final_loss: float | None = None
     alarms: list[Alarm] = []
+    held_out: HeldOut | None = None
+    stopped: Literal["all steps", "early stopping"] | None = None
 
 
 def read_training_summary(folder: Path) -> TrainingSummary | None:

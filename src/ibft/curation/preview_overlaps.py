@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from ibft.artifacts.preview import LeakFound, ProblemOverlap, Repeat, Repeats
 from ibft.artifacts.rows import Problem, TrainingPair
-from ibft.curation.duplicates import DuplicateFinder, text_key
+from ibft.curation.duplicates import DuplicateFinder
 from ibft.curation.leakage import Leak, ProblemIndex
+from ibft.curation.near import exact_key
 from ibft.curation.preview_counts import encodable
 from ibft.errors import UserError
 
@@ -44,7 +45,7 @@ class RepeatFinder:
         """Compare an example of the set, and of the first set keep it."""
         _, counts, found = self._sets[-1]
         is_first = len(self._sets) == 1
-        text = int.from_bytes(text_key(pair)[:8], "little")
+        text = int.from_bytes(exact_key(pair)[:8], "little")
         duplicate = None
         if self._finder is not None and counts["examples"] < self._max_compared:
             counts["compared"] += 1

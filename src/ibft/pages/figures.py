@@ -34,6 +34,11 @@ _LOSSES = (
     ),
     Gauge("ce", "Cross-entropy (nats per token)", "Without an arm's extra terms, so the arms can be compared."),
     Gauge(
+        "eval_loss",
+        "Held-out cross-entropy (nats per token)",
+        "Of the validation data's answers, as the saved model predicts them: without an arm's extra terms.",
+    ),
+    Gauge(
         PASS_AT_1,
         "Pass@1 while training (% of the problems of train.evaluate_problems)",
         "Of the model as it was at that step, with Wilson's 95% interval over problems. Where a step or a setting was "

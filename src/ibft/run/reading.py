@@ -130,6 +130,8 @@ def _struct_for(raw: Any, expected: Any, where: str, source: str) -> type[msgspe
             for option in get_args(expected)
             if isinstance(option, type) and issubclass(option, msgspec.Struct)
         }
+        if isinstance(raw, str) and str in get_args(expected):  # `str | Section`
+            return None
         if list(by_tag) == [None]:  # `Section | None`
             return by_tag[None]
         if by_tag:

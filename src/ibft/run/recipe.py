@@ -73,6 +73,13 @@ class Recipe(Section, frozen=True):
                 f"train.lora is null and model.quantization {self.model.quantization}: quantized weights cannot be "
                 "trained. Set model.quantization to none, or give train.lora a rank"
             )
+        if self.data.validation is None:
+            for key in ("evaluate_every", "early_stopping", "keep"):
+                if (value := getattr(self.train, key)) not in (None, "last"):
+                    raise UserError(
+                        f"train.{key} is {value}, and data.validation is null: there is nothing to evaluate on. "
+                        f"Set data.validation, such as to 5%, or leave train.{key} out"
+                    )
         if fixed := next((key for key in ("name", "output") if key in self.gpu), None):
             raise UserError(
                 f"gpu.{fixed} is {self.gpu[fixed]!r}: a run has one place, on machines with and without a GPU. "

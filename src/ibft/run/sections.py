@@ -10,6 +10,7 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import msgspec
 from msgspec import Meta
 
 from ibft.artifacts.score_names import score_names
@@ -113,6 +114,10 @@ class DataConfig(Section, frozen=True):
     conversation are trained, or the last. `on_bad_row: skip` leaves out rows that cannot be read, counts them by reason
     and names them in a file; `stop` ends with the first.
 
+    `validation` is held out, and what `train.evaluate_every` measures on: a share of the training data (`5%`), drawn by
+    group so that no copy and no near-copy of a row is on both sides, or a source of its own, read as `train` is (as a
+    mapping, it has a `split` and a `config`).
+
     `control_after` keeps the rows of a control set whose field `date` is later (ISO 8601): give the day after which the
     model cannot have read anything.
     """
@@ -123,6 +128,7 @@ class DataConfig(Section, frozen=True):
     columns: dict[Column, str] = {}
     train_on: TrainOn = "all"
     on_bad_row: Literal["stop", "skip"] = "stop"
+    validation: str | SourceConfig | None = None
     control: str | None = None
     control_split: str = "train"
     control_after: datetime.date | None = None
@@ -141,9 +147,40 @@ class DataConfig(Section, frozen=True):
         if self.columns and not any(needed <= self.columns.keys() for needed in _COLUMNS_NEEDED):
             names = ", ".join(self.columns)
             raise UserError(f"data.columns has {names}: give prompt and completion, or messages, or text.")
+        self._check_validation()
         has_share = {source.share is not None for source in self.sources}
         if len(has_share) > 1:
             raise UserError("data.train: some sources have a share and some have none. Give all of them one, or none.")
+
+    def _check_validation(self) -> None:
+        if (source := self.validation_source) is None:
+            return
+        if source.share is not None:
+            raise UserError(f"data.validation has the share {source.share:g}, which mixes sources. Leave it out.")
+        if any(source == msgspec.structs.replace(known, share=None) for known in self.sources):
+            raise UserError(
+                f"data.validation is {source.source}, which is trained. Give another source, or a share (5%)."
+            )
+
+    @property
+    def validation_share(self) -> float | None:
+        """The share of the training data that is held out; None without one."""
+        if not isinstance(self.validation, str) or not self.validation.endswith("%"):
+            return None
+        try:
+            share = float(self.validation[:-1]) / 100
+        except ValueError:
+            share = 0.0
+        if not 0 < share < 1:
+            raise UserError(f"data.validation is {self.validation}: a share is above 0% and below 100%, such as 5%.")
+        return share
+
+    @property
+    def validation_source(self) -> SourceConfig | None:
+        """The source of the validation data; None for a share, or where there is no validation data."""
+        if isinstance(self.validation, str):
+            return None if self.validation_share is not None else SourceConfig(source=self.validation)
+        return self.validation
 
     @property
     def train_name(self) -> str:
@@ -249,6 +286,10 @@ class TrainConfig(Section, frozen=True):
     `evaluate_problems` are answered and judged every `evaluate_problems_every` optimizer steps, or once per epoch where
     that is null; this changes nothing in the training. They should be other problems than the report's.
 
+    With `data.validation`, the cross-entropy of the held-out tokens is measured after every `evaluate_every` steps, and
+    after the last; null is the end of each epoch. `early_stopping` ends training after this many evaluations without a
+    lower value. `keep: best` keeps the weights of the step with the lowest one, and `last` those of the last step.
+
     batching: how a batch of examples of different lengths is computed.
         padded  each example is padded to the longest of its batch, as TRL does by default.
         sorted  padded, of examples of similar lengths (transformers' length groups, shuffled, in an order that the
@@ -272,6 +313,9 @@ class TrainConfig(Section, frozen=True):
     gradient_checkpointing: bool = False
     log_every: Count = 5
     save_every: Count = 100
+    evaluate_every: Count | None = None
+    early_stopping: Count | None = None
+    keep: Literal["last", "best"] = "last"
     report_to: tuple[str, ...] = ()
     lora: LoraConfig | None = LoraConfig()
     evaluate_problems: EvaluateConfig | None = None

@@ -17,7 +17,7 @@ import msgspec
 
 from ibft import progress
 from ibft.artifacts.json_lines import RowWriter, read_rows, write_rows
-from ibft.artifacts.rows import Problem, Sample, TrainingPair
+from ibft.artifacts.rows import Conversation, Problem, Sample, TrainingPair
 from ibft.data.training import stream_training
 from ibft.errors import PromptError, UserError
 from ibft.generation.ask import Ask, Wanted
@@ -100,7 +100,8 @@ def _askings(recipe: Recipe, run: RunFolder, arm: str, problems: Sequence[Proble
             continue
         shown = tuple(examples) if form == "examples" else ()
         # Only the codec of a chat ends an answer at the template's end of turn.
-        template = "chat" if form in ("chat", "chat_begun") else "plain"
+        is_chat = form in ("chat", "chat_begun") or any(isinstance(pair, Conversation) for pair in shown)
+        template = "chat" if is_chat else "plain"
         other = codec_of(msgspec.structs.replace(recipe.prompt, template=template), codec.tokenizer)
         asks = functools.partial(_asks, problems, form, other, shown)
         yield _Asking(name, {**inputs, "format": form, "examples": shown}, greedy.generate, other, asks)

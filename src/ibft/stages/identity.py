@@ -130,6 +130,7 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
         UserError: the data cannot be read; names the recipe's key.
     """
     data, scan = msgspec.to_builtins(recipe.data), msgspec.to_builtins(recipe.scan)
+    del data["validation"]  # what is held out is scanned, too
     for name in _READING:
         del data[name]
     data |= _reading(recipe.data) | {"train": _training_data(recipe.data)}
@@ -204,6 +205,7 @@ def train_inputs(
             **_reading(data),
             "max_tokens": data.max_tokens,
             "max_examples": data.max_examples,
+            **_validation_identity(data, must_exist=must_exist),
         },
         "train": _training(recipe.train),
         "objective": objective,
@@ -211,12 +213,25 @@ def train_inputs(
     }
 
 
+def _validation_identity(data: DataConfig, *, must_exist: bool) -> dict[str, Any]:
+    """Return what identifies the validation data; empty without it, as before there was any."""
+    if data.validation_share is not None:
+        return {"validation": data.validation_share}
+    if (source := data.validation_source) is None:
+        return {}
+    named = _named_data("validation", source.source, must_exist=must_exist)
+    return {"validation": {"source": named, "split": source.split, "config": source.config}}
+
+
 def _training(config: TrainConfig) -> dict[str, Any]:
-    """Return the section without the evaluation, which changes no bit of the weights."""
+    """Return the section without what needs validation data where it is not set, and without executed evaluation,
+    which changes no bit of the weights.
+    """
     settings: dict[str, Any] = msgspec.to_builtins(config)
     for name in ("evaluate_problems", "evaluate_problems_every"):
         del settings[name]
-    return settings
+    defaults = {"evaluate_every": None, "early_stopping": None, "keep": "last"}
+    return {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
 
 
 def rescan_inputs(recipe: Recipe, scan: str, train: str, weights: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ train/<arm>/log.jsonl      what the trainer logged (rows.TrainingLog)
 train/<arm>/summary.json   TrainingSummary
 train/<arm>/evaluations.jsonl  with `train.evaluate_problems`: answers and verdicts by step (`EvaluatedAnswer`)
 train/<arm>/skipped.jsonl  the rows that were left out, and why (data.skipped.SkippedRow)
+train/<arm>/validation.jsonl  with a share as validation data: the rows that are held out (validation.HeldOutRow)
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from ibft import progress
 from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically, write_rows
@@ -36,6 +39,7 @@ from ibft.run.stage import Stage, read_record
 from ibft.stages.evaluating import evaluation_of, order_log, say_complete
 from ibft.stages.identity import train_inputs
 from ibft.stages.skeleton import complete
+from ibft.stages.validation import divide, grouping_of
 from ibft.text.encoding import codec_of
 
 __all__ = ["SKIPPED_FILE", "check_objectives", "train"]
@@ -88,23 +92,26 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
     tokenizer = load_tokenizer(recipe.model)
     limits, codec = limits_of(load_config(recipe.model)), codec_of(recipe.prompt, tokenizer)
     unreadable: list[SkippedRow] = []
-    pairs = (example.pair for example in stream_training(recipe.data, unreadable))
+    grouping = grouping_of(recipe.data)
+    rows = stream_training(recipe.data, unreadable)
+    pairs = (example.pair for example in (grouping.watch(rows) if grouping else rows))
     skips = recipe.data.on_bad_row == "skip"
     tokenized = encode_pairs(pairs, codec, recipe.data.max_tokens, limits, skips_refused=skips, unreadable=unreadable)
     skipped = [*unreadable, *tokenized.skipped]
     if is_main_process():
         say_skipped(len(tokenized.examples), skipped, run.path / "train" / objective.arm / SKIPPED_FILE)
         write_rows(folder / SKIPPED_FILE, skipped)
+    examples, validation, held_out = divide(recipe, tokenized.examples, grouping, codec, limits, folder)
     # A padding token that the loader added to a tokenizer without one may have no row in the embedding.
     if tokenizer.pad_token_id >= limits.num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token
     weighs = objective.weighs_examples
-    weights = compression_weights(_scores(recipe, run, tokenized.examples)) if weighs else None
+    weights = compression_weights(_scores(recipe, run, examples)) if weighs else None
     with progress.task("Loading TRL", total=None):
         from ibft.training.fit import fit
 
     evaluation = evaluation_of(recipe, folder)
-    result = fit(recipe, objective, tokenizer, tokenized.examples, folder, weights, evaluation)
+    result = fit(recipe, objective, tokenizer, examples, folder, weights, evaluation, validation=validation)
     if not is_main_process():
         return
     if evaluation is not None:
@@ -114,8 +121,8 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
         objective=objective.name,
         steps=result.steps,
         processes=num_processes(),
-        examples=len(tokenized.examples),
-        tokens=sum(len(example.input_ids) for example in tokenized.examples),
+        examples=len(examples),
+        tokens=sum(len(example.input_ids) for example in examples),
         skipped=dict(counted(skipped)),
         # The record has the time of interrupted attempts.
         seconds=round(result.seconds + (record.seconds if record else 0.0), 2),
@@ -124,6 +131,11 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
         batching=result.batching,
         final_loss=result.final_loss,
         alarms=objective.alarms(list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
+        held_out=held_out
+        and msgspec.structs.replace(
+            held_out, best_step=result.best_step, best_loss=result.best_loss, kept_step=result.kept_step
+        ),
+        stopped="early stopping" if result.is_early else "all steps",
     )
     write_atomically(folder / "summary.json", pretty_json(summary))
     _write_card(recipe, objective, summary, folder)

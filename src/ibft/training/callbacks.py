@@ -26,6 +26,9 @@ __all__ = ["AlarmBell", "CheckpointKeeper", "LogWriter", "ProgressBar", "last_co
 MARKER = "complete"
 """Written last into a checkpoint folder: without it, writing was interrupted."""
 
+_UNREPEATABLE = ("num_tokens", "_runtime", "_per_second", "_preparation_time")
+"""Ends of metrics that are not logged: a resumed run has other times, and TRL restarts num_tokens at 0."""
+
 
 class LogWriter(TrainerCallback):  # type: ignore[misc]
     """Writes what the trainer logs as rows of `rows.TrainingLog`; a resumed run replaces the rows it makes again.
@@ -67,8 +70,7 @@ def _log_row(step: int, logs: dict[str, Any]) -> TrainingLog:
         metrics={
             name: float(value) if math.isfinite(value) else None
             for name, value in logs.items()
-            # TRL restarts num_tokens at 0 when a run resumes.
-            if name != "num_tokens" and isinstance(value, (int, float))
+            if not name.endswith(_UNREPEATABLE) and isinstance(value, (int, float))
         },
     )
 
@@ -118,7 +120,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
 class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
     """Marks a checkpoint as complete once every process has written its files, and only then deletes the older ones.
 
-    Every process needs one.
+    The best one stays where it will be loaded at the end. Every process needs a keeper, behind what may end training.
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -128,6 +130,16 @@ class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
             control.should_log = True
             # Resumed from a checkpoint of the last step, the Trainer would make one step too many.
             control.should_save = state.global_step < state.max_steps
+        if control.should_evaluate and args.load_best_model_at_end:
+            control.should_log = True  # it may become a checkpoint
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        """Save a checkpoint of the best step, if it is to be kept, and none where training stops."""
+        best = math.inf if state.best_metric is None else state.best_metric
+        if args.load_best_model_at_end and metrics["eval_loss"] < best:
+            control.should_save = True
+        if control.should_training_stop:
+            control.should_save = False
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Mark the checkpoint as complete, then delete the older ones."""
@@ -136,8 +148,11 @@ class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
             return
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         write_atomically(newest / MARKER, f"{num_processes()} processes\n")
+        kept = {newest}
+        if args.load_best_model_at_end:
+            kept.add(newest.with_name(f"checkpoint-{state.best_global_step}"))
         for folder in _checkpoints(Path(args.output_dir)):
-            if folder != newest:
+            if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -39,6 +39,7 @@ from ibft.training.config import ObjectiveConfig
 from ibft.training.divergence import StopAtDivergence
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
 from ibft.training.trainer import ObjectiveTrainer
+from ibft.training.validation import StopEarly, evaluation_arguments, held_out_dataset
 from ibft.training.weights import load_base, lora_config, save_weights, trains_in_autocast
 
 __all__ = ["FitResult", "fit"]
@@ -54,6 +55,10 @@ class FitResult:
     trainable_parameters: int
     batching: Batching
     final_loss: float | None
+    best_step: int | None
+    best_loss: float | None
+    kept_step: int
+    is_early: bool
 
 
 class StageTrainer(StopAtDivergence, SortsByLength, ObjectiveTrainer):
@@ -70,11 +75,13 @@ def fit(
     folder: Path,
     weights: Sequence[float] | None = None,
     extend: Callable[[StageTrainer, ExitStack], None] | None = None,
+    *,
+    validation: Sequence[TokenizedExample] = (),
 ) -> FitResult:
     """Train, resuming from the last complete checkpoint in `folder`, and save the adapter or model there.
 
     `weights` are the examples' compression weights, for an adaptive bottleneck. `extend` adds callbacks to the trainer,
-    which the stack closes.
+    which the stack closes. `validation` is held out.
 
     Raises:
         UserError: see `ibft.stages.train.train`.
@@ -84,8 +91,10 @@ def fit(
     reset_peak_memory(device)
     is_returning = recipe.train.gradient_checkpointing and device.type == "cpu"
     with _explained(folder), ExitStack() as stack, returning_freed_memory(is_returning):
-        trainer = make_trainer(recipe, objective, tokenizer, examples, folder, weights)
+        trainer = make_trainer(recipe, objective, tokenizer, examples, folder, weights, validation)
         trainer.remove_callback(PrinterCallback)
+        if recipe.train.early_stopping is not None:
+            trainer.add_callback(StopEarly(recipe.train.early_stopping))
         trainer.add_callback(CheckpointKeeper())
         if is_main_process():
             trainer.add_callback(LogWriter(folder / "log.jsonl", stack))
@@ -103,14 +112,19 @@ def fit(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.remove_bottleneck()
         save_weights(trainer, recipe, folder)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    state = trainer.state
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     return FitResult(
-        steps=trainer.state.global_step,
+        steps=state.global_step,
         seconds=time.monotonic() - start,
         peak_memory_mib=peak_memory_mib(device),
         trainable_parameters=trainable,
         batching=trainer.batching,
         final_loss=losses[-1] if losses else None,
+        best_step=state.best_global_step,
+        best_loss=None if state.best_global_step is None else state.best_metric,
+        kept_step=(recipe.train.keep == "best" and state.best_global_step) or state.global_step,
+        is_early=state.global_step < state.max_steps,
     )
 
 
@@ -121,6 +135,7 @@ def make_trainer(
     examples: Sequence[TokenizedExample],
     folder: Path,
     weights: Sequence[float] | None = None,
+    validation: Sequence[TokenizedExample] = (),
 ) -> StageTrainer:
     """Make the trainer of an objective: arms differ in the loss alone, never in data, order, seed or budget."""
     arguments = common_arguments(recipe, folder / "checkpoints")
@@ -139,17 +154,22 @@ def make_trainer(
     }
     if weights is not None:
         columns[COLUMN] = list(weights)
+    if validation:
+        arguments |= evaluation_arguments(config, len(examples))
     arguments["objective_settings"] = {"name": objective.name, **objective.settings()}
     # Transformers' noise depends on a row's length, and a packed row is a whole batch long.
     rows_per_batch = config.batch_size if batching == "packed" else 1
     trl_arguments = ObjectiveConfig(**arguments, **objective.trl_arguments(rows_per_batch))
     if trl_arguments.n_gpu > 1:
         trl_arguments._n_gpu = 1  # without a launcher, TRL refuses to run on several visible GPUs
+    # Not among the arguments, which then ask for checkpoints at the very steps of the evaluations.
+    trl_arguments.load_best_model_at_end = config.keep == "best"
     trainer = StageTrainer(
         model,
         trl_arguments,
         objective=objective,
         train_dataset=datasets.Dataset.from_dict(columns),
+        eval_dataset=held_out_dataset(validation, is_weighed=weights is not None) if validation else None,
         processing_class=tokenizer,
         peft_config=lora_config(config.lora, recipe.model, model),
     )

@@ -10,6 +10,8 @@ Shapes: B sequences, T positions, N labelled positions, H hidden size.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 from ibft.models.projection import IGNORED, Projection, cross_entropy, labelled_states, token_losses
 from ibft.objectives.base import Objective, Tokens
 from ibft.objectives.bottleneck.terms import Terms
+from ibft.objectives.ft import FTObjective
 from ibft.training.bottleneck import Bottleneck
 from ibft.training.compression import COLUMN
 
@@ -80,6 +83,18 @@ class LossForward:
         output, self._output = self._output, None
         assert output is not None, "TRL did not call the model for its loss"
         return output
+
+    @contextmanager
+    def without_objective(self) -> Iterator[None]:
+        """Score with the plain cross-entropy, past the bottleneck: nothing of it is tapped, drawn or replaced."""
+        kept = self.objective, self.bottleneck, self.labelled_only
+        if self.bottleneck is not None:
+            self.bottleneck.pass_by()
+        self.objective, self.bottleneck, self.labelled_only = FTObjective(), None, True
+        try:
+            yield
+        finally:
+            self.objective, self.bottleneck, self.labelled_only = kept
 
     def remove(self) -> None:
         """Give the model TRL's forward back."""

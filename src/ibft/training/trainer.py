@@ -9,7 +9,6 @@ from typing import Any
 from peft import PeftModel
 from torch import Tensor, nn, stack
 from transformers import PreTrainedModel
-from trl import SFTTrainer
 
 from ibft.errors import UserError
 from ibft.models.projection import Projection
@@ -22,11 +21,12 @@ from ibft.training.config import IBConfig
 from ibft.training.forward import LossForward
 from ibft.training.gauges import per_token, record
 from ibft.training.gradients import GradientShare
+from ibft.training.held_out import HeldOutTrainer
 
 __all__ = ["IBConfig", "IBTrainer", "ObjectiveTrainer"]
 
 
-class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
+class ObjectiveTrainer(HeldOutTrainer):
     """Fine-tune with an objective; takes what `trl.SFTTrainer` takes.
 
     With a bottleneck, its head is trained with the model and saved in checkpoints. The exported model or adapter does
@@ -143,12 +143,15 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the loss of one batch, a scalar; with the outputs if asked for."""
-        if self._bottleneck is not None:
+        if self._bottleneck is not None and self._held_out is None:
             self._bottleneck.schedule.move_to(self.state.global_step, self.state.max_steps)
         result = super().compute_loss(
             model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
         output = self._forward.take()
+        if self._held_out is not None:
+            self._held_out.add(inputs, output)
+            return result
         if output.sums is None and output.terms is None:
             return result
         # The log averages over the forwards of a step, and `scale` divides by all of them: multiplied, it is their sum.

@@ -1,0 +1,138 @@
+"""A share of the training data held out by group, so that no copy and no near-copy of a row is on both sides.
+
+Rows belong together that are from one file (`data.subsets.origin`), equal, equal as code (`data.code.Unit`), or
+near-copies of one another: Jaccard similarity of the answers' shingles from 0.7 on (StarCoder, arXiv 2305.06161). A
+group is whatever is connected in this way. A near-copy at the threshold is missed with a chance below 0.1%.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from ibft.curation.near import NearIndex, exact_key
+from ibft.data.code import MIN_TOKENS, SIMILARITY, codes_of, shingles, whole
+from ibft.data.subsets import origin
+from ibft.data.training import Example
+from ibft.errors import UserError
+
+__all__ = ["Grouping", "Split"]
+
+
+class Split(NamedTuple):
+    """Which rows are held out, by their places in the data, and of how many groups the rows of either side are."""
+
+    held_out: frozenset[int]
+    num_groups_held_out: int
+    num_groups_trained: int
+
+
+class Grouping:
+    """Groups rows as they are read; needs about 5 KB per row of 100 tokens.
+
+    Without rensa, near-copies are not looked for, and `finds_near` is False.
+    """
+
+    def __init__(self) -> None:
+        self._parents: list[int] = []
+        self._contents: list[bytes] = []
+        self._first: dict[tuple[str, object], int] = {}
+        """What rows of one group share, such as a file: its kind and value, with the first row that has it."""
+        self._indexed: list[int] = []
+        """The row of each answer in the index of near-copies."""
+        try:
+            self._near: NearIndex | None = NearIndex(SIMILARITY)
+        except UserError:
+            self._near = None
+
+    @property
+    def finds_near(self) -> bool:
+        """Whether near-copies are looked for."""
+        return self._near is not None
+
+    def watch(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Add the rows as they pass."""
+        for example in examples:
+            self.add(example)
+            yield example
+
+    def add(self, example: Example) -> None:
+        """Add the next row of the data."""
+        row = len(self._parents)
+        self._parents.append(row)
+        content = exact_key(example.pair)
+        self._contents.append(content)
+        file, _ = origin(example)
+        if file is not None:
+            self._join(row, "file", file)
+        if self._join(row, "content", content):
+            return
+        unit = whole("\n".join(codes_of(example.pair)))
+        if len(unit.tokens) < MIN_TOKENS:  # `return self.name` is nobody's copy
+            return
+        self._join(row, "code", unit.fingerprint)
+        # Not left out where the code is known under other names: what is near to one need not be near to the other.
+        if self._near is None or self._join(
+            row, "tokens", hashlib.blake2b("\0".join(unit.tokens).encode("utf-8", "replace")).digest()
+        ):
+            return
+        entry = self._near.entry(shingles(unit.tokens))
+        # Every row of other groups is compared, not only the nearest: it may be near to several.
+        for found in self._near.similar(entry, lambda number: self._root(self._indexed[number]) == self._root(row)):
+            self._unite(row, self._indexed[found.number])
+        self._near.add(entry)
+        self._indexed.append(row)
+
+    def _join(self, row: int, kind: str, value: object) -> bool:
+        """Put the row into the group of the first one that has this, too; False where it is the first."""
+        first = self._first.setdefault((kind, value), row)
+        self._unite(row, first)
+        return first != row
+
+    def _root(self, row: int) -> int:
+        while (parent := self._parents[row]) != row:
+            self._parents[row] = row = self._parents[parent]  # halves the way for the next one
+        return row
+
+    def _unite(self, row: int, other: int) -> None:
+        self._parents[self._root(row)] = self._root(other)
+
+    def split(self, share: float, usable: Collection[int], seed: int) -> Split:
+        """Hold out whole groups, drawn by the seed and the rows' contents: their order in the data does not count.
+
+        A group that would exceed the share is passed over, so that one large file does not become the validation data.
+
+        Args:
+            share: of the usable rows, above 0 and below 1.
+            usable: the places of the rows that can be trained; the others connect rows, and count for nothing.
+            seed: random seed of the draw.
+
+        Raises:
+            UserError: no group is small enough to be held out.
+        """
+        groups: dict[int, list[int]] = {}
+        for row in sorted(usable):
+            groups.setdefault(self._root(row), []).append(row)
+        drawn = sorted(groups.values(), key=lambda rows: self._lot(rows, seed))
+        limit = max(1, round(share * len(usable)))
+        held_out: list[list[int]] = []
+        count = 0
+        for rows in drawn:
+            if count + len(rows) <= limit:
+                held_out.append(rows)
+                count += len(rows)
+        if not held_out:
+            smallest = min(drawn, key=len)
+            if 2 * len(smallest) > len(usable):
+                raise UserError(
+                    f"data.validation: {len(smallest)} of {len(usable)} rows belong together (from one file, copies "
+                    "or near-copies), so no share can be held out. Give validation data of its own, such as a file."
+                )
+            held_out = [smallest]
+        places = frozenset(row for rows in held_out for row in rows)
+        return Split(places, len(held_out), len(drawn) - len(held_out))
+
+    def _lot(self, rows: list[int], seed: int) -> bytes:
+        content = min(self._contents[row] for row in rows)
+        return hashlib.blake2b(content, key=str(seed).encode(), digest_size=16).digest()
