@@ -10,6 +10,7 @@ from ibft.artifacts.preview import Preview
 from ibft.artifacts.rows import Problem
 from ibft.curation.preview import ExampleSet, preview_data
 from ibft.data.subsets import read_subset
+from ibft.data.training import stream_training
 from ibft.errors import UserError
 from ibft.models.loading import limits_of, load_config, load_tokenizer
 from ibft.problems.loading import load_benchmark
@@ -24,8 +25,9 @@ __all__ = ["preview"]
 def preview(recipe: Recipe, num_shown: int = 5) -> Preview:
     """Look at the recipe's data with its tokenizer and its model's configuration; no weights are loaded.
 
-    The training data is compared with the control set, where there is one, and with the benchmarks' problems. A
-    benchmark that cannot be loaded is a note.
+    The training data is compared with validation data of their own and with the control set, where there are any, and
+    with the benchmarks' problems. (A share that is held out is divided so that no copy is on both sides.) A benchmark
+    that cannot be loaded is a note.
 
     Args:
         recipe: as it holds on this machine.
@@ -38,6 +40,9 @@ def preview(recipe: Recipe, num_shown: int = 5) -> Preview:
     # All rows are looked at, also where training stops at the first bad one.
     data = msgspec.structs.replace(recipe.data, on_bad_row="skip")
     sets = [ExampleSet("train", partial(read_subset, data, "train"), [source.label for source in data.sources])]
+    if (held_out := data.validation_source) is not None:
+        alone = msgspec.structs.replace(data, train=(held_out,), validation=None, max_examples=None)
+        sets.append(ExampleSet("validation", partial(stream_training, alone), [held_out.label]))
     if data.control is not None:
         control = SourceConfig(source=data.control, split=data.control_split)
         sets.append(ExampleSet("control", partial(read_subset, data, "control"), [control.label]))
