@@ -38,6 +38,7 @@ from ibft.training.compression import COLUMN
 from ibft.training.config import ObjectiveConfig
 from ibft.training.divergence import StopAtDivergence
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
+from ibft.training.optimizer import check_optimizer
 from ibft.training.trainer import ObjectiveTrainer
 from ibft.training.weights import load_base, lora_config, save_weights, trains_in_autocast
 
@@ -98,6 +99,8 @@ def fit(
         checkpoint = decide(lambda: last_complete_checkpoint(folder / "checkpoints"))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.remove_bottleneck()
+        if callable(to_final := getattr(trainer.optimizer, "eval", None)):
+            to_final()  # the weights of a schedule-free optimizer are those to keep only in evaluation mode
         save_weights(trainer, recipe, folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return FitResult(
@@ -119,6 +122,7 @@ def make_trainer(
     weights: Sequence[float] | None = None,
 ) -> StageTrainer:
     """Make the trainer of an objective: arms differ in the loss alone, never in data, order, seed or budget."""
+    check_optimizer(recipe.train.optimizer, resolve_device(recipe.model))
     arguments = common_arguments(recipe, folder / "checkpoints")
     model = load_base(recipe, SFTConfig(**arguments))
     lengths = [len(example.input_ids) for example in examples]
@@ -175,6 +179,7 @@ def common_arguments(recipe: Recipe, output_dir: Path) -> dict[str, Any]:
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation,
+        "optim": config.optimizer,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule,
         "warmup_steps": config.warmup_ratio,  # below 1 it is a share of all steps
