@@ -9,7 +9,11 @@ import msgspec
 
 from ibft.artifacts.summaries import read_summary
 
-__all__ = ["Alarm", "TrainingSummary", "read_training_summary", "train_again"]
+__all__ = ["Alarm", "RoutedExperts", "TrainingSummary", "read_training_summary", "train_again"]
+
+
+RoutedExperts = Literal["adapted", "frozen"]
+"""Whether the routed experts of a mixture have LoRA."""
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +35,8 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     `steps` are optimizer steps, each of `train.batch_size` examples times `train.gradient_accumulation` times
     `processes`; `seconds` sum over interrupted attempts; `peak_memory_mib` is the main process's;
     `trainable_parameters` include the bottleneck's head; `batching` is what `auto` stood for; `final_loss` is the last
-    logged value (an average over `train.log_every` steps); `alarms` are those of the whole log.
+    logged value (an average over `train.log_every` steps); `alarms` are those of the whole log; `routed_experts` says
+    whether LoRA is on them, None where there are none or all weights are trained.
     """
 
     objective: str | None = None
@@ -46,6 +51,7 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     batching: str | None = None
     final_loss: float | None = None
     alarms: list[Alarm] = []
+    routed_experts: RoutedExperts | None = None
 
 
 def read_training_summary(folder: Path) -> TrainingSummary | None:

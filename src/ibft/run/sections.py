@@ -66,6 +66,11 @@ class ModelConfig(Section, frozen=True):
         path = Path(self.name).expanduser()
         return path if not self.name.startswith(PACKAGE) and path.is_dir() else None
 
+    @property
+    def name_elsewhere(self) -> str:
+        """What the model is called on other machines: its hub id, or its folder's or package's name."""
+        return self.folder.resolve().name if self.folder else self.name.removeprefix(PACKAGE)
+
 
 class PromptConfig(Section, frozen=True):
     """The template that training, scan and generation share.

@@ -70,8 +70,13 @@ def check_settings(recipe: Recipe) -> None:
     """Check what of `train` depends on this machine and on the model's shape; no weights are read.
 
     Raises:
-        UserError: the optimizer does not run here.
+        UserError: the optimizer does not run here, or PEFT refuses the adapter's settings.
     """
+    lora = recipe.train.lora
+    if lora is not None and (lora.dora or lora.rslora or lora.modules_to_save):
+        from ibft.training.adapter import check_adapter
+
+        check_adapter(lora, recipe.model)
     # The default runs everywhere, and needs no import of transformers' trainer to be known for it. Of several
     # processes, each would take memory on the first GPU.
     if recipe.train.optimizer != TrainConfig().optimizer and num_processes() == 1:
@@ -133,6 +138,7 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
         trainable_parameters=result.trainable_parameters,
         batching=result.batching,
         final_loss=result.final_loss,
+        routed_experts=result.routed_experts,
         alarms=objective.alarms(list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
     )
     write_atomically(folder / "summary.json", pretty_json(summary))

@@ -18,6 +18,7 @@ from transformers.integrations import TensorBoardCallback, get_available_reporti
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig
 
+from ibft.artifacts.training import RoutedExperts
 from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
 from ibft.models.allocator import returning_freed_memory
@@ -26,6 +27,7 @@ from ibft.models.processes import decide
 from ibft.objectives.base import Objective
 from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
+from ibft.training.adapter import check_adapter, lora_config, put_dropout, routed_experts, say_experts
 from ibft.training.batching import Batching, SortsByLength, choose_batching
 from ibft.training.callbacks import (
     AlarmBell,
@@ -40,7 +42,7 @@ from ibft.training.divergence import StopAtDivergence
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
 from ibft.training.optimizer import check_optimizer
 from ibft.training.trainer import ObjectiveTrainer
-from ibft.training.weights import load_base, lora_config, save_weights, trains_in_autocast
+from ibft.training.weights import load_base, save_weights, trains_in_autocast
 
 __all__ = ["FitResult", "fit"]
 
@@ -55,6 +57,7 @@ class FitResult:
     trainable_parameters: int
     batching: Batching
     final_loss: float | None
+    routed_experts: RoutedExperts | None
 
 
 class StageTrainer(StopAtDivergence, SortsByLength, ObjectiveTrainer):
@@ -84,6 +87,10 @@ def fit(
     is_returning = recipe.train.gradient_checkpointing and device.type == "cpu"
     with _explained(folder), ExitStack() as stack, returning_freed_memory(is_returning):
         trainer = make_trainer(recipe, objective, tokenizer, examples, folder, weights)
+        experts = None
+        if recipe.train.lora is not None:
+            experts = routed_experts(trainer.model)
+            say_experts(trainer.model, recipe.train.lora.dropout)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(CheckpointKeeper())
         if is_main_process():
@@ -110,6 +117,7 @@ def fit(
         trainable_parameters=trainable,
         batching=trainer.batching,
         final_loss=losses[-1] if losses else None,
+        routed_experts=experts,
     )
 
 
@@ -123,6 +131,7 @@ def make_trainer(
 ) -> StageTrainer:
     """Make the trainer of an objective: arms differ in the loss alone, never in data, order, seed or budget."""
     check_optimizer(recipe.train.optimizer, resolve_device(recipe.model))
+    check_adapter(recipe.train.lora, recipe.model)
     arguments = common_arguments(recipe, folder / "checkpoints")
     model = load_base(recipe, SFTConfig(**arguments))
     lengths = [len(example.input_ids) for example in examples]
@@ -145,14 +154,17 @@ def make_trainer(
     trl_arguments = ObjectiveConfig(**arguments, **objective.trl_arguments(rows_per_batch))
     if trl_arguments.n_gpu > 1:
         trl_arguments._n_gpu = 1  # without a launcher, TRL refuses to run on several visible GPUs
+    adapter = lora_config(config.lora, recipe.model, model)
     trainer = StageTrainer(
         model,
         trl_arguments,
         objective=objective,
         train_dataset=datasets.Dataset.from_dict(columns),
         processing_class=tokenizer,
-        peft_config=lora_config(config.lora, recipe.model, model),
+        peft_config=adapter,
     )
+    if config.lora is not None and adapter is not None and adapter.target_parameters:
+        put_dropout(model, config.lora.dropout)
     trainer.examples = examples
     trainer.batching = batching
     return trainer

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
-import peft
 import torch
 from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
-from ibft.errors import UserError
-from ibft.models.loading import load_model, resolve_device, resolve_dtype, resolve_model_path
+from ibft.models.loading import load_model, resolve_device, resolve_dtype
 from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
-from ibft.run.sections import PACKAGE, LoraConfig, ModelConfig
+from ibft.run.sections import ModelConfig
 
-__all__ = ["load_base", "lora_config", "save_weights", "trains_in_autocast"]
+__all__ = ["load_base", "save_weights", "trains_in_autocast"]
 
 
 def load_base(recipe: Recipe, arguments: SFTConfig) -> PreTrainedModel:
@@ -38,48 +37,10 @@ def trains_in_autocast(recipe: Recipe) -> bool:
     return recipe.train.lora is None and dtype == torch.bfloat16
 
 
-def lora_config(config: LoraConfig | None, model_config: ModelConfig, model: PreTrainedModel) -> peft.LoraConfig | None:
-    """Return PEFT's settings of the adapter; None for full fine-tuning.
-
-    Raises:
-        UserError: a target module does not exist in the model, or is `lm_head`.
-    """
-    if config is None:
-        return None
-    targets = list(config.target_modules)
-    if "lm_head" in targets:
-        raise UserError("train.lora.target_modules: lm_head cannot be adapted: the loss reads its weight. Remove it.")
-    if targets != ["all-linear"]:
-        names = [name for name, _ in model.named_modules()]
-        for target in targets:
-            if not any(name == target or name.endswith(f".{target}") for name in names):
-                known = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if _is_linear(m)})
-                raise UserError(
-                    f"train.lora.target_modules: {target!r} matches no module of {model_config.name}. "
-                    f"It has: {', '.join(known)}; or use [all-linear]."
-                )
-    return peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules="all-linear" if targets == ["all-linear"] else targets,
-        # What others can load: the recipe's hub id or folder. For a packaged model that is the cache folder.
-        base_model_name_or_path=(
-            resolve_model_path(model_config) if model_config.name.startswith(PACKAGE) else model_config.name
-        ),
-        revision=model_config.revision,
-    )
-
-
-def _is_linear(module: torch.nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    is_embedding = isinstance(module, torch.nn.Embedding)
-    return isinstance(weight, torch.Tensor) and weight.dim() == 2 and not is_embedding
-
-
 def save_weights(trainer: SFTTrainer, recipe: Recipe, folder: Path) -> None:
     """Save what was trained: `folder/adapter`, a PEFT adapter, or `folder/model`, a whole model in `model.dtype`.
+
+    Either comes with the tokenizer and its chat template, as they were in training.
 
     Every process must call it; the main process writes.
     """
@@ -99,5 +60,15 @@ def save_weights(trainer: SFTTrainer, recipe: Recipe, folder: Path) -> None:
             if name not in tied
         }
         model.config.dtype = dtype
-        trainer.processing_class.save_pretrained(target)
     model.save_pretrained(target, state_dict=weights)
+    trainer.processing_class.save_pretrained(target)
+    if recipe.train.lora is not None:
+        _name_base(target / "adapter_config.json", recipe.model)
+
+
+def _name_base(path: Path, config: ModelConfig) -> None:
+    """Put the base model's name into an adapter's settings: a hub id, or a name without a path of this machine."""
+    # Not before PEFT has saved: it looks at the base's configuration, and would ask the hub for it by that name.
+    settings = json.loads(path.read_bytes())
+    settings["base_model_name_or_path"] = config.name_elsewhere
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True))
