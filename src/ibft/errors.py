@@ -25,6 +25,7 @@ class RowError(UserError):
         reason: why, in a few words and without the row's name: skipped rows are counted by it.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    # The default is for pickle, which gives the message alone and sets the reason behind it.
+    def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason

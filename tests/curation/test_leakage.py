@@ -224,7 +224,7 @@ def test_examples_of_one_id_are_counted_one_by_one(tmp_path: Path) -> None:
 
 def test_a_run_that_fails_leaves_no_file(tmp_path: Path) -> None:
     write_rows(tmp_path / "own.jsonl", [PROBLEM])
-    for rows, message in (([{"prompt": "p", "completion": "c"}, {"text": "?"}], "no known shape"), ([], "is empty")):
+    for rows, message in (([{"prompt": "p", "completion": "c"}, {"body": "?"}], "no known shape"), ([], "is empty")):
         data = write(tmp_path / "data.jsonl", rows)
         with pytest.raises(UserError, match=message):
             find_leakage(data, "train", [str(tmp_path / "own.jsonl")], tmp_path / "out")

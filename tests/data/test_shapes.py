@@ -196,6 +196,7 @@ def test_a_name_that_is_not_unicode_is_refused(field: str) -> None:
         ({"messages": TURNS, "tools": {"a": 1}}, "tools must be a list", "tools of another form"),
         ({"messages": TURNS, "tools": "run"}, "tools is text, and not JSON", "tools is not JSON"),
         ({"instruction": "p", "output": "c", "history": [["q"]]}, "history must be", "history of another form"),
+        ({"instruction": "p", "output": "c", "history": 1.5}, "history must be", "history of another form"),
         ({"instruction": "p", "output": "c", "system": 3}, "system must be text", "system is not text"),
         (
             {"conversations": [{"from": "function_call", "value": "run("}, {"from": "gpt", "value": "c"}]},

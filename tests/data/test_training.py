@@ -1,16 +1,20 @@
+import csv
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ibft.artifacts.rows import Pair
 from ibft.data.shapes import to_pair
+from ibft.data.skipped import SkippedRow, counted
 from ibft.data.sources import data_digest
 from ibft.data.training import stream_examples, stream_training
-from ibft.errors import UserError
-from ibft.run.sections import DataConfig
+from ibft.errors import RowError, UserError
+from ibft.run.sections import DataConfig, SourceConfig
 
 
 def pairs_of(data: DataConfig) -> list[Any]:
@@ -52,6 +56,113 @@ def test_every_file_format_gives_the_same_pairs(tmp_path: Path, name: str) -> No
     assert [(pair.prompt, pair.completion) for pair in pairs] == [("p0", "c0"), ("p1", "c1"), ("p2", "c2")]
     assert len({pair.id for pair in pairs}) == 3
     assert len(pairs_of(DataConfig(train=str(path), max_examples=2))) == 2
+
+
+def test_tables_give_the_same_pairs(tmp_path: Path) -> None:
+    for name, delimiter, zipped in (("a.csv", ",", False), ("a.tsv", "\t", False), ("A.CSV.GZ", ",", True)):
+        file = io.StringIO(newline="")
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["prompt", "completion", "id"])
+        writer.writerows([(f'p{i}\n,"x"\t', "c\n" + "y" * 200_000, f"row {i}") for i in range(3)])
+        content = ("\ufeff" + file.getvalue()).encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if zipped else content)
+        expected = [Pair(f"row {i}", f'p{i}\n,"x"\t', "c\n" + "y" * 200_000) for i in range(3)]
+        assert pairs_of(DataConfig(train=str(tmp_path / name))) == expected
+
+
+@pytest.mark.parametrize("has_splits", [False, True])
+def test_what_save_to_disk_has_written_is_read(tmp_path: Path, has_splits: bool) -> None:
+    from datasets import Dataset, DatasetDict
+
+    dataset = Dataset.from_list(ROWS)
+    saved = DatasetDict({"train": dataset, "other": dataset.select([1])}) if has_splits else dataset
+    saved.save_to_disk(str(tmp_path / "saved"))
+    source = str(tmp_path / "saved")
+    assert [pair.completion for pair in pairs_of(DataConfig(train=source))] == ["c0", "c1", "c2"]
+    if has_splits:
+        assert [pair.completion for pair in pairs_of(DataConfig(train=source, split="other"))] == ["c1"]
+
+
+def test_a_folder_of_files_is_read_file_by_file(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.csv", "c.parquet"):
+        path = tmp_path / "plain" / name
+        path.parent.mkdir(exist_ok=True)
+        if name == "a.csv":
+            path.write_text("prompt,completion\np9,c9\n")
+        else:
+            write_rows_as(path)
+    (tmp_path / "plain" / "notes.txt").write_text("not data")
+    found = [pair.completion for pair in pairs_of(DataConfig(train=str(tmp_path / "plain")))]
+    assert found == ["c9", "c0", "c1", "c2", "c0", "c1", "c2"]
+    split = tmp_path / "split"
+    split.mkdir()
+    write_rows_as(split / "train.jsonl")
+    (split / "test.jsonl").write_text('{"prompt": "p", "completion": "t"}\n')
+    assert [pair.completion for pair in pairs_of(DataConfig(train=str(split), split="test"))] == ["t"]
+    with pytest.raises(UserError, match=r"has the splits train, test, and not dev. Set data.split"):
+        pairs_of(DataConfig(train=str(split), split="dev"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="has no data files"):
+        pairs_of(DataConfig(train=str(tmp_path / "empty")))
+
+
+def test_tools_of_different_arguments_survive_a_folder_and_parquet(tmp_path: Path) -> None:
+    """(Arrow would give every call the arguments of all, as nulls, or fail.)"""
+    import pyarrow
+    import pyarrow.parquet
+
+    def turns(arguments: dict[str, Any]) -> dict[str, Any]:
+        call = {"type": "function", "function": {"name": "run", "arguments": arguments}}
+        answer = {"role": "assistant", "content": None, "tool_calls": [call]}
+        return {"messages": [{"role": "user", "content": "p"}, answer]}
+
+    mixed = [turns({"path": "a"}), turns({"path": {"deep": [1]}}), turns({"count": 3})]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mixed))
+    found = [
+        pair.turns[1].fields["tool_calls"][0]["function"]["arguments"]
+        for pair in pairs_of(DataConfig(train=str(tmp_path / "folder")))
+    ]
+    assert found == [{"path": "a"}, {"path": {"deep": [1]}}, {"count": 3}]
+    typed = [turns({"path": "a"}), turns({"count": 3})]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(typed), tmp_path / "x.parquet")
+    found = [pair.turns[1] for pair in pairs_of(DataConfig(train=str(tmp_path / "x.parquet")))]
+    assert [turn.fields["tool_calls"][0]["function"]["arguments"] for turn in found] == [{"path": "a"}, {"count": 3}]
+    assert found[0].content is None
+
+
+def test_several_sources_follow_one_another_or_are_mixed_by_their_shares(tmp_path: Path) -> None:
+    for name, count in (("a", 30), ("b", 12)):
+        lines = [json.dumps({"prompt": "p", "completion": f"{name}{i}"}) for i in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    a, b = (str(tmp_path / f"{name}.jsonl") for name in "ab")
+    behind = pairs_of(DataConfig(train=(a, SourceConfig(source=b))))
+    assert [pair.completion for pair in behind] == [*(f"a{i}" for i in range(30)), *(f"b{i}" for i in range(12))]
+    shares = DataConfig(train=(SourceConfig(source=a, share=3), SourceConfig(source=b, share=1)))
+    mixed = [pair.completion for pair in pairs_of(shares)]
+    assert mixed == [pair.completion for pair in pairs_of(shares)]
+    assert len(mixed) == len(set(mixed)) == 40  # all of a, and a third as many of b: nothing is repeated
+    for end in range(4, 41, 4):
+        assert sum(text[0] == "a" for text in mixed[:end]) == 3 * end // 4
+    some = msgspec.structs.replace(shares, max_examples=10)
+    assert [pair.completion for pair in pairs_of(some)] == mixed[:10]
+
+
+def test_rows_that_cannot_be_read_are_skipped_and_named_if_asked(tmp_path: Path) -> None:
+    rows = [b'{"prompt": "p", "completion": "c0"}', b"not JSON", b'{"body": 1}', b'{"prompt": "p", "completion": "c1"}']
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(rows))
+    with pytest.raises(RowError, match="line 2: not valid JSON"):
+        pairs_of(DataConfig(train=str(path)))
+    skipped: list[SkippedRow] = []
+    found = [example.pair for example in stream_training(DataConfig(train=str(path), on_bad_row="skip"), skipped)]
+    assert [pair.id for pair in found] == ["a.jsonl, line 1", "a.jsonl, line 4"]
+    assert [(row.id, row.reason) for row in skipped] == [
+        (f"{path}, line 2", "bad JSON"),
+        (f"{path}, line 3", "no known shape"),
+    ]
+    assert all(row.message and row.message.startswith(row.id) for row in skipped)
+    assert counted([*skipped, skipped[0]]) == [("bad JSON", 2), ("no known shape", 1)]
 
 
 def test_a_folder_in_the_hubs_layout_loads_as_a_hub_data_set(tmp_path: Path) -> None:

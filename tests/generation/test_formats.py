@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from transformers import AutoTokenizer
 
-from ibft.artifacts.rows import Message, Pair, Problem
+from ibft.artifacts.rows import Conversation, Message, Pair, Problem
 from ibft.generation.formats import NUM_EXAMPLES, applicable_formats, ask, draw_examples
 from ibft.run.sections import FORMATS
 from ibft.text.templates import ChatTemplate
@@ -11,7 +11,17 @@ from ibft.text.templates import ChatTemplate
 OPEN = Problem(task_id="t/0", prompt='def f(x):\n    """Add 1."""\n', tests="", entry_point="f")
 CLOSED = Problem(task_id="t/1", prompt="Write f, which adds 1.", tests="", entry_point="f")
 PAIRS = [Pair(f"{n}", f"def g{n}(x):\n", f"    return x + {n}\n") for n in range(9)]
-TURNS = [Pair("c", (Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "g")), "def g(): pass")]
+TURNS = [
+    Conversation(
+        "c",
+        (
+            Message("user", "Hi"),
+            Message("assistant", "Yes?"),
+            Message("user", "g"),
+            Message("assistant", "def g(): pass"),
+        ),
+    )
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +60,7 @@ def test_chats(chat: ChatTemplate) -> None:
 def test_examples_of_conversations_are_earlier_turns(chat: ChatTemplate) -> None:
     asked = ask(OPEN, "examples", chat, TURNS)
     assert asked.form == "chat"
-    assert asked.rendered == chat.prompt(
-        [*TURNS[0].prompt, Message("assistant", TURNS[0].completion), Message("user", OPEN.prompt)]  # type: ignore[misc]
-    )
+    assert asked.rendered == chat.prompt([*TURNS[0].turns, Message("user", OPEN.prompt)])
 
 
 def test_examples_with_fences_are_answered_with_fences() -> None:

@@ -114,7 +114,7 @@ def test_the_tokens_are_those_of_training_up_to_the_end_of_the_response(
     codec = codec_of(PromptConfig(template=template), tokenizer)
     prompt = codec.render(pair.prompt).text
     text = prompt + pair.completion
-    assert example.input_ids == encode_pair(codec, pair).input_ids[:-1]
+    assert example.input_ids == encode_pair(codec, pair).input_ids[: len(example.input_ids)]
     assert example.input_ids == tokenizer(text)["input_ids"]
     lengths = [len(tokenizer.decode(example.input_ids[:end])) for end in range(len(example.input_ids) + 1)]
     assert lengths[example.prompt_length - 1] < len(prompt) <= lengths[example.prompt_length]
@@ -226,3 +226,17 @@ def test_a_process_that_is_killed_is_told_with_the_remedy(tokenizer: Any) -> Non
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="Run again with more memory"), explaining_killed_workers():
         list(encoded)
+
+
+def test_what_the_template_or_the_model_cannot_take_is_left_out_if_asked(tokenizer: Any) -> None:
+    turns = (Message("system", "s"), Message("user", "u"), Message("assistant", "print(1 + 2)\n"))
+    refused, without_row = Conversation("r", turns), Pair("e", "def f(x):\n", "    return (x + 1)\n")
+    codec, limits = TextCodec(tokenizer, "plain"), ModelLimits(num_embeddings=30, num_positions=512)
+    for pair, reason in ((refused, "refused by the chat template"), (without_row, "a token without an embedding")):
+        with pytest.raises(UserError, match=f"the example {pair.id} has"):
+            Encoder(codec, limits).reason(pair)
+        encoder = Encoder(codec, limits, skips_refused=True)
+        assert encoder.reason(pair) == reason
+        row = encoder.encode("train", 3, Example(pair, None))
+        assert isinstance(row, Score)
+        assert (row.index, row.reason) == (3, reason)

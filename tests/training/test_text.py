@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import trl.chat_template_utils as trl_templates
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from trl import SFTConfig, SFTTrainer
 
 from ibft import IBConfig, IBTrainer
@@ -41,7 +41,7 @@ CHATML_WITH_MARKS = (
 def make_trainer(tmp_path: Path) -> Callable[..., Any]:
     """`make_trainer(tokenizer, rows)`: a trainer of a tiny model with this tokenizer, by default an IBTrainer."""
 
-    def make(tokenizer: Any, rows: list[dict[str, Any]], kind: Any = IBTrainer, alpha: float = 0.1, **more: Any) -> Any:
+    def make(tokenizer: Any, rows: Any, kind: Any = IBTrainer, alpha: float = 0.1, **more: Any) -> Any:
         heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
         model = tiny_model(vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, **heads)
         if tokenizer.pad_token is None:
@@ -49,7 +49,8 @@ def make_trainer(tmp_path: Path) -> Callable[..., Any]:
         settings = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "bf16": False, "report_to": "none"} | more
         own = {"alpha": alpha, "layer": 1, "bottleneck_dim": 4}
         arguments = SFTConfig(**settings) if kind is SFTTrainer else IBConfig(**settings, **own)
-        return kind(model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        data = Dataset.from_list(rows) if isinstance(rows, list) else rows
+        return kind(model, arguments, train_dataset=data, processing_class=tokenizer)
 
     return make
 
@@ -115,3 +116,21 @@ def test_with_alpha_zero_ibtrainer_equals_sfttrainer_bit_for_bit_on_chats(
     plain, zero, half = weights
     assert all(torch.equal(plain[name], zero[name]) for name in plain)
     assert not all(torch.equal(plain[name], half[name]) for name in plain)
+
+
+@pytest.mark.parametrize("kind", ["pretokenized", "streaming"])
+def test_pretokenized_and_streaming_data_are_trls_own(kind: str, real_tokenizer: Any, make_trainer: Any) -> None:
+    tokenizer = real_tokenizer("smollm2")
+    rows: Any = PAIRS * 4
+    if kind == "streaming":
+        rows = IterableDataset.from_generator(lambda: iter(PAIRS * 4))
+    else:
+        ids = [tokenizer(pair["prompt"] + pair["completion"])["input_ids"] for pair in PAIRS]
+        rows = [{"input_ids": one, "completion_mask": [0, 0] + [1] * (len(one) - 2)} for one in ids] * 4
+    settings = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "save_strategy": "no"}
+    weights = []
+    for trainer_kind in (SFTTrainer, IBTrainer):
+        trainer = make_trainer(tokenizer, rows, trainer_kind, 0.0, disable_tqdm=True, **settings)
+        trainer.train()
+        weights.append({n: v for n, v in trainer.model.state_dict().items() if "ibft" not in n})
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())

@@ -126,8 +126,9 @@ def _before(row: Mapping[str, Any], place: str) -> tuple[tuple[Message, ...], se
     for name in _SYSTEM:
         if row.get(name):
             turns.append(Message("system", _text(row[name], place, name)))
-    for item in _decoded(row.get("history"), place, "history") or ():
-        if not isinstance(item, Sequence) or isinstance(item, str) or len(item) != 2:
+    history = _decoded(row.get("history"), place, "history") or ()
+    for item in history if isinstance(history, list | tuple) else (history,):
+        if not isinstance(item, list | tuple) or len(item) != 2:
             raise RowError(f"{place}: history must be a list of [question, answer] pairs.", "history of another form")
         question, answer = (_text(text, place, "history") for text in item)
         turns += [Message("user", question), Message("assistant", answer)]

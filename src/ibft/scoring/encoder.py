@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ibft.artifacts.rows import Score, Subset, TrainingPair
 from ibft.data.code import prompt_text
 from ibft.data.fingerprint import fingerprint
+from ibft.data.skipped import SkippedRow
 from ibft.data.subsets import NumberedExamples, origin
 from ibft.data.tokens import reason_to_skip, texts_of, unusable
 from ibft.data.training import Example
-from ibft.errors import UserError
+from ibft.errors import PromptError, RowError, UserError
 from ibft.text.encoding import TextCodec
 from ibft.text.examples import EncodedExample, encode_pair
 from ibft.text.limits import EmbeddingCheck, ModelLimits
@@ -86,6 +87,8 @@ class Encoder:
         max_tokens: examples that are longer than this have none either, prompt and end token included.
         region: score the tokens of the response, or all.
         reference: the encoder of a reference model.
+        skips_refused: examples that the template refuses, or with tokens that the model lacks, have no scores; else
+            they are an error.
     """
 
     def __init__(
@@ -96,12 +99,13 @@ class Encoder:
         max_tokens: int | None = None,
         region: Region = "response",
         reference: Encoder | None = None,
+        skips_refused: bool = False,
     ) -> None:
         self.tokenizer = codec.tokenizer
         self._codec, self._is_whole = codec, region == "all"
         self._max_tokens = min(limits.num_positions, limits.num_positions if max_tokens is None else max_tokens)
         self._embedding = EmbeddingCheck(codec.tokenizer, limits.num_embeddings)
-        self._reference = reference
+        self._reference, self._skips_refused = reference, skips_refused
 
     def reason(self, pair: TrainingPair) -> str | None:
         """Return the reason why a pair has no scores; None where it has some.
@@ -123,7 +127,6 @@ class Encoder:
         if isinstance(encoded, str):
             return Score(id=pair.id, subset=subset, index=index, reason=encoded)
         input_ids = encoded.input_ids[: encoded.response.stop]  # the end token is the recipe's and not the data's
-        self._embedding.check(pair.id, "".join(texts_of(pair)), input_ids)
         file, tags = origin(example)
         row = Score(id=pair.id, subset=subset, index=index, file=file, tags=tags, fingerprint=fingerprint(pair))
         first, (begin, end) = encoded.response.start, encoded.completion
@@ -142,9 +145,15 @@ class Encoder:
         """Return the whole text in tokens, or the reason why it has no scores."""
         if reason := unusable(pair):
             return reason
-        encoded = encode_pair(self._codec, pair)
-        if reason := reason_to_skip(pair, encoded.completion[0], len(encoded.input_ids), self._max_tokens):
-            return reason
+        try:
+            encoded = encode_pair(self._codec, pair)
+            if reason := reason_to_skip(pair, encoded.completion[0], len(encoded.input_ids), self._max_tokens):
+                return reason
+            self._embedding.check(pair.id, "".join(texts_of(pair)), encoded.input_ids[: encoded.response.stop])
+        except (PromptError, RowError) as error:
+            if not self._skips_refused:
+                raise
+            return SkippedRow.of(pair.id, error).reason
         num_tokens = encoded.response.stop - encoded.response.start
         return "response of one token" if num_tokens < 2 else encoded
 

@@ -44,6 +44,9 @@ __all__ = [
 _FORMATS = {"scan": 4, "train": 3, "generate": 2}
 """Raised where a stage's code changes what comes out of the same inputs: older results are then refused."""
 
+_READING = ("config", "columns", "train_on", "on_bad_row")
+"""The settings of how rows are read."""
+
 _DOCUMENTS = (".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf")
 """Files beside weights that no loader reads."""
 
@@ -126,7 +129,9 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
         UserError: the data cannot be read; names the recipe's key.
     """
     data, scan = msgspec.to_builtins(recipe.data), msgspec.to_builtins(recipe.scan)
-    data["train"] = _training_data(recipe.data)
+    for name in _READING:
+        del data[name]
+    data |= _reading(recipe.data) | {"train": _training_data(recipe.data)}
     if recipe.data.control is not None:
         data["control"] = _named_data("control", recipe.data.control)
     for name in ("batch_tokens", "max_trained_examples"):  # speed, and an input of the rescan
@@ -141,6 +146,12 @@ def scan_inputs(recipe: Recipe) -> dict[str, Any]:
         "scan": scan,
         "seed": recipe.seed,
     }
+
+
+def _reading(data: DataConfig) -> dict[str, Any]:
+    """Return how rows are read, as far as it is not by default: results are older than these settings."""
+    given, default = (msgspec.to_builtins(config) for config in (data, DataConfig()))
+    return {name: given[name] for name in _READING if given[name] != default[name]}
 
 
 def _training_data(data: DataConfig, *, must_exist: bool = True) -> Any:
@@ -189,10 +200,7 @@ def train_inputs(
         "data": {
             "train": _training_data(data, must_exist=must_exist),
             "split": data.split,
-            "config": data.config,
-            "columns": data.columns,
-            "train_on": data.train_on,
-            "on_bad_row": data.on_bad_row,
+            **_reading(data),
             "max_tokens": data.max_tokens,
             "max_examples": data.max_examples,
         },

@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import heapq
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from ibft import progress
 from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically, write_rows
 from ibft.artifacts.rows import Score, Subset
 from ibft.artifacts.score_table import SCORES_FILE, read_scores, write_scores
+from ibft.data.skipped import SkippedRow
 from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.errors import UserError
 from ibft.findings.densities import write_densities
@@ -73,7 +75,7 @@ def _make(recipe: Recipe, folder: Path) -> None:
     # Counting reads all of the data, so that what is wrong with it is reported before a model is loaded.
     num_train, *_ = [len(source) for source in sources]
     if not num_train:
-        raise _nothing_scored(reasons.get("train", {}))
+        raise _nothing_scored(reasons["train"])
     scorer = make_table(recipe, sources, folder, lambda: _load_scorer(recipe))
     if is_main_process():
         _show(recipe, scorer, sources[0], folder)
@@ -83,16 +85,30 @@ def _make(recipe: Recipe, folder: Path) -> None:
             _conclude(recipe, {source.subset: source for source in sources}, reasons, folder)
 
 
-def _read_sources(recipe: Recipe) -> tuple[list[NumberedExamples], dict[Subset, dict[str, int]]]:
-    """Return the examples of each subset, and why those that `scan.max_examples` passed over cannot be scored."""
+def _read_sources(recipe: Recipe) -> tuple[list[NumberedExamples], dict[Subset, Counter[str]]]:
+    """Return the examples of each subset, and why rows that are not among them, by reason, cannot be scored.
+
+    (Rows that cannot be read, with `data.on_bad_row: skip`, and those that `scan.max_examples` passed over.)
+    """
     subsets: tuple[Subset, ...] = ("train",) if recipe.data.control is None else ("train", "control")
     sources = [NumberedExamples(subset, partial(read_subset, recipe.data, subset)) for subset in subsets]
+    reasons = {subset: _unreadable(recipe, subset) for subset in subsets}
     limit = recipe.scan.max_examples
     if limit is None:
-        return sources, {}
+        return sources, reasons
     encoder = _make_encoder(recipe, load_tokenizer(recipe.model), load_config(recipe.model), recipe.data.max_tokens)
     drawn = [draw_scorable(source, encoder, limit, recipe.seed) for source in sources]
-    return [source for source, _ in drawn], {source.subset: reasons for source, reasons in drawn}
+    for source, of_others in drawn:
+        reasons[source.subset].update(of_others)
+    return [source for source, _ in drawn], reasons
+
+
+def _unreadable(recipe: Recipe, subset: Subset) -> Counter[str]:
+    skipped: list[SkippedRow] = []
+    if recipe.data.on_bad_row == "skip":
+        for _ in read_subset(recipe.data, subset, skipped):
+            pass
+    return Counter(row.reason for row in skipped)
 
 
 def _make_encoder(
@@ -105,7 +121,14 @@ def _make_encoder(
     # A model without an end token needs none here: it is not scored.
     has_end = recipe.prompt.end_of_text and tokenizer.eos_token_id is not None
     codec = codec_of(msgspec.structs.replace(recipe.prompt, end_of_text=has_end), tokenizer)
-    return Encoder(codec, limits_of(config), max_tokens=max_tokens, region=recipe.scan.region, reference=reference)
+    return Encoder(
+        codec,
+        limits_of(config),
+        max_tokens=max_tokens,
+        region=recipe.scan.region,
+        reference=reference,
+        skips_refused=recipe.data.on_bad_row == "skip",
+    )
 
 
 def _load_scorer(recipe: Recipe) -> Scorer:
@@ -206,7 +229,7 @@ def _nothing_scored(reasons: Mapping[str, int]) -> UserError:
 def _conclude(
     recipe: Recipe,
     sources: Mapping[Subset, NumberedExamples],
-    reasons: Mapping[Subset, Mapping[str, int]],
+    reasons: Mapping[Subset, Counter[str]],
     folder: Path,
 ) -> None:
     path, names = folder / SCORES_FILE, recipe.scan.score_names
@@ -222,7 +245,7 @@ def _conclude(
         columns.get("control"),
         score=recipe.scan.score,
         region=recipe.scan.region,
-        skipped={subset: {**read_reasons(path, subset), **reasons.get(subset, {})} for subset in sources},
+        skipped={subset: dict(reasons[subset] + Counter(read_reasons(path, subset))) for subset in sources},
         texts=texts,
         is_dated=recipe.data.control_after is not None,
         seed=recipe.seed,

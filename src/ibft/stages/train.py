@@ -111,7 +111,7 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
     tokenized = encode_pairs(pairs, codec, recipe.data.max_tokens, limits, skips_refused=skips)
     skipped = [*unreadable, *tokenized.skipped]
     if is_main_process():
-        say_skipped(len(tokenized.examples), skipped, folder / SKIPPED_FILE)
+        say_skipped(len(tokenized.examples), skipped, run.path / "train" / objective.arm / SKIPPED_FILE)
         write_rows(folder / SKIPPED_FILE, skipped)
     # A padding token that the loader added to a tokenizer without one may have no row in the embedding.
     if tokenizer.pad_token_id >= limits.num_embeddings:

@@ -140,7 +140,8 @@ def _require_all_read(chat: ChatTemplate, conversation: Conversation, whole: Ren
 def _common_length(a: str, b: str) -> int:
     """Return how many characters two texts have in common from the first on."""
     low, high = 0, min(len(a), len(b))
-    while low < high:  # by halves: a loop over 800,000 characters (a row of 200,000 tokens) takes 40 ms
+    # By halves: 800,000 characters (a row of 200,000 tokens) take 0.2 ms, in a loop over them 200 ms for each turn.
+    while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
     return low
