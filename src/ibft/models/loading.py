@@ -76,13 +76,24 @@ def resolve_device(config: ModelConfig) -> torch.device:
 
 
 def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    """Return the dtype for `model.dtype`; `auto` is bfloat16 where the hardware computes in it, float32 elsewhere."""
+    """Return the dtype for `model.dtype`; see `ModelConfig`.
+
+    Raises:
+        UserError: float16 is asked for on a CPU.
+    """
     import torch
 
+    if config.dtype == "float16" and device.type == "cpu":
+        raise UserError(
+            "model.dtype is float16, and the model is on a CPU, which does not train in it. Use float32 or bfloat16."
+        )
     if config.dtype != "auto":
-        return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        return dtype
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # Without `including_emulation=False`, older GPUs (V100, T4) say yes, and are slower in it than in float32.
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
     # On CPUs without AVX512-BF16 or AMX, bfloat16 is emulated and slower than float32.
     return torch.bfloat16 if _cpu_computes_in_bfloat16() else torch.float32
 

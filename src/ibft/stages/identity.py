@@ -29,7 +29,8 @@ from ibft.run.digests import folder_digest
 from ibft.run.inputs import FORMAT
 from ibft.run.provenance import installed_version
 from ibft.run.recipe import Recipe
-from ibft.run.sections import PACKAGE, DataConfig, ModelConfig, ProblemsConfig, PromptConfig
+from ibft.run.sections import PACKAGE, DataConfig, ModelConfig, ProblemsConfig, PromptConfig, TrainConfig
+from ibft.settings import Section
 
 __all__ = [
     "data_identity",
@@ -204,10 +205,26 @@ def train_inputs(
             "max_tokens": data.max_tokens,
             "max_examples": data.max_examples,
         },
-        "train": recipe.train,
+        "train": _optimization(recipe.train),
         "objective": objective,
         "seed": recipe.seed,
     }
+
+
+def _optimization(train: TrainConfig) -> dict[str, Any]:
+    """Return the section, without the newer settings at their defaults: what was trained before them is the same."""
+    given: dict[str, Any] = msgspec.to_builtins(train)
+    _leave_out_defaults(given, train, ("optimizer",))
+    if train.lora is not None:
+        _leave_out_defaults(given["lora"], train.lora, ("rslora", "dora", "modules_to_save"))
+    return given
+
+
+def _leave_out_defaults(given: dict[str, Any], section: Section, names: Sequence[str]) -> None:
+    default = type(section)()
+    for name in names:
+        if getattr(section, name) == getattr(default, name):
+            del given[name]
 
 
 def rescan_inputs(recipe: Recipe, scan: str, train: str, weights: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from ibft.training.divergence import StopAtDivergence
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
 from ibft.training.optimizer import check_optimizer
 from ibft.training.trainer import ObjectiveTrainer
-from ibft.training.weights import load_base, save_weights, trains_in_autocast
+from ibft.training.weights import load_base, mixed_precision, save_weights, train_in_float32
 
 __all__ = ["FitResult", "fit"]
 
@@ -165,6 +165,8 @@ def make_trainer(
     )
     if config.lora is not None and adapter is not None and adapter.target_parameters:
         put_dropout(model, config.lora.dropout)
+    if trl_arguments.fp16:
+        train_in_float32(trainer.model)
     trainer.examples = examples
     trainer.batching = batching
     return trainer
@@ -198,8 +200,7 @@ def common_arguments(recipe: Recipe, output_dir: Path) -> dict[str, Any]:
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "gradient_checkpointing": config.gradient_checkpointing,
-        # With an adapter the weights' own dtype decides: autocast on top would only cast again.
-        "bf16": trains_in_autocast(recipe),
+        **mixed_precision(recipe),
         "use_cpu": resolve_device(recipe.model).type == "cpu",
         # Every trained parameter is used in every forward, so DDP need not look for others.
         "ddp_find_unused_parameters": False,

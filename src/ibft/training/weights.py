@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
@@ -15,7 +16,7 @@ from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
 from ibft.run.sections import ModelConfig
 
-__all__ = ["load_base", "save_weights", "trains_in_autocast"]
+__all__ = ["load_base", "mixed_precision", "save_weights", "train_in_float32"]
 
 
 def load_base(recipe: Recipe, arguments: SFTConfig) -> PreTrainedModel:
@@ -31,10 +32,23 @@ def load_base(recipe: Recipe, arguments: SFTConfig) -> PreTrainedModel:
     return load_model(recipe.model, dtype=torch.float32 if recipe.train.lora is None else None, place=False)
 
 
-def trains_in_autocast(recipe: Recipe) -> bool:
-    """Decide whether products run in bfloat16 though the weights are float32: full fine-tuning with that dtype."""
+def mixed_precision(recipe: Recipe) -> dict[str, bool]:
+    """Return TRL's arguments for products in fewer bits than the trained weights have.
+
+    In bfloat16 that is for full fine-tuning: with an adapter the weights' own dtype decides, and autocast on top would
+    only cast again. In float16 it is always so, since a loss that is scaled needs trained weights in float32.
+    """
     dtype = resolve_dtype(recipe.model, resolve_device(recipe.model))
-    return recipe.train.lora is None and dtype == torch.bfloat16
+    return {"bf16": recipe.train.lora is None and dtype == torch.bfloat16, "fp16": dtype == torch.float16}
+
+
+def train_in_float32(model: nn.Module) -> None:
+    """Hold what is trained in float32: a gradient in float16 or bfloat16 cannot be unscaled."""
+    # PEFT does so for LoRA's matrices, but not for modules that are trained whole, and TRL has adapters of a quantized
+    # base in bfloat16.
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def save_weights(trainer: SFTTrainer, recipe: Recipe, folder: Path) -> None:
