@@ -135,9 +135,9 @@ def test_greedy_answers_are_those_of_transformers(folder: Path) -> None:
     prompts = [tokenizer(text)["input_ids"] for text in (PROMPT, "for i in range(", "module top(input a")]
     requests = [Request((str(row), 0), prompt, sample_seed(0, str(row), 0)) for row, prompt in enumerate(prompts)]
     sampling = Sampling(max_new_tokens=8, temperature=0.0, top_p=1.0, end_ids=frozenset())
-    answers = {
-        a.key[0]: a.token_ids for batch in generate_batches(model, requests, sampling, batch_size=3) for a in batch
-    }
+    vocabulary = codec_of(PromptConfig(template="plain"), tokenizer).vocabulary
+    batches = generate_batches(model, requests, sampling, vocabulary, batch_size=3)
+    answers = {answer.key[0]: answer.token_ids for batch in batches for answer in batch}
     for row, prompt in enumerate(prompts):
         expected = plain.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False, eos_token_id=None)
         assert answers[str(row)] == expected[0, len(prompt) :].tolist()
@@ -147,7 +147,7 @@ def test_a_scan_of_three_rows_has_the_log_probabilities_of_transformers(folder: 
     recipe = recipe_of(tmp_path)
     with RunFolder(recipe).open() as run:
         scan(recipe, run)
-    scores = [row.score for row in read_scores(run.path / "scan" / "scores.parquet", "mean_nll")]
+    scores = [row.value for row in read_scores(run.path / "scan" / "scores.parquet", "mean_nll")]
     plain, tokenizer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), load_tokenizer(MODEL)
     for i, score in enumerate(scores):
         ids = tokenizer(f"def f{i}(a):\n    return a + {i}\n", return_tensors="pt")["input_ids"]

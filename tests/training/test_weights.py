@@ -67,7 +67,7 @@ def test_all_weights_are_trained_and_generation_loads_them(
     recipe = recipe_of(tiny_model_folder, tmp_path, dtype=dtype)
     run, folder = run_stage(recipe, objective)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"model", "log.jsonl", "stage.json", "summary.json"}
+    assert names == {"model", "log.jsonl", "skipped.jsonl", "stage.json", "summary.json"}
     card = (folder / "model" / "README.md").read_text()
     assert "library_name: transformers\n" in card
     assert "| trained | all weights |\n" in card
