@@ -132,11 +132,11 @@ def test_one_step_of_the_bottleneck_and_its_adapter_in_plain_peft(folder: Path, 
 def test_greedy_answers_are_those_of_transformers(folder: Path) -> None:
     model, tokenizer = load_model(MODEL), load_tokenizer(MODEL)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    prompts = [tokenizer(text)["input_ids"] for text in (PROMPT, "for i in range(", "module top(input a")]
+    prompts = [tuple(tokenizer(text)["input_ids"]) for text in (PROMPT, "for i in range(", "module top(input a")]
     requests = [Request((str(row), 0), prompt, sample_seed(0, str(row), 0)) for row, prompt in enumerate(prompts)]
     sampling = Sampling(max_new_tokens=8, temperature=0.0, top_p=1.0, end_ids=frozenset())
     vocabulary = codec_of(PromptConfig(template="plain"), tokenizer).vocabulary
-    batches = generate_batches(model, requests, sampling, vocabulary, batch_size=3)
+    batches = generate_batches(model, requests, sampling, vocabulary, batch_size=3, has_ended=lambda _key, _ids: False)
     answers = {answer.key[0]: answer.token_ids for batch in batches for answer in batch}
     for row, prompt in enumerate(prompts):
         expected = plain.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False, eos_token_id=None)
@@ -152,7 +152,8 @@ def test_a_scan_of_three_rows_has_the_log_probabilities_of_transformers(folder: 
     for i, score in enumerate(scores):
         ids = tokenizer(f"def f{i}(a):\n    return a + {i}\n", return_tensors="pt")["input_ids"]
         prompt = tokenizer(f"def f{i}(a):\n")["input_ids"]
-        border = next(n for n, (token, of_prompt) in enumerate(zip(ids[0], prompt, strict=False)) if token != of_prompt)
+        agrees = [token == of_prompt for token, of_prompt in zip(ids[0].tolist(), prompt, strict=False)]
+        border = [*agrees, False].index(False)
         with torch.no_grad():
             logits = plain(ids).logits[0, border - 1 : -1]
         assert score == pytest.approx(torch.nn.functional.cross_entropy(logits, ids[0, border:]).item(), abs=1e-3)
