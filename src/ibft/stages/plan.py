@@ -98,12 +98,16 @@ class _Plan:
                     tool_versions(language)  # fails where its tools are missing, which complete results do not need
 
     def check_models(self) -> None:
-        """Look for the models that unfinished stages load on this machine."""
+        """Look for the models that unfinished stages load on this machine, and for what training needs."""
         unfinished = {name.partition("/")[0] for name, stage in self._stages.items() if not stage.is_complete}
         if self._recipe.generate.backend == "server":
             unfinished.discard("generate")  # the weights are on the server
         if unfinished:
             load_config(self._recipe.model)
+        if "train" in unfinished:
+            from ibft.stages.train import check_settings
+
+            check_settings(self._recipe)
         if "scan" in unfinished and self._recipe.scan.reference is not None:
             load_config(self._recipe.scan.reference)
 

@@ -26,7 +26,7 @@ from ibft.data.skipped import SkippedRow, counted, say_skipped
 from ibft.data.tokens import TokenizedExample, encode_pairs
 from ibft.data.training import stream_training
 from ibft.errors import UserError
-from ibft.models.loading import limits_of, load_config, load_tokenizer, resolve_model_path
+from ibft.models.loading import limits_of, load_config, load_tokenizer, resolve_device, resolve_model_path
 from ibft.models.processes import decide
 from ibft.objectives.base import Objective
 from ibft.objectives.bottleneck.adaptive import compression_weights
@@ -35,6 +35,7 @@ from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process, num_processes
 from ibft.run.provenance import provenance
 from ibft.run.recipe import Recipe
+from ibft.run.sections import TrainConfig
 from ibft.run.stage import Stage, read_record
 from ibft.stages.evaluating import evaluation_of, order_log, say_complete
 from ibft.stages.identity import train_inputs
@@ -42,7 +43,7 @@ from ibft.stages.skeleton import complete
 from ibft.stages.validation import divide, grouping_of
 from ibft.text.encoding import codec_of
 
-__all__ = ["SKIPPED_FILE", "check_objectives", "train"]
+__all__ = ["SKIPPED_FILE", "check_objectives", "check_settings", "train"]
 
 SKIPPED_FILE = "skipped.jsonl"
 
@@ -69,6 +70,25 @@ def check_objectives(recipe: Recipe) -> None:
                 f"objective: the arm {objective.arm} is adaptive, which needs a score of every training example: "
                 "set scan.max_examples: null."
             )
+
+
+def check_settings(recipe: Recipe) -> None:
+    """Check what of `train` depends on this machine and on the model's shape; no weights are read.
+
+    Raises:
+        UserError: the optimizer does not run here, or PEFT refuses the adapter's settings.
+    """
+    lora = recipe.train.lora
+    if lora is not None and (lora.dora or lora.rslora or lora.modules_to_save):
+        from ibft.training.adapter import check_adapter
+
+        check_adapter(lora, recipe.model)
+    # The default runs everywhere, and needs no import of transformers' trainer to be known for it. Of several
+    # processes, each would take memory on the first GPU.
+    if recipe.train.optimizer != TrainConfig().optimizer and num_processes() == 1:
+        from ibft.training.optimizer import check_optimizer
+
+        check_optimizer(recipe.train.optimizer, resolve_device(recipe.model))
 
 
 def train(recipe: Recipe, run: RunFolder, objective: Objective) -> None:
@@ -130,6 +150,7 @@ def _make(recipe: Recipe, run: RunFolder, objective: Objective, folder: Path) ->
         trainable_parameters=result.trainable_parameters,
         batching=result.batching,
         final_loss=result.final_loss,
+        routed_experts=result.routed_experts,
         alarms=objective.alarms(list(read_rows(folder / "log.jsonl", TrainingLog)), result.steps),
         held_out=held_out
         and msgspec.structs.replace(

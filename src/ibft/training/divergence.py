@@ -56,9 +56,15 @@ class StopAtDivergence:
     def _get_grad_norm(self, *arguments: Any, **keywords: Any) -> Any:
         """Check the gradient norm, which the Trainer asks for just before each optimizer step."""
         norm = super()._get_grad_norm(*arguments, **keywords)  # type: ignore[misc]
-        if norm is not None:
+        if norm is not None and not self._will_be_skipped(float(norm)):
             self._check("gradient", float(norm), math.inf)
         return norm
+
+    def _will_be_skipped(self, norm: float) -> bool:
+        """Decide whether the step will be left out, and tried again with a smaller scale of the loss (float16)."""
+        scaler = self.accelerator.scaler  # type: ignore[attr-defined]
+        # A scale below 1 has been halved 16 times: then it is not the scale.
+        return scaler is not None and not math.isfinite(norm) and scaler.get_scale() >= 1
 
     def _check(self, what: str, value: float, limit: float) -> None:
         """Stop if the value of any process is bad."""

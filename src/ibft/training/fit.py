@@ -18,6 +18,7 @@ from transformers.integrations import TensorBoardCallback, get_available_reporti
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig
 
+from ibft.artifacts.training import RoutedExperts
 from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
 from ibft.models.allocator import returning_freed_memory
@@ -26,6 +27,7 @@ from ibft.models.processes import decide
 from ibft.objectives.base import Objective
 from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
+from ibft.training.adapter import check_adapter, lora_config, put_dropout, routed_experts, say_experts
 from ibft.training.batching import Batching, SortsByLength, choose_batching
 from ibft.training.callbacks import (
     AlarmBell,
@@ -38,9 +40,10 @@ from ibft.training.compression import COLUMN
 from ibft.training.config import ObjectiveConfig
 from ibft.training.divergence import StopAtDivergence
 from ibft.training.memory import peak_memory_mib, reset_peak_memory
+from ibft.training.optimizer import check_optimizer
 from ibft.training.trainer import ObjectiveTrainer
 from ibft.training.validation import StopEarly, evaluation_arguments, held_out_dataset
-from ibft.training.weights import load_base, lora_config, save_weights, trains_in_autocast
+from ibft.training.weights import load_base, mixed_precision, save_weights, train_in_float32
 
 __all__ = ["FitResult", "fit"]
 
@@ -59,6 +62,7 @@ class FitResult:
     best_loss: float | None
     kept_step: int
     is_early: bool
+    routed_experts: RoutedExperts | None
 
 
 class StageTrainer(StopAtDivergence, SortsByLength, ObjectiveTrainer):
@@ -92,6 +96,10 @@ def fit(
     is_returning = recipe.train.gradient_checkpointing and device.type == "cpu"
     with _explained(folder), ExitStack() as stack, returning_freed_memory(is_returning):
         trainer = make_trainer(recipe, objective, tokenizer, examples, folder, weights, validation)
+        experts = None
+        if recipe.train.lora is not None:
+            experts = routed_experts(trainer.model)
+            say_experts(trainer.model, recipe.train.lora.dropout)
         trainer.remove_callback(PrinterCallback)
         if recipe.train.early_stopping is not None:
             trainer.add_callback(StopEarly(recipe.train.early_stopping))
@@ -111,6 +119,8 @@ def fit(
         checkpoint = decide(lambda: last_complete_checkpoint(folder / "checkpoints"))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.remove_bottleneck()
+        if callable(to_final := getattr(trainer.optimizer, "eval", None)):
+            to_final()  # the weights of a schedule-free optimizer are those to keep only in evaluation mode
         save_weights(trainer, recipe, folder)
     state = trainer.state
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
@@ -125,6 +135,7 @@ def fit(
         best_loss=None if state.best_global_step is None else state.best_metric,
         kept_step=(recipe.train.keep == "best" and state.best_global_step) or state.global_step,
         is_early=state.global_step < state.max_steps,
+        routed_experts=experts,
     )
 
 
@@ -138,6 +149,8 @@ def make_trainer(
     validation: Sequence[TokenizedExample] = (),
 ) -> StageTrainer:
     """Make the trainer of an objective: arms differ in the loss alone, never in data, order, seed or budget."""
+    check_optimizer(recipe.train.optimizer, resolve_device(recipe.model))
+    check_adapter(recipe.train.lora, recipe.model)
     arguments = common_arguments(recipe, folder / "checkpoints")
     model = load_base(recipe, SFTConfig(**arguments))
     lengths = [len(example.input_ids) for example in examples]
@@ -164,6 +177,7 @@ def make_trainer(
         trl_arguments._n_gpu = 1  # without a launcher, TRL refuses to run on several visible GPUs
     # Not among the arguments, which then ask for checkpoints at the very steps of the evaluations.
     trl_arguments.load_best_model_at_end = config.keep == "best"
+    adapter = lora_config(config.lora, recipe.model, model)
     trainer = StageTrainer(
         model,
         trl_arguments,
@@ -171,8 +185,12 @@ def make_trainer(
         train_dataset=datasets.Dataset.from_dict(columns),
         eval_dataset=held_out_dataset(validation, is_weighed=weights is not None) if validation else None,
         processing_class=tokenizer,
-        peft_config=lora_config(config.lora, recipe.model, model),
+        peft_config=adapter,
     )
+    if config.lora is not None and adapter is not None and adapter.target_parameters:
+        put_dropout(model, config.lora.dropout)
+    if trl_arguments.fp16:
+        train_in_float32(trainer.model)
     trainer.examples = examples
     trainer.batching = batching
     return trainer
@@ -199,14 +217,14 @@ def common_arguments(recipe: Recipe, output_dir: Path) -> dict[str, Any]:
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation,
+        "optim": config.optimizer,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule,
         "warmup_steps": config.warmup_ratio,  # below 1 it is a share of all steps
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "gradient_checkpointing": config.gradient_checkpointing,
-        # With an adapter the weights' own dtype decides: autocast on top would only cast again.
-        "bf16": trains_in_autocast(recipe),
+        **mixed_precision(recipe),
         "use_cpu": resolve_device(recipe.model).type == "cpu",
         # Every trained parameter is used in every forward, so DDP need not look for others.
         "ddp_find_unused_parameters": False,

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
-import peft
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
-from ibft.errors import UserError
-from ibft.models.loading import load_model, resolve_device, resolve_dtype, resolve_model_path
+from ibft.models.loading import load_model, resolve_device, resolve_dtype
 from ibft.run.processes import is_main_process
 from ibft.run.recipe import Recipe
-from ibft.run.sections import PACKAGE, LoraConfig, ModelConfig
+from ibft.run.sections import ModelConfig
 
-__all__ = ["load_base", "lora_config", "save_weights", "trains_in_autocast"]
+__all__ = ["load_base", "mixed_precision", "save_weights", "train_in_float32"]
 
 
 def load_base(recipe: Recipe, arguments: SFTConfig) -> PreTrainedModel:
@@ -32,54 +32,29 @@ def load_base(recipe: Recipe, arguments: SFTConfig) -> PreTrainedModel:
     return load_model(recipe.model, dtype=torch.float32 if recipe.train.lora is None else None, place=False)
 
 
-def trains_in_autocast(recipe: Recipe) -> bool:
-    """Decide whether products run in bfloat16 though the weights are float32: full fine-tuning with that dtype."""
-    dtype = resolve_dtype(recipe.model, resolve_device(recipe.model))
-    return recipe.train.lora is None and dtype == torch.bfloat16
+def mixed_precision(recipe: Recipe) -> dict[str, bool]:
+    """Return TRL's arguments for products in fewer bits than the trained weights have.
 
-
-def lora_config(config: LoraConfig | None, model_config: ModelConfig, model: PreTrainedModel) -> peft.LoraConfig | None:
-    """Return PEFT's settings of the adapter; None for full fine-tuning.
-
-    Raises:
-        UserError: a target module does not exist in the model, or is `lm_head`.
+    In bfloat16 that is for full fine-tuning: with an adapter the weights' own dtype decides, and autocast on top would
+    only cast again. In float16 it is always so, since a loss that is scaled needs trained weights in float32.
     """
-    if config is None:
-        return None
-    targets = list(config.target_modules)
-    if "lm_head" in targets:
-        raise UserError("train.lora.target_modules: lm_head cannot be adapted: the loss reads its weight. Remove it.")
-    if targets != ["all-linear"]:
-        names = [name for name, _ in model.named_modules()]
-        for target in targets:
-            if not any(name == target or name.endswith(f".{target}") for name in names):
-                known = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if _is_linear(m)})
-                raise UserError(
-                    f"train.lora.target_modules: {target!r} matches no module of {model_config.name}. "
-                    f"It has: {', '.join(known)}; or use [all-linear]."
-                )
-    return peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules="all-linear" if targets == ["all-linear"] else targets,
-        # What others can load: the recipe's hub id or folder. For a packaged model that is the cache folder.
-        base_model_name_or_path=(
-            resolve_model_path(model_config) if model_config.name.startswith(PACKAGE) else model_config.name
-        ),
-        revision=model_config.revision,
-    )
+    dtype = resolve_dtype(recipe.model, resolve_device(recipe.model))
+    return {"bf16": recipe.train.lora is None and dtype == torch.bfloat16, "fp16": dtype == torch.float16}
 
 
-def _is_linear(module: torch.nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    is_embedding = isinstance(module, torch.nn.Embedding)
-    return isinstance(weight, torch.Tensor) and weight.dim() == 2 and not is_embedding
+def train_in_float32(model: nn.Module) -> None:
+    """Hold what is trained in float32: a gradient in float16 or bfloat16 cannot be unscaled."""
+    # PEFT does so for LoRA's matrices, but not for modules that are trained whole, and TRL has adapters of a quantized
+    # base in bfloat16.
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def save_weights(trainer: SFTTrainer, recipe: Recipe, folder: Path) -> None:
     """Save what was trained: `folder/adapter`, a PEFT adapter, or `folder/model`, a whole model in `model.dtype`.
+
+    Either comes with the tokenizer and its chat template, as they were in training.
 
     Every process must call it; the main process writes.
     """
@@ -99,5 +74,15 @@ def save_weights(trainer: SFTTrainer, recipe: Recipe, folder: Path) -> None:
             if name not in tied
         }
         model.config.dtype = dtype
-        trainer.processing_class.save_pretrained(target)
     model.save_pretrained(target, state_dict=weights)
+    trainer.processing_class.save_pretrained(target)
+    if recipe.train.lora is not None:
+        _name_base(target / "adapter_config.json", recipe.model)
+
+
+def _name_base(path: Path, config: ModelConfig) -> None:
+    """Put the base model's name into an adapter's settings: a hub id, or a name without a path of this machine."""
+    # Not before PEFT has saved: it looks at the base's configuration, and would ask the hub for it by that name.
+    settings = json.loads(path.read_bytes())
+    settings["base_model_name_or_path"] = config.name_elsewhere
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True))
