@@ -100,20 +100,9 @@ def fit(
         if recipe.train.lora is not None:
             experts = routed_experts(trainer.model)
             say_experts(trainer.model, recipe.train.lora.dropout)
-        trainer.remove_callback(PrinterCallback)
-        if recipe.train.early_stopping is not None:
-            trainer.add_callback(StopEarly(recipe.train.early_stopping))
-        trainer.add_callback(CheckpointKeeper())
-        if is_main_process():
-            trainer.add_callback(LogWriter(folder / "log.jsonl", stack))
-            trainer.add_callback(ProgressBar(f"Training {objective.arm}", stack))
-            trainer.add_callback(AlarmBell(objective))
+        _add_callbacks(trainer, recipe, objective, folder, stack)
         if extend is not None:  # behind the log's writer, which is then open
             extend(trainer, stack)
-        for callback in trainer.callback_handler.callbacks:
-            # TensorBoard's default folder is among the checkpoints, which are deleted at the end.
-            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-                callback.logging_dir = str(folder / "tensorboard")
         # Before `remove_bottleneck`, whose heads count as trained.
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
         checkpoint = decide(lambda: last_complete_checkpoint(folder / "checkpoints"))
@@ -137,6 +126,21 @@ def fit(
         is_early=state.global_step < state.max_steps,
         routed_experts=experts,
     )
+
+
+def _add_callbacks(trainer: StageTrainer, recipe: Recipe, objective: Objective, folder: Path, stack: ExitStack) -> None:
+    trainer.remove_callback(PrinterCallback)
+    if recipe.train.early_stopping is not None:
+        trainer.add_callback(StopEarly(recipe.train.early_stopping))
+    trainer.add_callback(CheckpointKeeper())
+    if is_main_process():
+        trainer.add_callback(LogWriter(folder / "log.jsonl", stack))
+        trainer.add_callback(ProgressBar(f"Training {objective.arm}", stack))
+        trainer.add_callback(AlarmBell(objective))
+    for callback in trainer.callback_handler.callbacks:
+        # TensorBoard's default folder is among the checkpoints, which are deleted at the end.
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(folder / "tensorboard")
 
 
 def make_trainer(
