@@ -34,6 +34,8 @@ TOOL = {"type": "function", "function": {"name": "run", "parameters": {"type": "
         {"prompt": "p", "completion": "c", "category": "math", "tests": ["assert x"], "score": 3, "context": " "},
         {"prompt": "p", "completion": "c", "messages": None, "text": None, "weight": 1},
         {"prompt": "p", "completion": "c", "thinking": "p", "tools": "", "system_prompt": None},
+        {"instruction": "p", "output": "c", "text": "Below is an instruction.\n### p\n### c"},
+        {"problem": "p", "solution": "c", "answer": "c"},
     ],
 )
 def test_a_prompt_and_its_answer_are_text(row: dict[str, Any]) -> None:
@@ -70,6 +72,13 @@ def test_text_has_no_prompt() -> None:
             [USER, ANSWER],
         ),
         ({"messages": [*TURNS, TURNS[0]]}, [USER, ANSWER, USER]),
+        ({"messages": [{"role": "prompter", "content": "p"}, {"role": "Assistant", "content": "c"}]}, [USER, ANSWER]),
+        ({"messages": [{"from": None, **TURNS[0]}, TURNS[1]]}, [USER, ANSWER]),
+        ({"messages": [{"role": "system", "content": "s"}, *TURNS], "system": "s"}, [SYSTEM, USER, ANSWER]),
+        (
+            {"messages": [TURNS[0], {"role": "assistant", "content": None, "tool_calls": json.dumps([CALL])}]},
+            [USER, Message("assistant", None, {"tool_calls": [CALL]})],
+        ),
         ({"messages": TURNS[1:]}, [ANSWER]),
         (
             {"messages": [TURNS[0], {"role": "assistant", "content": "c", "reasoning_content": "r", "name": None}]},
@@ -137,6 +146,13 @@ def test_columns_say_what_is_what_and_leave_the_rest_alone() -> None:
     with_system = to_pair(row, "here", {"prompt": "task", "completion": "code", "system": "system"})
     assert with_system == Conversation("3", (SYSTEM, Message("user", "p", {}, False), ANSWER))
     assert to_pair({"chat": TURNS}, "here", {"messages": "chat"}) == Conversation("here", (USER, ANSWER))
+    dolly = {"instruction": "p", "ctx": "i", "response": "c"}
+    columns: Any = {"prompt": "instruction", "input": "ctx", "completion": "response"}
+    assert to_pair(dolly, "here", columns) == Pair("here", "p\n\ni", "c")
+    lost: Any
+    for lost in ({"text": "code", "system": "task"}, {"prompt": "task", "completion": "code", "text": "prompt"}):
+        with pytest.raises(RowError, match="is not read"):
+            to_pair(row, "here", lost)
     with pytest.raises(RowError, match=r"data\.columns names kode, and the row has code, completion"):
         to_pair(row, "here", {"prompt": "task", "completion": "kode"})
 
@@ -190,6 +206,10 @@ def test_a_name_that_is_not_unicode_is_refused(field: str) -> None:
         ({"prompt": "p", "completion": "c", "input": "i"}, "the field input carries", "the field input is"),
         ({"question": "p", "answer": "c", "reasoning": "so"}, "the field reasoning", "the field reasoning is"),
         ({"messages": TURNS, "images": ["a.png"]}, "the field images", "the field images is"),
+        ({"question": "p", "answer": "B", "choices": ["x", "y"]}, "the field choices", "the field choices is"),
+        ({"question": "p", "answer": "B", "options": "A) x B) y"}, "the field options", "the field options is"),
+        ({"messages": TURNS, "completion": "other"}, "the field completion", "the field completion is"),
+        ({"instruction": "p", "output": "c", "response": "no"}, "the field response", "the field response is"),
         ({"messages": TURNS, "functions": [TOOL]}, "the field functions", "the field functions is"),
         ({"prompt": "p", "completion": "c", "weight": 0}, "the field weight", "the field weight is"),
         ({"prompt": "p", "completion": "c", "weight": 0.3}, "the field weight", "the field weight is"),

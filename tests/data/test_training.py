@@ -83,6 +83,16 @@ def test_what_save_to_disk_has_written_is_read(tmp_path: Path, has_splits: bool)
         assert [pair.completion for pair in pairs_of(DataConfig(train=source, split="other"))] == ["c1"]
 
 
+@pytest.mark.parametrize("asked", [{"split": "train[:50%]"}, {"split": "test"}, {"config": "python"}])
+def test_a_part_of_data_without_parts_is_refused(tmp_path: Path, asked: dict[str, str]) -> None:
+    from datasets import Dataset
+
+    Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "saved"))
+    for source in (str(write_rows_as(tmp_path / "a.jsonl")), str(tmp_path / "saved")):
+        with pytest.raises(UserError, match=r"of which no (split|config) .* can be read"):
+            pairs_of(DataConfig(train=(SourceConfig(source=source, **asked),)))
+
+
 def test_a_folder_of_files_is_read_file_by_file(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a.csv", "c.parquet"):
         path = tmp_path / "plain" / name
@@ -209,6 +219,7 @@ def test_a_limit_changes_neither_ids_nor_rows(tmp_path: Path) -> None:
         ("a.csv", b"prompt,completion\np,c\np\n", "row 2: 1 cells, and the header has 2"),
         ("a.csv", b'prompt,completion\np,"c\n', "a.csv: not readable behind line 2"),
         ("a.tsv", b"prompt\tcompletion\np\t\xff\n", "a.tsv: not readable behind line"),
+        ("a.csv", b"prompt,completion,completion\np,b,c\n", "two columns are called 'completion'"),
         ("a.xlsx", b"", r"a.xlsx is a file .*Convert it to one of .jsonl, .*, .parquet"),
         ("a", b"{}", "is a file of a form that is not read"),
     ],

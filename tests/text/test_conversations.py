@@ -169,6 +169,50 @@ def test_a_thought_and_a_call_are_trained_and_a_result_is_not(real_tokenizer: Lo
     ]
 
 
+@pytest.mark.parametrize("name", ["qwen3", "qwen2_5", "gemma4", "lfm2_2_5", "qwen3_instruct_2507"])
+@pytest.mark.parametrize("is_changed", [False, True], ids=["marks of TRL", "a copy of its own"])
+@pytest.mark.parametrize("has_answer", [True, False])
+def test_calls_are_trained_and_their_results_are_not(
+    name: str, is_changed: bool, has_answer: bool, real_tokenizer: Load
+) -> None:
+    tokenizer = copy.deepcopy(real_tokenizer("qwen3"))
+    tokenizer.chat_template = (TEMPLATES / f"{name}.jinja").read_text() + ("{# ours #}" if is_changed else "")
+    controls = set(re.findall(r"<[|a-z/][^<>{}\s'\"]*>", tokenizer.chat_template))
+    tokenizer.add_special_tokens({"additional_special_tokens": sorted(controls)})
+    codec = TextCodec(tokenizer, "chat")
+    call = {"type": "function", "function": {"name": "run", "arguments": {"path": "CALLED"}}}
+    turns = [
+        {"role": "user", "content": "Go."},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "name": "run", "content": "RESULT of the tool"},
+        {"role": "assistant", "content": "DONE"},
+    ]
+    row = {"messages": turns if has_answer else turns[:2], "tools": [TOOL]}
+    text, input_ids, mask = encoded(codec, row)
+    assert text == rendered(tokenizer, row)
+    whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    assert input_ids == whole["input_ids"]  # with one end, which is the template's
+    trained = "".join(spans(text, mask, whole["offset_mapping"]))
+    assert "CALLED" in trained
+    assert "RESULT" not in trained
+    assert ("DONE" in trained) == has_answer
+
+
+@pytest.mark.parametrize("family", ["qwen3", "deepseek_v3"])
+def test_a_turn_that_the_template_leaves_out_is_refused(family: str, real_tokenizer: Load) -> None:
+    codec = TextCodec(real_tokenizer(family), "chat")
+    turns = (Message("developer", "BE BRIEF"), Message("user", "p"), Message("assistant", "c"))
+    with pytest.raises(PromptError, match="leaves out what the developer says in the example row 3"):
+        encode_pair(codec, Conversation("row 3", turns))
+
+
+def test_words_beside_a_call_are_not_lost(real_tokenizer: Load) -> None:
+    call = {"type": "function", "function": {"name": "run", "arguments": "{}"}}
+    turns = (Message("user", "p"), Message("assistant", "Let me look.", {"tool_calls": [call]}))
+    with pytest.raises(PromptError, match="does not read the field tool_calls of the example row 3"):
+        encode_pair(TextCodec(real_tokenizer("deepseek_v3"), "chat"), Conversation("row 3", turns))
+
+
 def test_a_turn_of_weight_0_is_context(real_tokenizer: Load) -> None:
     tokenizer = real_tokenizer("smollm2")
     codec = TextCodec(tokenizer, "chat")

@@ -83,6 +83,9 @@ def _table_rows(path: Path, delimiter: str) -> Iterator[NumberedRow]:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
+            if len(set(header)) < len(header):
+                twice = next(name for name in header if header.count(name) > 1)
+                raise UserError(f"{path}: two columns are called {twice!r}. Rename one, or name both otherwise.")
             for number, cells in enumerate(reader, start=1):
                 place = f"{path}, row {number}"
                 if len(cells) == len(header):

@@ -31,7 +31,12 @@ _PAIRS = (
 )
 _CONVERSATIONS = ("messages", "conversations", "conversation")
 _SYSTEM = ("system", "system_prompt")
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "observation": "tool"}
+_ROLES = {
+    **{role: role for role in ("user", "assistant", "system", "tool", "developer", "function")},
+    **dict.fromkeys(("human", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "bot", "ai", "model"), "assistant"),
+    "observation": "tool",
+}
 _IS_TRAINED = ("weight", "train", "training", "loss")
 """How rows say whether an assistant's turn is trained: OpenAI's API, axolotl (twice), ms-swift."""
 
@@ -40,6 +45,9 @@ _CONTENT_FIELDS = (
     *("system", "system_prompt", "history", "tools", "functions", "input", "context", "documents", "reasoning"),
     *("reasoning_content", "thinking", "thought", "thoughts", "chat_template_kwargs", "weight", "loss_mask"),
     *("image", "images", "audio", "audios", "video", "videos"),
+    *("system_message", "choices", "options", "passage", "knowledge", "starter_code"),
+    *(name for names in _PAIRS for name in names),
+    *(*_CONVERSATIONS, "text"),
 )
 
 # Fields whose text goes into the files of a run: what names an example, and where it is from.
@@ -72,9 +80,8 @@ def to_pair(
                 f"{place}: data.columns names {missing[0]}, and the row has {_keys(row)}.", f"no column {missing[0]}"
             )
         row = {name: row[column] for name, column in columns.items()}
-    pair, used = _read(row, place, identity)
-    if not columns:
-        _require_all_read(row, used, pair, place)
+    pair, used = _read(row, place, identity, names_input="input" in (columns or ()))
+    _require_all_read(row, used, pair, place, tuple(columns or _CONTENT_FIELDS))
     if isinstance(pair, Conversation) and train_on == "last":
         last = pair.trained[-1:]
         turns = [turn if n in last else _untrained(turn) for n, turn in enumerate(pair.turns)]
@@ -93,17 +100,17 @@ def row_id(row: Mapping[str, Any], place: str) -> str:
     return place.rpartition("/")[2] if row.get("id") is None else str(row["id"])
 
 
-def _read(row: Mapping[str, Any], place: str, identity: str) -> tuple[TrainingPair, set[str]]:
+def _read(row: Mapping[str, Any], place: str, identity: str, *, names_input: bool) -> tuple[TrainingPair, set[str]]:
     """Return the example, and the fields that it was made from."""
     match shape_of(row):
         case ("text",):
             return Pair(identity, None, _text(row["text"], place, "text")), {"text"}
         case (name,):
             turns = _with_answer(_messages(row[name], place, name), place, name)
-            before, used = _before(row, place)
+            before, used = _before(row, place, turns[:1])
             return Conversation(identity, (*before, *turns), _tools(row, place)), {name, "tools", *used}
         case (prompt_name, answer_name):
-            return _read_pair(row, place, identity, prompt_name, answer_name)
+            return _read_pair(row, place, identity, prompt_name, answer_name, names_input=names_input)
     raise RowError(
         f"{place}: no known shape (found: {_keys(row)}). Expected messages, conversations, prompt + completion, "
         "instruction (+ input) + output, question + answer, or text; name other columns in data.columns "
@@ -113,11 +120,11 @@ def _read(row: Mapping[str, Any], place: str, identity: str) -> tuple[TrainingPa
 
 
 def _read_pair(
-    row: Mapping[str, Any], place: str, identity: str, prompt_name: str, answer_name: str
+    row: Mapping[str, Any], place: str, identity: str, prompt_name: str, answer_name: str, *, names_input: bool
 ) -> tuple[TrainingPair, set[str]]:
     used = {prompt_name, answer_name, "tools"}
     prompt, answer = row[prompt_name], row[answer_name]
-    if prompt_name == "instruction" and isinstance(prompt, str) and (extra := row.get("input")):
+    if (prompt_name == "instruction" or names_input) and isinstance(prompt, str) and (extra := row.get("input")):
         prompt = f"{prompt}\n\n{_text(extra, place, 'input')}"
         used.add("input")
     before, more = _before(row, place)
@@ -130,11 +137,15 @@ def _read_pair(
     return Conversation(identity, (*before, *map(_untrained, asked), *answers), tools), used | more
 
 
-def _before(row: Mapping[str, Any], place: str) -> tuple[tuple[Message, ...], set[str]]:
-    """Return the turns that a row has in fields of their own: a system text, and Alpaca's earlier rounds."""
-    turns, used = [], {"history", *_SYSTEM}
+def _before(row: Mapping[str, Any], place: str, first: Sequence[Message] = ()) -> tuple[tuple[Message, ...], set[str]]:
+    """Return the turns that a row has in fields of their own: a system text, and Alpaca's earlier rounds.
+
+    A system text that is already the `first` turn is not said twice.
+    """
+    turns: list[Message] = []
+    used = {"history", *_SYSTEM}
     for name in _SYSTEM:
-        if row.get(name):
+        if row.get(name) and not any(turn.content == row[name] for turn in (*turns, *first)):
             turns.append(Message("system", _text(row[name], place, name)))
     history = _decoded(row.get("history"), place, "history") or ()
     for item in history if isinstance(history, list | tuple) else (history,):
@@ -160,7 +171,7 @@ def _messages(value: Any, place: str, name: str) -> tuple[Message, ...]:
 
 
 def _message(turn: Mapping[str, Any], place: str, name: str) -> Message:
-    role_key, content_key = ("from", "value") if "from" in turn else ("role", "content")
+    role_key, content_key = ("from", "value") if turn.get("from") is not None else ("role", "content")
     role, content = turn.get(role_key), turn.get(content_key)
     if not isinstance(role, str):
         raise RowError(f"{place}: a turn of {name} has no {role_key}.", "a turn without a role")
@@ -171,6 +182,8 @@ def _message(turn: Mapping[str, Any], place: str, name: str) -> Message:
         raise RowError(f"{place}: the content of a turn must be text, not {kind}.", "content that is not text")
     fields = {key: item for key, item in turn.items() if item is not None and key not in (role_key, content_key)}
     is_trained = _is_trained(fields, place)
+    if isinstance(fields.get("tool_calls"), str):
+        fields["tool_calls"] = _decoded(fields["tool_calls"], place, "tool_calls")
     if role == "function_call":  # LLaMA-Factory's ShareGPT: the call as JSON
         calls = _decoded(content, place, name)
         calls = [{"type": "function", "function": call} for call in (calls if isinstance(calls, list) else [calls])]
@@ -226,14 +239,16 @@ def _text(value: Any, place: str, name: str) -> str:
     return value
 
 
-def _require_all_read(row: Mapping[str, Any], used: set[str], pair: TrainingPair, place: str) -> None:
+def _require_all_read(
+    row: Mapping[str, Any], used: set[str], pair: TrainingPair, place: str, names: Sequence[str]
+) -> None:
     """Refuse content that did not reach the example; a repetition of what did reach it is no loss."""
-    for name in _CONTENT_FIELDS:
+    for name in names:
         value = row.get(name)
         is_empty = value is None or value == 1 if name == "weight" else not value
         if name in used or is_empty:
             continue
-        if isinstance(value, str) and (not value.strip() or value.strip() in _all_text(pair)):
+        if isinstance(value, str) and _says_nothing_new(value.strip(), pair):
             continue
         raise RowError(
             f"{place}: the field {name} carries content and is not read beside {', '.join(sorted(used & set(row)))}. "
@@ -242,10 +257,11 @@ def _require_all_read(row: Mapping[str, Any], used: set[str], pair: TrainingPair
         )
 
 
-def _all_text(pair: TrainingPair) -> str:
-    if isinstance(pair, Conversation):
-        return "\n".join(turn.content or "" for turn in pair.turns)
-    return f"{pair.prompt or ''}\n{pair.completion}"
+def _says_nothing_new(value: str, pair: TrainingPair) -> bool:
+    """Decide whether a text is part of the example, or the example once more (as Alpaca's field `text`)."""
+    texts = [turn.content for turn in pair.turns] if isinstance(pair, Conversation) else [pair.prompt, pair.completion]
+    parts = [text.strip() for text in texts if text]
+    return value in "\n".join(parts) or all(part in value for part in parts)
 
 
 def _require_unicode_names(row: Mapping[str, Any], place: str) -> None:

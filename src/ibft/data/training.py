@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ibft import progress
 from ibft.artifacts.rows import Conversation, TrainingPair
 from ibft.data.files import NumberedRow, rows_of_file, without_nulls
 from ibft.data.functions import function_pairs
@@ -55,6 +56,8 @@ def _mixed(streams: list[Iterator[Example]], shares: list[float]) -> Iterator[Ex
         behind = min(range(len(streams)), key=lambda place: (counts[place] + 1) / shares[place])
         example = next(streams[behind], None)
         if example is None:
+            ended = f"source {behind + 1} has ended after {counts[behind]:,} rows"
+            progress.warn("Shares", f"{ended}: {sum(counts):,} rows are mixed, and the rest of the others is not read")
             return
         counts[behind] += 1
         yield example
@@ -121,11 +124,23 @@ def _examples(
 def _rows(source: SourceConfig, is_streamed: bool) -> Iterator[NumberedRow]:
     path = file_of(source.source)
     if path is not None:
+        _require_no_part(source, "a file")
         return rows_of_file(path)
     folder = Path(source.source)
-    if folder.is_dir() and not is_saved(folder) and (files := files_of_folder(folder, source.split)):
+    is_plain = folder.is_dir() and not is_saved(folder) and not source.config
+    if is_plain and (files := files_of_folder(folder, source.split)):
         return itertools.chain.from_iterable(map(rows_of_file, files))
     return _rows_of_hub(source, is_streamed)
+
+
+def _require_no_part(source: SourceConfig, what: str) -> None:
+    """Refuse a split or a configuration of data that has none: all of it would be read in silence."""
+    if source.split != "train" or source.config:
+        asked = f"split {source.split}" if source.split != "train" else f"config {source.config}"
+        raise UserError(
+            f"data: {source.source} is {what}, of which no {asked} can be read. Leave it out; data.validation: 10% "
+            "holds a share out."
+        )
 
 
 def _rows_of_hub(source: SourceConfig, is_streamed: bool) -> Iterator[NumberedRow]:
@@ -139,12 +154,16 @@ def _rows_of_hub(source: SourceConfig, is_streamed: bool) -> Iterator[NumberedRo
     try:
         if is_saved(Path(name)):
             dataset = load_from_disk(name)
+            if not isinstance(dataset, DatasetDict):
+                _require_no_part(source, "a data set that `save_to_disk` has written without splits")
             dataset = dataset[source.split] if isinstance(dataset, DatasetDict) else dataset
         else:
             streaming = is_streamed and not is_part
             dataset = load_dataset(name, source.config, split=source.split, revision=revision, streaming=streaming)
         for number, row in enumerate(dataset, start=1):
             yield f"{source.source}, row {number}", without_nulls(row)
+    except UserError:
+        raise
     except Exception as error:  # the hub client raises many kinds, none of which a user needs to tell apart
         config = f", config {source.config}" if source.config else ""
         raise UserError(

@@ -121,10 +121,15 @@ def _encode_conversation(codec: TextCodec, chat: ChatTemplate, conversation: Con
     content = answers[-1].content
     response = _inside(codec, whole, input_ids, places, trained[-1][0], content)
     # Where the template ends its last turn without a control token, the tokenizer's own is the end.
-    if has_end and trained[-1][1] == len(input_ids) and not any(first >= content[1] for first, _ in whole.controls):
+    if has_end and trained[-1][1] == len(input_ids) and not _has_ended(whole, answers[-1].end):
         input_ids.append(codec.tokenizer.eos_token_id)
         trained[-1] = (trained[-1][0], len(input_ids))
     return EncodedExample(input_ids, tuple(trained), response, whole.text, content)
+
+
+def _has_ended(whole: Rendered, end: int) -> bool:
+    """Decide whether a control token stands at this place, white space aside, or behind it."""
+    return any(last >= end or not whole.text[last:end].strip() for _, last in whole.controls)
 
 
 def _touched(

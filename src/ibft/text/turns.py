@@ -8,8 +8,9 @@ an answer to the control token that ends the turn.
 
 from __future__ import annotations
 
+import json
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +20,8 @@ from ibft.text.rendered import Rendered
 from ibft.text.templates import PLACEHOLDER, ChatTemplate, example_name, unread_fields
 
 __all__ = ["Answer", "render_conversation"]
+
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
 class Answer(NamedTuple):
@@ -38,16 +41,15 @@ def render_conversation(chat: ChatTemplate, conversation: Conversation) -> tuple
     whole = _render(chat, conversation, conversation.turns)
     _require_all_read(chat, conversation, whole)
     marks = _marks(chat, conversation, whole.text)
-    answers = []
-    for place in conversation.trained:
-        if marks is not None:
-            start, end = marks[place]
-            written = end
-        else:
-            start, written, end = _span(chat, conversation, place, whole)
-        content = conversation.turns[place].content or ""
-        answers.append(Answer(start, _place_of(content, whole.text, start, written), end))
-    return whole, answers
+    if marks is None:
+        spans = [_span(chat, conversation, place, whole) for place in conversation.trained]
+    else:
+        spans = [(start, end, end) for start, end in marks]
+    *_, last = (conversation.turns[place].content or "" for place in conversation.trained)
+    contents = [(start, written) for start, written, _ in spans]
+    # Only the last answer's own content is asked for: it is what a scan scores.
+    contents[-1] = _place_of(last, whole.text, *contents[-1])
+    return whole, [Answer(start, content, end) for (start, _, end), content in zip(spans, contents, strict=True)]
 
 
 def _render(chat: ChatTemplate, conversation: Conversation, turns: tuple[Message, ...]) -> Rendered:
@@ -58,25 +60,37 @@ def _with(conversation: Conversation, place: int, turn: Message) -> tuple[Messag
     return (*conversation.turns[:place], turn, *conversation.turns[place + 1 :])
 
 
-def _marks(chat: ChatTemplate, conversation: Conversation, text: str) -> dict[int, tuple[int, int]] | None:
-    """Return where the marks begin and end, by the place of the turn; None where they do not fit the text."""
-    rendered, parts = chat.render_marked(conversation.turns, conversation.tools) or ("", [])
-    marks: list[tuple[int, int]] = []
-    for first, last in parts:
-        if first == last:  # Gemma-4's calls have empty marks where a content would be
-            continue
-        # An end may have marks of its own, right behind those of its answer (Phi-3, Gemma-4).
-        marks = [*marks[:-1], (marks[-1][0], last)] if marks and marks[-1][1] == first else [*marks, (first, last)]
+def _marks(chat: ChatTemplate, conversation: Conversation, text: str) -> list[tuple[int, int]] | None:
+    """Return where the marks of what is trained begin and end; None where they do not say it."""
+    rendered, marks = chat.render_marked(conversation.turns, conversation.tools) or ("", [])
+    marks = [(first, last) for first, last in marks if first < last]
     places = [place for place, turn in enumerate(conversation.turns) if turn.role == "assistant"]
     # TRL's version of Qwen3's template keeps the thoughts of earlier turns, which the model's own drops.
-    return dict(zip(places, marks, strict=True)) if (rendered, len(marks)) == (text, len(places)) else None
+    if rendered != text or not marks:
+        return None
+    if len(conversation.trained) == len(places):  # then it does not matter whose the marks are
+        return marks
+    joined: list[tuple[int, int]] = []
+    for first, last in marks:
+        # An end may have marks of its own, right behind those of its answer (Phi-3, Gemma-4).
+        joined = (
+            [*joined[:-1], (joined[-1][0], last)] if joined and joined[-1][1] == first else [*joined, (first, last)]
+        )
+    of_turn = dict(zip(places, joined, strict=False))
+    return [of_turn[place] for place in conversation.trained] if len(joined) == len(places) else None
 
 
 def _span(chat: ChatTemplate, conversation: Conversation, place: int, whole: Rendered) -> tuple[int, int, int]:
     """Return where an answer starts, where that ends which the row gives of it, and where the turn ends."""
-    text, other = whole.text, _with_other_answer(chat, conversation, place)
+    text, other = whole.text, _with_other_answer(chat, conversation, place, whole.text)
     start = _common_length(text, other)
     end = max(start, len(text) - _common_length(text[::-1], other[::-1]))
+    behind = conversation.turns[place + 1 : place + 2]
+    if behind and behind[0].role == "tool" and _is_written(behind[0].content, text[start:end]):
+        # Gemma-4's template writes a tool's result within the turn that calls it, and another way without the call.
+        end = max(
+            start, min(end, _common_length(text, _render(chat, conversation, conversation.turns[: place + 1]).text))
+        )
     begins = text.rfind(chat.header, 0, start) + len(chat.header)
     # Between a header and its answer there may be white space and words (`<think>`), but no control token.
     has_header = chat.header and begins >= len(chat.header)
@@ -90,15 +104,17 @@ def _span(chat: ChatTemplate, conversation: Conversation, place: int, whole: Ren
     return start, end, end if text[end:first].strip() else last
 
 
-def _with_other_answer(chat: ChatTemplate, conversation: Conversation, place: int) -> str:
+def _with_other_answer(chat: ChatTemplate, conversation: Conversation, place: int, text: str) -> str:
     # Results of tools may be refused without their calls.
     for fields in ({}, conversation.turns[place].fields):
         try:
-            return _render(
+            other = _render(
                 chat, conversation, _with(conversation, place, Message("assistant", PLACEHOLDER, fields))
             ).text
         except PromptError:
             continue
+        if other != text:
+            return other
     raise PromptError(
         f"prompt.template is chat: in {example_name(conversation.id)}, the chat template takes no other text in turn "
         f"{place + 1}, so where the answer is cannot be found. Leave the row out, or use a model with another template."
@@ -109,33 +125,53 @@ def _require_all_read(chat: ChatTemplate, conversation: Conversation, whole: Ren
     """Refuse content that does not reach the text.
 
     Raises:
-        PromptError: names the field.
+        PromptError: names the field, or who says it.
     """
-    unread = []
+    name = example_name(conversation.id)
+    unread = ["tools"] if conversation.tools and not re.search(r"\btools\b", chat.source) else []
     for place, turn in enumerate(conversation.turns):
-        # A template may read a field that it does not name, in a loop over all: without it the text would then differ.
-        for field in unread_fields(turn, chat.source):
-            fields = {name: value for name, value in turn.fields.items() if name != field}
-            without = _with(conversation, place, msgspec.structs.replace(turn, fields=fields))
-            unread += [field] if _render(chat, conversation, without) == whole else []
-    lost = [
-        turn.role
-        for turn in conversation.turns
-        if turn.role in ("user", "system") and (turn.content or "").strip() not in whole.text
-    ]
-    if lost:
-        raise PromptError(
-            f"prompt.template is chat: the chat template leaves out what the {lost[0]} says in "
-            f"{example_name(conversation.id)}. Leave the row out, or use a model with another template."
-        )
-    if conversation.tools and not re.search(r"\btools\b", chat.source):
-        unread.append("tools")
+        unnamed = unread_fields(turn, chat.source)
+        for field in unread_fields(turn, ""):
+            # Templates drop the thoughts of earlier turns on purpose: for these it is enough that they are named.
+            is_thought = field in _THOUGHTS and field not in unnamed
+            if not is_thought and not _is_written(turn.fields[field], whole.text):
+                unread += [field] if _is_unread(chat, conversation, place, field, whole) else []
     if unread:
         raise PromptError(
-            f"prompt.template is chat: the chat template does not read the field {unread[0]} of "
-            f"{example_name(conversation.id)}. Rename it to what the template reads, remove it, or use a model whose "
-            "template reads it."
+            f"prompt.template is chat: the chat template does not read the field {unread[0]} of {name}. Rename it to "
+            "what the template reads, remove it, or use a model whose template reads it."
         )
+    for turn in conversation.turns:
+        text = (turn.content or "").strip()
+        # Words beside calls too: some templates write the calls alone. (Other answers may be changed, as by Qwen3's.)
+        is_kept = turn.role == "assistant" and "tool_calls" not in turn.fields
+        if not is_kept and not _is_written(text, whole.text):
+            raise PromptError(
+                f"prompt.template is chat: the chat template leaves out what the {turn.role} says in {name}. Leave "
+                "the row out, or use a model with another template."
+            )
+
+
+def _is_written(value: Any, text: str) -> bool:
+    """Decide whether all texts in a value are in the text, as they are or as JSON; types and ids aside."""
+    if isinstance(value, dict):
+        return all(_is_written(item, text) for key, item in value.items() if key not in ("type", "id"))
+    if isinstance(value, list | tuple):
+        return all(_is_written(item, text) for item in value)
+    return not isinstance(value, str) or value in text or json.dumps(value, ensure_ascii=False)[1:-1] in text
+
+
+def _is_unread(chat: ChatTemplate, conversation: Conversation, place: int, field: str, whole: Rendered) -> bool:
+    """Decide whether the text is the same without a field."""
+    turn = conversation.turns[place]
+    fields = {name: value for name, value in turn.fields.items() if name != field}
+    try:
+        return (
+            _render(chat, conversation, _with(conversation, place, msgspec.structs.replace(turn, fields=fields)))
+            == whole
+        )
+    except PromptError:  # the template needs it
+        return False
 
 
 def _common_length(a: str, b: str) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Literal
-
-import msgspec
 
 from ibft.errors import UserError
 from ibft.settings import Count, Positive, Section
@@ -86,7 +85,7 @@ class DataConfig(Section, frozen=True):
             return
         if source.share is not None:
             raise UserError(f"data.validation has the share {source.share:g}, which mixes sources. Leave it out.")
-        if any(source == msgspec.structs.replace(known, share=None) for known in self.sources):
+        if any(_is_same(source, known) for known in self.sources):
             raise UserError(
                 f"data.validation is {source.source}, which is trained. Give another source, or a share (5%)."
             )
@@ -131,3 +130,9 @@ _COLUMNS_NEEDED: tuple[frozenset[Column], ...] = (
     frozenset({"messages"}),
     frozenset({"text"}),
 )
+
+
+def _is_same(a: SourceConfig, b: SourceConfig) -> bool:
+    """Decide whether two sources are the same data: files and folders by where they are, however that is written."""
+    paths = [Path(source.source).resolve() if Path(source.source).exists() else source.source for source in (a, b)]
+    return paths[0] == paths[1] and (a.split, a.config) == (b.split, b.config)
