@@ -15,6 +15,7 @@ from ibft.artifacts.rows import Conversation, Message, Pair
 from ibft.data.shapes import to_pair
 from ibft.data.tokens import TokenizedExample
 from ibft.errors import PromptError, RowError
+from ibft.text import turns as text_turns
 from ibft.text.encoding import TextCodec
 from ibft.text.examples import encode_pair
 
@@ -211,6 +212,22 @@ def test_words_beside_a_call_are_not_lost(real_tokenizer: Load) -> None:
     turns = (Message("user", "p"), Message("assistant", "Let me look.", {"tool_calls": [call]}))
     with pytest.raises(PromptError, match="does not read the field tool_calls of the example row 3"):
         encode_pair(TextCodec(real_tokenizer("deepseek_v3"), "chat"), Conversation("row 3", turns))
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama3", "gemma3"])
+def test_answers_are_found_at_once_where_they_are_found_one_by_one(
+    family: str, real_tokenizer: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = TextCodec(real_tokenizer(family), "chat")
+    rows = [*conversations(60), *(conversations(60, has_tools=True) if family == "qwen3" else [])]
+    pairs = [to_pair(row, "row") for row in rows]
+    num_aligned = sum(
+        text_turns._aligned(codec.chat, pair, encode_pair(codec, pair).text) is not None for pair in pairs
+    )  # type: ignore[arg-type]
+    assert num_aligned > len(pairs) / 2
+    at_once = [encode_pair(codec, pair) for pair in pairs]
+    monkeypatch.setattr(text_turns, "_aligned", lambda *_: None)
+    assert [encode_pair(codec, pair) for pair in pairs] == at_once
 
 
 def test_a_turn_of_weight_0_is_context(real_tokenizer: Load) -> None:

@@ -42,7 +42,10 @@ def render_conversation(chat: ChatTemplate, conversation: Conversation) -> tuple
     _require_all_read(chat, conversation, whole)
     marks = _marks(chat, conversation, whole.text)
     if marks is None:
-        spans = [_span(chat, conversation, place, whole) for place in conversation.trained]
+        places = _aligned(chat, conversation, whole.text)
+        if places is None:
+            places = [_changed(chat, conversation, place, whole.text) for place in conversation.trained]
+        spans = [_span(chat, whole, start, end) for start, end in places]
     else:
         spans = [(start, end, end) for start, end in marks]
     *_, last = (conversation.turns[place].content or "" for place in conversation.trained)
@@ -80,17 +83,53 @@ def _marks(chat: ChatTemplate, conversation: Conversation, text: str) -> list[tu
     return [of_turn[place] for place in conversation.trained] if len(joined) == len(places) else None
 
 
-def _span(chat: ChatTemplate, conversation: Conversation, place: int, whole: Rendered) -> tuple[int, int, int]:
-    """Return where an answer starts, where that ends which the row gives of it, and where the turn ends."""
-    text, other = whole.text, _with_other_answer(chat, conversation, place, whole.text)
+def _aligned(chat: ChatTemplate, conversation: Conversation, text: str) -> list[tuple[int, int]] | None:
+    """Return where the answers are, found with all of them changed at once; None where that does not show it.
+
+    A conversation of 100 calls of tools takes 0.09 s so, and 1.0 s one by one, each with the whole rendered again.
+    """
+    turns = list(conversation.turns)
+    for place in conversation.trained:
+        turns[place] = Message("assistant", PLACEHOLDER)
+    try:
+        first, *between = _render(chat, conversation, tuple(turns)).text.split(PLACEHOLDER)
+    except PromptError:
+        return None
+    if len(between) != len(conversation.trained) or not text.startswith(first):
+        return None
+    found: list[tuple[int, int]] = []
+    start = len(first)
+    for place, literal in zip(conversation.trained, between, strict=True):
+        content = (conversation.turns[place].content or "").strip()
+        behind = text.find(content, start) + len(content)
+        is_last = len(found) == len(between) - 1
+        end = len(text) - len(literal) if is_last else text.find(literal, behind)
+        if behind < start or end < behind or not text.startswith(literal, end):
+            return None
+        found.append((start, end))
+        start = end + len(literal)
+    return found
+
+
+def _changed(chat: ChatTemplate, conversation: Conversation, place: int, text: str) -> tuple[int, int]:
+    """Return where the answer of a turn starts and ends: what changes with it."""
+    other = _with_other_answer(chat, conversation, place, text)
     start = _common_length(text, other)
     end = max(start, len(text) - _common_length(text[::-1], other[::-1]))
     behind = conversation.turns[place + 1 : place + 2]
     if behind and behind[0].role == "tool" and _is_written(behind[0].content, text[start:end]):
         # Gemma-4's template writes a tool's result within the turn that calls it, and another way without the call.
-        end = max(
-            start, min(end, _common_length(text, _render(chat, conversation, conversation.turns[: place + 1]).text))
-        )
+        alone = _common_length(text, _render(chat, conversation, conversation.turns[: place + 1]).text)
+        turn = conversation.turns[place]
+        # Not where the turn is written in another way when it is the last (Qwen3's begins with an empty thought).
+        if _is_written((turn.content, turn.fields), text[start:alone]):
+            end = min(end, alone)
+    return start, end
+
+
+def _span(chat: ChatTemplate, whole: Rendered, start: int, end: int) -> tuple[int, int, int]:
+    """Return where an answer that changes from start to end is asked for, where it ends, and where its turn ends."""
+    text = whole.text
     begins = text.rfind(chat.header, 0, start) + len(chat.header)
     # Between a header and its answer there may be white space and words (`<think>`), but no control token.
     has_header = chat.header and begins >= len(chat.header)
