@@ -19,7 +19,10 @@ from ibft.data.subsets import origin
 from ibft.data.training import Example
 from ibft.errors import UserError
 
-__all__ = ["Grouping", "Split"]
+__all__ = ["Grouping", "Split", "excess_sentence"]
+
+_EXCESS = 1.5
+"""Above this many times the rows that were asked for, a warning says so."""
 
 
 class Split(NamedTuple):
@@ -28,6 +31,21 @@ class Split(NamedTuple):
     held_out: frozenset[int]
     num_groups_held_out: int
     num_groups_trained: int
+
+
+def _num_asked(share: float, num_rows: int) -> int:
+    return max(1, round(share * num_rows))
+
+
+def excess_sentence(share: float, num_held_out: int, num_rows: int) -> str | None:
+    """Return a sentence where far more rows are held out than were asked for, since no group is smaller; else None."""
+    if num_held_out <= _EXCESS * _num_asked(share, num_rows):
+        return None
+    return (
+        f"data.validation asks for {100 * share:g}% of the rows, and {100 * num_held_out / num_rows:.0f}% are held out "
+        f"({num_held_out:,} of {num_rows:,}): that is the smallest group of rows that belong together (from one file, "
+        "copies or near-copies). For fewer, give validation data of its own, such as a file."
+    )
 
 
 class Grouping:
@@ -138,7 +156,7 @@ class Grouping:
         for row in sorted(usable):
             groups.setdefault(self._root(row), []).append(row)
         drawn = sorted(groups.values(), key=lambda rows: self._lot(rows, seed))
-        limit = max(1, round(share * len(usable)))
+        limit = _num_asked(share, len(usable))
         held_out: list[list[int]] = []
         count = 0
         for rows in drawn:
