@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from ibft.artifacts.rows import Conversation, Message, Pair
-from ibft.data.fingerprint import fingerprint, has_fingerprint
+from ibft.data.fingerprint import canonical, fingerprint, has_fingerprint
 
 CODE = """\
 def total(values, start):
@@ -47,3 +47,8 @@ def test_calls_of_tools_without_code_are_told_apart(question: str) -> None:
 def test_turns_without_other_fields_have_the_fingerprint_of_the_pair() -> None:
     turns = (Message("user", "p"), Message("assistant", "c"))
     assert fingerprint(Conversation("a", turns)) == fingerprint(Pair("a", "p", "c")) == "cd866157f92d79b1"
+
+
+def test_the_order_of_keys_does_not_count() -> None:
+    assert canonical([{"a": 1, "b": {"d": 2, "c": 3}}]) == canonical([{"b": {"c": 3, "d": 2}, "a": 1}])
+    assert canonical({"a": 1, 3: 4}) == canonical({3: 4, "a": 1}) != canonical({3: 5, "a": 1})

@@ -27,7 +27,10 @@ def fingerprint(pair: TrainingPair) -> str:
 
 def canonical(value: Any) -> bytes:
     """Return JSON of a part of a row, the same for equal ones: the order of keys does not count."""
-    return json.dumps(value, sort_keys=True, default=str).encode()
+    try:
+        return json.dumps(value, sort_keys=True, default=str).encode()
+    except TypeError:  # numbers among the keys, as Parquet has them, which JSON writes as text
+        return json.dumps(json.loads(json.dumps(value, default=str)), sort_keys=True).encode()
 
 
 def _fields_of(pair: TrainingPair) -> list[str]:
