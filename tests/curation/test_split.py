@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from ibft.artifacts.rows import Pair
+from ibft.artifacts.rows import Conversation, Message, Pair
 from ibft.curation.split import Grouping, Split
 from ibft.data.code import jaccard, shingles, whole
 from ibft.data.training import Example
@@ -26,6 +26,30 @@ def code(number: int) -> str:
     names = [f"name_{chance.randrange(10**6)}" for _ in range(12)]
     lines = [f"    {names[n]} = {names[n - 1]}({chance.randrange(10**6)}, {names[n - 2]})\n" for n in range(2, 12)]
     return f"def f{number}({names[0]}, {names[1]}):\n{''.join(lines)}    return {names[-1]}\n"
+
+
+def talk(*turns: tuple[str, str] | Message) -> Example:
+    """A conversation; an answer in capital letters is not trained."""
+    made = [
+        turn if isinstance(turn, Message) else Message(*turn, {}, not (turn[0] == "assistant" and turn[1].isupper()))
+        for turn in turns
+    ]
+    return Example(Conversation("id", tuple(made)), {})
+
+
+def groups_of(rows: Sequence[Example]) -> list[list[int]]:
+    """The places of each group's rows."""
+    grouping = Grouping()
+    assert list(grouping.watch(rows)) == list(rows)
+    groups: dict[int, list[int]] = {}
+    for place in range(len(rows)):
+        groups.setdefault(grouping._root(place), []).append(place)
+    return sorted(groups.values())
+
+
+def prose(number: int, length: int = 60) -> str:
+    chance = random.Random(number)
+    return " ".join("".join(chance.choices("abcdefghij", k=6)) for _ in range(length))
 
 
 def split_of(rows: Sequence[Example], share: float = 0.1, seed: int = 0) -> tuple[Grouping, Split]:
@@ -149,3 +173,59 @@ def test_without_rensa_copies_still_stay_together(monkeypatch: pytest.MonkeyPatc
     for number in range(40):
         held_out = {identity for identity in ids(rows, split) if identity.startswith(f"{number}-")}
         assert {identity.partition("-")[2] for identity in held_out} & kinds in (set(), kinds)
+
+
+@pytest.mark.parametrize("trains", ["all", "last"])
+def test_the_beginnings_of_a_conversation_stay_with_it(trains: str) -> None:
+    """Each conversation of four answers is there as four rows: cut behind each of its answers."""
+    rows: list[Example] = []
+    for number in range(10):
+        turns: list[Message] = []
+        for answer in range(4):
+            text = prose(4 * number + answer, 30) if number % 2 else f"{number} {answer}"
+            turns += [Message("user", f"question {number} {answer}"), Message("assistant", text)]
+            context = [Message(turn.role, turn.content, {}, trains == "all") for turn in turns[:-1]]
+            rows.append(talk(*context, turns[-1]))
+    expected = [list(range(4 * number, 4 * number + 4)) for number in range(10)]
+    assert groups_of(rows) == expected
+    assert groups_of(rows[::-1]) == expected
+    places = split_of(rows, 0.2)[1].held_out
+    assert len(places) == 8
+    assert len({place // 4 for place in places}) == 2
+
+
+def test_an_answer_that_one_row_trains_joins_those_that_have_it_after_the_same_turns() -> None:
+    def row_of(answer: str, second: str) -> Example:
+        return talk(("user", "a?"), ("assistant", answer), ("user", f"{second}?"), ("assistant", second))
+
+    assert groups_of([row_of("a", "b"), row_of("a", "c"), row_of("z", "d")]) == [[0, 1], [2]]
+    pair = row("pair", "a", "a?")
+    assert groups_of([row_of("a", "b"), pair, row_of("a", "c")]) == [[0, 1, 2]]
+    # Examples that every prompt begins with, and nobody trains.
+    rows = [row_of("A", "b"), row_of("A", "c"), row_of("A", "d")]
+    assert groups_of(rows) == [[0], [1], [2]]
+    assert groups_of([*rows, row("pair", "A", "a?")]) == [[0, 1, 2, 3]]
+    # The same answer after other turns is no copy.
+    assert groups_of([talk(("user", "a?"), ("assistant", "yes")), talk(("user", "b?"), ("assistant", "yes"))]) == [
+        [0],
+        [1],
+    ]
+
+
+def test_rows_with_other_calls_of_tools_are_no_copies() -> None:
+    calls = [Message("assistant", None, {"tool_calls": [{"function": {"name": f"w{n}"}}]}) for n in range(5)]
+    rows = [talk(("user", "weather?"), call) for call in calls]
+    assert groups_of([*rows, rows[2]]) == [[0], [1], [2, 5], [3], [4]]
+
+
+def test_prose_with_a_little_code_is_compared_as_a_whole() -> None:
+    def answer(number: int, fence: str) -> str:
+        return f"{prose(number)}\n\n```sh\n{fence}\n```\n"
+
+    rows = [row(str(n), answer(n // 4, f"ls -{n}"), f"how {n}?") for n in range(8)]
+    assert groups_of(rows) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    turns = [talk(("user", f"how {n}?"), ("assistant", answer(n // 4, f"ls -{n}"))) for n in range(8)]
+    assert groups_of(turns) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    # Little code in other prose; and enough code, which decides alone.
+    assert groups_of([row(str(n), answer(n, "ls"), "how?") for n in range(3)]) == [[0], [1], [2]]
+    assert groups_of([row(str(n), answer(0, code(n)), "how?") for n in range(3)]) == [[0], [1], [2]]

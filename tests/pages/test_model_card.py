@@ -61,13 +61,16 @@ def test_the_hub_accepts_the_header() -> None:
         ("~/models/mine", "data/pairs.parquet", HubNames(None, None)),
         ("/a/b", "a/b/c", HubNames(None, None)),
         ("folder/of-mine", "folder/of-mine", HubNames(None, None)),
+        ("gpt2", "folder/data@v2", HubNames("gpt2", None)),
+        ("gpt2", "owner/data@v2", HubNames("gpt2", "owner/data")),
     ],
 )
 def test_what_is_no_hub_id_is_not_called_one(
     model: str, data: str, expected: HubNames, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder" / "of-mine").mkdir(parents=True)
+    for name in ("of-mine", "data@v2"):
+        (tmp_path / "folder" / name).mkdir(parents=True)
     recipe = Recipe(name="r", model=ModelConfig(name=model), data=DataConfig(train=data))
     assert hub_names(recipe) == expected
     found = header(card(model=recipe.model, data=recipe.data))

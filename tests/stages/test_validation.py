@@ -279,6 +279,35 @@ def test_validation_data_that_cannot_be_had_names_its_key(recipe: Recipe, tmp_pa
         run_stage(change(recipe, "data", validation=empty))
 
 
+def test_validation_data_of_which_no_row_is_readable_says_why(recipe: Recipe, tmp_path: Path) -> None:
+    unreadable = write(tmp_path / "unreadable.jsonl", [{"x": 1}, {"x": 2}])
+    recipe = change(recipe, "data", validation=unreadable, on_bad_row="skip")
+    with pytest.raises(UserError, match=r"^data.validation: no example can be used \(2 no known shape\)"):
+        run_stage(recipe)
+
+
+@pytest.mark.parametrize("num_files", [2, 3, 10])
+def test_far_more_than_was_asked_for_is_a_warning(
+    recipe: Recipe, tmp_path: Path, num_files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten rows of few files: 20% are asked for. Of three files, 30% are, which is as near as it can be."""
+    said: list[str] = []
+    warned: list[tuple[str, str]] = []
+    monkeypatch.setattr(progress, "say", said.append)
+    monkeypatch.setattr(progress, "warn", lambda title, text: warned.append((title, text)))
+    rows = [json.loads(line) for line in Path(recipe.data.train_name).read_text().splitlines()]
+    rows = [{**row, "file": f"{place % num_files}.py"} for place, row in enumerate(rows)]
+    recipe = change(recipe, "data", train=write(tmp_path / "data.jsonl", rows), validation="20%")
+    run_stage(change(recipe, "train", max_steps=1))
+    found = [text for title, text in warned if title.endswith("OF THE DATA IS HELD OUT")]
+    if num_files == 2:
+        assert warned[0][0] == "50% OF THE DATA IS HELD OUT"
+        assert found[0].startswith("data.validation asks for 20% of the rows, and 50% are held out (5 of 10)")
+        assert "Validation: 5 rows in 1 group are held out; 5 rows in 1 group are trained" in said
+    else:
+        assert not found
+
+
 @pytest.mark.parametrize("share", ["0%", "100%", "-3%", "five%", "%"])
 def test_an_impossible_share_is_refused(share: str) -> None:
     with pytest.raises(UserError, match=f"data.validation is {share}: a share is above 0% and below 100%"):

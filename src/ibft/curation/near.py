@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ibft.artifacts.rows import TrainingPair
+from ibft.artifacts.rows import Conversation, TrainingPair
 from ibft.data.code import jaccard, prompt_text
+from ibft.data.fingerprint import canonical
 from ibft.errors import UserError
 
-__all__ = ["NearIndex", "Similar", "exact_key"]
+__all__ = ["NearIndex", "Similar", "answer_keys", "exact_key"]
 
 _NUM_BANDS, _BAND_ROWS = 32, 4
 """At similarity s a candidate with a chance of 1 - (1 - s^4)^32: 0.9998 at 0.7, 0.954 at 0.55, 0.64 at 0.42."""
@@ -32,12 +33,46 @@ compared."""
 
 
 def exact_key(pair: TrainingPair) -> bytes:
-    """Return 16 bytes, equal for examples whose prompt and completion are equal except for white space at their ends.
+    """Return 16 bytes, equal for equal examples: white space at the ends of prompts, completions and turns is ignored.
 
-    Of a conversation, the last answer that is trained is the completion, and all turns before it are the prompt.
+    Conversations are equal whose roles, contents, other fields (such as the calls of tools) and tools are. One question
+    with one answer, and nothing besides, is equal to the pair of the two.
     """
+    if isinstance(pair, Conversation):
+        return _keys_of(pair)[-1]
+    return _text_key(prompt_text(pair), pair.completion)
+
+
+def answer_keys(pair: TrainingPair) -> list[tuple[bytes, bool]]:
+    """Return the key of each answer with all that stands before it, and whether the answer is trained.
+
+    The key is that of `exact_key` for the turns up to the answer as an example of their own.
+    """
+    if not isinstance(pair, Conversation):
+        return [(exact_key(pair), True)]
+    turns = zip(pair.turns, _keys_of(pair)[1:], strict=True)
+    return [(key, turn.is_trained) for turn, key in turns if turn.role == "assistant"]
+
+
+def _keys_of(conversation: Conversation) -> list[bytes]:
+    """Return the key of no turn, of the first turn, of the first two, and so on to all."""
+    digest = hashlib.blake2b(canonical(conversation.tools), digest_size=16)
+    keys = [digest.digest()]
+    for place, turn in enumerate(conversation.turns):
+        content = (turn.content or "").strip()
+        digest.update(b"\n" + canonical([turn.role, content, turn.fields]))
+        before = conversation.turns[:place]
+        is_plain = not (conversation.tools or turn.fields) and turn.role == "assistant"
+        if is_plain and len(before) == 1 and before[0].role == "user" and not before[0].fields:
+            keys.append(_text_key(before[0].content or "", content))
+        else:
+            keys.append(digest.digest())
+    return keys
+
+
+def _text_key(prompt: str, completion: str) -> bytes:
     # Some data has lone surrogates, which cannot be encoded.
-    text = f"{prompt_text(pair).strip()}\0{pair.completion.strip()}".encode(errors="replace")
+    text = f"{prompt.strip()}\0{completion.strip()}".encode(errors="replace")
     return hashlib.blake2b(text, digest_size=16).digest()
 
 

@@ -2,7 +2,7 @@
 
 One pass over each set holds one example at a time, besides the few that are shown, counts, 8 bytes of each text (about
 70 in Python's set), and what near-duplicates are found with (`DuplicateFinder`: about 5 KB for each of the first
-20,000 examples).
+20,000 examples). Where a share is held out, the rows are grouped as for training (`Grouping`: 5 KB for each row).
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ibft import progress
-from ibft.artifacts.preview import Preview, PreviewedExample, SetPreview, ShownRun
+from ibft.artifacts.preview import Preview, PreviewedExample, ShownRun
 from ibft.artifacts.rows import Problem, TrainingPair
 from ibft.curation.preview_counts import SetCounter, SpreadSample, encodable
 from ibft.curation.preview_overlaps import OverlapFinder, RepeatFinder
+from ibft.curation.split import Grouping, excess_sentence
 from ibft.data.skipped import TakesSkipped
 from ibft.data.tokens import TokenizedExample, beyond_context, encode_each, nothing_left
 from ibft.data.training import Example
+from ibft.errors import UserError
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import ModelLimits
 from ibft.text.pieces import token_pieces
@@ -37,12 +39,14 @@ class ExampleSet(NamedTuple):
     """Examples under a name.
 
     `read` begins a pass over them, and hands on the rows that cannot be read; `sources` are the names that its examples
-    have as their `source`.
+    have as their `source`. `key` is the recipe's key that training names where it refuses the examples; "" where
+    training does not read them.
     """
 
     name: str
     read: Callable[[TakesSkipped], Iterator[Example]]
     sources: Sequence[str]
+    key: str = ""
 
 
 def preview_data(
@@ -55,6 +59,7 @@ def preview_data(
     num_shown: int = 5,
     seed: int = 0,
     stops: bool = False,
+    share: float | None = None,
     max_compared: int = MAX_COMPARED,
 ) -> Preview:
     """Look at sets of examples as they would be trained, by the tokens that training gets (`encode_each`).
@@ -66,8 +71,9 @@ def preview_data(
         max_tokens: longer examples are left out.
         problems: the problems of each benchmark, by its name.
         num_shown: how many examples of the training data are shown: the first, and others spread over it.
-        seed: random seed of the draw.
+        seed: random seed of the draw, and of that of the share.
         stops: training stops at the first row that cannot be read or that the template refuses (`on_bad_row`).
+        share: of the training data, held out by training; above 0 and below 1.
         max_compared: how many examples of each set, the first ones, are compared by their code.
 
     Raises:
@@ -77,13 +83,12 @@ def preview_data(
     repeats = RepeatFinder(max_compared, notes)
     overlap = OverlapFinder(problems or {}, max_compared)
     sample: SpreadSample[tuple[TokenizedExample, str]] = SpreadSample(num_shown, seed)
-    results: list[SetPreview] = []
-    refusal = None
-    for number, examples in enumerate(sets):
-        counter = SetCounter(examples.sources, limits.num_positions)
+    division = _Division(share, seed)
+    counters = [SetCounter(examples.sources, limits.num_positions) for examples in sets]
+    for number, examples in enumerate([division.watched(sets[0]), *sets[1:]]):
         repeats.begin(examples.name)
         with progress.task(f"Reading {examples.name}", total=None) as task:
-            for pair, source, tokenized in _counted(examples, counter, codec, limits, max_tokens):
+            for pair, source, tokenized in _counted(examples, counters[number], codec, limits, max_tokens):
                 task.advance()
                 if tokenized is None:
                     continue
@@ -91,19 +96,18 @@ def preview_data(
                 if number == 0:
                     overlap.add(pair)
                     sample.add((tokenized, source))
-        if number == 0:
-            refusal = _refusal(counter, limits, stops=stops)
-        results.append(counter.result(examples.name, max_tokens))
+                    division.usable.append(tokenized.place)
+    undivided, excess = division.divide()
     return Preview(
         template=codec.template,
         max_tokens=max_tokens,
         context_tokens=None if math.isinf(limits.num_positions) else int(limits.num_positions),
         examples=[show_example(codec, example, source) for example, source in sample.items()],
-        sets=results,
+        sets=[counter.result(examples.name, max_tokens) for examples, counter in zip(sets, counters, strict=True)],
         repeats=repeats.results(),
         problems=overlap.results(),
-        notes=notes,
-        refusal=refusal,
+        notes=[*notes, *([excess] if excess else [])],
+        refusal=next(_refusals(sets, counters, limits, undivided, stops=stops), None),
     )
 
 
@@ -123,16 +127,62 @@ def _counted(
         yield last[0].pair, last[0].source, encoded.tokenized
 
 
-def _refusal(counter: SetCounter, limits: ModelLimits, *, stops: bool) -> str | None:
-    """Return what training ends with on this data; None where it starts."""
+class _Division:
+    """Whether a share can be held out: groups the rows as training does, and draws by its seed; None holds out none."""
+
+    def __init__(self, share: float | None, seed: int) -> None:
+        self._share, self._seed = share, seed
+        self._grouping = Grouping()
+        self.usable: list[int] = []
+        """The places of the rows that can be trained."""
+
+    def watched(self, examples: ExampleSet) -> ExampleSet:
+        """Return the examples so that they are grouped as they are read."""
+        if self._share is None:
+            return examples
+        return examples._replace(read=lambda skipped: self._grouping.watch(examples.read(skipped)))
+
+    def divide(self) -> tuple[str | None, str | None]:
+        """Return what training ends with and what it warns of; None for neither."""
+        if self._share is None or not self.usable:
+            return None, None
+        try:
+            split = self._grouping.split(self._share, self.usable, self._seed)
+        except UserError as error:
+            return str(error), None
+        return None, excess_sentence(self._share, len(split.held_out), len(self.usable))
+
+
+def _refusals(
+    sets: Sequence[ExampleSet],
+    counters: Sequence[SetCounter],
+    limits: ModelLimits,
+    undivided: str | None,
+    *,
+    stops: bool,
+) -> Iterator[str]:
+    """Yield what training ends with, in its order: the training data, their share (`undivided`), validation data."""
+    for number, (examples, counter) in enumerate(zip(sets, counters, strict=True)):
+        is_trained = number == 0
+        if (is_trained or examples.key) and (refusal := _refusal(counter, limits, examples.key or "data", stops=stops)):
+            yield refusal
+        if is_trained and undivided:
+            yield undivided
+
+
+def _refusal(counter: SetCounter, limits: ModelLimits, key: str, *, stops: bool) -> str | None:
+    """Return what training ends with on this data, under its key; None where it starts."""
+    sentence = None
     if stops and counter.first_error is not None:
-        return encodable(str(counter.first_error.message))
-    if not counter.num_examples:
-        return encodable(str(nothing_left(counter.reasons)))
-    if (first := counter.first_beyond_context) is not None:
+        sentence = str(counter.first_error.message)
+    elif not counter.num_examples:
+        sentence = str(nothing_left(counter.reasons))
+    elif (first := counter.first_beyond_context) is not None:
         num_longer = counter.num_beyond_context
-        return encodable(str(beyond_context(first.id, first.num_tokens, limits, num_longer, counter.num_examples)))
-    return None
+        sentence = str(beyond_context(first.id, first.num_tokens, limits, num_longer, counter.num_examples))
+    if sentence is None:
+        return None
+    return encodable(sentence if key == "data" else f"{key}: {sentence.removeprefix('data: ')}")
 
 
 def show_example(

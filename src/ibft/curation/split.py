@@ -1,8 +1,9 @@
 """A share of the training data held out by group, so that no copy and no near-copy of a row is on both sides.
 
 Rows belong together that are from one file (`data.subsets.origin`), equal, equal as code (`data.code.Unit`), or
-near-copies of one another: Jaccard similarity of the answers' shingles from 0.7 on (StarCoder, arXiv 2305.06161). A
-group is whatever is connected in this way. A near-copy at the threshold is missed with a chance below 0.1%.
+near-copies of one another: Jaccard similarity of the answers' shingles from 0.7 on (StarCoder, arXiv 2305.06161); and
+conversations of which one trains an answer that the other has, too, after the same turns. A group is whatever is
+connected in this way. A near-copy at the threshold is missed with a chance below 0.1%.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from ibft.curation.near import NearIndex, exact_key
-from ibft.data.code import MIN_TOKENS, SIMILARITY, codes_of, shingles, whole
+from ibft.artifacts.rows import Conversation, TrainingPair
+from ibft.curation.near import NearIndex, answer_keys, exact_key
+from ibft.data.code import MIN_TOKENS, SIMILARITY, Unit, codes_of, shingles, whole
 from ibft.data.subsets import origin
 from ibft.data.training import Example
 from ibft.errors import UserError
 
-__all__ = ["Grouping", "Split"]
+__all__ = ["Grouping", "Split", "excess_sentence"]
+
+_EXCESS = 1.5
+"""Above this many times the rows that were asked for, a warning says so."""
 
 
 class Split(NamedTuple):
@@ -26,6 +31,21 @@ class Split(NamedTuple):
     held_out: frozenset[int]
     num_groups_held_out: int
     num_groups_trained: int
+
+
+def _num_asked(share: float, num_rows: int) -> int:
+    return max(1, round(share * num_rows))
+
+
+def excess_sentence(share: float, num_held_out: int, num_rows: int) -> str | None:
+    """Return a sentence where far more rows are held out than were asked for, since no group is smaller; else None."""
+    if num_held_out <= _EXCESS * _num_asked(share, num_rows):
+        return None
+    return (
+        f"data.validation asks for {100 * share:g}% of the rows, and {100 * num_held_out / num_rows:.0f}% are held out "
+        f"({num_held_out:,} of {num_rows:,}): that is the smallest group of rows that belong together (from one file, "
+        "copies or near-copies). For fewer, give validation data of its own, such as a file."
+    )
 
 
 class Grouping:
@@ -39,6 +59,9 @@ class Grouping:
         self._contents: list[bytes] = []
         self._first: dict[tuple[str, object], int] = {}
         """What rows of one group share, such as a file: its kind and value, with the first row that has it."""
+        self._answers: dict[bytes, list[int]] = {}
+        """The rows that have an answer after the same turns; only one of their group once a row trains it."""
+        self._trained: set[bytes] = set()
         self._indexed: list[int] = []
         """The row of each answer in the index of near-copies."""
         try:
@@ -66,9 +89,13 @@ class Grouping:
         file, _ = origin(example)
         if file is not None:
             self._join(row, "file", file)
-        if self._join(row, "content", content):
+        for answer, is_trained in answer_keys(example.pair):
+            self._join_answer(row, answer, is_trained=is_trained)
+        self._join(row, "content", content)
+        trained = example.pair.trained if isinstance(example.pair, Conversation) else ()
+        if self._join(row, "trained content", (content, trained)):
             return
-        unit = whole("\n".join(codes_of(example.pair)))
+        unit = _compared(example.pair)
         if len(unit.tokens) < MIN_TOKENS:  # `return self.name` is nobody's copy
             return
         self._join(row, "code", unit.fingerprint)
@@ -89,6 +116,20 @@ class Grouping:
         first = self._first.setdefault((kind, value), row)
         self._unite(row, first)
         return first != row
+
+    def _join_answer(self, row: int, answer: bytes, *, is_trained: bool) -> None:
+        """Put the row into the group of those that have the answer, where one of them or the row itself trains it.
+
+        What no row trains, such as the examples that all prompts begin with, joins nothing.
+        """
+        rows = self._answers.setdefault(answer, [])
+        rows.append(row)
+        if is_trained:
+            self._trained.add(answer)
+        if answer in self._trained:
+            for other in rows:
+                self._unite(other, row)
+            del rows[1:]
 
     def _root(self, row: int) -> int:
         while (parent := self._parents[row]) != row:
@@ -115,7 +156,7 @@ class Grouping:
         for row in sorted(usable):
             groups.setdefault(self._root(row), []).append(row)
         drawn = sorted(groups.values(), key=lambda rows: self._lot(rows, seed))
-        limit = max(1, round(share * len(usable)))
+        limit = _num_asked(share, len(usable))
         held_out: list[list[int]] = []
         count = 0
         for rows in drawn:
@@ -136,3 +177,13 @@ class Grouping:
     def _lot(self, rows: list[int], seed: int) -> bytes:
         content = min(self._contents[row] for row in rows)
         return hashlib.blake2b(content, key=str(seed).encode(), digest_size=16).digest()
+
+
+def _compared(pair: TrainingPair) -> Unit:
+    """Return the code that an example teaches; the whole answers where that is short, such as a command in prose."""
+    unit = whole("\n".join(codes_of(pair)))
+    if len(unit.tokens) >= MIN_TOKENS:
+        return unit
+    if isinstance(pair, Conversation):
+        return whole("\n".join(pair.turns[place].content or "" for place in pair.trained))
+    return whole(pair.completion)

@@ -19,6 +19,8 @@ from ibft.run.digests import file_digest, folder_digest
 __all__ = ["FUNCTIONS", "data_digest", "file_of", "files_of_folder", "hub_name", "is_saved"]
 
 FUNCTIONS = "functions:"
+_COMPUTED = re.compile(r"cache-.*\.arrow|tmp[a-z0-9_]{8}|.*\.lock")
+"""`Dataset.map` writes into a file of `tempfile`, which it then renames to `cache-<fingerprint>.arrow`."""
 _CONFIGURES = re.compile(r"^(configs|dataset_info):", re.MULTILINE)
 
 
@@ -35,16 +37,23 @@ def data_digest(source: str) -> str | None:
     if path is not None:
         return file_digest(path)
     folder = Path(hub_name(source)[0])
-    return folder_digest(folder, _is_data) if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    return folder_digest(folder, _is_of_saved) if is_saved(folder) else folder_digest(folder)
 
 
-def _is_data(path: Path) -> bool:
+def _is_of_saved(path: Path) -> bool:
     """Return False for the files that `datasets` keeps beside a saved data set for what it computes from it."""
-    return not re.fullmatch(r"cache-.*\.arrow|tmp.*|.*\.lock", path.name)
+    return not _COMPUTED.fullmatch(path.name)
 
 
 def hub_name(source: str) -> tuple[str, str | None]:
-    """Return name and revision of a hub data set, `owner/name@revision`, or of a local folder in its place."""
+    """Return name and revision of a hub data set, `owner/name@revision`, or of a local folder in its place.
+
+    A folder of the whole name is that folder, without a revision.
+    """
+    if Path(source).is_dir():
+        return source, None
     name, _, revision = source.partition("@")
     return name, revision or None
 

@@ -46,7 +46,9 @@ class HubNames(NamedTuple):
 
 def hub_names(recipe: Recipe) -> HubNames:
     """Return which of the recipe's names are hub ids: those that look like one, where no such folder exists."""
-    source, _, _ = recipe.data.train_name.partition("@")
+    source = recipe.data.train_name
+    if not Path(source).is_dir():  # as `data.sources.hub_name`, which needs `datasets`
+        source = source.partition("@")[0]
     is_file = source.lower().endswith(FILE_SUFFIXES) or len(recipe.data.sources) > 1
     return HubNames(_hub_id(recipe.model.name), None if is_file else _hub_id(source))
 

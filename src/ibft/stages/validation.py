@@ -5,7 +5,7 @@ train/<arm>/validation.jsonl  with a share: the rows that are held out (HeldOutR
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +14,10 @@ import msgspec
 from ibft import progress
 from ibft.artifacts.json_lines import write_rows
 from ibft.artifacts.training import HeldOut
-from ibft.curation.split import Grouping
-from ibft.data.skipped import SkippedRow, counted
+from ibft.curation.split import Grouping, excess_sentence
+from ibft.data.skipped import SkippedRow, TakesSkipped, counted
 from ibft.data.tokens import TokenizedExample, encode_pairs
-from ibft.data.training import stream_training
+from ibft.data.training import Example, stream_training
 from ibft.errors import UserError
 from ibft.models.processes import decide
 from ibft.run.processes import is_main_process
@@ -26,8 +26,9 @@ from ibft.run.sections import DataConfig
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import ModelLimits
 
-__all__ = ["Division", "HeldOutRow", "divide", "grouping_of"]
+__all__ = ["KEY", "Division", "HeldOutRow", "divide", "grouping_of", "stream_validation", "under_key"]
 
+KEY = "data.validation"
 ROWS_FILE = "validation.jsonl"
 
 
@@ -81,22 +82,40 @@ def divide(
     try:
         validation, skipped = _read(recipe.data, codec, limits)
     except UserError as error:
-        raise UserError(f"data.validation: {str(error).removeprefix('data: ')}") from None
+        raise under_key(error) from None
     if is_main_process():
         reasons = "".join(f"; {count:,} skipped: {reason}" for reason, count in counted(skipped))
         progress.say(f"Validation: {len(validation):,} rows of {recipe.data.validation_source.source}{reasons}")
     return Division(examples, validation, _facts(validation))
 
 
+def under_key(error: UserError) -> UserError:
+    """Return the error of reading as one of the validation data."""
+    return UserError(f"{KEY}: {str(error).removeprefix('data: ')}")
+
+
+def stream_validation(data: DataConfig, skipped: TakesSkipped) -> Iterator[Example]:
+    """Yield the examples of the recipe's validation source, read as training data is: its columns, and `on_bad_row`.
+
+    Args:
+        data: the recipe's section; it has a `validation_source`.
+        skipped: takes the rows that are left out, with `data.on_bad_row: skip`.
+
+    Raises:
+        UserError: as `stream_training`.
+    """
+    assert data.validation_source is not None
+    reading = msgspec.structs.replace(data, train=(data.validation_source,), validation=None, max_examples=None)
+    return stream_training(reading, skipped)
+
+
 def _read(
     data: DataConfig, codec: TextCodec, limits: ModelLimits
 ) -> tuple[list[TokenizedExample], Sequence[SkippedRow]]:
-    assert data.validation_source is not None
-    # Read as training data is, with its columns and what is done with a row that cannot be read.
-    reading = msgspec.structs.replace(data, train=(data.validation_source,), validation=None, max_examples=None)
     unreadable: list[SkippedRow] = []
-    pairs = (example.pair for example in stream_training(reading, unreadable))
-    tokenized = encode_pairs(pairs, codec, data.max_tokens, limits, skips_refused=data.on_bad_row == "skip")
+    pairs = (example.pair for example in stream_validation(data, unreadable))
+    skips = data.on_bad_row == "skip"
+    tokenized = encode_pairs(pairs, codec, data.max_tokens, limits, skips_refused=skips, unreadable=unreadable)
     return tokenized.examples, [*unreadable, *tokenized.skipped]
 
 
@@ -113,9 +132,11 @@ def _divided(
     if grouping is not None:
         write_rows(folder / ROWS_FILE, [HeldOutRow(example.id, example.place) for example in validation])
         progress.say(
-            f"Validation: {len(validation):,} rows in {num_groups:,} groups are held out; {len(trained):,} rows in "
-            f"{num_groups_trained:,} groups are trained"
+            f"Validation: {_rows_in(len(validation), num_groups)} held out; "
+            f"{_rows_in(len(trained), num_groups_trained)} trained"
         )
+        if excess := excess_sentence(share, len(validation), len(examples)):
+            progress.warn(f"{100 * len(validation) / len(examples):.0f}% OF THE DATA IS HELD OUT", excess)
         if not grouping.finds_near:
             progress.say(
                 "Validation: near-copies of a held-out row may be trained, since rensa is not installed "
@@ -123,6 +144,12 @@ def _divided(
             )
     held_out = msgspec.structs.replace(_facts(validation), groups=num_groups, groups_trained=num_groups_trained)
     return Division(trained, validation, held_out)
+
+
+def _rows_in(num_rows: int, num_groups: int) -> str:
+    rows = f"{num_rows:,} row" + ("s" if num_rows != 1 else "")
+    groups = f"{num_groups:,} group" + ("s" if num_groups != 1 else "")
+    return f"{rows} in {groups} {'are' if num_rows != 1 else 'is'}"
 
 
 def _facts(validation: Sequence[TokenizedExample]) -> HeldOut:
