@@ -24,6 +24,7 @@ from ibft.models.loading import load_tokenizer
 from ibft.objectives.base import Objective
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.ib import IBObjective
+from ibft.pages.evidence import read_making
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.run.sections import DataConfig, LoraConfig, ModelConfig, SourceConfig, TrainConfig
@@ -324,8 +325,32 @@ def test_only_what_is_set_enters_the_identity(recipe: Recipe, tmp_path: Path) ->
 def test_an_adapter_of_a_run_without_validation_is_the_same_as_before(recipe: Recipe) -> None:
     folder = run_stage(change(change(recipe, "data", validation=None), "train", max_steps=1))
     inputs = json.loads((folder / "stage.json").read_text())["inputs"]
-    assert set(inputs["data"]) == {
-        "train", "split", "config", "columns", "train_on", "on_bad_row", "max_tokens", "max_examples",
-    }  # fmt: skip
+    assert set(inputs["data"]) == {"train", "split", "max_tokens", "max_examples"}
     assert not (folder / "validation.jsonl").exists()
     assert len(load_file(folder / "adapter" / "adapter_model.safetensors")) == 4 * 7 * 2
+
+
+@pytest.mark.parametrize("validation", ["20%", "held.jsonl", SourceConfig(source="held.jsonl", split="train")])
+def test_the_report_finds_validation_data_changed_only_where_they_are(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: str | SourceConfig
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = change(change(recipe, "train", max_steps=1), "data", validation=validation)
+    run_stage(recipe)
+    assert read_making(recipe, RunFolder(recipe)).drift == []
+    other = change(recipe, "data", validation="10%")
+    [sentence] = read_making(other, RunFolder(other)).drift
+    assert sentence.startswith("train/ft was made with data.validation = ")
+    assert sentence.endswith("; the recipe now says 0.1.")
+
+
+def test_the_report_compares_several_sources_one_by_one(recipe: Recipe, tmp_path: Path) -> None:
+    data = str(recipe.data.train)
+    more = write(tmp_path / "more.jsonl", [{"prompt": "def h(c):\n", "completion": "    return c\n"}])
+    recipe = change(change(recipe, "train", max_steps=1), "data", train=(data, more))
+    run_stage(recipe)
+    assert read_making(recipe, RunFolder(recipe)).drift == []
+    other = change(recipe, "data", train=(data, SourceConfig(source=more, split="test")))
+    assert read_making(other, RunFolder(other)).drift == [
+        "train/ft was made with data.train.1.split = train; the recipe now says test."
+    ]
