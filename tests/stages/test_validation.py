@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,15 @@ def test_an_interrupted_run_ends_with_the_same_best(
     recipe = change(recipe, "train", evaluate_every=2, early_stopping=3, keep="best", learning_rate=0.02)
     expected = run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "whole")), objective)
     assert (summary_of(expected).steps or 0) > 11
+    stopped_at(last, recipe, monkeypatch, objective)
+    folder = run_stage(recipe, objective)
+    assert bits(folder) == bits(expected)
+    assert (folder / "log.jsonl").read_text() == (expected / "log.jsonl").read_text()
+    found, whole = summary_of(folder), summary_of(expected)
+    assert (found.held_out, found.stopped, found.steps) == (whole.held_out, whole.stopped, whole.steps)
+
+
+def stopped_at(last: int, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, objective: Objective = FT) -> Path:
     advance = fit.ProgressBar.on_step_end
 
     def killed(self: Any, args: Any, state: Any, control: Any, **keywords: Any) -> None:
@@ -195,11 +205,43 @@ def test_an_interrupted_run_ends_with_the_same_best(
         patch.setattr(fit.ProgressBar, "on_step_end", killed)
         with pytest.raises(KeyboardInterrupt):
             run_stage(recipe, objective)
-    folder = run_stage(recipe, objective)
+    return Path(recipe.output) / recipe.name / "train" / f"{objective.arm}.partial" / "checkpoints"
+
+
+def test_a_run_that_was_moved_keeps_the_best_weights(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = change(recipe, "train", evaluate_every=2, early_stopping=3, keep="best")
+    expected = run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "whole")))
+    summary = summary_of(expected)
+    assert summary.held_out is not None
+    assert summary.held_out.best_step is not None
+    stopped_at(summary.held_out.best_step + 3, recipe, monkeypatch)
+    Path(recipe.output).rename(tmp_path / "moved")
+    folder = run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "moved")))
+    assert summary_of(folder).held_out == summary.held_out
     assert bits(folder) == bits(expected)
-    assert (folder / "log.jsonl").read_text() == (expected / "log.jsonl").read_text()
-    found, whole = summary_of(folder), summary_of(expected)
-    assert (found.held_out, found.stopped, found.steps) == (whole.held_out, whole.stopped, whole.steps)
+
+
+def test_a_best_checkpoint_that_is_gone_is_not_claimed(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = change(recipe, "train", evaluate_every=2, early_stopping=3, keep="best")
+    best = summary_of(run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "whole")))).held_out
+    assert best is not None
+    assert best.best_step is not None
+    recipe = change(recipe, "train", save_every=best.best_step + 1)
+    checkpoints = stopped_at(best.best_step + 3, recipe, monkeypatch)
+    shutil.rmtree(checkpoints / f"checkpoint-{best.best_step}")
+    warnings: list[str] = []
+    monkeypatch.setattr(progress, "warn", lambda title, text: warnings.append(text))
+    folder = run_stage(recipe)
+    summary, losses = summary_of(folder), held_out_losses(folder)
+    assert summary.held_out is not None
+    assert summary.held_out.best_step == best.best_step
+    assert summary.held_out.kept_step == summary.steps == max(losses)
+    assert losses[max(losses)] == pytest.approx(adapter_loss(recipe, folder), rel=1e-5)
+    assert any(f"checkpoint of the best step, {best.best_step}, is gone" in text for text in warnings)
 
 
 def test_without_a_number_of_steps_each_epoch_is_evaluated(recipe: Recipe) -> None:
