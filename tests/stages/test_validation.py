@@ -330,6 +330,12 @@ def test_an_impossible_share_is_refused(share: str) -> None:
         DataConfig(validation=share)
 
 
+def test_a_share_that_leaves_nothing_to_train_is_refused(recipe: Recipe) -> None:
+    message = r"^data.validation is 99.9%, which holds out all 10 examples: none is left to train"
+    with pytest.raises(UserError, match=message):
+        run_stage(change(recipe, "data", validation="99.9%"))
+
+
 def test_trained_data_is_no_validation_data() -> None:
     with pytest.raises(UserError, match=r"data.validation is data.jsonl, which is trained"):
         DataConfig(train="data.jsonl", validation="data.jsonl")
