@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback
+from trl import SFTConfig, SFTTrainer
 
 from ibft.objectives.base import Objective
 from ibft.objectives.bottleneck.forms import FORMS
@@ -108,6 +109,23 @@ def test_evaluating_changes_no_bit_of_training(make: Make, objective: Objective)
     assert all(torch.equal(value, evaluated[1][name]) for name, value in plain[1].items())
     assert torch.equal(plain[2], evaluated[2])
     assert plain[3:] == evaluated[3:]
+
+
+@pytest.mark.parametrize("objective", [ARMS[0], ARMS[-1]], ids=lambda objective: objective.arm)
+def test_without_its_bottleneck_a_trainer_evaluates_as_trl_does(make: Make, objective: Objective) -> None:
+    trainer = make(objective, max_steps=2)
+    trainer.train()
+    trainer.remove_bottleneck()
+    trainer.remove_bottleneck()
+    found, predicted = trainer.evaluate(), trainer.predict(trainer.eval_dataset).metrics
+    plain = SFTTrainer(
+        trainer.model.merge_and_unload(),
+        SFTConfig(trainer.args.output_dir, bf16=False, use_cpu=True, report_to="none", per_device_eval_batch_size=2),
+        train_dataset=trainer.eval_dataset,
+        eval_dataset=trainer.eval_dataset,
+        processing_class=trainer.processing_class,
+    )
+    assert found["eval_loss"] == predicted["test_loss"] == pytest.approx(plain.evaluate()["eval_loss"], rel=1e-5)
 
 
 def test_evaluating_restores_what_was_in_training(make: Make) -> None:

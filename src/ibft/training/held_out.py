@@ -100,6 +100,7 @@ class HeldOutTrainer(SFTTrainer):  # type: ignore[misc]
     """
 
     _forward: LossForward
+    _is_removed = False  # `_forward`, from the model
     _held_out: TokenMean | None = None
 
     loaded_step: int | None = None
@@ -130,6 +131,8 @@ class HeldOutTrainer(SFTTrainer):  # type: ignore[misc]
 
     def evaluation_loop(self, *arguments: Any, metric_key_prefix: str = "eval", **keywords: Any) -> Any:
         """Run over a data set, and replace the loss by the mean over its tokens."""
+        if self._is_removed:
+            return super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **keywords)
         self._held_out = TokenMean(self)
         try:
             with self._forward.without_objective():
