@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -219,6 +223,61 @@ def test_problems_whose_reference_fails_count_in_no_figure(make_trainer: Make, p
     evaluated(trainer, [*problems, wrong], every=12)
     assert logged(trainer)[12]["eval_pass@1"] == 1.0
     assert rows_of(trainer)[-1].status == "excluded"
+
+
+class Fails(TrainerCallback):  # type: ignore[misc]
+    """Raises at step 2; has seen what the sandbox has on disk."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self.found: list[Path] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.found = list(self._scratch.glob("ibft-judge-*"))
+        if state.global_step == 2:
+            raise ValueError("the training fails")
+
+
+def test_a_training_that_fails_leaves_no_sandbox(
+    make_trainer: Make, problems: list[Problem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    trainer, fails = make_trainer(plain=True), Fails(tmp_path)
+
+    def train() -> None:
+        with ExecutedEvaluation(trainer, problems, every=1, sampling=SHORT) as evaluation:
+            trainer.add_callback(evaluation)
+            trainer.add_callback(fails)
+            trainer.train()
+
+    with pytest.raises(ValueError, match="the training fails"):
+        train()
+    assert fails.found
+    assert not list(tmp_path.glob("ibft-judge-*"))
+
+
+@pytest.mark.parametrize("end", ["raise SystemExit", "judge = None; print('forgotten', *folders())"])
+def test_a_judge_that_nobody_closes_ends_by_itself(end: str, tmp_path: Path) -> None:
+    code = f"""
+import pathlib, tempfile
+from ibft.artifacts.rows import Problem
+from ibft.evaluation.judge import BackgroundJudge
+from ibft.run.sections import JudgeConfig
+
+def folders():
+    return list(pathlib.Path(tempfile.gettempdir()).glob("ibft-judge-*"))
+
+problem = Problem(
+    task_id="t", prompt="def f():\\n", tests="assert f()", entry_point="f", canonical_solution="    return 1\\n"
+)
+judge = BackgroundJudge([problem], JudgeConfig(workers=1, cache=False))
+print(len(folders()))
+{end}
+"""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() in (["1"], ["1", "forgotten"])
+    assert not list(tmp_path.glob("ibft-judge-*"))
 
 
 def test_sharded_weights_are_refused(make_trainer: Make, problems: list[Problem]) -> None:

@@ -12,8 +12,9 @@ from ibft.artifacts.training import TrainingSummary
 from ibft.objectives.dft import DFTObjective
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.neftune import NEFTuneObjective
+from ibft.objectives.registry import OBJECTIVES
 from ibft.pages import figures as charts
-from ibft.pages.charts import Curve
+from ibft.pages.charts import Curve, draw_curves
 from ibft.pages.evidence import TrainedArm
 from ibft.pages.figures import training_charts
 from ibft.run.recipe import Recipe
@@ -113,6 +114,16 @@ def test_curves_of_many_arms_are_averaged_and_of_few_are_not(drawn: Drawn) -> No
     assert "Averages over 5 logged steps." in many.losses[0].caption
     draw(*(arm(f"a{i}", loss=values[:25]) for i in range(5)))
     assert drawn["Training loss"]["series"]["a0"].y == values[:25]
+
+
+def test_every_title_is_as_wide_as_its_chart_at_most() -> None:
+    gauges = {*charts._LOSSES, *(gauge for kind in OBJECTIVES.values() for gauge in kind.charts)}
+    for gauge in gauges:
+        curves = {"a": Curve([1, 2], [100.0, 2.0])}
+        figure = draw_curves(curves, "step", gauge.title, is_percentage=gauge.axis == "percent")._figure
+        title = figure.axes[0]._left_title
+        assert title.get_text() == gauge.title
+        assert title.get_window_extent().x1 <= figure.bbox.x1, gauge.title
 
 
 def test_pass_at_1_while_training_has_its_interval_and_leaves_out_undefined_steps(drawn: Drawn) -> None:

@@ -282,6 +282,21 @@ def test_a_summary_with_missing_keys_and_logs_without_known_metrics_are_tolerate
     assert "no metric that is drawn here" in read(run)
 
 
+def test_the_training_table_has_what_held_out_data_decided(make_run: MakeRun) -> None:
+    run = make_run(TALLIES, with_training=True)
+    assert "held-out" not in section(read(run), "training")
+    path = run.path / "train" / "ft" / "summary.json"
+    summary = msgspec.json.decode(path.read_bytes())
+    held_out = {"examples": 40, "tokens": 900, "best_step": 1080, "best_loss": 0.98765, "kept_step": 1120}
+    path.write_bytes(msgspec.json.encode(summary | {"held_out": held_out}))
+    table = section(read(run), "training").split("</table>")[0]
+    rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in table.split("<tr")[1:]]
+    assert rows[-2:] == [
+        ["Step of the weights", "1,120", "–"],
+        ["Lowest held-out cross-entropy", "0.9877 nats per token, after step 1,080", "–"],
+    ]
+
+
 def test_the_remedy_of_a_damaged_training_summary_keeps_the_weights(make_run: MakeRun) -> None:
     run = make_run(TALLIES, with_training=True)
     path = run.path / "train" / "ft" / "summary.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ibft.models.loading import load_tokenizer
 from ibft.objectives.base import Objective
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.ib import IBObjective
+from ibft.pages.evidence import read_making
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.run.sections import DataConfig, LoraConfig, ModelConfig, SourceConfig, TrainConfig
@@ -183,6 +185,15 @@ def test_an_interrupted_run_ends_with_the_same_best(
     recipe = change(recipe, "train", evaluate_every=2, early_stopping=3, keep="best", learning_rate=0.02)
     expected = run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "whole")), objective)
     assert (summary_of(expected).steps or 0) > 11
+    stopped_at(last, recipe, monkeypatch, objective)
+    folder = run_stage(recipe, objective)
+    assert bits(folder) == bits(expected)
+    assert (folder / "log.jsonl").read_text() == (expected / "log.jsonl").read_text()
+    found, whole = summary_of(folder), summary_of(expected)
+    assert (found.held_out, found.stopped, found.steps) == (whole.held_out, whole.stopped, whole.steps)
+
+
+def stopped_at(last: int, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, objective: Objective = FT) -> Path:
     advance = fit.ProgressBar.on_step_end
 
     def killed(self: Any, args: Any, state: Any, control: Any, **keywords: Any) -> None:
@@ -194,11 +205,45 @@ def test_an_interrupted_run_ends_with_the_same_best(
         patch.setattr(fit.ProgressBar, "on_step_end", killed)
         with pytest.raises(KeyboardInterrupt):
             run_stage(recipe, objective)
-    folder = run_stage(recipe, objective)
+    return Path(recipe.output) / recipe.name / "train" / f"{objective.arm}.partial" / "checkpoints"
+
+
+def test_a_run_that_was_moved_keeps_the_best_weights(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = change(recipe, "train", evaluate_every=2, early_stopping=3, keep="best")
+    expected = run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "whole")))
+    summary = summary_of(expected)
+    assert summary.held_out is not None
+    assert summary.held_out.best_step is not None
+    # No checkpoint comes after the resume, at which transformers would see the best one again.
+    recipe = change(recipe, "train", save_every=summary.held_out.best_step + 1)
+    stopped_at(summary.held_out.best_step + 3, recipe, monkeypatch)
+    Path(recipe.output).rename(tmp_path / "moved")
+    folder = run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "moved")))
+    assert summary_of(folder).held_out == summary.held_out
     assert bits(folder) == bits(expected)
-    assert (folder / "log.jsonl").read_text() == (expected / "log.jsonl").read_text()
-    found, whole = summary_of(folder), summary_of(expected)
-    assert (found.held_out, found.stopped, found.steps) == (whole.held_out, whole.stopped, whole.steps)
+
+
+def test_a_best_checkpoint_that_is_gone_is_not_claimed(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = change(recipe, "train", evaluate_every=2, early_stopping=3, keep="best")
+    best = summary_of(run_stage(msgspec.structs.replace(recipe, output=str(tmp_path / "whole")))).held_out
+    assert best is not None
+    assert best.best_step is not None
+    recipe = change(recipe, "train", save_every=best.best_step + 1)
+    checkpoints = stopped_at(best.best_step + 3, recipe, monkeypatch)
+    shutil.rmtree(checkpoints / f"checkpoint-{best.best_step}")
+    warnings: list[str] = []
+    monkeypatch.setattr(progress, "warn", lambda title, text: warnings.append(text))
+    folder = run_stage(recipe)
+    summary, losses = summary_of(folder), held_out_losses(folder)
+    assert summary.held_out is not None
+    assert summary.held_out.best_step == best.best_step
+    assert summary.held_out.kept_step == summary.steps == max(losses)
+    assert losses[max(losses)] == pytest.approx(adapter_loss(recipe, folder), rel=1e-5)
+    assert any(f"checkpoint of the best step, {best.best_step}, is gone" in text for text in warnings)
 
 
 def test_without_a_number_of_steps_each_epoch_is_evaluated(recipe: Recipe) -> None:
@@ -314,6 +359,12 @@ def test_an_impossible_share_is_refused(share: str) -> None:
         DataConfig(validation=share)
 
 
+def test_a_share_that_leaves_nothing_to_train_is_refused(recipe: Recipe) -> None:
+    message = r"^data.validation is 99.9%, which holds out all 10 examples: none is left to train"
+    with pytest.raises(UserError, match=message):
+        run_stage(change(recipe, "data", validation="99.9%"))
+
+
 def test_trained_data_is_no_validation_data() -> None:
     with pytest.raises(UserError, match=r"data.validation is data.jsonl, which is trained"):
         DataConfig(train="data.jsonl", validation="data.jsonl")
@@ -353,8 +404,32 @@ def test_only_what_is_set_enters_the_identity(recipe: Recipe, tmp_path: Path) ->
 def test_an_adapter_of_a_run_without_validation_is_the_same_as_before(recipe: Recipe) -> None:
     folder = run_stage(change(change(recipe, "data", validation=None), "train", max_steps=1))
     inputs = json.loads((folder / "stage.json").read_text())["inputs"]
-    assert set(inputs["data"]) == {
-        "train", "split", "config", "columns", "train_on", "on_bad_row", "max_tokens", "max_examples",
-    }  # fmt: skip
+    assert set(inputs["data"]) == {"train", "split", "max_tokens", "max_examples"}
     assert not (folder / "validation.jsonl").exists()
     assert len(load_file(folder / "adapter" / "adapter_model.safetensors")) == 4 * 7 * 2
+
+
+@pytest.mark.parametrize("validation", ["20%", "held.jsonl", SourceConfig(source="held.jsonl", split="train")])
+def test_the_report_finds_validation_data_changed_only_where_they_are(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: str | SourceConfig
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = change(change(recipe, "train", max_steps=1), "data", validation=validation)
+    run_stage(recipe)
+    assert read_making(recipe, RunFolder(recipe)).drift == []
+    other = change(recipe, "data", validation="10%")
+    [sentence] = read_making(other, RunFolder(other)).drift
+    assert sentence.startswith("train/ft was made with data.validation = ")
+    assert sentence.endswith("; the recipe now says 0.1.")
+
+
+def test_the_report_compares_several_sources_one_by_one(recipe: Recipe, tmp_path: Path) -> None:
+    data = str(recipe.data.train)
+    more = write(tmp_path / "more.jsonl", [{"prompt": "def h(c):\n", "completion": "    return c\n"}])
+    recipe = change(change(recipe, "train", max_steps=1), "data", train=(data, more))
+    run_stage(recipe)
+    assert read_making(recipe, RunFolder(recipe)).drift == []
+    other = change(recipe, "data", train=(data, SourceConfig(source=more, split="test")))
+    assert read_making(other, RunFolder(other)).drift == [
+        "train/ft was made with data.train.1.split = train; the recipe now says test."
+    ]

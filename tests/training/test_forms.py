@@ -14,6 +14,8 @@ from torch.distributions import Normal, kl_divergence
 
 from ibft.errors import UserError
 
+from .conftest import lora
+
 HEADED = ("corrected", "controlled", "in_path")
 
 
@@ -72,6 +74,18 @@ def test_corrected_equals_float64_reference(make_trainer: Any, layer: Any, reduc
     for name, value in expected.items():
         assert gauges[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
     assert loss == pytest.approx(expected["ce"] + 0.3 * (expected["ib/kl"] + 0.7 * expected["ib/ce"]), rel=1e-5)
+
+
+def test_a_final_norm_that_is_trained_is_the_one_that_is_applied(make_trainer: Any) -> None:
+    trainer = make_trainer(form="corrected", peft_config=lora(modules_to_save=["norm"]))
+    norm = trainer.model.get_base_model().model.norm
+    trained = norm.modules_to_save["default"]
+    before = trained.weight.detach().clone()
+    trainer.train()
+    assert not torch.equal(trained.weight, before)
+    states = torch.randn(3, len(before))
+    assert torch.equal(trainer._bottleneck._final_norm(states), trained(states))
+    assert not torch.equal(trained(states), norm.original_module(states))
 
 
 @pytest.mark.parametrize("form", HEADED)

@@ -12,7 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PreTrainedTokenizerBase
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback
+from trl import SFTConfig, SFTTrainer
 
 from ibft.objectives.base import Objective
 from ibft.objectives.bottleneck.forms import FORMS
@@ -109,6 +111,23 @@ def test_evaluating_changes_no_bit_of_training(make: Make, objective: Objective)
     assert plain[3:] == evaluated[3:]
 
 
+@pytest.mark.parametrize("objective", [ARMS[0], ARMS[-1]], ids=lambda objective: objective.arm)
+def test_without_its_bottleneck_a_trainer_evaluates_as_trl_does(make: Make, objective: Objective) -> None:
+    trainer = make(objective, max_steps=2)
+    trainer.train()
+    trainer.remove_bottleneck()
+    trainer.remove_bottleneck()
+    found, predicted = trainer.evaluate(), trainer.predict(trainer.eval_dataset).metrics
+    plain = SFTTrainer(
+        trainer.model.merge_and_unload(),
+        SFTConfig(trainer.args.output_dir, bf16=False, use_cpu=True, report_to="none", per_device_eval_batch_size=2),
+        train_dataset=trainer.eval_dataset,
+        eval_dataset=trainer.eval_dataset,
+        processing_class=trainer.processing_class,
+    )
+    assert found["eval_loss"] == predicted["test_loss"] == pytest.approx(plain.evaluate()["eval_loss"], rel=1e-5)
+
+
 def test_evaluating_restores_what_was_in_training(make: Make) -> None:
     trainer = make(ARMS[0])
     trainer.model.train()
@@ -145,3 +164,60 @@ def test_early_stopping_ends_behind_the_lowest_cross_entropy(make: Make, objecti
     assert trainer.state.best_global_step == best == trainer.state.global_step - 4
     assert trainer.evaluate()["eval_loss"] == values[best]
     assert cross_entropy(trainer) == pytest.approx(values[best], rel=1e-5)
+
+
+class Pretended(TrainerCallback):  # type: ignore[misc]
+    """Replaces the loss of each step's evaluation."""
+
+    def __init__(self, losses: dict[int, float]) -> None:
+        self._losses = losses
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        metrics["eval_loss"] = self._losses.get(state.global_step, metrics["eval_loss"])
+
+
+class StopAtSave(TrainerCallback):  # type: ignore[misc]
+    """Ends training behind the first checkpoint."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_training_stop = True
+
+
+BEST = {
+    "eval_strategy": "steps",
+    "save_strategy": "steps",
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "loss",
+    "greater_is_better": False,
+}
+
+
+def has_weights_of(trainer: ObjectiveTrainer, checkpoint: Path) -> bool:
+    saved = load_file(checkpoint / "adapter_model.safetensors")
+    found = {name.replace(".default", ""): value for name, value in trainer.model.state_dict().items()}
+    return all(torch.equal(found[name], value) for name, value in saved.items())
+
+
+def test_of_a_best_step_that_was_not_saved_the_best_checkpoint_is_loaded(make: Make, tmp_path: Path) -> None:
+    """As SFTTrainer does: steps 2 and 4 are saved, and step 3 has the lowest loss."""
+    trainer = make(ARMS[0], max_steps=4, eval_steps=1, save_steps=2, **BEST)
+    trainer.add_callback(Pretended({1: 9.0, 2: 1.0, 3: 0.9, 4: 8.0}))
+    trainer.train()
+    assert trainer.state.best_global_step == 3
+    assert has_weights_of(trainer, tmp_path / "out" / "checkpoint-2")
+    assert not has_weights_of(trainer, tmp_path / "out" / "checkpoint-4")
+    assert trainer.loaded_step == 2
+
+
+def test_the_best_checkpoint_may_be_in_the_folder_that_was_resumed_from(make: Make, tmp_path: Path) -> None:
+    changes = BEST | {"max_steps": 4, "eval_steps": 2, "save_steps": 2}
+    first = make(ARMS[0], **changes, output_dir=str(tmp_path / "first"))
+    first.add_callback(Pretended({2: 1.0}))
+    first.add_callback(StopAtSave())
+    first.train()
+    trainer = make(ARMS[0], **changes)
+    trainer.add_callback(Pretended({4: 9.0}))
+    trainer.train(resume_from_checkpoint=str(tmp_path / "first" / "checkpoint-2"))
+    assert trainer.state.global_step == 4
+    assert has_weights_of(trainer, tmp_path / "first" / "checkpoint-2")
+    assert not has_weights_of(trainer, tmp_path / "out" / "checkpoint-4")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
+from transformers import Trainer
 from transformers.training_args import OptimizerNames
 
 from ibft.cli import main
 from ibft.errors import UserError
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.ib import IBObjective
-from ibft.run.sections import LoraConfig, TrainConfig
+from ibft.run.recipe import Recipe
+from ibft.run.sections import DataConfig, EvaluateConfig, LoraConfig, TrainConfig
 from ibft.training import fit
 from ibft.training.optimizer import check_optimizer
 
@@ -74,6 +77,43 @@ def test_a_device_without_kernels_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(bitsandbytes.optim.AdamW, "update_step", fail)
     with pytest.raises(UserError, match=r"paged_adamw_8bit.*no kernel for this device.*adamw_torch_fused"):
         check_optimizer("paged_adamw_8bit", CPU)
+
+
+class ScheduleFree(torch.optim.SGD):
+    """Steps in training mode alone, as the optimizers of `schedulefree` do."""
+
+    modes: ClassVar[list[str]] = []
+
+    def train(self) -> None:
+        self.modes.append("train")
+
+    def step(self, closure: object = None) -> None:
+        if self.modes != ["train"]:
+            raise RuntimeError("Optimizer was not in train mode when step is called.")
+        self.modes.append("step")
+
+
+def test_a_schedule_free_optimizer_is_tried_in_its_training_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScheduleFree, "modes", [])
+    monkeypatch.setattr(Trainer, "get_optimizer_cls_and_kwargs", lambda *_: (ScheduleFree, {"lr": 0.1}))
+    check_optimizer("schedule_free_sgd", CPU)
+    assert ScheduleFree.modes == ["train", "step"]
+
+
+@pytest.mark.parametrize(
+    ("key", "recipe"),
+    [
+        ("data.validation", {"data": DataConfig(validation="5%")}),
+        ("train.evaluate_problems", {"train": TrainConfig(evaluate_problems=EvaluateConfig(source="held_out.jsonl"))}),
+    ],
+)
+def test_a_schedule_free_optimizer_is_refused_where_training_is_evaluated(key: str, recipe: dict[str, Any]) -> None:
+    train = recipe.get("train", TrainConfig())
+    for name in ("schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd"):
+        recipe["train"] = msgspec.structs.replace(train, optimizer=name)
+        with pytest.raises(UserError, match=rf"train.optimizer is {name}, and {key} is set.* adamw_torch_fused$"):
+            Recipe(name="run", **recipe)
+    Recipe(name="run", train=TrainConfig(optimizer="schedule_free_adamw"))
 
 
 @pytest.mark.parametrize("name", ["adamw_8bit", "adafactor", "lion_32bit"])

@@ -290,7 +290,7 @@ def test_an_adaptive_arm_is_weighed_by_the_scans_headline_score(
         values = {row.id: row.value for row in read_scores(run.path / "scan", score, "train")}
     given: list[list[float]] = []
 
-    def noted(*arguments: Any) -> None:
+    def noted(*arguments: Any, **_: Any) -> None:
         given.append(arguments[5])
         raise KeyboardInterrupt
 
@@ -317,7 +317,7 @@ def test_an_adaptive_arm_takes_each_examples_own_score_and_1_where_there_is_none
         scan(recipe, run)
         values = {row.place: row.value for row in read_scores(run.path / "scan", recipe.scan.score, "train")}
     given: list[list[float]] = []
-    monkeypatch.setattr(fit, "fit", lambda *arguments: given.append(arguments[5]))
+    monkeypatch.setattr(fit, "fit", lambda *arguments, **_: given.append(arguments[5]))
     with pytest.raises(AttributeError):  # there is no result
         run_stage(recipe, ADAPTIVE)
     places = [1, 3, 4, 5]

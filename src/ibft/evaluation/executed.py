@@ -117,8 +117,17 @@ class ExecutedEvaluation(TrainerCallback):  # type: ignore[misc]
         self._record.finish()
         self.close()
 
+    def __enter__(self) -> ExecutedEvaluation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """End the sandbox's processes, where training ended in an error; else they have ended with it."""
+        """End the sandbox's processes, where training ended in an error; else they have ended with it.
+
+        Leaving a `with` block does it too; without either, they end when the callback is forgotten or Python ends.
+        """
         if self._judge is not None:
             self._judge.close()
         if self._record is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -43,7 +45,6 @@ class BackgroundJudge:
         workers = config.workers or max(1, usable_cores() - 1)
         self._settings = resolve_settings(msgspec.structs.replace(config, workers=workers))
         self._problems = {problem.task_id: problem for problem in problems}
-        self._resources = contextlib.ExitStack()
         with contextlib.ExitStack() as started:
             self._pool = started.enter_context(LocalPool(self._settings.num_workers, self._settings.level))
             path = default_cache_path() if config.cache else None
@@ -51,7 +52,8 @@ class BackgroundJudge:
             self._references = run_references(problems, self._pool, self._cache, self._settings)
             _require_references(self._references)
             self._thread = ThreadPoolExecutor(1, "ibft-judge")
-            self._resources = started.pop_all()
+            # Also where nobody closes it, since training ended in an error: when it is forgotten, or Python ends.
+            self._end = weakref.finalize(self, _end, self._thread, started.pop_all(), os.getpid())
 
     @property
     def excluded(self) -> dict[str, str]:
@@ -64,9 +66,7 @@ class BackgroundJudge:
 
     def close(self) -> None:
         """End the processes; what is not judged yet remains so."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self._resources.close()  # ends the job that runs, for which the thread waits
-        self._thread.shutdown(wait=True)
+        self._end()
 
     def _judge(self, answers: list[EvaluatedAnswer]) -> list[EvaluatedAnswer]:
         try:
@@ -104,6 +104,14 @@ class BackgroundJudge:
         self._cache.put_many(fresh)
         known |= fresh
         return [outcomes.get(place) or known[keys[place]] for place in range(len(answers))]
+
+
+def _end(thread: ThreadPoolExecutor, resources: contextlib.ExitStack, process: int) -> None:
+    if os.getpid() != process:  # a fork, such as a data loader's worker, which has neither thread nor processes
+        return
+    thread.shutdown(wait=False, cancel_futures=True)
+    resources.close()  # ends the job that runs, for which the thread waits
+    thread.shutdown(wait=True)
 
 
 def _require_references(references: dict[str, Reference]) -> None:

@@ -42,7 +42,9 @@ def final_norm(model: PreTrainedModel) -> nn.Module:
     decoder = model.get_decoder() or model
     children: list[nn.Module] = list(decoder.children())
     for module in reversed(children):
-        if "norm" in type(module).__name__.lower():
+        # PEFT wraps a norm that is trained whole (`modules_to_save`), under a name of its own.
+        kind = type(getattr(module, "original_module", module))
+        if "norm" in kind.__name__.lower():
             return module
     raise UserError(
         f"model: {type(model).__name__} has no norm before its lm_head, which this form of the bottleneck needs. "

@@ -21,6 +21,7 @@ from ibft.pages.scan import SUBSET_NAMES, Scan
 from ibft.problems.loading import load_benchmark
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe
+from ibft.run.sections import DataConfig
 from ibft.run.stage import StageRecord, read_record
 from ibft.run.steps import STEPS
 
@@ -224,12 +225,25 @@ def _drift(record: StageRecord, recipe: Recipe) -> str | None:
     """Name the first setting of the stage's inputs that the recipe has otherwise."""
     # All other verbs check the inputs of the stages; `ibft report` shows what is there, so the page has to say it.
     current = msgspec.json.decode(msgspec.json.encode(recipe))  # as stage.json holds it: lists, not tuples
+    current["data"] |= _sources_as_recorded(recipe.data)
     arm = record.stage.rpartition("/")[2]
     # A stage of one arm holds the objective of that arm alone.
     current["objective"] = next((objective for objective in current["objective"] if objective["arm"] == arm), None)
     for path, before, after in _changes(record.inputs, current):
         return f"{record.stage} was made with {path} = {before}; the recipe now says {after}."
     return None
+
+
+def _sources_as_recorded(data: DataConfig) -> dict[str, Any]:
+    """Return the training and validation data in the form that a stage's inputs have, which is not the recipe's."""
+    sources: dict[str, Any] = {}
+    if not isinstance(data.train, str):
+        sources["train"] = [msgspec.to_builtins(source) for source in data.sources]
+    if data.validation_share is not None:
+        sources["validation"] = data.validation_share
+    elif data.validation_source is not None:
+        sources["validation"] = msgspec.to_builtins(data.validation_source)
+    return sources
 
 
 def _changes(before: Any, after: Any, path: str = "") -> Iterable[tuple[str, Any, Any]]:
@@ -241,6 +255,15 @@ def _changes(before: Any, after: Any, path: str = "") -> Iterable[tuple[str, Any
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [key for key in before if key in after]:
             yield from _changes(before[key], after[key], f"{path}.{key}" if path else key)
+    elif _are_sources(before, after):
+        for number, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _changes(one, other, f"{path}.{number}")
     # A section's place may hold a digest or an identity instead, which are not settings.
     elif path and not isinstance(after, dict) and before != after:
         yield path, before, after
+
+
+def _are_sources(before: Any, after: Any) -> bool:
+    """Return whether both are lists of as many sources."""
+    are_lists = isinstance(before, list) and isinstance(after, list) and len(before) == len(after)
+    return are_lists and all(isinstance(item, dict) for item in [*before, *after])

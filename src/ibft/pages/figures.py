@@ -40,9 +40,9 @@ _LOSSES = (
     ),
     Gauge(
         PASS_AT_1,
-        "Pass@1 while training (% of the problems of train.evaluate_problems)",
-        "Of the model as it was at that step, with Wilson's 95% interval over problems. Where a step or a setting was "
-        "chosen by these problems, only other problems say how good it is.",
+        "Pass@1 while training (% of problems)",
+        "Of the problems of train.evaluate_problems, by the model as it was at that step, with Wilson's 95% interval "
+        "over problems. Where a step or a setting was chosen by these problems, only others say how good it is.",
         "percent",
     ),
     Gauge("grad_norm", "Gradient norm", "Before clipping.", "wide"),

@@ -80,6 +80,7 @@ class Recipe(Section, frozen=True):
                         f"train.{key} is {value}, and data.validation is null: there is nothing to evaluate on. "
                         f"Set data.validation, such as to 5%, or leave train.{key} out"
                     )
+        self._check_schedule_free()
         if fixed := next((key for key in ("name", "output") if key in self.gpu), None):
             raise UserError(
                 f"gpu.{fixed} is {self.gpu[fixed]!r}: a run has one place, on machines with and without a GPU. "
@@ -94,6 +95,16 @@ class Recipe(Section, frozen=True):
                     f"objective: the arm name {name!r} occurs twice ('{BASE_ARM}' is the untrained model). "
                     "Give each objective its own `arm:`"
                 )
+
+    def _check_schedule_free(self) -> None:
+        # To measure their final weights, they overwrite those that are trained with a mean, and back: to rounding only.
+        evaluated = {"data.validation": self.data.validation, "train.evaluate_problems": self.train.evaluate_problems}
+        key = next((key for key, value in evaluated.items() if value is not None), None)
+        if key is not None and self.train.optimizer.startswith("schedule_free_"):
+            raise UserError(
+                f"train.optimizer is {self.train.optimizer}, and {key} is set: evaluating would change its training. "
+                f"Leave {key} out, or use another optimizer, such as {TrainConfig().optimizer}"
+            )
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -124,6 +124,24 @@ def _training_rows(trained: Sequence[TrainedArm]) -> list[Row]:
     return [
         Row(label, [Cell("–" if (value := read(arm)) is None else show(value)) for arm in summaries])
         for label, read, show in columns
+    ] + _held_out_rows(summaries)
+
+
+def _held_out_rows(summaries: Sequence[TrainingSummary]) -> list[Row]:
+    """Return what held-out data decided, as text; nothing where no arm had any."""
+    found = [summary.held_out for summary in summaries]
+    if not any(found):
+        return []
+    kept = ["–" if one is None or one.kept_step is None else f"{one.kept_step:,}" for one in found]
+    lowest = [
+        "–"
+        if one is None or one.best_step is None or one.best_loss is None
+        else f"{one.best_loss:.4f} nats per token, after step {one.best_step:,}"
+        for one in found
+    ]
+    return [
+        Row("Step of the weights", [Cell(text) for text in kept]),
+        Row("Lowest held-out cross-entropy", [Cell(text) for text in lowest]),
     ]
 
 

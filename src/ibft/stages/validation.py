@@ -72,7 +72,8 @@ def divide(
         folder: takes the names of the rows that are held out.
 
     Raises:
-        UserError: the source cannot be read or has no example that can be used, or no share can be held out.
+        UserError: the source cannot be read or has no example that can be used, no share can be held out, or nothing
+            would be left to train.
     """
     share = recipe.data.validation_share
     if share is not None:
@@ -129,6 +130,11 @@ def _divided(
     places, num_groups, num_groups_trained = decide(draw)
     trained = [example for example in examples if example.place not in places]
     validation = [example for example in examples if example.place in places]
+    if not trained:
+        raise UserError(
+            f"data.validation is {share * 100:g}%, which holds out all {len(validation):,} examples: none is left to "
+            "train. Lower it, such as to 5%."
+        )
     if grouping is not None:
         write_rows(folder / ROWS_FILE, [HeldOutRow(example.id, example.place) for example in validation])
         progress.say(

@@ -123,6 +123,12 @@ class CheckpointKeeper(TrainerCallback):  # type: ignore[misc]
     The best one stays where it will be loaded at the end. Every process needs a keeper, behind what may end training.
     """
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Find the best checkpoint again where the run's folder was moved: transformers forgets a path that is gone."""
+        best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+        if best.is_dir():
+            state.best_model_checkpoint = str(best)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Log wherever a checkpoint is saved, and save none after the last step."""
         if control.should_save:

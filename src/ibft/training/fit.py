@@ -18,6 +18,7 @@ from transformers.integrations import TensorBoardCallback, get_available_reporti
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig
 
+from ibft import progress
 from ibft.artifacts.training import RoutedExperts
 from ibft.data.tokens import TokenizedExample
 from ibft.errors import UserError
@@ -112,6 +113,13 @@ def fit(
             to_final()  # the weights of a schedule-free optimizer are those to keep only in evaluation mode
         save_weights(trainer, recipe, folder)
     state = trainer.state
+    kept_step = trainer.loaded_step or state.global_step
+    if recipe.train.keep == "best" and state.best_global_step not in (None, 0, kept_step):
+        progress.warn(
+            f"Training {objective.arm}",
+            f"the checkpoint of the best step, {state.best_global_step}, is gone from {folder / 'checkpoints'}: the "
+            f"weights are those of step {kept_step}.",
+        )
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     return FitResult(
         steps=state.global_step,
@@ -122,7 +130,7 @@ def fit(
         final_loss=losses[-1] if losses else None,
         best_step=state.best_global_step,
         best_loss=None if state.best_global_step is None else state.best_metric,
-        kept_step=(recipe.train.keep == "best" and state.best_global_step) or state.global_step,
+        kept_step=kept_step,
         is_early=state.global_step < state.max_steps,
         routed_experts=experts,
     )

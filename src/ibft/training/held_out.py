@@ -100,7 +100,11 @@ class HeldOutTrainer(SFTTrainer):  # type: ignore[misc]
     """
 
     _forward: LossForward
+    _is_removed = False  # `_forward`, from the model
     _held_out: TokenMean | None = None
+
+    loaded_step: int | None = None
+    """The step whose checkpoint was loaded when training ended; None where the weights are those of the last step."""
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
         """Evaluate; training continues bit for bit as if it had not."""
@@ -115,14 +119,20 @@ class HeldOutTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _load_best_model(self) -> None:
         """Load the best checkpoint, unless training has ended with the best step."""
-        best = f"checkpoint-{self.state.best_global_step}"
-        if self.state.best_global_step != self.state.global_step:
-            # By its name: the path in a checkpoint's state is that of the attempt that wrote it.
-            self.state.best_model_checkpoint = str(Path(self.args.output_dir) / best)
-            super()._load_best_model()
+        if self.state.best_global_step == self.state.global_step:
+            return
+        # By its name: the path in a checkpoint's state is that of the attempt that wrote it. A step that was not saved,
+        # or is in the folder of another trainer, leaves the path that transformers has.
+        best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+        super()._load_best_model()
+        self.loaded_step = int(Path(self.state.best_model_checkpoint).name.removeprefix("checkpoint-"))
 
     def evaluation_loop(self, *arguments: Any, metric_key_prefix: str = "eval", **keywords: Any) -> Any:
         """Run over a data set, and replace the loss by the mean over its tokens."""
+        if self._is_removed:
+            return super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **keywords)
         self._held_out = TokenMean(self)
         try:
             with self._forward.without_objective():

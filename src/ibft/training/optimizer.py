@@ -38,6 +38,8 @@ def check_optimizer(name: str, device: torch.device) -> None:
         layer = nn.Linear(_SIZE, _SIZE, device=device)
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, layer)
         optimizer = kind(settings.pop("params", layer.parameters()), **settings)
+        if callable(to_training := getattr(optimizer, "train", None)):
+            to_training()  # a schedule-free optimizer refuses to step before it
         layer(torch.ones(1, _SIZE, device=device)).sum().backward()
         optimizer.step()
     # Each of a dozen packages refuses in its own way: not installed, a missing argument, no kernel for this device.

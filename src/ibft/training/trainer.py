@@ -112,7 +112,13 @@ class ObjectiveTrainer(HeldOutTrainer):
         return nn.ModuleList() if self._bottleneck is None else self._bottleneck.heads
 
     def remove_bottleneck(self) -> None:
-        """Restore the model as TRL and PEFT made it, without head and hooks. Training is over after this."""
+        """Restore the model as TRL and PEFT made it, without head and hooks. Training is over after this.
+
+        An evaluation after it is TRL's own, whose `eval_loss` is a mean over batches instead of tokens.
+        """
+        if self._is_removed:
+            return
+        self._is_removed = True
         self._forward.remove()
         if self._bottleneck is not None:
             self._bottleneck.remove()
@@ -143,6 +149,10 @@ class ObjectiveTrainer(HeldOutTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the loss of one batch, a scalar; with the outputs if asked for."""
+        if self._is_removed:
+            return super().compute_loss(
+                model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+            )
         if self._bottleneck is not None and self._held_out is None:
             self._bottleneck.schedule.move_to(self.state.global_step, self.state.max_steps)
         result = super().compute_loss(
