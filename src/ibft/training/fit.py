@@ -113,13 +113,6 @@ def fit(
             to_final()  # the weights of a schedule-free optimizer are those to keep only in evaluation mode
         save_weights(trainer, recipe, folder)
     state = trainer.state
-    kept_step = trainer.loaded_step or state.global_step
-    if recipe.train.keep == "best" and state.best_global_step not in (None, 0, kept_step):
-        progress.warn(
-            f"Training {objective.arm}",
-            f"the checkpoint of the best step, {state.best_global_step}, is gone from {folder / 'checkpoints'}: the "
-            f"weights are those of step {kept_step}.",
-        )
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     return FitResult(
         steps=state.global_step,
@@ -130,10 +123,22 @@ def fit(
         final_loss=losses[-1] if losses else None,
         best_step=state.best_global_step,
         best_loss=None if state.best_global_step is None else state.best_metric,
-        kept_step=kept_step,
+        kept_step=_kept_step(trainer, recipe, objective, folder),
         is_early=state.global_step < state.max_steps,
         routed_experts=experts,
     )
+
+
+def _kept_step(trainer: StageTrainer, recipe: Recipe, objective: Objective, folder: Path) -> int:
+    state = trainer.state
+    kept_step = trainer.loaded_step or state.global_step
+    if recipe.train.keep == "best" and state.best_global_step not in (None, 0, kept_step):
+        progress.warn(
+            f"Training {objective.arm}",
+            f"the checkpoint of the best step, {state.best_global_step}, is gone from {folder / 'checkpoints'}: the "
+            f"weights are those of step {kept_step}.",
+        )
+    return kept_step
 
 
 def _add_callbacks(trainer: StageTrainer, recipe: Recipe, objective: Objective, folder: Path, stack: ExitStack) -> None:
