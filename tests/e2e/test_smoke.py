@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ibft.models.loading import resolve_model_path
+from ibft.run.recipe import load_recipe
+
 ROOT = Path(__file__).parent.parent.parent
 ARMS = ("base", "ft", "ib-paper", "ib-controlled")
 
@@ -88,10 +91,14 @@ def test_the_terminal_shows_the_table(run_folder: Path) -> None:
 
 def test_the_adapter_loads_without_ibft(run_folder: Path) -> None:
     adapter = str(run_folder / "train" / "ib-controlled" / "adapter")
+    # The base is a package's file, whose name means something elsewhere, and is no path: whoever loads it says where.
+    base = str(resolve_model_path(load_recipe(run_folder / "recipe.yaml").model))
     code = (
         "import sys; sys.modules['ibft'] = None\n"
-        "from peft import AutoPeftModelForCausalLM\n"
-        f"AutoPeftModelForCausalLM.from_pretrained({adapter!r}).merge_and_unload()"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}), {adapter!r}).merge_and_unload()\n"
+        f"AutoTokenizer.from_pretrained({adapter!r})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

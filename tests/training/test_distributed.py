@@ -308,7 +308,7 @@ def test_checkpoint_of_other_processes_is_refused(folder: Path, tmp_path: Path) 
     assert (checkpoint / "rng_state_1.pth").is_file()
     done = start("train", folder / "same.yaml", "--set", f"output={tmp_path}")
     assert done.returncode == 2
-    assert "was written by 2 processes, and 1 would go on" in done.stderr
+    assert "was written by 2 processes, and 1 would resume" in done.stderr
     done = start("train", folder / "same.yaml", "--set", f"output={tmp_path}", processes=2)
     assert done.returncode == 0, done.stderr
     log = list(read_rows(tmp_path / "same" / "train" / "ft" / "log.jsonl", TrainingLog))
