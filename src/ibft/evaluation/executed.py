@@ -19,9 +19,9 @@ from ibft import progress
 from ibft.artifacts.evaluations import EvaluatedAnswer, evaluation_metrics
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
+from ibft.evaluation.fingerprint import fingerprint
 from ibft.evaluation.judge import BackgroundJudge
 from ibft.evaluation.record import Record, is_judged
-from ibft.evaluation.undisturbed import fingerprint, undisturbed
 from ibft.generation.ask import Wanted
 from ibft.generation.draw import LocalSource, draw
 from ibft.generation.formats import ask
@@ -30,6 +30,7 @@ from ibft.problems.loading import load_problems
 from ibft.run.sections import GenerateConfig, JudgeConfig, PromptConfig
 from ibft.text.choice import choose_template
 from ibft.text.encoding import TextCodec, codec_of
+from ibft.training.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from trl import SFTTrainer

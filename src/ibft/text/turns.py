@@ -1,9 +1,9 @@
 """Conversations as a chat template renders them, and which of their characters are trained.
 
 The text is the template's own, to the last character. Where the template marks what the assistant writes
-(`{% generation %}`), or TRL has the same template with such marks, the marks decide what is trained. Else a turn is
-rendered once more with another content: what changes is the answer. It is trained from behind the header that asks for
-an answer to the control token that ends the turn.
+(`{% generation %}`), or TRL has the same template with such marks, the marks decide what is trained. Else the turns are
+rendered once more with other contents, all at once, or one by one where that does not show it: what changes is the
+answer. It is trained from behind the header that asks for an answer to the control token that ends the turn.
 """
 
 from __future__ import annotations

@@ -10,21 +10,18 @@ Shapes: B examples of a batch, T positions.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from trl import SFTTrainer
 
 from ibft.training.forward import LossForward, LossOutput
+from ibft.training.undisturbed import undisturbed
 
-__all__ = ["HeldOutTrainer", "TokenMean", "unchanged"]
+__all__ = ["HeldOutTrainer", "TokenMean"]
 
 
 class TokenMean:
@@ -71,27 +68,6 @@ def _by_example(values: Tensor, inputs: dict[str, Any]) -> Tensor:
     return values.new_zeros(int(starts_T.sum()), 2).index_add_(0, number_T[-values.shape[1] :], values[0])
 
 
-@contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Leave the random generators, and which modules are in training, as they were.
-
-    A data loader draws a number from the global generator when it begins: every dropout after it would be another.
-    """
-    is_training = [(module, module.training) for module in model.modules()]
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    # Not those of every device that this process sees: asking one for its generator takes memory there.
-    devices = {parameter.device for parameter in model.parameters() if parameter.device.type in ("cuda", "xpu")}
-    kind = next((device.type for device in devices), "cuda")
-    try:
-        with torch.random.fork_rng([device.index for device in devices], device_type=kind):
-            yield
-    finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
-        for module, was_training in is_training:
-            module.training = was_training
-
-
 class HeldOutTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, whose evaluation measures the trained tokens' cross-entropy and leaves training as it was.
 
@@ -108,7 +84,7 @@ class HeldOutTrainer(SFTTrainer):  # type: ignore[misc]
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
         """Evaluate; training continues bit for bit as if it had not."""
-        with unchanged(self.model):
+        with undisturbed(self.model):
             metrics: dict[str, float] = super().evaluate(*arguments, **keywords)
         # FSDP2 shards its outermost weights again in the backward, which there is none of; until then, no checkpoint
         # can be loaded into them.
