@@ -20,17 +20,10 @@ from ibft.run.sections import DataConfig, ModelConfig, PromptConfig
 from ibft.text.encoding import TextCodec, codec_of
 from ibft.text.limits import ModelLimits
 
+from .test_duplicates import CODE
+
 CASES = Path("/work/shared/cases/training/data")
 LIMITS = ModelLimits(num_embeddings=10_000, num_positions=math.inf)
-CODE = """\
-def weighted(values, weights):
-    total = 0
-    for value, weight in zip(values, weights):
-        total += value * weight
-    if total > 100:
-        total = total - len(values)
-    return total / sum(weights)
-"""
 TURNS = [
     {"role": "system", "content": "You write Python."},
     {"role": "user", "content": "Write a function that doubles x."},

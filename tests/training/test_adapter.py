@@ -32,6 +32,7 @@ from ibft.training import fit
 from ibft.training.adapter import lora_config
 
 from ..conftest import tiny_model
+from .test_families import LATENT
 from .test_weights import logits, recipe_of, run_stage
 
 FT, IB = FTObjective(), IBObjective(layer=2, bottleneck_dim=16)
@@ -170,21 +171,7 @@ MIXTURES: dict[str, dict[str, Any]] = {
     "mixtral": EXPERTS | {"num_local_experts": 4},
     "qwen2_moe": EXPERTS | {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
     "qwen3_moe": EXPERTS | {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8},
-    "deepseek_v3": EXPERTS
-    | {
-        "num_key_value_heads": 4,
-        "q_lora_rank": 16,
-        "kv_lora_rank": 16,
-        "qk_nope_head_dim": 8,
-        "qk_rope_head_dim": 8,
-        "v_head_dim": 8,
-        "n_routed_experts": 4,
-        "n_shared_experts": 1,
-        "moe_intermediate_size": 16,
-        "first_k_dense_replace": 1,
-        "n_group": 2,
-        "topk_group": 1,
-    },
+    "deepseek_v3": EXPERTS | LATENT,
 }
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
