@@ -30,7 +30,7 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture(scope="module")
 def numpy_sandbox() -> Iterator[Sandbox]:
     codec.know_numpy()
-    with Sandbox(detect_level(), with_numpy=True) as sandbox:
+    with Sandbox(detect_level(), packages=["numpy"]) as sandbox:
         yield sandbox
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = [
+    "Case",
     "Conversation",
     "Message",
     "Module",
@@ -86,6 +87,13 @@ class Module(msgspec.Struct, frozen=True):
     source: str
 
 
+class Case(msgspec.Struct, frozen=True):
+    """One run of a program that reads standard input: what it is given, and what it is expected to print."""
+
+    input: str
+    output: str
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One benchmark problem, in the project's own format (docs/problems.md).
 
@@ -96,6 +104,11 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the tests, out of the candidate's reach. `modules` are modules, such as an in-house library, that the candidate can
     import; the model sees of them what the prompt shows. `inside` says where the tests run: True, in the candidate's
     interpreter; False, outside of it; None, wherever the reference passes.
+
+    `io`, instead of `tests`, are the runs of a program that reads standard input and prints. `comparison` says when an
+    output is right: `exact` (but for spaces at the ends of lines and empty lines at the end), `tokens` (the same
+    words), `floats` (the same words, numbers within `tolerance`, absolute or relative). A `checker` decides instead,
+    where many outputs are right: a Python program of the benchmark's own that defines `check(input, output, expected)`.
 
     `language` names a reader and a judge: `python`, `verilog`, or one of another package (`ibft.execution.languages`).
     In Verilog, `warnings_fail`: a design that Icarus warns about has failed.
@@ -111,6 +124,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     setup: str = ""
     modules: tuple[Module, ...] = ()
     inside: bool | None = None  # True is weaker: a candidate could see the tests
+    io: tuple[Case, ...] = ()
+    comparison: Literal["exact", "tokens", "floats"] = "tokens"
+    tolerance: float = 1e-6
+    checker: str = ""
     warnings_fail: bool = False  # VerilogEval 1's own harness does so, that of version 2 does not
 
 

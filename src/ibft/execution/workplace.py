@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ibft.artifacts.rows import Problem
@@ -27,7 +27,7 @@ class Workplace:
     def __init__(self, level: Level, scratch: str, cleanup: contextlib.ExitStack) -> None:
         self._level, self._scratch = level, scratch
         self._cleanup = cleanup
-        self._sandboxes: dict[tuple[tuple[str, ...], bool], Sandbox] = {}
+        self._sandboxes: dict[tuple[tuple[str, ...], frozenset[str]], Sandbox] = {}
         self._prepared: dict[Problem, Any] = {}
         self._broken: dict[Problem, str] = {}
 
@@ -52,9 +52,9 @@ class Workplace:
         run = language.reference if job.sample is None else language.judge
         return run(job, self._prepared[job.problem], self._sandbox)
 
-    def _sandbox(self, *, tools: Sequence[str] = (), with_numpy: bool = False) -> Sandbox:
-        key = (tuple(tools), with_numpy)
+    def _sandbox(self, *, tools: Sequence[str] = (), packages: Iterable[str] = ()) -> Sandbox:
+        key = (tuple(tools), frozenset(packages))
         if key not in self._sandboxes:
-            sandbox = Sandbox(self._level, tools=tools, with_numpy=with_numpy, scratch=self._scratch)
+            sandbox = Sandbox(self._level, tools=tools, packages=key[1], scratch=self._scratch)
             self._sandboxes[key] = self._cleanup.enter_context(sandbox)
         return self._sandboxes[key]

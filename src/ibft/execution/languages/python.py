@@ -116,7 +116,7 @@ def _sandbox(problem: Problem, source: str, sandboxes: Sandboxes) -> Sandbox:
     # A server that has NumPy loaded takes longer to start and more memory in each child: only where it is needed.
     if any(map(imports_numpy, (source, *(module.source for module in problem.modules)))):
         codec.know_numpy()
-        return sandboxes(with_numpy=True)
+        return sandboxes(packages=["numpy"])
     return sandboxes()
 
 

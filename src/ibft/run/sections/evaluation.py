@@ -90,12 +90,16 @@ class JudgeConfig(Section, frozen=True):
     """The execution of answers. `workers: null` uses every core this process may use.
 
     `timeout_s` is CPU time, ten times as much for Verilog; a sample may also use ten times what its reference needs.
+    `packages` are installed Python packages that programs may import (NumPy always is). `threads` lets programs start
+    threads and processes, where a cgroup bounds them.
     `sandbox: auto` is the strongest level that works here, and fails where none does. `cache` keeps verdicts on disk.
     """
 
     workers: Count | None = None
     timeout_s: Positive = 3.0
     memory_mib: Count = 2048
+    packages: tuple[str, ...] = ()
+    threads: bool = False
     sandbox: Literal["auto", "bubblewrap", "landlock", "none"] = "auto"
     cache: bool = True
 

@@ -124,7 +124,7 @@ class Arena:
     def sandbox(self, with_numpy: bool = False) -> Sandbox:
         """The arena's sandbox, running."""
         if with_numpy not in self._sandboxes:
-            made = Sandbox(self._level, with_numpy=with_numpy, without=self._without)
+            made = Sandbox(self._level, packages=["numpy"] if with_numpy else (), without=self._without)
             self._sandboxes[with_numpy] = self.baits.enter_context(made)
         self._sandboxes[with_numpy].start()
         return self._sandboxes[with_numpy]
