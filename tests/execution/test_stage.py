@@ -232,7 +232,10 @@ def test_a_problem_whose_reference_fails_is_excluded_in_the_open(toy: Path, fake
 
 
 def test_a_real_reference_that_fails_is_named(toy: Path) -> None:
-    write_rows(toy / "problems.jsonl", [*PROBLEMS, msgspec.structs.replace(PROBLEMS[0], task_id="T/2", tests="one(1)")])
+    write_rows(
+        toy / "problems.jsonl",
+        [*PROBLEMS, msgspec.structs.replace(PROBLEMS[0], task_id="T/2", tests="assert one(1) == 2")],
+    )
     references = check_problems(str(toy / "problems.jsonl"), CONFIG)
     assert [reference.status for reference in references.values()] == ["passed", "passed", "failed"]
     assert "TypeError" in references["T/2"].message

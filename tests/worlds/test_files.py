@@ -9,8 +9,9 @@ from ibft.cli import main
 from ibft.data.training import stream_examples
 from ibft.execution.inside import lockdown
 from ibft.execution.isolation import detect_level
-from ibft.execution.languages.python import PYTHON, judge_python
+from ibft.execution.languages.python import PYTHON
 from ibft.execution.outcome import Job
+from ibft.execution.python_run import judge_python
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.problems.loading import load_problems
 from ibft.run.recipe import load_recipe

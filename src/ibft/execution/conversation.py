@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import itertools
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -11,9 +12,13 @@ from typing import Any, NoReturn
 from ibft.artifacts.rows import Module
 from ibft.execution.inside.candidate import SET_UP
 from ibft.execution.inside.codec import ChannelClosed, CodecError, decode, encode
+from ibft.execution.inside.testing import Form
+from ibft.execution.python_reach import Reach
 from ibft.execution.sandbox import PythonProcess
 
 __all__ = ["Conversation", "Lost", "NoProgram", "Remote"]
+
+_IMMUTABLE = (type(None), bool, int, float, complex, str, bytes, frozenset, range)
 
 
 class Lost(BaseException):  # not an Exception: a test's own `except` must not hide it
@@ -25,13 +30,25 @@ class NoProgram(Exception):
 
 
 class Conversation:
-    """Questions to the candidate and its answers. Once it is lost, each question raises `Lost`."""
+    """Questions to the candidate and its answers. Once it is lost, each question raises `Lost`.
 
-    def __init__(self, process: PythonProcess) -> None:
+    It takes note of what the channel does not carry as it is. `is_exact`: nothing but plain values crossed, and none
+    that somebody may have changed or kept. `obstacle`: what could not cross at all, in words; "" for nothing.
+
+    Args:
+        process: the candidate's.
+        reach: how far the tests reach.
+    """
+
+    def __init__(self, process: PythonProcess, reach: Reach) -> None:
         self._process = process
+        self._reach = reach
         self.is_lost = False
         self.is_forged = False
         self.is_set_up = False
+        self.is_exact = reach.is_whole
+        self.obstacle = ""
+        self.num_asked = 0
 
     def load(self, source: str, names: list[str], modules: Sequence[Module] = ()) -> dict[str, Any]:
         """Send the program and the modules that it can import; return what it defines of the names.
@@ -50,27 +67,76 @@ class Conversation:
         match answer:
             case ["syntax", str(message)]:
                 raise NoProgram(message)
-        values = self._value(answer)
+        try:
+            values = self._value(answer)
+        finally:
+            self.obstacle = ""  # functions and classes are asked for what they do
         if type(values) is not dict:
             self._forged()
+        # What the module holds beside them may change later, and the tests have a copy.
+        self.is_exact = self._reach.is_whole and all(type(value) is Remote for value in values.values())
         return values
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         """Return the value of an operation on the candidate's side; raises what it raised there."""
-        self._send([operation, *[encode(argument, self._number) for argument in arguments]])
+        self.num_asked += 1
+        if operation != "call":
+            self.is_exact = False
         try:
-            return self._value(self._receive())
+            self._send([operation, *[encode(argument, self) for argument in arguments]])
+        except CodecError as error:
+            self._meet(str(error))
+            raise
+        try:
+            value = self._value(self._receive())
+            if self.is_exact and self._reach.keeps_results and _is_mutable(value):
+                self.is_exact = False
+            return value
         except (StopIteration, StopAsyncIteration) as error:
             if operation == "next":
                 raise
             # As in a generator (PEP 479): the candidate must not end an iteration of the tests' own.
             raise RuntimeError(f"the candidate raised {type(error).__name__}") from None
 
-    def run_inside(self, tests: str) -> None:
-        """Run the tests on the candidate's side."""
+    def call(self, function: Remote, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Call a function of the candidate's; where the tests may look, the arguments are changed as it changed them.
+
+        Raises what it raised.
+        """
+        if self._reach.passes_fresh or not any(map(_is_mutable, (*arguments, *named.values()))):
+            return self.ask("call", function, arguments, named)
+        self.is_exact = False  # somebody may have kept one of them
+        match self.ask("call_and_look", function, arguments, named):
+            case [value, tuple(changed), dict(changed_named)]:
+                _changed(arguments, changed)
+                _changed(named, changed_named)
+                return value
+        self._forged()
+
+    def run_inside(self, tests: str, form: Form, examples: str, aliases: Sequence[str]) -> None:
+        """Run the tests on the candidate's side; the arguments are those of `Prepared`."""
         token = secrets.token_hex(16)  # a program that answers before it is asked cannot know it
-        if self.ask("run_inside", tests, token) != token:
+        if self.ask("run_inside", tests, form, examples, list(aliases), token) != token:
             self._forged()
+
+    def number(self, value: Any) -> int:
+        """Return the number of an object of this candidate's.
+
+        Raises:
+            CodecError: it is of the tests' own, and cannot cross.
+        """
+        if type(value) is Remote and value._conversation is self:
+            return value._number
+        raise CodecError(f"a {type(value).__name__} cannot cross into the sandbox")
+
+    def value(self, number: int) -> Remote:
+        """Return what stands for an object of the candidate's."""
+        self._meet("an object of a class that only the program knows")
+        return Remote(self, number)
+
+    def flattened(self) -> None:
+        """Take note of a value that crossed as one of its base type."""
+        self._meet("a value of a subclass")
 
     def _send(self, message: Any) -> None:
         if self.is_lost:
@@ -94,18 +160,24 @@ class Conversation:
         match answer:
             case ["ok", data]:
                 try:
-                    return decode(data, lambda number: Remote(self, number))
+                    return decode(data, self)
                 except (CodecError, RecursionError):
                     self._forged()
-            case ["raised", [*names], str(message), str(trace)]:
-                raise _exception([name for name in names if isinstance(name, str)], message, trace)
+            case ["raised", [*names], str(message), str(trace), bool(is_all)]:
+                error = _exception([name for name in names if isinstance(name, str)], message, trace)
+                self.is_exact = False
+                if not is_all or type(error).__name__ not in names[:1]:
+                    self._meet("an exception of a class that only the program knows, or with more than a message")
+                raise error
+            case ["large", str(message)]:
+                self._meet(message)
+                raise ValueError(message)
             case _:
                 self._forged()
 
-    def _number(self, value: Any) -> int:
-        if type(value) is Remote and value._conversation is self:
-            return value._number
-        raise CodecError(f"a {type(value).__name__} cannot cross into the sandbox")
+    def _meet(self, obstacle: str) -> None:
+        self.is_exact = False
+        self.obstacle = self.obstacle or obstacle
 
     def _forged(self) -> NoReturn:
         self.is_forged = True
@@ -114,6 +186,32 @@ class Conversation:
     def _lose(self) -> NoReturn:
         self.is_lost = True
         raise Lost
+
+
+def _is_mutable(value: Any) -> bool:
+    return any(map(_is_mutable, value)) if type(value) is tuple else not isinstance(value, _IMMUTABLE)
+
+
+def _changed(old: Any, new: Any) -> Any:
+    """Return what a value has become: the same container, for all who know it, with what is in it now."""
+    if type(old) is not type(new):
+        return new
+    if type(old) is tuple:
+        return tuple(itertools.starmap(_changed, zip(old, new, strict=True))) if len(old) == len(new) else new
+    if type(old) is list:
+        old[:] = [*itertools.starmap(_changed, zip(old, new, strict=False)), *new[len(old) :]]
+    elif type(old) is dict:
+        content = {key: _changed(old.get(key), value) for key, value in new.items()}
+        old.clear()
+        old.update(content)
+    elif type(old) is set:
+        old.clear()
+        old.update(new)
+    elif type(old) is bytearray:
+        old[:] = new
+    else:
+        return new
+    return old
 
 
 class Remote:
@@ -126,7 +224,7 @@ class Remote:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call it there; the answer is a value, or a `Remote` again."""
-        return self._conversation.ask("call", self, arguments, named)
+        return self._conversation.call(self, arguments, named)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # or copy, pickle and the like would take the candidate's word for a protocol

@@ -24,7 +24,6 @@ import msgspec
 from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.inside import codec, folder, lockdown
 from ibft.execution.isolation import Level
-from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits, SandboxError
 from ibft.execution.workplace import Workplace
@@ -40,6 +39,8 @@ _MEMORY_BYTES = 4 << 30
 
 _CLOSING_GRACE_S = 10.0
 _ENDING = "the judge is ending"
+_RUNNING_S = "running_s"
+"""What a process says when a program begins to run: the seconds that it may take."""
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,9 +180,11 @@ class Examiner:
         if problem is not None:
             codec.wait(channel, _PREPARING_S)
             codec.receive(channel)  # the problem is prepared; the job's own time begins only now
-        num_runs = LANGUAGES[job.problem.language].num_runs(is_reference=job.sample is None)
-        codec.wait(channel, num_runs * (job.limits.wall_s + _GRACE_S))
-        answer = codec.receive(channel)
+        # Each program that it runs has the limits for itself, and is announced. A reference comes behind stubs.
+        answer = {_RUNNING_S: _PREPARING_S if job.sample is None else job.limits.wall_s}
+        while _RUNNING_S in answer:
+            codec.wait(channel, answer[_RUNNING_S] + _GRACE_S)
+            answer = codec.receive(channel)
         if "error" in answer:
             raise codec.ChannelClosed(answer["error"])
         if job.sample is None:
@@ -227,7 +230,7 @@ def _main(descriptor: int, level: Level, scratch: str) -> None:
     _, ceiling = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (lockdown.capped(_MEMORY_BYTES, ceiling), ceiling))
     with contextlib.ExitStack() as cleanup:
-        workplace = Workplace(level, scratch, cleanup)
+        workplace = Workplace(level, scratch, cleanup, lambda wall_s: codec.send(descriptor, {_RUNNING_S: wall_s}))
         problems: list[Problem] = []
         with contextlib.suppress(codec.ChannelClosed):
             while True:

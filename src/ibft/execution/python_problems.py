@@ -13,6 +13,7 @@ import sys
 import msgspec
 
 from ibft.artifacts.rows import Problem
+from ibft.execution.python_tests import EXAMPLE, find_examples, find_imported, names_of_examples
 from ibft.text.answers.prompt import before_entry_point
 from ibft.text.names import bound_names, free_names
 
@@ -42,6 +43,8 @@ def completed(problem: Problem) -> Problem:
             )
         if names.count(module_name) > 1:
             raise ValueError(f"{problem.task_id} has the module {module_name!r} twice. Give each module its own name.")
+    if not _is_python(problem.tests) and EXAMPLE.search(problem.tests):  # doctest's examples as they are
+        problem = msgspec.structs.replace(problem, tests=f"{problem.tests!r}\n")
     modules = (("modules", module.source) for module in problem.modules)
     for field, source in (("setup", problem.setup), ("tests", problem.tests), *modules):
         try:
@@ -55,6 +58,14 @@ def completed(problem: Problem) -> Problem:
     problem = _with_helpers_of_prompt(problem)
     _forbid_borrowed_modules(problem)  # last: the prompt's helpers may import what the tests use
     return problem
+
+
+def _is_python(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def _with_check_called(problem: Problem) -> Problem:
@@ -82,10 +93,12 @@ def _require_use_of_candidate(problem: Problem) -> None:
         ValueError: the tests take no name from the candidate, or not its entry point.
     """
     from_setup = bound_names(problem.setup)
-    used = free_names(problem.tests)
+    tests = ast.parse(problem.tests)
+    used = free_names(problem.tests) | names_of_examples(find_examples(problem, tests))
+    used |= {taken for names in find_imported(problem, tests).values() for taken in names}
     name = problem.entry_point
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    if name in from_setup | {node.name for node in ast.parse(problem.tests).body if isinstance(node, definitions)}:
+    if name in from_setup | {node.name for node in tests.body if isinstance(node, definitions)}:
         raise ValueError(
             f"{problem.task_id} defines its entry_point {name!r} itself, in setup or tests, so the candidate's would "
             "never be tested. Remove that definition."

@@ -73,7 +73,7 @@ def judge_samples(
 def without_running(sample: Sample, reference: Reference) -> Outcome | None:
     """Return the verdict on a sample that needs no run, None where it has to be run."""
     if not reference.passed:
-        return Outcome(status="excluded", message=f"not judged: the reference solution: {reference.message}")
+        return Outcome(status="excluded", message=f"not judged: its problem cannot be: {reference.message}")
     if not sample.text.strip():
         return Outcome(status="no_code", message="failed: the answer is empty")
     if not is_encodable(sample.text):

@@ -18,7 +18,7 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -77,6 +77,7 @@ class Sandbox:
         packages: installed packages that candidates can import; loaded before the first of them.
         scratch: where the samples' files go at levels without a file system of their own; default: the system's.
         without: defenses to leave out. Only the tests of the defenses do.
+        on_run: called with the wall-clock limit, in seconds, whenever a program or command is about to run.
     """
 
     def __init__(
@@ -87,11 +88,13 @@ class Sandbox:
         packages: Iterable[str] = (),
         scratch: str | None = None,
         without: Iterable[str] = (),
+        on_run: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.level = level
         self._tools = tools
         self._packages = find_packages(packages)
         self._scratch = scratch
+        self._on_run = on_run
         self._without = sorted(_DEFENSES if level == "none" else without)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -178,7 +181,9 @@ class Sandbox:
         # msgspec has bytes as base64, both ways.
         request = msgspec.to_builtins({"files": dict(files), "stdin": stdin, "keep_bytes": max_output_bytes})
         request |= {"kind": "commands", "commands": commands, **msgspec.structs.asdict(limits)}
-        answer = self._ask(request, limits.wall_s * len(commands))
+        wall_s = limits.wall_s * len(commands)
+        self._on_run(wall_s)
+        answer = self._ask(request, wall_s)
         return msgspec.convert(answer["results"], list[CommandResult])
 
     def close(self) -> None:
@@ -202,6 +207,7 @@ class Sandbox:
     def _begin(self, request: Any) -> socket.socket:
         """Have the server start a process; return our end of the channel to it."""
         self.start()
+        self._on_run(request["wall_s"])
         ours, theirs = socket.socketpair()
         with theirs:
             try:

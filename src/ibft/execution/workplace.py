@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ibft.artifacts.rows import Problem
@@ -22,10 +22,17 @@ class Workplace:
         level: of the sandboxes.
         scratch: a folder for the samples' files, at levels without a file system of their own.
         cleanup: closes the sandboxes.
+        on_run: called with the wall-clock limit, in seconds, whenever a program is about to run.
     """
 
-    def __init__(self, level: Level, scratch: str, cleanup: contextlib.ExitStack) -> None:
-        self._level, self._scratch = level, scratch
+    def __init__(
+        self,
+        level: Level,
+        scratch: str,
+        cleanup: contextlib.ExitStack,
+        on_run: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._level, self._scratch, self._on_run = level, scratch, on_run
         self._cleanup = cleanup
         self._sandboxes: dict[tuple[tuple[str, ...], frozenset[str]], Sandbox] = {}
         self._prepared: dict[Problem, Any] = {}
@@ -55,6 +62,6 @@ class Workplace:
     def _sandbox(self, *, tools: Sequence[str] = (), packages: Iterable[str] = ()) -> Sandbox:
         key = (tuple(tools), frozenset(packages))
         if key not in self._sandboxes:
-            sandbox = Sandbox(self._level, tools=tools, packages=key[1], scratch=self._scratch)
+            sandbox = Sandbox(self._level, tools=tools, packages=key[1], scratch=self._scratch, on_run=self._on_run)
             self._sandboxes[key] = self._cleanup.enter_context(sandbox)
         return self._sandboxes[key]

@@ -14,7 +14,7 @@ import pytest
 from hostile.arena import PRELUDE, prepared
 
 from hostile import ATTACKS, Arena, Attack
-from ibft.execution.languages.python import judge_python
+from ibft.execution.python_run import judge_python
 from ibft.execution.sandbox import Limits
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the attacks are written for x86_64")

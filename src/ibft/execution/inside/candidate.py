@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .codec import MAX_ANSWER_BYTES, ChannelClosed, CodecError, decode, encode, receive, send
+from .testing import TESTS, Form, run_tests
 
 __all__ = ["SET_UP", "serve"]
 
@@ -28,14 +29,14 @@ def serve(channel: int) -> None:
     """Say that this process is set up; answer requests until the channel is closed.
 
     A request is [operation, ...]; an answer ["ok", value], ["raised", names of the exception's classes, message,
-    traceback] or ["syntax", message].
+    traceback, whether the message is all of it], ["large", message] or ["syntax", message].
     """
     send(channel, SET_UP)
     with contextlib.suppress(ChannelClosed):
         while True:
             # The program, too, comes over this channel and not through the server, whose memory later samples inherit.
             operation, *arguments = receive(channel, MAX_ANSWER_BYTES)
-            values = [decode(argument, _objects.__getitem__) for argument in arguments]
+            values = [decode(argument, _handles) for argument in arguments]
             try:
                 send(channel, _outcome(_OPERATIONS[operation], values), MAX_ANSWER_BYTES)
             except CodecError as error:
@@ -43,7 +44,7 @@ def serve(channel: int) -> None:
 
 
 def _too_large(error: CodecError) -> list[Any]:
-    return ["raised", ["ValueError"], f"the value cannot leave the sandbox: {error}", ""]
+    return ["large", f"the value cannot leave the sandbox: {error}"]
 
 
 class _NoProgram(Exception):
@@ -64,8 +65,9 @@ def _load(source: str, names: list[str], modules: list[list[str]]) -> dict[str, 
     return {name: _module.__dict__[name] for name in names if name in _module.__dict__}
 
 
-def _run_inside(tests: str, token: str) -> str:
-    exec(compile(tests, "<tests>", "exec", dont_inherit=True), _module.__dict__)
+def _run_inside(tests: str, form: Form, examples: str, aliases: list[str], token: str) -> str:
+    sys.modules.update(dict.fromkeys(aliases, _module))
+    run_tests(compile(tests, TESTS, "exec", dont_inherit=True), _module, form, examples)
     return token  # which the program did not know while it was loaded, so it cannot have answered before it was asked
 
 
@@ -77,6 +79,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "load": _load,
     "run_inside": _run_inside,
     "call": lambda function, arguments, named: function(*arguments, **named),
+    "call_and_look": lambda function, arguments, named: [function(*arguments, **named), arguments, named],
     "attribute": getattr,
     "item": lambda value, key: value[key],
     "iter": iter,
@@ -87,14 +90,26 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _to_handle(value: Any) -> int:
-    _objects.append(value)
-    return len(_objects) - 1
+class _Handles:
+    """The objects that the tests hold, by number."""
+
+    def number(self, value: Any) -> int:
+        _objects.append(value)
+        return len(_objects) - 1
+
+    def value(self, number: int) -> Any:
+        return _objects[number]
+
+    def flattened(self) -> None:
+        """Nothing: the judge takes note of it."""
+
+
+_handles = _Handles()
 
 
 def _outcome(operation: Callable[..., Any], values: list[Any]) -> list[Any]:
     try:
-        return ["ok", encode(operation(*values), _to_handle)]
+        return ["ok", encode(operation(*values), _handles)]
     except CodecError as error:
         return _too_large(error)
     except _NoProgram as error:
@@ -103,7 +118,15 @@ def _outcome(operation: Callable[..., Any], values: list[Any]) -> list[Any]:
         where = ""
         with contextlib.suppress(BaseException):
             where = "".join(traceback.format_exception(error, limit=-5))[-_TRACEBACK_CHARACTERS:]
-        return ["raised", [kind.__name__ for kind in type(error).__mro__], _describe(error), where]
+        text = _describe(error)
+        return ["raised", [kind.__name__ for kind in type(error).__mro__], text, where, _is_all(error, text)]
+
+
+def _is_all(error: BaseException, text: str) -> bool:
+    """Decide whether an exception is its class and this text and nothing more, as far as tests can see."""
+    with contextlib.suppress(BaseException):
+        return error.args in ((), (text,)) and not vars(error)
+    return False
 
 
 def _describe(error: BaseException) -> str:

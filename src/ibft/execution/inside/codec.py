@@ -17,7 +17,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 __all__ = [
     "MAX_ANSWER_BYTES",
@@ -25,6 +25,7 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "ChannelClosed",
     "CodecError",
+    "Handles",
     "decode",
     "encode",
     "know_numpy",
@@ -38,7 +39,7 @@ __all__ = [
 MAX_MESSAGE_BYTES = 64 << 20
 """Between the judge's own processes: a problem's inputs and expected values may be large."""
 
-MAX_ANSWER_BYTES = 4 << 20
+MAX_ANSWER_BYTES = 16 << 20
 """From and to a candidate. Decoded, a message can take about a hundred times its size."""
 
 MAX_DEPTH = 100
@@ -57,18 +58,34 @@ class ChannelClosed(ConnectionError):
     """The other side is gone."""
 
 
-def encode(value: Any, to_handle: Callable[[Any], int] | None = None, depth: int = 0) -> Any:
+class Handles(Protocol):
+    """What one side does with objects that cannot cross, to which the other side refers by numbers."""
+
+    def number(self, value: Any) -> int:
+        """Return an object's number."""
+        ...
+
+    def value(self, number: int) -> Any:
+        """Return what stands for the object with a number."""
+        ...
+
+    def flattened(self) -> None:
+        """Take note that a value crosses as one of its base type."""
+        ...
+
+
+def encode(value: Any, handles: Handles | None = None, depth: int = 0) -> Any:
     """Return a value as plain data, which JSON can hold.
 
     Subclasses of builtin containers and numbers are sent as their base type.
 
     Args:
         value: what to send.
-        to_handle: gives any other object a number under which the other side may refer to it.
+        handles: for any other object.
         depth: how deep inside an outer value this one is.
 
     Raises:
-        CodecError: the value is nested too deeply, or of another type while there is no `to_handle`.
+        CodecError: the value is nested too deeply, or of another type while there are no `handles`.
     """
     kind = type(value)  # never `isinstance`, which asks the value's own `__class__`
     if kind in _EXACT_JSON:
@@ -77,15 +94,18 @@ def encode(value: Any, to_handle: Callable[[Any], int] | None = None, depth: int
         return value if -_LARGEST_PLAIN_INT < value < _LARGEST_PLAIN_INT else {"i": hex(value)}
     if depth > MAX_DEPTH:
         raise CodecError(f"nested more than {MAX_DEPTH} deep")
-    encoder = _ENCODERS.get(kind) or next((_ENCODERS[base] for base in kind.__mro__ if base in _ENCODERS), None)
-    if encoder is not None:
-        return encoder(value, to_handle, depth + 1)
-    if to_handle is None:
+    if kind in _ENCODERS:
+        return _ENCODERS[kind](value, handles, depth + 1)
+    if (base := next((base for base in kind.__mro__ if base in _ENCODERS), None)) is not None:
+        if handles is not None:
+            handles.flattened()
+        return {"x": _ENCODERS[base](value, handles, depth + 1)}
+    if handles is None:
         raise CodecError(f"a {kind.__name__} cannot cross into the sandbox")
-    return {"h": to_handle(value)}
+    return {"h": handles.number(value)}
 
 
-def decode(data: Any, from_handle: Callable[[int], Any], depth: int = 0) -> Any:
+def decode(data: Any, handles: Handles, depth: int = 0) -> Any:
     """Return the value of plain data, with exact builtin types.
 
     Raises:
@@ -97,19 +117,22 @@ def decode(data: Any, from_handle: Callable[[int], Any], depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise CodecError(f"nested more than {MAX_DEPTH} deep")
     if kind is list:
-        return [decode(item, from_handle, depth + 1) for item in data]
+        return [decode(item, handles, depth + 1) for item in data]
     if kind is not dict or len(data) != 1:
         raise CodecError("not a tagged value")
     [(tag, content)] = data.items()
     if tag == "h":
         if type(content) is not int or content < 0:  # a bool is an int to `isinstance`; -1 would be the last object
             raise CodecError("not a handle")
-        return from_handle(content)
+        return handles.value(content)
+    if tag == "x":
+        handles.flattened()
+        return decode(content, handles, depth + 1)
     decoder = _DECODERS.get(tag)
     if decoder is None:
         raise CodecError("unknown tag")
     try:
-        return decoder(content, lambda item: decode(item, from_handle, depth + 1))
+        return decoder(content, lambda item: decode(item, handles, depth + 1))
     except CodecError:
         raise
     except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
@@ -117,29 +140,29 @@ def decode(data: Any, from_handle: Callable[[int], Any], depth: int = 0) -> Any:
 
 
 def _sequence(tag: str, base: type) -> Callable[..., Any]:
-    def encoder(value: Any, to_handle: Any, depth: int) -> Any:
-        return {tag: [encode(item, to_handle, depth) for item in base.__iter__(value)]}  # type: ignore[attr-defined]
+    def encoder(value: Any, handles: Any, depth: int) -> Any:
+        return {tag: [encode(item, handles, depth) for item in base.__iter__(value)]}  # type: ignore[attr-defined]
 
     return encoder
 
 
 # All is read by the base type's own methods: an overridden `__iter__`, `items` or `hex` of a subclass is never called.
 _ENCODERS: dict[type, Callable[..., Any]] = {
-    list: lambda value, to_handle, depth: [encode(item, to_handle, depth) for item in list.__iter__(value)],
+    list: lambda value, handles, depth: [encode(item, handles, depth) for item in list.__iter__(value)],
     tuple: _sequence("t", tuple),
     set: _sequence("s", set),
     frozenset: _sequence("f", frozenset),
     collections.deque: _sequence("q", collections.deque),
-    dict: lambda value, to_handle, depth: {
+    dict: lambda value, handles, depth: {
         # Pairs: JSON's keys can only be text.
-        "d": [[encode(k, to_handle, depth), encode(v, to_handle, depth)] for k, v in dict.items(value)]
+        "d": [[encode(k, handles, depth), encode(v, handles, depth)] for k, v in dict.items(value)]
     },
     bytes: lambda value, *_: {"b": bytes.hex(value)},
     bytearray: lambda value, *_: {"B": bytearray.hex(value)},
     complex: lambda value, *_: {"c": [value.real, value.imag]},
     range: lambda value, *_: {"r": [hex(value.start), hex(value.stop), hex(value.step)]},
-    slice: lambda value, to_handle, depth: {
-        "l": [encode(part, to_handle, depth) for part in (value.start, value.stop, value.step)]
+    slice: lambda value, handles, depth: {
+        "l": [encode(part, handles, depth) for part in (value.start, value.stop, value.step)]
     },
     decimal.Decimal: lambda value, *_: {"D": decimal.Decimal.__str__(value)},
     fractions.Fraction: lambda value, *_: {"F": [hex(value.numerator), hex(value.denominator)]},
@@ -148,7 +171,7 @@ _ENCODERS: dict[type, Callable[..., Any]] = {
     datetime.timedelta: lambda value, *_: {"E": [value.days, value.seconds, value.microseconds]},
     type(Ellipsis): lambda *_: {"e": 0},
     # Subclasses only: values of exactly these types are sent as they are.
-    int: lambda value, to_handle, depth: encode(int.__index__(value), to_handle, depth),
+    int: lambda value, handles, depth: encode(int.__index__(value), handles, depth),
     float: lambda value, *_: float.__pos__(value),
     str: lambda value, *_: str.join("", str.__iter__(value)),
 }
@@ -160,10 +183,10 @@ def know_numpy() -> None:
 
     global _numpy_array
     _numpy_array = numpy.array
-    _ENCODERS[numpy.ndarray] = lambda value, to_handle, depth: {
-        "a": [value.dtype.kind, encode(value.tolist(), to_handle, depth)]
+    _ENCODERS[numpy.ndarray] = lambda value, handles, depth: {
+        "a": [value.dtype.kind, encode(value.tolist(), handles, depth)]
     }
-    _ENCODERS[numpy.generic] = lambda value, to_handle, depth: encode(value.item(), to_handle, depth)
+    _ENCODERS[numpy.generic] = lambda value, handles, depth: encode(value.item(), handles, depth)
 
 
 def _expect(content: Any, kind: type) -> Any:

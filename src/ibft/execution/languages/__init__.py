@@ -79,10 +79,6 @@ class Language(Reader, Protocol):
         """
         return problem.prompt + sample.text if sample.completion is not None else sample.text
 
-    def num_runs(self, *, is_reference: bool) -> int:
-        """Return how many programs a job runs at most, to each of which its limits apply."""
-        return 1
-
     def completed(self, problem: Problem) -> Problem:
         """Return a problem of a user's own file with the fields that it leaves out filled in.
 

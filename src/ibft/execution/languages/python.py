@@ -1,51 +1,35 @@
-"""Judging one Python sample: its tests run here, out of its reach, and ask it for values (`inside/candidate.py`).
+"""Judging a Python sample: by values that cross the sandbox's border, and in its own interpreter if that shows more.
 
-The candidate's module is at the other end of a channel. Every name that the tests use without defining it is taken
-from there: values of builtin types arrive as such, anything else (functions, instances, iterators) as a `Remote`,
-which passes on what is done with it. All comparing is done here, on values of exact builtin types, and the expected
-values never leave this process. So a candidate gains nothing by an `__eq__` that is always true, a patched builtin, a
-frame that it reads or an early exit.
+**Strong.** The tests run outside of the candidate's process (`python_run.py`), where no cheat reaches them. Where they
+could see more than values (`python_reach.py`: an argument changed in place, identity, attributes, objects), or
+something came up that a channel changes, they run in the candidate's own interpreter as well, as a plain `python` would
+run them. Both have to pass.
 
-A few tests cannot work so: those that look at changes of their arguments, or pass functions. Where the reference
-passes only with its tests in the same interpreter, they run inside, and the result is marked as weak.
+**Weak.** Where the tests cannot work outside at all (operators and exceptions of the candidate's own classes,
+callbacks, printed output, values too large for the channel), the run inside alone decides, and the result says so
+(`is_weak`). A candidate could then cheat: by an `__eq__` that is always true, by patching what the tests use, by
+reading the expected values from the tests' frames or code, or by ending the test run from within.
+
+Which of the two a problem is, its reference decides. Without one, each sample is run outside first, and is weak if
+something could not cross.
 """
 
 from __future__ import annotations
 
-import builtins
-import contextlib
-import re
-import signal
-import traceback
-import types
-from collections.abc import Iterator
-from typing import Any, NamedTuple, NoReturn
+import msgspec
 
-from ibft.artifacts.rows import Module, Problem, Status
-from ibft.execution.conversation import Conversation, Lost, NoProgram
+from ibft.artifacts.rows import Problem
 from ibft.execution.inside import codec
 from ibft.execution.languages import Language, Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.python_problems import completed
-from ibft.execution.sandbox import End, Limits, Sandbox
+from ibft.execution.python_run import Run, run_python
+from ibft.execution.python_stubs import passing_stub
+from ibft.execution.python_tests import Prepared, mentions, prepare
+from ibft.execution.sandbox import Sandbox
 from ibft.text.answers.python_reader import PythonReader
-from ibft.text.names import free_names
 
-__all__ = ["PYTHON", "Prepared", "Python", "imports_numpy", "judge_python"]
-
-_MESSAGE_CHARACTERS = 200
-_TESTS = "<tests>"
-
-
-class Prepared(NamedTuple):
-    """A problem's tests, ready to run: compiled once, set up once."""
-
-    setup: str
-    tests: str
-    code: types.CodeType
-    namespace: dict[str, Any]
-    names: frozenset[str]
-    modules: tuple[Module, ...]
+__all__ = ["PYTHON", "Python"]
 
 
 class Python(PythonReader, Language):
@@ -57,46 +41,39 @@ class Python(PythonReader, Language):
         Raises:
             Exception: whatever setup or tests raise or fail to compile with: the problem is broken.
         """
-        namespace: dict[str, Any] = {"__name__": "__tests__"}
-        exec(compile(problem.setup, "<setup>", "exec", dont_inherit=True), namespace)
-        code = compile(problem.tests, _TESTS, "exec", dont_inherit=True)
-        names = free_names(problem.tests) - namespace.keys() - vars(builtins).keys()
-        if problem.entry_point:
-            names |= {problem.entry_point}  # which may be called like a builtin: Mbpp/126 defines `sum`
-        return Prepared(problem.setup, problem.tests, code, namespace, frozenset(names), problem.modules)
+        return prepare(problem)
 
     def judge(self, job: Job, prepared: Prepared, sandboxes: Sandboxes) -> Outcome:
         """Run a sample's program against its tests: inside where the reference passes only there."""
         assert job.sample is not None
         source = self.source(job.problem, job.sample)
-        inside = job.reference is not None and job.reference.is_weak
-        return judge_python(prepared, source, _sandbox(job.problem, source, sandboxes), job.limits, inside=inside)
+        is_weak = job.reference is not None and job.reference.is_weak
+        runs = _Runs(job, prepared, source, sandboxes)
+        return runs.inside().outcome if is_weak else _decide(runs, job.problem)
 
     def reference(self, job: Job, prepared: Prepared, sandboxes: Sandboxes) -> Reference:
-        """Run the problem's own solution: outside if that works, inside where only that works.
+        """Run the problem's own solution, and programs that solve nothing: if one of these passes, it is broken.
 
-        A problem without a solution is taken to be sound; its tests run where it says, by default outside.
+        A problem without a solution is taken to be sound; its tests run where it says.
 
         Raises:
             SandboxError: the sandbox itself failed.
         """
         problem = job.problem
+        if stub := passing_stub(prepared):
+            return Reference(status="failed", message=f"{stub} passes its tests, which so decide nothing")
         if problem.canonical_solution is None:
             return Reference(status="passed", message="it has no reference solution", is_weak=problem.inside is True)
-        source = problem.prompt + problem.canonical_solution
-        sandbox = _sandbox(problem, source, sandboxes)
-        outcomes = []
-        for inside in [False, True] if problem.inside is None else [problem.inside]:
-            outcomes.append(judge_python(prepared, source, sandbox, job.limits, inside=inside))
-            if outcomes[-1].passed:
-                break
-        decisive = outcomes[-1] if outcomes[-1].passed else outcomes[0]
-        status, message, cpu_time_s = decisive.status, decisive.message, decisive.cpu_time_s
-        return Reference(status=status, message=message, cpu_time_s=cpu_time_s, is_weak=decisive.is_weak)
-
-    def num_runs(self, *, is_reference: bool) -> int:
-        """Return 2 for a reference, which may run outside, then inside."""
-        return 2 if is_reference else 1
+        runs = _Runs(job, prepared, problem.prompt + problem.canonical_solution, sandboxes)
+        outcome = _decide(runs, problem)
+        if not outcome.passed and not outcome.is_weak and problem.inside is None:
+            outcome = max(outcome, runs.inside().outcome, key=lambda one: one.passed)
+        return Reference(
+            status=outcome.status,
+            message=outcome.message,
+            cpu_time_s=runs.cpu_time_s,
+            is_weak=outcome.is_weak,
+        )
 
     def completed(self, problem: Problem) -> Problem:
         """Return the problem with its tests called and its setup filled in (`python_problems`)."""
@@ -112,131 +89,63 @@ class Python(PythonReader, Language):
 PYTHON = Python()
 
 
-def _sandbox(problem: Problem, source: str, sandboxes: Sandboxes) -> Sandbox:
-    # A server that has NumPy loaded takes longer to start and more memory in each child: only where it is needed.
-    if any(map(imports_numpy, (source, *(module.source for module in problem.modules)))):
+class _Runs:
+    """The runs of one program. `cpu_time_s` is that of the longest."""
+
+    def __init__(self, job: Job, prepared: Prepared, source: str, sandboxes: Sandboxes) -> None:
+        self.prepared, self._source, self._limits = prepared, source, job.limits
+        self._sandbox = _sandbox(job, prepared, source, sandboxes)
+        self.has_reference = job.sample is not None and job.problem.canonical_solution is not None
+        self.cpu_time_s = 0.0
+
+    def outside(self) -> Run:
+        return self._run(inside=False)
+
+    def inside(self) -> Run:
+        return self._run(inside=True)
+
+    def _run(self, *, inside: bool) -> Run:
+        run = run_python(self.prepared, self._source, self._sandbox, self._limits, inside=inside)
+        self.cpu_time_s = max(self.cpu_time_s, run.outcome.cpu_time_s)
+        return run
+
+
+def _decide(runs: _Runs, problem: Problem) -> Outcome:
+    """Run a program where it has to be run, and return the verdict."""
+    if problem.inside:
+        return runs.inside().outcome
+    run = runs.outside()
+    outer = run.outcome
+    if problem.inside is False or outer.status in ("infrastructure_error", "cheating_refused", "syntax_error"):
+        return outer
+    if outer.passed:
+        return outer if run.is_exact else _confirmed(outer, runs)
+    # The reference passed outside, so what a sample does not bring across is its own fault.
+    if runs.has_reference or (runs.prepared.reach.is_whole and not run.obstacle):
+        return outer
+    inner = runs.inside().outcome
+    return inner if inner.passed else outer
+
+
+def _confirmed(outer: Outcome, runs: _Runs) -> Outcome:
+    """Return the verdict on a program that passed outside, where its tests see more inside."""
+    inner = runs.inside().outcome
+    spent = {
+        "cpu_time_s": outer.cpu_time_s + inner.cpu_time_s,
+        "wall_time_s": outer.wall_time_s + inner.wall_time_s,
+    }
+    if inner.passed:
+        return msgspec.structs.replace(outer, **spent)
+    message = f"{inner.message} (in its own interpreter, where its tests see changed arguments, identity and output)"
+    if runs.inside().outcome.passed:
+        message = "failed: it is not deterministic: its tests pass in one run and fail in another"
+    return msgspec.structs.replace(inner, message=message, is_weak=False, **spent)
+
+
+def _sandbox(job: Job, prepared: Prepared, source: str, sandboxes: Sandboxes) -> Sandbox:
+    # A server that has a package loaded takes longer to start and more memory in each child: only where it is needed.
+    words = mentions(source, prepared.setup, prepared.tests, *(module.source for module in job.problem.modules))
+    packages = prepared.packages | ({"numpy", *job.limits.packages} & words)
+    if "numpy" in packages:
         codec.know_numpy()
-        return sandboxes(packages=["numpy"])
-    return sandboxes()
-
-
-def imports_numpy(source: str) -> bool:
-    """Decide whether the program may need NumPy, which only a second, larger server has loaded."""
-    return re.search(r"\bnumpy\b", source) is not None
-
-
-def judge_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limits, *, inside: bool) -> Outcome:
-    """Run a candidate's program against its tests. Must be called from the main thread: it sets an alarm.
-
-    Raises:
-        SandboxError: the sandbox itself failed.
-    """
-    process = sandbox.run_python(limits)
-    conversation = Conversation(process)
-    namespace = dict(prepared.namespace)  # a copy: the tests define names in it
-    try:
-        with _alarm(limits.wall_s):
-            verdict = _hold(conversation, prepared, namespace, source, inside)
-    except _OutOfTime:
-        verdict = "timeout_wall", f"timed out: its tests still ran after {limits.wall_s:g} s"
-    finally:
-        end = process.finish(is_lost=conversation.is_lost and not conversation.is_forged)
-    status, message = _with_end(verdict, conversation, end, limits)
-    return Outcome(
-        status=status,
-        message=message,
-        wall_time_s=end.wall_time_s,
-        cpu_time_s=end.cpu_time_s,
-        is_weak=inside,
-        reached=str(namespace.get("reached", ""))[:_MESSAGE_CHARACTERS],
-    )
-
-
-Verdict = tuple[Status, str]
-
-
-def _hold(
-    conversation: Conversation, prepared: Prepared, namespace: dict[str, Any], source: str, inside: bool
-) -> Verdict:
-    """Hold the whole conversation; return the verdict that the tests alone suggest."""
-    try:
-        values = conversation.load(source, [] if inside else sorted(prepared.names), prepared.modules)
-        if inside:
-            conversation.run_inside(f"{prepared.setup}\n{prepared.tests}")
-        else:
-            # A name that the candidate lacks is a NameError where the tests use it. By our own list of names: the
-            # candidate's answer may have more, such as one of the tests' helpers.
-            namespace.update((name, values[name]) for name in prepared.names if name in values)
-            exec(prepared.code, namespace)
-    except _OutOfTime:
-        raise
-    except Lost:
-        return "failed", "failed: the program ended before its tests did"  # `_with_end` knows how
-    except NoProgram as error:
-        return "syntax_error", f"syntax error: {_one_line(str(error))}"
-    except MemoryError:
-        return "memory", "out of memory"
-    except BaseException as error:  # SystemExit and KeyboardInterrupt too, which a candidate may have raised
-        return "failed", f"failed: {_describe(error, prepared.tests)}"
-    return "passed", "passed"
-
-
-def _with_end(verdict: Verdict, conversation: Conversation, end: End, limits: Limits) -> Verdict:
-    """Return the verdict, given how the process ended."""
-    if conversation.is_forged:
-        return "cheating_refused", "refused: the program wrote to the channel of its answers"
-    if end.timed_out == "cpu":
-        return "timeout_cpu", f"timed out: more than {limits.cpu_s:g} s of CPU time"
-    if end.timed_out == "wall":
-        return "timeout_wall", f"timed out: still running after {limits.wall_s:g} s ({end.cpu_time_s:.1f} s of CPU)"
-    if not conversation.is_lost:
-        return verdict
-    if not conversation.is_set_up:
-        return "infrastructure_error", "not judged: the sample's process could not be set up"
-    if end.exit_code is None:
-        return "failed", "failed: the program closed its channel before its tests ended"
-    if end.exit_code == -signal.SIGKILL:
-        return "memory", "killed by SIGKILL, as the system does when memory runs out"
-    if end.exit_code < 0:
-        name = signal.strsignal(-end.exit_code) or "unknown"
-        return "failed", f"failed: killed by signal {-end.exit_code} ({name})"
-    return "failed", f"failed: the program ended with exit code {end.exit_code} before its tests did"
-
-
-class _OutOfTime(BaseException):  # not an Exception: a test's own `except` must not hide it
-    """The alarm went off."""
-
-
-@contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    def ring(*_: object) -> NoReturn:
-        raise _OutOfTime
-
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # and again, for a test that swallowed the first
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-def _describe(error: BaseException, tests: str) -> str:
-    """Return one line on an exception, of the candidate or of the tests; for a bare assertion, its own line."""
-    notes = getattr(error, "__notes__", [])
-    name = notes[0] if notes else type(error).__name__
-    text = _one_line(str(error))
-    if not text and isinstance(error, AssertionError) and error.__traceback__ is not None:
-        text = _failing_line(error.__traceback__, tests)
-    return f"{_one_line(name)}: {text}" if text else _one_line(name)
-
-
-def _one_line(text: str) -> str:
-    """Return text of the candidate's, short, without the control characters that a terminal would obey."""
-    short = " ".join(text.split())[:_MESSAGE_CHARACTERS]
-    return "".join(character if character.isprintable() else "\ufffd" for character in short)
-
-
-def _failing_line(trace: types.TracebackType, tests: str) -> str:
-    numbers = [number for frame, number in traceback.walk_tb(trace) if frame.f_code.co_filename == _TESTS]
-    return tests.splitlines()[numbers[-1] - 1].strip() if numbers else ""
+    return sandboxes(packages=packages)

@@ -131,10 +131,6 @@ class Verilog(VerilogReader, Language):
             return text
         return text if modules and body_end is None else header_of(problem.prompt, entry_point) + text
 
-    def num_runs(self, *, is_reference: bool) -> int:
-        """Return 4: expanding, compiling and simulating the design, and compiling it alone."""
-        return 4
-
     def completed(self, problem: Problem) -> Problem:
         """Return the problem with the name of its module, by default `top_module`."""
         if problem.setup or problem.modules or problem.inside is not None:

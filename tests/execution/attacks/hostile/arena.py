@@ -10,8 +10,10 @@ from types import TracebackType
 from hostile.baits import Baits, descendants, left_behind
 from ibft.artifacts.rows import Problem
 from ibft.execution.isolation import Level
-from ibft.execution.languages.python import PYTHON, Prepared, judge_python
+from ibft.execution.languages.python import PYTHON
 from ibft.execution.outcome import Outcome
+from ibft.execution.python_run import judge_python
+from ibft.execution.python_tests import Prepared
 from ibft.execution.sandbox import Limits, Sandbox, SandboxError
 
 __all__ = ["PRELUDE", "TESTS", "Arena", "Attack", "Report", "prepared"]

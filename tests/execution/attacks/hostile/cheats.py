@@ -163,9 +163,9 @@ ATTACKS = (
     _cheat(
         "cells of the tests' closures",
         "import gc, types\ndef f(x):\n    for cell in gc.get_objects():\n"
-        "        if type(cell) is types.CellType and type(cell.cell_contents) is list and x in "
-        "cell.cell_contents[:1]:\n"
-        "            return cell.cell_contents[1]\n",
+        "        try: found = cell.cell_contents if type(cell) is types.CellType else 0\n"
+        "        except ValueError: continue  # it is empty\n"
+        "        if type(found) is list and x in found[:1]: return found[1]\n",
         "def case(pair):\n    def run(): assert f(pair[0]) == pair[1]\n    return run\n"
         "cases = [case([2, 4]), case([3, 6])]\nfor run in cases: run()\n",
     ),

@@ -68,7 +68,7 @@ ATTACKS = (
         "s = socket.socket(fileno=os.dup(3))\ndef f(x):\n"
         "    socket.send_fds(s, [frame('[\"ok\",0]')], [0, 1, 2])\n    leave()\n",
     ),
-    _answer("an unknown tag", '["ok",{"x":1}]'),
+    _answer("an unknown tag", '["ok",{"z":1}]'),
     _answer("two tags", '["ok",{"t":[],"i":"0x4"}]'),
     _answer("no tag", '["ok",{}]'),
     _answer("a negative handle", '["ok",{"h":-1}]'),
@@ -78,9 +78,12 @@ ATTACKS = (
     _answer("an answer without a value", '["ok"]'),
     _answer("an answer of an unknown kind", '["passed",4]'),
     _answer("an answer with too much", '["ok",4,4]'),
-    _answer("an error without names", '["raised",[],"",""]', statuses=_FAILED),
-    _answer("an error with names that are none", '["raised",[1,null,[]],"",""]', statuses=_FAILED),
+    _answer("an error without names", '["raised",[],"","",true]', statuses=_FAILED),
+    _answer("an error with names that are none", '["raised",[1,null,[]],"","",true]', statuses=_FAILED),
     _answer("an error of the wrong shape", '["raised","KeyError"]'),
+    _answer("an error that is neither all nor not", '["raised",["KeyError"],"","",1]'),
+    _answer("a value that is too large, it says", '["large","x"]', statuses=_FAILED),
+    _answer("arguments that were changed, it says", '["ok",[4,{"t":[2]},{"d":[]}]]', statuses=_FAILED),
     _answer("a syntax error in the middle", '["syntax","no"]', statuses=_REFUSED | {"syntax_error"}),
     _answer("deep nesting", '["ok",' + "[" * 50_000 + "]" * 50_000 + "]"),
     _answer("nesting just too deep", '["ok",' + "[" * 120 + "]" * 120 + "]"),
@@ -104,14 +107,14 @@ ATTACKS = (
     _answer("an array of objects", '["ok",{"a":["O",[4]]}]'),
     _answer("an array of long texts", json.dumps(["ok", {"a": ["U", ["x" * 1000, *[""] * 20_000]]}])),
     *(
-        _answer(f"the exception {name}", json.dumps(["raised", [name], "m", "t"]), statuses=_FAILED)
+        _answer(f"the exception {name}", json.dumps(["raised", [name], "m", "t", True]), statuses=_FAILED)
         for name in ("SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration", "BaseException", "_Lost")
     ),
-    _answer("the exception _OutOfTime", '["raised",["_OutOfTime"],"",""]', statuses=_FAILED),
-    _answer("an exception that is no exception", '["raised",["print","type","exec"],"",""]', statuses=_FAILED),
+    _answer("the exception _OutOfTime", '["raised",["_OutOfTime"],"","",true]', statuses=_FAILED),
+    _answer("an exception that is no exception", '["raised",["print","type","exec"],"","",true]', statuses=_FAILED),
     _answer(
         "terminal escapes in an error",
-        json.dumps(["raised", ["A\x1b[2J\n"], "\x1b[31mpassed\x07", ""]),
+        json.dumps(["raised", ["A\x1b[2J\n"], "\x1b[31mpassed\x07", "", True]),
         statuses=_FAILED,
     ),
     _free("a json module that lies", "json.dumps = lambda *_, **__: '[\"ok\",4]'\ndef f(x): return 0\n"),
@@ -141,7 +144,7 @@ ATTACKS = (
         "forgery",
         "the operations of the server, replaced",
         "import sys\nfor module in list(sys.modules.values()):\n    found = getattr(module, '_OPERATIONS', None)\n"
-        "    if isinstance(found, dict): found['run_inside'] = lambda tests, token: token\n"
+        "    if isinstance(found, dict): found['run_inside'] = lambda *given: given[-1]\n"
         "def f(x): return 0\n",
         passes_inside=True,
     ),

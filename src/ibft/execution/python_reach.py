@@ -1,0 +1,304 @@
+"""How far a test program reaches when it runs outside of the candidate's process: found by reading it.
+
+Outside, calls go through a channel that carries values. What a test can see beyond values (an argument that was changed
+in place, an object that is kept and shared, identity, printed output, patched modules) it only sees in the candidate's
+own interpreter. Most test programs do nothing but call a function and compare what it returns, and for these the run
+outside is all that is needed. This file tells them from the others. It may err on one side only: a program that it
+calls `is_whole` must not see more than values; any other is run in both places, which costs a second run.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import NamedTuple
+
+__all__ = ["Reach", "find_reach"]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PURE_MODULES = _words(
+    """__future__ abc bisect cmath collections copy dataclasses datetime decimal doctest enum fractions functools
+    hashlib heapq itertools json math numbers numpy operator pytest random re statistics string textwrap typing
+    unittest"""
+)
+_PROCESS_NAMES = _words("open input globals locals vars eval exec __import__")
+_PROCESS_ATTRIBUTES = _words("seed mock patch")
+_PROCESS_FIXTURES = _words(
+    """capsys capsysbinary capfd capfdbinary caplog monkeypatch tmp_path tmp_path_factory tmpdir recwarn"""
+)
+# Calls whose value is a fresh object, whatever they are given; and those whose value is as fresh as what they get.
+_COPYING = _words("deepcopy range str int float bool len abs round repr")
+_COLLECTING = _words(
+    "list tuple set dict frozenset sorted sum enumerate zip reversed deque bytearray array Counter Fraction Decimal"
+)
+# Calls, and methods of what the candidate returned, that look at a value and neither change nor keep it.
+_LOOKING = _words(
+    """abs all any approx array bool complex dict divmod enumerate float frozenset int isclose isinstance iter len
+    list map max min next print repr reversed round set sorted str sum tuple type zip Counter Fraction Decimal
+    deepcopy allclose array_equal isnan count index startswith endswith issubset issuperset isdisjoint"""
+)
+_READING_METHODS = _words(
+    """all any copy count endswith get index isdigit isnan issubset items join keys lower shape size split startswith
+    strip tolist upper values dtype"""
+)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Starred, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.IfExp, ast.keyword)
+
+
+class Reach(NamedTuple):
+    """What a test program may see of a candidate.
+
+    `is_whole`: the values of its calls and nothing else, if these are of plain types; where it is not, a failure
+    outside says little either. `passes_fresh`: it cannot look again at what it has passed. `keeps_results`: it may keep
+    what it was given, and so could change it.
+    """
+
+    is_whole: bool
+    passes_fresh: bool
+    keeps_results: bool
+
+
+def find_reach(tests: str, setup: str, names: frozenset[str]) -> Reach:
+    """Return how far a test program reaches.
+
+    Args:
+        tests: the program.
+        setup: runs before it, and may define what it uses.
+        names: those that it takes from the candidate.
+    """
+    program = _Program(ast.parse(tests), ast.parse(setup), names)
+    is_whole = not program.has_identity() and not any(map(_is_of_a_process, program.nodes()))
+    passes_fresh, keeps_results = True, False
+    for name in program.candidates():
+        parent = program.parents[name]
+        if isinstance(parent, ast.Call) and parent.func is name:
+            passes_fresh = passes_fresh and all(map(program.is_fresh, [*parent.args, *parent.keywords]))
+            keeps_results = keeps_results or not program.only_looks(parent)
+        elif not program.hands_on(name, parent):
+            is_whole = False
+    return Reach(is_whole, passes_fresh, keeps_results)
+
+
+def _is_of_a_process(node: ast.AST) -> bool:
+    """Decide whether a program here looks at what is another one's outside: output, files, modules that it patches."""
+    match node:
+        case ast.Import(names=aliases):
+            return any(
+                alias.name.partition(".")[0] not in _PURE_MODULES or alias.name == "unittest.mock" for alias in aliases
+            )
+        case ast.ImportFrom(module=str(module), names=aliases):
+            taken = {alias.name for alias in aliases}
+            return (
+                module.partition(".")[0] not in _PURE_MODULES
+                or "mock" in module
+                or not taken.isdisjoint(("mock", "seed"))
+            )
+        case ast.Name(id=name):
+            return name in _PROCESS_NAMES
+        case ast.Attribute(attr=name):
+            return name in _PROCESS_ATTRIBUTES
+        case ast.arg(arg=name):
+            return name in _PROCESS_FIXTURES
+    return isinstance(node, (ast.AsyncFunctionDef, ast.Await))
+
+
+class _Program:
+    """A test program's syntax tree, with what is asked about its nodes."""
+
+    def __init__(self, tests: ast.Module, setup: ast.Module, names: frozenset[str]) -> None:
+        self._names = names
+        self._tests, self._setup = tests, setup
+        self.parents: dict[ast.AST, ast.AST] = {}
+        for node in self.nodes():
+            for child in ast.iter_child_nodes(node):
+                self.parents[child] = node
+        bodies = [*setup.body, *tests.body]
+        self._functions = {node.name: node for node in bodies if isinstance(node, ast.FunctionDef)}
+        self._uses: dict[tuple[ast.AST, str], list[ast.Name]] = {}
+        for node in self.parents:
+            if isinstance(node, ast.Name):
+                self._uses.setdefault((self._scope(node), node.id), []).append(node)
+        declarations = (node.names for node in self.parents if isinstance(node, (ast.Global, ast.Nonlocal)))
+        self._declared = {name for names_ in declarations for name in names_}
+        self._handed: set[tuple[ast.AST, str]] = set()  # parameters that are the candidate's function
+        while self._hand_on():
+            pass
+
+    def nodes(self) -> Iterator[ast.AST]:
+        """Yield every node of setup and tests."""
+        yield from ast.walk(self._setup)
+        yield from ast.walk(self._tests)
+
+    def has_identity(self) -> bool:
+        """Decide whether any two objects are compared by identity, other than with None and the like."""
+        return any(
+            (
+                isinstance(node, ast.Compare)
+                and any(isinstance(operator, (ast.Is, ast.IsNot)) for operator in node.ops)
+                and not any(isinstance(side, ast.Constant) for side in (node.left, *node.comparators))
+            )
+            or (isinstance(node, ast.Name) and node.id == "id")
+            or (isinstance(node, ast.Attribute) and node.attr in ("assertIs", "assertIsNot"))
+            for node in self.nodes()
+        )
+
+    def candidates(self) -> list[ast.Name]:
+        """Return the places at which something of the candidate's is named, in its own name or as a parameter."""
+        return [node for node in self.parents if isinstance(node, ast.Name) and self._is_candidate(node)]
+
+    def hands_on(self, name: ast.Name, parent: ast.AST) -> bool:
+        """Decide whether a name is an argument of a function of the tests' own, whose body is looked at instead."""
+        return isinstance(parent, ast.Call) and name in parent.args and self._callee(parent) is not None
+
+    def is_fresh(self, node: ast.AST) -> bool:
+        """Decide whether nobody can look at the value of an expression once it has been passed on."""
+        match node:
+            case ast.Constant() | ast.JoinedStr() | ast.Compare() | ast.operator() | ast.unaryop() | ast.boolop():
+                return True
+            case ast.expr_context() | None:
+                return True
+            case ast.Dict(keys=keys, values=values):
+                return all(part is None or self.is_fresh(part) for part in (*keys, *values))
+            case ast.Call(func=function, args=arguments):
+                name = _name(function)
+                if name in self._functions:
+                    return False
+                return name in _COPYING or (name in _COLLECTING and all(map(self.is_fresh, arguments)))
+            case ast.Name():
+                return self._is_fresh_name(node)
+        return isinstance(node, _DISPLAYS) and all(map(self.is_fresh, ast.iter_child_nodes(node)))
+
+    def only_looks(self, node: ast.AST, seen: frozenset[ast.AST] = frozenset()) -> bool:
+        """Decide whether the value of an expression is looked at, where it stands, and neither changed nor kept."""
+        parent = self.parents[node]
+        match parent:
+            case ast.Compare() | ast.Assert() | ast.BoolOp() | ast.UnaryOp() | ast.Expr() | ast.FormattedValue():
+                return True
+            case ast.If() | ast.While() | ast.IfExp():
+                return parent.test is node
+            case ast.BinOp() | ast.Starred() | ast.keyword() | ast.Subscript(ctx=ast.Load()):
+                return self.only_looks(parent, seen)
+            case ast.List() | ast.Tuple() | ast.Set() | ast.Dict() | ast.ListComp() | ast.GeneratorExp():
+                return self.only_looks(parent, seen)
+            case ast.Attribute(attr=name):
+                return name in _READING_METHODS and self.only_looks(parent, seen)
+            case ast.Call(func=function) if function is node:
+                return isinstance(node, ast.Call) or self.only_looks(parent, seen)
+            case ast.Call():
+                return self._only_looked_at_by(parent, node, seen)
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                loads = [use for use in self._uses[self._scope(parent), name] if isinstance(use.ctx, ast.Load)]
+                return self._is_local(parent, name) and all(self.only_looks(use, seen) for use in loads)
+        return False
+
+    def _only_looked_at_by(self, call: ast.Call, node: ast.AST, seen: frozenset[ast.AST]) -> bool:
+        name = _name(call.func)
+        if name in _LOOKING or name.startswith("assert"):
+            return name.startswith("assert") or self.only_looks(call, seen)
+        if isinstance(call.func, ast.Name) and self._is_candidate(call.func):
+            return True  # a copy of it is passed; `is_fresh` decides whether that matters
+        function = self._callee(call)
+        if function is None or node not in call.args or len(function.args.args) <= call.args.index(node):
+            return False
+        if function in seen:
+            return True
+        parameter = function.args.args[call.args.index(node)].arg
+        uses = self._uses.get((function, parameter), [])
+        return all(isinstance(use.ctx, ast.Load) and self.only_looks(use, seen | {function}) for use in uses)
+
+    def _is_fresh_name(self, node: ast.Name) -> bool:
+        """Decide whether this is the one place where a fresh value is used, and is reached once for each value."""
+        scope = self._scope(node)
+        uses = self._uses[scope, node.id]
+        bindings = [use for use in uses if isinstance(use.ctx, ast.Store)]
+        if len(uses) != 2 or len(bindings) != 1 or not self._is_local(node, node.id):
+            return False
+        target: ast.AST = bindings[0]
+        while isinstance(self.parents[target], (ast.Tuple, ast.List)):
+            target = self.parents[target]
+        binding = self.parents[target]
+        loops, loops_of_binding = self._loops(node), self._loops(binding)
+        match binding:
+            case ast.Assign(targets=[_], value=value):
+                return loops == loops_of_binding and self.is_fresh(value)
+            case ast.For(iter=iterated) | ast.comprehension(iter=iterated):
+                return loops == [self._loop_of(binding), *loops_of_binding] and self.is_fresh(iterated)
+        return False
+
+    def _is_local(self, node: ast.AST, name: str) -> bool:
+        """Decide whether a name is used in the scope around a node alone, and in no function within it or outside."""
+        scope = self._scope(node)
+        if name in self._declared:
+            return False
+        return not any(other == name and self._is_within(inner, scope) for inner, other in self._uses)
+
+    def _is_within(self, inner: ast.AST, scope: ast.AST) -> bool:
+        while inner is not self._tests:
+            inner = self._scope(inner)
+            if inner is scope:
+                return True
+        return False
+
+    def _loop_of(self, binding: ast.AST) -> ast.AST:
+        return self.parents[binding] if isinstance(binding, ast.comprehension) else binding
+
+    def _loops(self, node: ast.AST) -> list[ast.AST]:
+        """Return the loops around a node within its function, the innermost first."""
+        loops: list[ast.AST] = []
+        if isinstance(node, ast.comprehension):
+            node = self.parents[node]
+        inner = node
+        while (outer := self.parents.get(inner)) is not None and not isinstance(outer, _FUNCTIONS):
+            is_evaluated_once = isinstance(outer, (ast.For, ast.AsyncFor)) and outer.iter is inner
+            if isinstance(outer, _LOOPS) and not is_evaluated_once:
+                loops.append(outer)
+            inner = outer
+        return loops
+
+    def _hand_on(self) -> bool:
+        """Follow the candidate into the parameters of the tests' own functions; return True if that found new ones."""
+        before = len(self._handed)
+        for name in self.candidates():
+            call = self.parents[name]
+            if isinstance(call, ast.Call) and name in call.args and (function := self._callee(call)) is not None:
+                place = call.args.index(name)
+                if place < len(function.args.args):
+                    self._handed.add((function, function.args.args[place].arg))
+        return len(self._handed) > before
+
+    def _callee(self, call: ast.Call) -> ast.FunctionDef | None:
+        return self._functions.get(call.func.id) if isinstance(call.func, ast.Name) else None
+
+    def _is_candidate(self, node: ast.Name) -> bool:
+        scope = self._scope(node)
+        while not isinstance(scope, ast.Module):
+            if node.id in _parameters(scope):
+                return (scope, node.id) in self._handed
+            scope = self._scope(scope)
+        return node.id in self._names
+
+    def _scope(self, node: ast.AST) -> ast.AST:
+        """Return the function around a node, or the whole program; setup and tests are one."""
+        while (outer := self.parents.get(node)) is not None:
+            # A default value is evaluated outside of its function.
+            if isinstance(outer, _FUNCTIONS) and not isinstance(node, ast.arguments):
+                return outer
+            node = outer
+        return self._tests
+
+
+def _parameters(function: ast.AST) -> set[str]:
+    assert isinstance(function, _FUNCTIONS)
+    return {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
+
+
+def _name(function: ast.AST) -> str:
+    """Return the last part of a function's name: `array` for `np.array`."""
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""

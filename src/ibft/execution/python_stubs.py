@@ -1,0 +1,53 @@
+"""Programs that solve nothing. Tests that one of them passes decide nothing, and the problem is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ibft.execution.python_run import passes_outside
+from ibft.execution.python_tests import Prepared
+
+__all__ = ["passing_stub"]
+
+_LIMIT_S = 5.0
+
+
+def passing_stub(prepared: Prepared) -> str:
+    """Return the name of a program that solves nothing and passes the tests; "" where all fail.
+
+    The programs are ours, so they run in this process, without a sandbox: it takes microseconds.
+    """
+    for name, stub in _STUBS.items():
+        stand_ins = {} if stub is None else dict.fromkeys(prepared.names, stub)
+        if passes_outside(prepared, stand_ins, _LIMIT_S):
+            return name
+    return ""
+
+
+def _raise(*_: Any, **__: Any) -> NoReturn:
+    raise NotImplementedError
+
+
+def _return_none(*_: Any, **__: Any) -> None:
+    return None
+
+
+class _Idle:
+    """An object, and a class of objects, all of whose methods return None."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _return_none
+
+
+_STUBS: dict[str, Any] = {
+    "an empty program": None,
+    "a program that only raises": _raise,
+    "a program that returns None": _return_none,
+    "a program whose objects do nothing": _Idle,
+}

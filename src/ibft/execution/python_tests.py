@@ -1,0 +1,176 @@
+"""A Python problem's tests, ready to run: which form they have, what they call, what they take from the candidate."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import doctest
+import importlib.util
+import re
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ibft.artifacts.rows import Module, Problem
+from ibft.execution.inside.testing import TESTS, Form
+from ibft.execution.python_reach import Reach, find_reach
+from ibft.text.names import free_names
+
+__all__ = ["EXAMPLE", "Prepared", "find_examples", "find_imported", "mentions", "names_of_examples", "prepare"]
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+EXAMPLE = re.compile(r"(?m)^\s*>>> ")
+
+
+class Prepared(NamedTuple):
+    """A problem's tests: compiled once, set up once.
+
+    `tests` call what they define, where a call is enough; `form` and `examples` are what else runs after them. `names`
+    are taken from the candidate, also by importing them from one of `aliases`, modules that do not exist. `packages`
+    have to be there for them, and `reach` says how much of the candidate they see.
+    """
+
+    setup: str
+    tests: str
+    code: types.CodeType
+    namespace: dict[str, Any]
+    names: frozenset[str]
+    modules: tuple[Module, ...]
+    form: Form
+    examples: str
+    aliases: tuple[str, ...]
+    packages: frozenset[str]
+    reach: Reach
+
+
+def prepare(problem: Problem) -> Prepared:
+    """Compile a problem's tests and run its setup.
+
+    Raises:
+        Exception: whatever setup or tests raise or fail to compile with: the problem is broken.
+    """
+    namespace: dict[str, Any] = {"__name__": "__tests__"}
+    exec(compile(problem.setup, "<setup>", "exec", dont_inherit=True), namespace)
+    tree = ast.parse(problem.tests)
+    examples = find_examples(problem, tree)
+    form: Form = "doctest" if examples else _form(tree)
+    tests = problem.tests if form == "pytest" else _with_calls(problem.tests, tree)
+    imported = find_imported(problem, tree)
+    names = free_names(tests) | names_of_examples(examples)
+    names -= namespace.keys() | vars(builtins).keys()
+    names |= {name for taken in imported.values() for name in taken}
+    if problem.entry_point:
+        names |= {problem.entry_point}  # which may be called like a builtin: Mbpp/126 defines `sum`
+    return Prepared(
+        setup=problem.setup,
+        tests=tests,
+        code=compile(tests, TESTS, "exec", dont_inherit=True),
+        namespace=namespace,
+        names=frozenset(names),
+        modules=problem.modules,
+        form=form,
+        examples=examples,
+        aliases=tuple(imported),
+        packages=frozenset({form} - {"program"} | {"numpy"} & mentions(problem.setup, tests)),
+        reach=find_reach(tests, problem.setup, frozenset(names)) if not examples else Reach(False, False, True),
+    )
+
+
+def mentions(*sources: str) -> set[str]:
+    """Return every word of some programs: a package whose name is not among them is not imported."""
+    return {word for source in sources for word in re.findall(r"\w+", source)}
+
+
+def find_examples(problem: Problem, tests: ast.Module) -> str:
+    """Return the text with doctest's examples that decide, if any do: of the tests, or of the prompt if they ask.
+
+    They do so by calling doctest's `testmod` or `run_docstring_examples`.
+    """
+    own = [text for text in _strings(tests) if EXAMPLE.search(text)]
+    if own:
+        return "\n\n".join(own)
+    calls = {node.attr for node in ast.walk(tests) if isinstance(node, ast.Attribute)}
+    calls |= {node.id for node in ast.walk(tests) if isinstance(node, ast.Name)}
+    if calls.isdisjoint(("testmod", "run_docstring_examples")):
+        return ""
+    prompt = ast.parse(problem.prompt)
+    nodes = (node for node in ast.walk(prompt) if isinstance(node, (ast.Module, ast.ClassDef, *_FUNCTIONS)))
+    return "\n\n".join(text for node in nodes if EXAMPLE.search(text := ast.get_docstring(node) or ""))
+
+
+def _strings(tests: ast.Module) -> Iterator[str]:
+    """Yield the text of statements that are nothing but a string."""
+    for node in tests.body:
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield text
+
+
+def names_of_examples(examples: str) -> set[str]:
+    """Return the names that examples use and do not define."""
+    sources = [example.source for example in doctest.DocTestParser().get_examples(examples)] if examples else []
+    return free_names("".join(sources))
+
+
+def _form(tests: ast.Module) -> Form:
+    """Return what runs the tests that a program defines and no call of a function without arguments could run."""
+    cases: set[str] = set()
+    is_pytests = any(name == "pytest" for node in tests.body for name in _imports(node))
+    for node in tests.body:
+        if isinstance(node, ast.ClassDef):
+            bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+            if any(base.endswith("TestCase") for base in bases) or bases & cases:
+                cases.add(node.name)
+            elif node.name.startswith("Test"):
+                is_pytests = True
+    is_pytests = is_pytests or any(function.args.args for function in _defined_tests(tests))
+    return "pytest" if is_pytests else "unittest" if cases else "program"
+
+
+def _defined_tests(tests: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Return the test functions that the program itself never uses."""
+    used = {node.id for node in ast.walk(tests) if isinstance(node, ast.Name)}
+    return [
+        node
+        for node in tests.body
+        if isinstance(node, _FUNCTIONS) and node.name.startswith("test") and node.name not in used
+    ]
+
+
+def _with_calls(source: str, tests: ast.Module) -> str:
+    calls = []
+    for function in _defined_tests(tests):
+        call = f"{function.name}()"
+        if isinstance(function, ast.AsyncFunctionDef):
+            call = f"__import__('asyncio').run({call})"
+        calls.append(f"{call}\n")
+    return "\n".join([source, "".join(calls)]) if calls else source
+
+
+def _imports(node: ast.stmt) -> list[str]:
+    """Return the modules that a statement imports, by their outermost names."""
+    match node:
+        case ast.Import(names=aliases):
+            return [alias.name.partition(".")[0] for alias in aliases]
+        case ast.ImportFrom(module=str(module), level=0):
+            return [module.partition(".")[0]]
+    return []
+
+
+def find_imported(problem: Problem, tests: ast.Module) -> dict[str, set[str]]:
+    """Return what the tests import from modules that do not exist: these can only be the candidate's own file."""
+    known = {module.name for module in problem.modules}
+    taken: dict[str, set[str]] = {}
+    for node in ast.walk(tests):
+        for name in _imports(node) if isinstance(node, ast.stmt) else ():
+            if name in known or name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
+                continue
+            names = taken.setdefault(name, set())
+            if isinstance(node, ast.ImportFrom):
+                names.update(alias.name for alias in node.names if alias.name != "*")
+            bound = {alias.asname or alias.name for alias in getattr(node, "names", ())}
+            for use in ast.walk(tests):
+                if isinstance(use, ast.Attribute) and isinstance(use.value, ast.Name) and use.value.id in bound:
+                    names.add(use.attr)
+    return taken
