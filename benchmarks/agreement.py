@@ -84,13 +84,19 @@ def _arguments() -> argparse.Namespace:
 
 def _mutants(problem: Problem, number: int, chooser: random.Random) -> Iterator[Program]:
     """Programs as completions: the mutated function's body, after the problem's own prompt."""
-    tree = ast.parse(problem.prompt + (problem.canonical_solution or ""))
-    found = {ast.unparse(changed) for changed in _changed(tree)} - {ast.unparse(tree)}
-    entry_point = _definition(ast.unparse(tree), problem.entry_point)
-    for source in chooser.sample(sorted(found), min(number, len(found))):
+    found = mutants_of(problem)
+    original = ast.unparse(ast.parse(problem.prompt + (problem.canonical_solution or "")))
+    entry_point = _definition(original, problem.entry_point)
+    for source in chooser.sample(found, min(number, len(found))):
         # The prompt stays in front, as in any sample; the mutant then defines everything again.
         changes_helper = _definition(source, problem.entry_point) == entry_point
         yield Program(problem.task_id, f"    pass\n\n{source}\n", "mutant", changes_helper)
+
+
+def mutants_of(problem: Problem) -> list[str]:
+    """Every program that differs from the reference in one change to its syntax tree."""
+    tree = ast.parse(problem.prompt + (problem.canonical_solution or ""))
+    return sorted({ast.unparse(changed) for changed in _changed(tree)} - {ast.unparse(tree)})
 
 
 def _definition(source: str, name: str) -> str:
