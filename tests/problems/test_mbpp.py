@@ -59,5 +59,5 @@ def test_without_tests_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="one JSON list"):
+    with pytest.raises(UserError, match=r"line 1: .*`task_id`"):
         load_problems(write(tmp_path / "mbpp.json", {}))

@@ -25,7 +25,7 @@ from ibft.execution.outcome import Reference
 from ibft.execution.references import check_references
 from ibft.execution.settings import JudgeSettings, Judging, MetricSettings, resolve_settings
 from ibft.problems.loading import load_benchmark, load_problems, select_problems
-from ibft.run.digests import file_digest
+from ibft.run.digests import file_digest, folder_digest
 from ibft.run.folder import RunFolder
 from ibft.run.inputs import identity_of
 from ibft.run.recipe import Recipe
@@ -50,8 +50,7 @@ def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
     path = run.path / "generate" / arm / "samples.jsonl"
     stage = run.stage(f"judge/{arm}", judge_inputs(problems, settings, upstream.identity, path))
     metric_settings = MetricSettings(recipe.report.k, recipe.seed, recipe.report.bootstrap_resamples)
-    task_ids = [problem.task_id for problem in problems]
-    samples = open_samples(path, task_ids, source)
+    samples = open_samples(path, problems, source)
     # A complete stage too: what the sandbox failed on is tried again, and metrics that are new in the recipe are added.
     with contextlib.nullcontext(stage.path) if stage.is_complete else stage.work() as folder:
         # False: the generate stage has extracted the answers already.
@@ -124,11 +123,11 @@ def judge_file(
     loaded = load_problems(problems)
     chosen = select_problems(loaded, tasks)
     require_tests(chosen, problems)
-    task_ids = [problem.task_id for problem in loaded]
-    samples = open_samples(Path(samples_path), task_ids, problems, [problem.task_id for problem in chosen])
+    samples = open_samples(Path(samples_path), loaded, problems, [problem.task_id for problem in chosen])
     settings = resolve_settings(config)
     folder = Path(out_dir)
-    _claim(folder, {"samples": file_digest(samples_path), "extract": extract, **_inputs(chosen, settings)})
+    digest = folder_digest if Path(samples_path).is_dir() else file_digest
+    _claim(folder, {"samples": digest(Path(samples_path)), "extract": extract, **_inputs(chosen, settings)})
     metric_settings = MetricSettings(tuple(k), seed, resamples)
     judging = Judging(chosen, problems, samples, extract == "auto", settings, metric_settings)
     metrics = judge_into(folder, judging, f"Judging {Path(samples_path).name}")
