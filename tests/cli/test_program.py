@@ -69,7 +69,7 @@ def test_a_remedy_keeps_its_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_judges_help_has_its_options_and_its_subcommand(arguments: list[str]) -> None:
     shown = ibft("judge", *arguments).output
     assert shown.startswith("Usage: main judge [OPTIONS] [RECIPE]\n")
-    for word in ("--samples", "--for-evalplus", "diff", "Compare two files of results, problem by problem."):
+    for word in ("--samples", "--write", "diff", "Compare two files of results, problem by problem."):
         assert word in shown
     assert "judge run" not in shown
     assert "Usage: main judge diff [OPTIONS] A B" in ibft("judge", "diff", "--help").output
@@ -256,7 +256,7 @@ def test_a_hollow_arm_is_said_and_fails_where_it_is_asked_to(tmp_path: Path, str
     assert "HOLLOW RUN: base" in reported.stdout.splitlines()[0]
 
 
-@pytest.mark.parametrize("option", [["--extract", "none"], ["--for-evalplus"]])
+@pytest.mark.parametrize("option", [["--extract", "none"]])
 def test_what_no_recipe_can_say_is_not_for_a_recipe(tmp_path: Path, option: list[str]) -> None:
     result = ibft("judge", tmp_path / "recipe.yaml", *option)
     assert result.exit_code == 2
@@ -272,6 +272,8 @@ def test_what_no_recipe_can_say_is_not_for_a_recipe(tmp_path: Path, option: list
         (["--k", "1"], "report.k", "report.k=[K,K]"),
         (["--timeout", "2"], "judge.timeout_s", "judge.timeout_s=SECONDS"),
         (["--no-cache"], "judge.cache", "judge.cache=false"),
+        (["--memory", "512"], "judge.memory_mib", "judge.memory_mib=MIB"),
+        (["--packages", "pytest"], "judge.packages", "judge.packages=[NAME,NAME]"),
     ],
 )
 def test_an_option_of_samples_names_the_key_of_a_recipe(
@@ -284,9 +286,15 @@ def test_an_option_of_samples_names_the_key_of_a_recipe(
     assert f"{option[0]} goes with --samples. With a RECIPE, set {key} in {path}, or for once with" in output
     assert f"--set {setting}." in output
     # The key is one: with a value of its kind the recipe takes it.
-    value = {"NUMBER": "3", "LEVEL": "none", "[K,K]": "[1,5]", "SECONDS": "2", "false": "false"}[
-        setting.partition("=")[2]
-    ]
+    value = {
+        "NUMBER": "3",
+        "LEVEL": "none",
+        "[K,K]": "[1,5]",
+        "SECONDS": "2",
+        "false": "false",
+        "MIB": "512",
+        "[NAME,NAME]": "[pytest]",
+    }[setting.partition("=")[2]]
     path.write_text("problems: {source: humaneval}\n")
     load_recipe(path, [f"{key}={value}"])
 

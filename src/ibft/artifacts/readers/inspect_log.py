@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
-from ibft.artifacts.json_lines import decode_foreign
+from ibft.artifacts.json_lines import decode_foreign, error_reason
 from ibft.artifacts.readers.row import SampleRow, text_of
 from ibft.artifacts.readers.tasks import Tasks
 from ibft.artifacts.rows import Sample
@@ -18,6 +22,8 @@ from ibft.errors import UserError
 __all__ = ["InspectLog", "InspectSample", "archived_samples"]
 
 _TOOL = "an Inspect log"
+_ZSTANDARD = 93  # the method's number in the zip format
+_NAME_LENGTH_AT = 26  # bytes into a file's own header
 _STOP_REASONS = {"stop": "stop", "max_tokens": "length", "model_length": "length"}
 
 
@@ -44,15 +50,17 @@ class InspectSample(SampleRow, frozen=True):
     output: _Output
     input: Any = None
     error: Any = None
+    attachments: dict[str, str] = msgspec.field(default_factory=dict)
 
     def answers(self, tasks: Tasks) -> Iterator[Sample]:
         """Yield the answer that Inspect scores."""
         if self.error is not None or not self.output.choices:
             raise ValueError(f"the sample {self.id!r} has no answer: complete the log with `inspect eval-retry`")
         choice = self.output.choices[0]
+        text = text_of(choice.message.content)
         yield Sample(
             task_id=self._task_id(tasks),
-            completion=text_of(choice.message.content),
+            completion=self.attachments.get(text.removeprefix("attachment://"), text),
             finish_reason=_STOP_REASONS.get(choice.stop_reason),
         )
 
@@ -86,7 +94,7 @@ def archived_samples(path: Path) -> Iterator[tuple[str, SampleRow]]:
     """Yield the samples of an `.eval` file, each with its place, one at a time.
 
     Raises:
-        UserError: the archive is damaged, is not a log, or is packed in a way that this Python cannot read.
+        UserError: the archive is damaged, is not a log, or is packed in a way that cannot be read here.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -95,19 +103,38 @@ def archived_samples(path: Path) -> Iterator[tuple[str, SampleRow]]:
             if not names and "header.json" in archive.namelist():
                 names, kind = ["header.json"], InspectLog
             if not names:
-                raise UserError(f"{path}: a zip archive, but not an Inspect log. Unpack it, and name the file in it.")
+                raise UserError(
+                    f"{path}: a zip archive, but not an Inspect log with samples. Unpack it, and name the file in it."
+                )
             for name in names:
                 try:
-                    yield name, decode_foreign(archive.read(name), kind)
+                    yield name, decode_foreign(_unpacked(path, archive, name), kind)
                 except ValueError as error:
                     raise UserError(f"{path}, {name}: {error}. {kind.expected}") from None
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path}: cannot be read ({error}).") from None
-    except (NotImplementedError, RuntimeError) as error:  # zstd, before Python 3.14; a password
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
+    except (NotImplementedError, ImportError, RuntimeError) as error:  # the last for a password
         raise UserError(
-            f"{path}: this Python cannot unpack it ({error}). Convert it: "
+            f"{path}: cannot be unpacked here ({error}). Install pyarrow, or convert it: "
             f"`inspect log convert {path} --to json --output-dir FOLDER`."
         ) from None
+
+
+def _unpacked(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a file of the archive. Inspect packs by Zstandard, which Python itself reads from version 3.14 on."""
+    info = archive.getinfo(name)
+    if info.compress_type != _ZSTANDARD or sys.version_info >= (3, 14):
+        return archive.read(name)
+    import pyarrow
+
+    with open(path, "rb") as file:
+        file.seek(info.header_offset + _NAME_LENGTH_AT)
+        file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)  # past the name and what belongs to it
+        packed = file.read(info.compress_size)
+    data: bytes = pyarrow.CompressedInputStream(pyarrow.BufferReader(packed), "zstd").read()
+    if zlib.crc32(data) != info.CRC:
+        raise zipfile.BadZipFile(f"{name} is damaged")
+    return data
 
 
 def _asked(messages: Any) -> str:
