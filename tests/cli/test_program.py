@@ -286,7 +286,7 @@ def test_an_option_of_samples_names_the_key_of_a_recipe(
     assert f"{option[0]} goes with --samples. With a RECIPE, set {key} in {path}, or for once with" in output
     assert f"--set {setting}." in output
     # The key is one: with a value of its kind the recipe takes it.
-    value = {
+    values = {
         "NUMBER": "3",
         "LEVEL": "none",
         "[K,K]": "[1,5]",
@@ -294,7 +294,8 @@ def test_an_option_of_samples_names_the_key_of_a_recipe(
         "false": "false",
         "MIB": "512",
         "[NAME,NAME]": "[pytest]",
-    }[setting.partition("=")[2]]
+    }
+    value = values[setting.partition("=")[2]]
     path.write_text("problems: {source: humaneval}\n")
     load_recipe(path, [f"{key}={value}"])
 

@@ -172,7 +172,7 @@ def require_tests(problems: Sequence[Problem], source: str) -> None:
 def _inputs(problems: Sequence[Problem], settings: JudgeSettings) -> dict[str, Any]:
     """Return what decides the verdicts on given samples."""
     config = settings.config
-    inputs = {
+    inputs: dict[str, Any] = {
         "problems": hashlib.sha256(msgspec.json.encode(problems)).hexdigest(),
         "limits": {"timeout_s": config.timeout_s, "memory_mib": config.memory_mib},
         "sandbox": settings.level,
