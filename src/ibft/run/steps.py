@@ -41,9 +41,9 @@ STEPS = (
         "judge",
         loads_model=False,
         reads=("generate",),
-        sections=("model", "prompt", "problems", "forgetting", "generate", "judge", "report"),
+        sections=("model", "prompt", "objective", "problems", "forgetting", "generate", "judge", "report"),
     ),
-    Step("report", has_arms=False, loads_model=False, reads=("judge",), sections=("report",)),
+    Step("report", has_arms=False, loads_model=False, reads=("judge",), sections=("objective", "report")),
 )
 
 
