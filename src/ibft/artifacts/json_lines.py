@@ -128,7 +128,10 @@ def read_values(path: str | os.PathLike[str]) -> Iterator[tuple[str, bytes]]:
 def _items(path: str | os.PathLike[str]) -> list[bytes]:
     content = read_content(path)
     try:
-        return [bytes(item) for item in decode_foreign(content, list[msgspec.Raw])]
+        try:
+            return [bytes(item) for item in msgspec.json.decode(content, type=list[msgspec.Raw])]
+        except msgspec.DecodeError:  # lone surrogates, as in `decode_foreign`
+            return [json.dumps(item).encode() for item in json.loads(content)]
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: {error}. It begins as a JSON array, which ends with a closing bracket.") from None
 
