@@ -276,7 +276,7 @@ def zstandard_archive(path: Path, name: str, content: bytes) -> Path:
 
 def test_inspect_packs_by_zstandard(tmp_path: Path) -> None:
     name = "samples/HumanEval/1_epoch_1.json"
-    path = zstandard_archive(tmp_path / "log.eval", name, json.dumps(INSPECT).encode() * 1)
+    path = zstandard_archive(tmp_path / "log.eval", name, json.dumps(INSPECT).encode())
     assert [place for place, _ in archived_samples(path)] == [name]
     assert read(path) == completions(BODY)
     path.write_bytes(path.read_bytes().replace(b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfe"))

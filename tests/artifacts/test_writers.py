@@ -129,5 +129,5 @@ def test_what_was_not_judged(tmp_path: Path, status: Status) -> None:
 
 
 def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(UserError, match="--write evalpuls: .*evalplus, human-eval, inspect, rows"):
+    with pytest.raises(UserError, match=r"--write evalpuls: .*evalplus, human-eval, inspect, rows"):
         require_forms(["evalplus", "evalpuls"])

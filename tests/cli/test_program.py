@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -247,13 +248,78 @@ def test_a_hollow_arm_is_said_and_fails_where_it_is_asked_to(tmp_path: Path, str
     for arm, text in (("base", ""), ("ft", "    return 1\n")):
         with run.stage(f"generate/{arm}", {}).work() as folder:
             write_rows(folder / "samples.jsonl", [Sample(task_id="t", completion=text)])
-    result = ibft("judge", path, *(["--strict"] if strict else []))
+    result = ibft("judge", path, "--write", "rows", *(["--strict"] if strict else []))
     assert result.exit_code == (1 if strict else 0), result.output
     assert "HOLLOW RUN: base" in result.stdout
     assert "HOLLOW RUN: ft" not in result.stdout
     assert (run.path / "judge/ft/metrics.json").exists()
+    row = json.loads((run.path / "judge/ft/rows.jsonl").read_text())
+    assert (row["arm"], row["seed"], row["task_id"], row["n"], row["c"]) == ("ft", 0, "t", 1, 1)
     reported = ibft("report", path)
     assert "HOLLOW RUN: base" in reported.stdout.splitlines()[0]
+
+
+def judged(folder: Path, *options: str, reference: str = "return 1", answer: str = "return 1") -> Result:
+    problem = {"task_id": "t", "prompt": "def f():\n", "tests": "assert f() == 1", "entry_point": "f"}
+    problem["canonical_solution"] = f"    {reference}\n"
+    (folder / "problems.jsonl").write_text(json.dumps(problem) + "\n")
+    (folder / "samples.jsonl").write_text(json.dumps({"task_id": "t", "completion": f"    {answer}\n"}) + "\n")
+    return ibft(
+        "judge", "--problems", folder / "problems.jsonl", "--samples", folder / "samples.jsonl",
+        "--out", folder / "out", "--k", "1", "--no-cache", *options,
+    )  # fmt: skip
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert judged(tmp_path / "a", answer="return 2").exit_code == 0  # judged, and wrong
+    result = judged(tmp_path, reference="return 2")
+    assert result.exit_code == 1
+    shown = " ".join(result.stdout.replace("│", " ").split())
+    assert "NOTHING COULD BE JUDGED: samples.jsonl" in shown
+    assert "(first: t: failed: AssertionError: assert f() == 1)" in shown
+    assert (tmp_path / "out" / "results.jsonl").exists()
+    assert judged(tmp_path, "--write", "json").exit_code == 2
+
+
+def test_results_for_other_tools(tmp_path: Path) -> None:
+    result = judged(tmp_path, "--write", "rows, human-eval,inspect")
+    assert result.exit_code == 0, result.output
+    written = {"results.jsonl", "metrics.json", "rows.jsonl", "human_eval_results.jsonl", "inspect_log.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written | {"stage.json"}
+    assert all(name in result.output for name in written)
+    row = json.loads((tmp_path / "out" / "rows.jsonl").read_text())
+    assert (row["arm"], row["seed"], row["n"], row["c"]) == ("samples", None, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--packages", "no_such_thing"],
+            "'no_such_thing' is not installed. Install it with `pip install no_such_thing`",
+        ),
+        (["--memory", "0"], "--memory"),
+        (
+            ["--write", "xml"],
+            "--write xml: not a form that is written. Choose among evalplus, human-eval, inspect, rows",
+        ),
+    ],
+)
+def test_options_of_judging_that_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    result = judged(tmp_path, *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_is_a_limit_of_samples(tmp_path: Path) -> None:
+    answer = "x = bytes(900 << 20); return 1"
+    for memory, status in (("512", "memory"), ("2048", "passed")):
+        assert judged(tmp_path, "--memory", memory, answer=answer).exit_code == 0
+        row = json.loads((tmp_path / "out" / "results.jsonl").read_text())
+        assert row["status"] == status
+        shutil.rmtree(tmp_path / "out")
 
 
 @pytest.mark.parametrize("option", [["--extract", "none"]])

@@ -135,6 +135,7 @@ def judge_run(
     elif overrides or full or overwrite or arms:
         raise UserError("--set, --full, --overwrite and --arm go with a RECIPE.")
     else:
+        from ibft.artifacts.writers import FORMS
         from ibft.stages.judge import judge_file
 
         progress.enable()
@@ -144,7 +145,8 @@ def judge_run(
         if metrics.hollow:
             print_hollow(samples.name, metrics.hollow)
         print_metrics(metrics)
-        click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
+        names = ["results.jsonl", "metrics.json", *(FORMS[form][0] for form in _names(write))]
+        click.echo(f"\nWrote {', '.join(names)} to {out}")
         if metrics.unjudged:
             print_unjudged(samples.name, metrics.unjudged)
             raise SystemExit(1)
