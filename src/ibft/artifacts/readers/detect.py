@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ _KINDS: tuple[tuple[frozenset[str], type[SampleRow]], ...] = (
     (frozenset({"eval", "version"}), InspectLog),
     (frozenset({"outputs"}), VllmRow),
 )
-"""The fields by which the rows of a tool are known; rows of no other tool are `PlainRow`s."""
+"""The fields by which the rows of a tool are known; others with an answer are `PlainRow`s."""
 
 _REFUSED: tuple[tuple[frozenset[str], str], ...] = (
     (
@@ -57,8 +57,6 @@ _REFUSED: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"prompt", "canonical_solution"}), "problems, not samples: give the file as --problems"),
 )
 """What is known, and not read, with the way around it."""
-
-_ANSWERS = frozenset({"completion", "solution", "outputs", "response", "resps"})
 
 _MAGIC = {
     b"PAR1": "a Parquet file, which is not read. Convert it: pandas.read_parquet(PATH).to_json('samples.jsonl', "
@@ -124,21 +122,19 @@ def _kind_of(path: Path, place: str, value: bytes) -> type[SampleRow]:
     except ValueError as error:
         raise UserError(f"{path}, {place}: {error}. {PlainRow.expected}") from None
     fields = frozenset(row)
-    for known, words in _REFUSED:
-        # A row with an answer may have the problem's fields as well.
-        if known <= fields and ("passed" in known or not fields & _ANSWERS):
-            raise UserError(f"{path}: {words}.")
     for known, kind in _KINDS:
         if known <= fields:
             return kind
-    if not fields & {"task_id", "completion", "solution"}:
-        raise UserError(f"{path}, {place}: {_unknown(row)}. {PlainRow.expected} docs/problems.md has the tools.")
-    return PlainRow
-
-
-def _unknown(row: Mapping[str, object]) -> str:
+    if fields & {"completion", "solution"} and "passed" not in fields:
+        return PlainRow
+    for known, words in _REFUSED:
+        if known <= fields:
+            raise UserError(f"{path}: {words}.")
     names = ", ".join(f"`{name}`" for name in itertools.islice(row, 8)) or "none"
-    return f"samples of a tool that is not known (the fields are {names})"
+    raise UserError(
+        f"{path}, {place}: samples of a tool that is not known (the fields are {names}). {PlainRow.expected} "
+        "docs/problems.md has the tools."
+    )
 
 
 def _rows(path: Path, kind: type[SampleRow]) -> Iterator[tuple[str, SampleRow]]:
