@@ -282,6 +282,28 @@ def test_exit_codes(tmp_path: Path) -> None:
     assert judged(tmp_path, "--write", "json").exit_code == 2
 
 
+def test_a_run_of_which_nothing_can_be_judged_fails(tmp_path: Path) -> None:
+    problem = {
+        "task_id": "t",
+        "prompt": "def f():\n",
+        "tests": "assert f() == 1",
+        "canonical_solution": "    return 2\n",
+    }
+    (tmp_path / "problems.jsonl").write_text(json.dumps(problem) + "\n")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"output: {tmp_path / 'runs'}\nobjective: [ft]\nproblems: {{source: {tmp_path / 'problems.jsonl'}}}\n"
+        "report: {k: [1]}\nprompt: {template: plain}\n"
+    )
+    run = RunFolder(load_recipe(path))
+    for arm in ("base", "ft"):
+        with run.stage(f"generate/{arm}", {}).work() as folder:
+            write_rows(folder / "samples.jsonl", [Sample(task_id="t", completion="    return 1\n")])
+    result = ibft("judge", path)
+    assert result.exit_code == 1
+    assert all(f"NOTHING COULD BE JUDGED: {arm}" in result.stdout for arm in ("base", "ft"))
+
+
 def test_results_for_other_tools(tmp_path: Path) -> None:
     result = judged(tmp_path, "--write", "rows, human-eval,inspect")
     assert result.exit_code == 0, result.output
