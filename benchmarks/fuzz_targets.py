@@ -185,12 +185,27 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.problems = [
+            Problem(task_id=f"T/{number}", prompt=f"def f{number}():\n", tests="assert f()") for number in (0, 1)
+        ]
         self.rows = [
             {"task_id": "T/0", "completion": "    return 1\n"},
             {"task_id": "T/1", "solution": "def f(): 'é\ud800'", "index": 3, "num_tokens": 9, "finish_reason": "stop"},
             {"task_id": "T/0", "completion": "", "other": [1, {"a": None}]},
             {"task_id": "U/9", "completion": "x"},
             {"task_id": "T/1"},
+        ]
+        self.other_rows: list[Any] = [
+            {"task_id": 1, "completion": ["a", "b"]},
+            {"doc": {"task_id": "T_0", "prompt": "p"}, "resps": [["a"]], "filtered_resps": ["pa"], "filter": "x"},
+            {"custom_id": "T/1-1", "response": {"body": {"choices": [{"message": {"content": "a"}}]}}},
+            {"prompt": "def f1():\n", "outputs": [{"text": "a", "finish_reason": "length"}]},
+            {
+                "version": 2,
+                "eval": {},
+                "samples": [{"id": "T/0", "output": {"choices": [{"message": {"content": "a"}}]}}],
+            },
+            [["def f0(): 1"], ["def f1(): 1"]],
         ]
         self.tokens = [
             *TOKENS,
@@ -205,6 +220,8 @@ class Reader:
 
     def __call__(self, dice: random.Random) -> str:
         rows = [dice.choice(self.rows[:3] if dice.random() < 0.95 else self.rows) for _ in range(dice.randrange(6))]
+        if dice.random() < 0.5:  # of one tool
+            rows = [dice.choice(self.other_rows)] * dice.randrange(1, 3)
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         mutated = mutate(lines, dice, self.tokens) if dice.random() < 0.7 else lines
         data = mutated.encode("utf-8", "surrogatepass")
@@ -218,7 +235,7 @@ class Reader:
                 data = data[:position] + dice.choice((b"", bytes([dice.randrange(256)]) + data[position + 1 :]))
         path.write_bytes(data)
         try:
-            samples = open_samples(path, {"T/0", "T/1"}, "toy", dice.choice((None, {"T/1"})))
+            samples = open_samples(path, self.problems, "toy", dice.choice((None, {"T/1"})))
             read = [sample.text for sample in samples.read()]
         except UserError as error:
             if "\n" in str(error).strip() and len(str(error)) > 2000:

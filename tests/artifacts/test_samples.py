@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ibft.artifacts.rows import Sample
+from ibft.artifacts.rows import Problem, Sample
 from ibft.artifacts.samples import open_samples
 from ibft.errors import UserError
 
-TASKS = ["T/0", "T/1"]
+TASKS = [Problem(task_id=task_id, prompt="", tests="assert f()") for task_id in ("T/0", "T/1")]
 
 
 def write(path: Path, *rows: object) -> Path:
@@ -48,12 +48,13 @@ def test_lone_surrogates_cost_one_sample_and_not_the_file(tmp_path: Path) -> Non
     [
         ("{", "line 2: "),
         ("[]", "line 2: .*task_id"),
-        ('{"task_id": 3, "completion": ""}', "line 2: .*str"),
+        ('{"task_id": 1.5, "completion": ""}', "line 2: .*int"),
+        ('{"task_id": "T/0", "completion": ["", null]}', "line 2: .*str"),
         ('{"task_id": "T/0"}', "line 2: task 'T/0' has neither"),
         ('{"task_id": "T/0", "completion": "", "solution": ""}', "line 2: task 'T/0' has both"),
         (
             '{"task_id": "U/7", "completion": ""}',
-            r"1 of 2 samples answer tasks that toy lacks \(first: 'U/7', line 2\)",
+            r"EvalPlus: 1 of 2 samples answer tasks that toy lacks \(first: 'U/7', line 2\)",
         ),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_a_remedy_keeps_its_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_judges_help_has_its_options_and_its_subcommand(arguments: list[str]) -> None:
     shown = ibft("judge", *arguments).output
     assert shown.startswith("Usage: main judge [OPTIONS] [RECIPE]\n")
-    for word in ("--samples", "--for-evalplus", "diff", "Compare two files of results, problem by problem."):
+    for word in ("--samples", "--write", "diff", "Compare two files of results, problem by problem."):
         assert word in shown
     assert "judge run" not in shown
     assert "Usage: main judge diff [OPTIONS] A B" in ibft("judge", "diff", "--help").output
@@ -247,16 +248,103 @@ def test_a_hollow_arm_is_said_and_fails_where_it_is_asked_to(tmp_path: Path, str
     for arm, text in (("base", ""), ("ft", "    return 1\n")):
         with run.stage(f"generate/{arm}", {}).work() as folder:
             write_rows(folder / "samples.jsonl", [Sample(task_id="t", completion=text)])
-    result = ibft("judge", path, *(["--strict"] if strict else []))
+    result = ibft("judge", path, "--write", "rows", *(["--strict"] if strict else []))
     assert result.exit_code == (1 if strict else 0), result.output
     assert "HOLLOW RUN: base" in result.stdout
     assert "HOLLOW RUN: ft" not in result.stdout
     assert (run.path / "judge/ft/metrics.json").exists()
+    row = json.loads((run.path / "judge/ft/rows.jsonl").read_text())
+    assert (row["arm"], row["seed"], row["task_id"], row["n"], row["c"]) == ("ft", 0, "t", 1, 1)
     reported = ibft("report", path)
     assert "HOLLOW RUN: base" in reported.stdout.splitlines()[0]
 
 
-@pytest.mark.parametrize("option", [["--extract", "none"], ["--for-evalplus"]])
+def judged(folder: Path, *options: str, reference: str = "return 1", answer: str = "return 1") -> Result:
+    problem = {"task_id": "t", "prompt": "def f():\n", "tests": "assert f() == 1", "entry_point": "f"}
+    problem["canonical_solution"] = f"    {reference}\n"
+    (folder / "problems.jsonl").write_text(json.dumps(problem) + "\n")
+    (folder / "samples.jsonl").write_text(json.dumps({"task_id": "t", "completion": f"    {answer}\n"}) + "\n")
+    return ibft(
+        "judge", "--problems", folder / "problems.jsonl", "--samples", folder / "samples.jsonl",
+        "--out", folder / "out", "--k", "1", "--no-cache", *options,
+    )  # fmt: skip
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert judged(tmp_path / "a", answer="return 2").exit_code == 0  # judged, and wrong
+    result = judged(tmp_path, reference="return 2")
+    assert result.exit_code == 1
+    shown = " ".join(result.stdout.replace("│", " ").split())
+    assert "NOTHING COULD BE JUDGED: samples.jsonl" in shown
+    assert "(first: t: failed: AssertionError: assert f() == 1)" in shown
+    assert (tmp_path / "out" / "results.jsonl").exists()
+    assert judged(tmp_path, "--write", "json").exit_code == 2
+
+
+def test_a_run_of_which_nothing_can_be_judged_fails(tmp_path: Path) -> None:
+    problem = {
+        "task_id": "t",
+        "prompt": "def f():\n",
+        "tests": "assert f() == 1",
+        "canonical_solution": "    return 2\n",
+    }
+    (tmp_path / "problems.jsonl").write_text(json.dumps(problem) + "\n")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"output: {tmp_path / 'runs'}\nobjective: [ft]\nproblems: {{source: {tmp_path / 'problems.jsonl'}}}\n"
+        "report: {k: [1]}\nprompt: {template: plain}\n"
+    )
+    run = RunFolder(load_recipe(path))
+    for arm in ("base", "ft"):
+        with run.stage(f"generate/{arm}", {}).work() as folder:
+            write_rows(folder / "samples.jsonl", [Sample(task_id="t", completion="    return 1\n")])
+    result = ibft("judge", path)
+    assert result.exit_code == 1
+    assert all(f"NOTHING COULD BE JUDGED: {arm}" in result.stdout for arm in ("base", "ft"))
+
+
+def test_results_for_other_tools(tmp_path: Path) -> None:
+    result = judged(tmp_path, "--write", "rows, human-eval,inspect")
+    assert result.exit_code == 0, result.output
+    written = {"results.jsonl", "metrics.json", "rows.jsonl", "human_eval_results.jsonl", "inspect_log.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written | {"stage.json"}
+    assert all(name in result.output for name in written)
+    row = json.loads((tmp_path / "out" / "rows.jsonl").read_text())
+    assert (row["arm"], row["seed"], row["n"], row["c"]) == ("samples", None, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--packages", "no_such_thing"],
+            "'no_such_thing' is not installed. Install it with `pip install no_such_thing`",
+        ),
+        (["--memory", "0"], "--memory"),
+        (
+            ["--write", "xml"],
+            "--write xml: not a form that is written. Choose among evalplus, human-eval, inspect, rows",
+        ),
+    ],
+)
+def test_options_of_judging_that_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    result = judged(tmp_path, *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_is_a_limit_of_samples(tmp_path: Path) -> None:
+    answer = "x = bytes(900 << 20); return 1"
+    for memory, status in (("512", "memory"), ("2048", "passed")):
+        assert judged(tmp_path, "--memory", memory, answer=answer).exit_code == 0
+        row = json.loads((tmp_path / "out" / "results.jsonl").read_text())
+        assert row["status"] == status
+        shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.parametrize("option", [["--extract", "none"]])
 def test_what_no_recipe_can_say_is_not_for_a_recipe(tmp_path: Path, option: list[str]) -> None:
     result = ibft("judge", tmp_path / "recipe.yaml", *option)
     assert result.exit_code == 2
@@ -272,6 +360,8 @@ def test_what_no_recipe_can_say_is_not_for_a_recipe(tmp_path: Path, option: list
         (["--k", "1"], "report.k", "report.k=[K,K]"),
         (["--timeout", "2"], "judge.timeout_s", "judge.timeout_s=SECONDS"),
         (["--no-cache"], "judge.cache", "judge.cache=false"),
+        (["--memory", "512"], "judge.memory_mib", "judge.memory_mib=MIB"),
+        (["--packages", "pytest"], "judge.packages", "judge.packages=[NAME,NAME]"),
     ],
 )
 def test_an_option_of_samples_names_the_key_of_a_recipe(
@@ -284,9 +374,16 @@ def test_an_option_of_samples_names_the_key_of_a_recipe(
     assert f"{option[0]} goes with --samples. With a RECIPE, set {key} in {path}, or for once with" in output
     assert f"--set {setting}." in output
     # The key is one: with a value of its kind the recipe takes it.
-    value = {"NUMBER": "3", "LEVEL": "none", "[K,K]": "[1,5]", "SECONDS": "2", "false": "false"}[
-        setting.partition("=")[2]
-    ]
+    values = {
+        "NUMBER": "3",
+        "LEVEL": "none",
+        "[K,K]": "[1,5]",
+        "SECONDS": "2",
+        "false": "false",
+        "MIB": "512",
+        "[NAME,NAME]": "[pytest]",
+    }
+    value = values[setting.partition("=")[2]]
     path.write_text("problems: {source: humaneval}\n")
     load_recipe(path, [f"{key}={value}"])
 

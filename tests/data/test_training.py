@@ -210,7 +210,7 @@ def test_a_limit_changes_neither_ids_nor_rows(tmp_path: Path) -> None:
         ("a.json", b"{}", "must hold a list"),
         ("a.json", b"[1]", "item 1: expected an object"),
         ("a.parquet", b"nothing", "not a readable Parquet file"),
-        ("a.jsonl.gz", b"nothing", "cannot be read"),
+        ("a.jsonl.gz", b"nothing", "line 1: not valid JSON"),
         ("a.jsonl.gz", gzip.compress(b"{}", mtime=0)[:10] + b"\xff" * 20, r"^[^\n]*a.jsonl.gz: cannot be read"),
         ("a.json.gz", gzip.compress(b"[]" * 99, mtime=0)[:-9], "cannot be read"),
         ("a.jsonl", b"\n" + b"[" * 10_000, "a.jsonl, line 2: JSON that is nested too deeply"),

@@ -85,7 +85,7 @@ def test_any_pool_can_do_the_work() -> None:
 def test_a_file_of_samples_can_be_judged_by_any_pool(tmp_path: Path) -> None:
     rows = [Sample(task_id="t/0", completion=f"    return {number}\n") for number in range(5)]
     write_rows(tmp_path / "samples.jsonl", rows)
-    samples = open_samples(tmp_path / "samples.jsonl", ["t/0"], "toy")
+    samples = open_samples(tmp_path / "samples.jsonl", [PROBLEM], "toy")
     settings = JudgeSettings(JudgeConfig(timeout_s=3, cache=False), "landlock", 1)
     judging = Judging([PROBLEM], "toy", samples, True, settings, MetricSettings((1, 5), 0, 10))
     metrics = judge_into(tmp_path, judging, "Judging", pool=Elsewhere())

@@ -66,6 +66,8 @@ class FakeExaminer:
     asked: ClassVar[list[str]] = []
     failing: ClassVar[set[str]] = set()
     references: ClassVar[dict[str, Reference]] = {}
+    memory_mib: ClassVar[int] = 0
+    limits: ClassVar[list[int]] = []
 
     def __init__(self, level: str) -> None:
         pass
@@ -80,10 +82,13 @@ class FakeExaminer:
         pass
 
     def examine(self, job: Job, stopping: threading.Event) -> Outcome | Reference:
+        if job.sample is None and job.limits.memory_mib < self.memory_mib:
+            return Reference(status="memory", message="out of memory")
         if job.sample is None:
             return self.references.get(job.problem.task_id, Reference(status="passed", message="passed"))
         text = job.sample.completion or job.sample.solution or ""
         self.asked.append(text)
+        self.limits.append(job.limits.memory_mib)
         if text in self.failing:
             return Outcome(status="infrastructure_error", message="not judged: broken")
         return Outcome(status="passed", message="passed")
@@ -92,6 +97,7 @@ class FakeExaminer:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeExaminer]:
     FakeExaminer.asked, FakeExaminer.failing, FakeExaminer.references = [], set(), {}
+    FakeExaminer.memory_mib, FakeExaminer.limits = 0, []
     monkeypatch.setattr(pool, "Examiner", FakeExaminer)
     return FakeExaminer
 
@@ -229,6 +235,32 @@ def test_a_problem_whose_reference_fails_is_excluded_in_the_open(toy: Path, fake
     assert "T/0" in metrics.notes[0]
     assert [result.status for result in results_in(toy / "out")].count("excluded") == 3
     assert judge_toy(toy, k=(2,)).excluded == metrics.excluded
+
+
+@pytest.mark.parametrize(("needed", "limit"), [(512, 512), (513, 2048), (2048, 2048), (2049, None)])
+def test_a_reference_that_needs_more_memory_gets_it_and_so_do_its_samples(
+    toy: Path, fake: type[FakeExaminer], needed: int, limit: int | None
+) -> None:
+    fake.memory_mib = needed
+    metrics = judge_toy(toy)
+    assert set(fake.limits) == (set() if limit is None else {limit})
+    assert metrics.excluded == ({} if limit else dict.fromkeys(("T/0", "T/1"), "out of memory"))
+    assert (metrics.unjudged is None) == (limit is not None)
+
+
+def test_newer_settings_leave_the_identity_of_older_results_as_it_was(toy: Path, fake: type[FakeExaminer]) -> None:
+    judge_toy(toy)
+    assert set(json.loads((toy / "out/stage.json").read_text())["inputs"]) == {
+        "samples", "extract", "problems", "limits", "sandbox",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="out has results for other packages"):
+        judge_toy(toy, config=msgspec.structs.replace(CONFIG, packages=("pytest",)))
+
+
+def test_when_the_sandbox_failed_on_all_samples_nothing_was_judged(toy: Path, fake: type[FakeExaminer]) -> None:
+    write_rows(toy / "samples.jsonl", SAMPLES[:1])
+    fake.failing = {SAMPLES[0].text}
+    assert "the sandbox failed on all of the 1 samples" in (judge_toy(toy).unjudged or "")
 
 
 def test_a_real_reference_that_fails_is_named(toy: Path) -> None:

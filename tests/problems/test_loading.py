@@ -1,4 +1,5 @@
 import gzip
+import json
 import re
 from pathlib import Path
 
@@ -49,6 +50,43 @@ def test_missing_file(tmp_path: Path, source: str) -> None:
 def test_unknown_source(source: str) -> None:
     with pytest.raises(UserError, match="Use evalplus:PATH, humaneval, mbpp:PATH, verilog-eval:PATH, "):
         load_problems(source)
+
+
+HUMANEVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": "def f():\n",
+    "entry_point": "f",
+    "canonical_solution": "    return 1\n",
+}
+MBPP = {"task_id": 2, "prompt": "Write f.", "code": "def f():\n    return 1", "test_list": ["assert f() == 1"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "source"),
+    [
+        (HUMANEVAL | {"base_input": [[]], "plus_input": [[]], "atol": 0}, "evalplus:{}"),
+        (HUMANEVAL | {"base_input": [[]], "plus_input": [[float("inf")]], "atol": 0}, "evalplus:{}"),
+        (HUMANEVAL | {"test": "def check(candidate):\n    assert candidate() == 1\n"}, "evalplus:{}"),
+        (MBPP | {"test_imports": [], "test": "assert f() == 1\n"}, "evalplus:{}"),
+        (MBPP, "mbpp:{}"),
+    ],
+)
+@pytest.mark.parametrize("name", ["p.jsonl", "p.jsonl.gz"])
+def test_the_file_of_a_benchmark_is_known_by_its_fields(
+    tmp_path: Path, name: str, row: dict[str, object], source: str
+) -> None:
+    path = tmp_path / name
+    content = json.dumps(row).encode() + b"\n"
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert load_problems(str(path)) == load_problems(source.format(path))
+
+
+def test_a_list_of_mbpp_is_known_without_its_name(tmp_path: Path) -> None:
+    (tmp_path / "sanitized-mbpp.json").write_text(json.dumps([MBPP]))
+    assert [problem.task_id for problem in load_problems(str(tmp_path / "sanitized-mbpp.json"))] == ["Mbpp/2"]
+    (tmp_path / "other.json").write_text("[{}]")
+    with pytest.raises(UserError, match="is unknown"):
+        load_problems(str(tmp_path / "other.json"))
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

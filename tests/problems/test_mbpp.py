@@ -53,11 +53,35 @@ def test_the_tested_function(code: str, assertion: str, expected: str) -> None:
     assert find_tested_function(code, assertion) == expected
 
 
+FULL = {
+    "task_id": 8,
+    "text": "Write a function.",
+    "code": "class Node: ...\r\ndef g(node):\r\n    return 1\r\n",
+    "test_list": ["assert g(root) == 1"],
+    "test_setup_code": "root = Node()",
+    "challenge_test_list": ["assert g(None) == 2"],
+}
+
+
+def test_the_full_data_set_is_read_and_its_setup_may_use_the_candidates_classes(tmp_path: Path) -> None:
+    (tmp_path / "mbpp.jsonl").write_text(f"{json.dumps(FULL)}\n\n{json.dumps(ROW)}\n")
+    full, sanitized = load_problems(f"mbpp:{tmp_path / 'mbpp.jsonl'}")
+    assert (full.task_id, full.entry_point, full.setup, full.description) == ("Mbpp/8", "g", "", "Write a function.")
+    assert full.tests == "root = Node()\nassert g(root) == 1\n"
+    assert [sanitized] == load_problems(write(tmp_path / "mbpp.json", [ROW]))
+
+
+def test_a_malformed_row_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mbpp.jsonl").write_text(f"{json.dumps(FULL)}\n{json.dumps({**FULL, 'code': None})}\n")
+    with pytest.raises(UserError, match=r"mbpp\.jsonl, line 2: .*sanitized-mbpp\.json or mbpp\.jsonl"):
+        load_problems(f"mbpp:{tmp_path / 'mbpp.jsonl'}")
+
+
 def test_without_tests_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="task 7 has an empty test_list"):
         load_problems(write(tmp_path / "mbpp.json", [{**ROW, "test_list": []}]))
 
 
 def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="one JSON list"):
+    with pytest.raises(UserError, match=r"line 1: .*`task_id`"):
         load_problems(write(tmp_path / "mbpp.json", {}))

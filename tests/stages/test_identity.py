@@ -455,7 +455,15 @@ def test_the_gpu_section_is_decided_when_the_run_is_made(on_gpu: Callable[[bool]
     )
     assert "train.max_steps" in refused("train", "r.yaml")
     Path("runs/r/run.json").unlink()  # as an older version left it: recipe.yaml tells
-    done("judge", "r.yaml", "--set", "objective=[]", "--set", "train.max_steps=1")
+    done("judge", "r.yaml", "--set", "objective=[]", "--set", f"train.max_steps={2 if made_on_gpu else 1}")
+
+
+def test_what_judge_does_not_read_is_refused_where_it_contradicts_the_run(run: Path) -> None:
+    before = (run / "recipe.yaml").read_text()
+    for verb, setting in (("judge", "train.max_steps=7"), ("report", "judge.timeout_s=9")):
+        assert f"--set {setting}: `ibft {verb}` does not read" in refused(verb, "r.yaml", "--set", setting)
+    assert (run / "recipe.yaml").read_text() == before
+    done("judge", "r.yaml", "--set", "train.max_steps=1", "--set", "report.bootstrap_resamples=50")
 
 
 def test_a_refused_command_decides_nothing(on_gpu: Callable[[bool], None]) -> None:

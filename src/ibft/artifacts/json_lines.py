@@ -28,30 +28,35 @@ __all__ = [
     "read_content",
     "read_lines",
     "read_rows",
+    "read_values",
     "write_atomically",
     "write_rows",
 ]
 
 Row = TypeVar("Row", bound=msgspec.Struct)
+Value = TypeVar("Value")
+
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes, through gzip where its name ends in `.gz`.
+    """Open a file for reading bytes, through gzip where that is what the file holds, whatever its name.
 
     Raises:
         UserError: the file is missing, unreadable or, also while it is read, a damaged archive.
     """
     try:
-        with gzip.open(path, "rb") if str(path).lower().endswith(".gz") else open(path, "rb") as file:
-            yield file  # type: ignore[misc]
+        with open(path, "rb") as file:
+            is_zipped = file.peek(2).startswith(_GZIP_MAGIC)  # browsers unpack `.gz`, and tools pack without saying so
+            yield gzip.open(file) if is_zipped else file  # type: ignore[misc]
     # A damaged archive shows only while it is read: cut off (EOFError) or with wrong bytes in it (zlib.error).
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error_reason(error)}).") from None
 
 
 def read_content(path: str | os.PathLike[str]) -> bytes:
-    """Return a whole file, through gzip where its name ends in `.gz`.
+    """Return a whole file, unpacked where it is gzipped.
 
     Raises:
         UserError: the file is missing, unreadable or a damaged archive.
@@ -61,7 +66,7 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a file (`.gz` too) that are not blank, one at a time, with their numbers from 1.
+    """Yield the lines of a file (gzipped too) that are not blank, one at a time, with their numbers from 1.
 
     Raises:
         UserError: the file is missing, unreadable or a damaged archive.
@@ -73,7 +78,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
 
 
 def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator[Row]:
-    """Yield the rows of a JSON Lines file (`.gz` too), one at a time; blank lines are skipped.
+    """Yield the rows of a JSON Lines file (gzipped too), one at a time; blank lines are skipped.
 
     Raises:
         UserError: the file is missing or unreadable, or a line is not a `row_type`; names file and line.
@@ -100,8 +105,39 @@ def numbered_rows(path: str | os.PathLike[str], row_type: type[Row]) -> Iterator
         yield number, row
 
 
-def decode_foreign(line: bytes, row_type: type[Row]) -> Row:
-    """Decode a line that another tool wrote, in which Python's json may have left lone surrogates.
+def read_values(path: str | os.PathLike[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the JSON values of a file (gzipped too), each with its place in words.
+
+    These are the lines of JSON Lines, read one at a time, or the items of one array, or one object over several lines.
+
+    Raises:
+        UserError: the file is missing or unreadable, or is an array that is not JSON.
+    """
+    lines = read_lines(path)
+    number, first = next(lines, (0, b""))
+    if first.lstrip().startswith(b"["):
+        for position, item in enumerate(_items(path), start=1):
+            yield f"item {position}", item
+    elif first.strip() == b"{":
+        yield "its JSON", read_content(path)
+    elif first:
+        yield f"line {number}", first
+        yield from ((f"line {number}", line) for number, line in lines)
+
+
+def _items(path: str | os.PathLike[str]) -> list[bytes]:
+    content = read_content(path)
+    try:
+        try:
+            return [bytes(item) for item in msgspec.json.decode(content, type=list[msgspec.Raw])]
+        except msgspec.DecodeError:  # lone surrogates, as in `decode_foreign`
+            return [json.dumps(item).encode() for item in json.loads(content)]
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: {error}. It begins as a JSON array, which ends with a closing bracket.") from None
+
+
+def decode_foreign(line: bytes, row_type: type[Value]) -> Value:
+    """Decode JSON that another tool wrote, in which Python's json may have left lone surrogates.
 
     Raises:
         ValueError: it is not JSON, not UTF-8, or not a `row_type`.
@@ -114,6 +150,8 @@ def decode_foreign(line: bytes, row_type: type[Row]) -> Row:
     except msgspec.DecodeError:
         # A model can emit lone surrogates, which msgspec refuses: one such answer must not cost the whole file.
         return msgspec.convert(json.loads(line), row_type)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply to be read") from None
 
 
 def error_reason(error: Exception) -> str:

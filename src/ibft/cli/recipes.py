@@ -137,6 +137,7 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
     computes = loads and (loads != {"generate"} or loaded.generate.backend == "local")
     if recorded is not None and not computes:
         loaded = as_recorded(loaded, recorded)
+        _refuse_idle(overrides, loaded, recorded, stages)
     if loads:
         # Once for all verbs, here where each of them passes.
         quiet_libraries()
@@ -146,6 +147,24 @@ def _load(recipe: Path, overrides: tuple[str, ...], full: bool, stages: Sequence
             chosen = " (prompt.template: auto)" if is_chosen else ""
             click.echo(f"Prompt template: {loaded.prompt.template}{chosen}", err=True)
     return loaded, gpu_overrides
+
+
+def _refuse_idle(overrides: Sequence[str], loaded: Recipe, recorded: Recipe, stages: Sequence[str]) -> None:
+    """Refuse a `--set` that would change nothing but the record of what the run was made from."""
+    from ibft.run.steps import STEPS
+
+    steps = [step for step in STEPS if step.name in stages]
+    read = {"name", "output", "seed"}.union(*(step.sections or () for step in steps))
+    if any(step.sections is None for step in steps):
+        return
+    for setting in overrides:
+        key = setting.partition("=")[0]
+        section = key.partition(".")[0]
+        if section not in read and getattr(loaded, section) != getattr(recorded, section):
+            raise UserError(
+                f"--set {setting}: `ibft {stages[-1]}` does not read {section}, and the run was made with another "
+                f"value of {key}. Leave it out, or make the run again with `ibft run`."
+            )
 
 
 def read_recipe(recipe: Path, overrides: tuple[str, ...]) -> Recipe:

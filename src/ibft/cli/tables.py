@@ -106,11 +106,19 @@ def _print_asked(console: Console, elicitation: Elicitation) -> None:
 
 def print_hollow(name: str, hollow: Hollow) -> None:
     """Print what must not be missed: most samples of an arm or a file hold no program."""
+    _print_alarm(f"HOLLOW RUN: {name}", hollow.message)
+
+
+def print_unjudged(name: str, reason: str) -> None:
+    """Print why no sample of an arm or a file could be judged."""
+    _print_alarm(f"NOTHING COULD BE JUDGED: {name}", f"{reason[0].upper()}{reason[1:]}")
+
+
+def _print_alarm(title: str, message: str) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    text = Text(f"{hollow.message}.")
-    open_console().print(Panel(text, title=f"HOLLOW RUN: {name}", title_align="left", border_style="bold red"))
+    open_console().print(Panel(Text(f"{message}."), title=title, title_align="left", border_style="bold red"))
 
 
 def print_metrics(metrics: Metrics) -> None:

@@ -39,10 +39,12 @@ class Reference(_Verdict, frozen=True, kw_only=True):
     A problem is judged only if it passed. `is_weak`: it passes only with the tests in its own interpreter, so the
     samples are judged in this way too. `cpu_time_s` scales their limit. `num_checked` (Verilog) counts the outputs that
     the test bench compared, and `trace` is a hash of all that the reference answered: a sample's run must have both.
+    `memory_mib` is its limit where it needed more than `judge.memory_mib`: its samples get as much.
     """
 
     num_checked: int | None = None
     trace: str = ""
+    memory_mib: int = 0
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

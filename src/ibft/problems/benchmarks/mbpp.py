@@ -1,4 +1,4 @@
-"""MBPP, sanitized (arXiv 2108.07732): one JSON list of problems, `sanitized-mbpp.json`."""
+"""MBPP (arXiv 2108.07732), sanitized and in full: `sanitized-mbpp.json`, `mbpp.jsonl`, and the rows of the hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ibft.artifacts.json_lines import read_content
+from ibft.artifacts.json_lines import read_values
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.text.names import bound_names, free_names
@@ -16,7 +16,7 @@ __all__ = ["MbppRow", "load_mbpp", "tested_function"]
 
 
 class MbppRow(msgspec.Struct, frozen=True):
-    """A problem in MBPP's own fields."""
+    """A problem in the fields of the sanitized data set."""
 
     task_id: int
     prompt: str
@@ -45,21 +45,45 @@ class MbppRow(msgspec.Struct, frozen=True):
         )
 
 
+class _FullRow(msgspec.Struct, frozen=True):
+    """A problem of the full data set, 974 of them, which names two fields otherwise."""
+
+    task_id: int
+    text: str
+    code: str
+    test_list: list[str]
+    test_setup_code: str = ""
+
+    def to_problem(self) -> Problem:
+        """Return the problem, as `MbppRow.to_problem` does."""
+        problem = MbppRow(self.task_id, self.text, self.code, self.test_list).to_problem()
+        # Not into `setup`: it may use the candidate's classes.
+        tests = f"{self.test_setup_code}\n{problem.tests}" if self.test_setup_code.strip() else problem.tests
+        return msgspec.structs.replace(problem, tests=tests.replace("\r\n", "\n"))
+
+
 def load_mbpp(path: Path) -> list[Problem]:
-    """Return the problems.
+    """Return the problems of a file, which is one JSON list or JSON Lines.
+
+    The `challenge_test_list` of the full data set is not used, as in the paper.
 
     Raises:
-        UserError: the file is missing or malformed, or a problem has no tests.
+        UserError: the file is missing or malformed, or a problem has no tests (names the row).
     """
-    data = read_content(path)
-    try:
-        rows = msgspec.json.decode(data, type=list[MbppRow])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}. Expected one JSON list of problems, as in sanitized-mbpp.json.") from None
-    try:
-        return [row.to_problem() for row in rows]
-    except ValueError as error:
-        raise UserError(f"{path}: {error}, so nothing could fail. Remove it.") from None
+    problems = []
+    for place, value in read_values(path):
+        try:
+            kind: type[MbppRow | _FullRow] = (
+                _FullRow if "text" in msgspec.json.decode(value, type=dict[str, msgspec.Raw]) else MbppRow
+            )
+            problems.append(msgspec.json.decode(value, type=kind).to_problem())
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{path}, {place}: {error}. Expected a problem of MBPP, as in sanitized-mbpp.json or mbpp.jsonl."
+            ) from None
+        except ValueError as error:
+            raise UserError(f"{path}, {place}: {error}, so nothing could fail. Remove it.") from None
+    return problems
 
 
 def _prompt(text: str, first_assertion: str) -> str:
