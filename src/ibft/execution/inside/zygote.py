@@ -44,7 +44,7 @@ random.seed(0)
 # The module `site`, which this server runs without, has these two; programs end by them.
 vars(builtins).update(exit=sys.exit, quit=sys.exit)
 
-from . import candidate, codec, folder, lockdown, script  # noqa: E402
+from . import candidate, checking, codec, folder, lockdown, script  # noqa: E402, F401
 
 _CHANNEL = 3
 _WORK = "work"
@@ -184,6 +184,8 @@ def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -
 
 
 def _run_commands(server: _Server, request: dict[str, typing.Any]) -> list[dict[str, typing.Any]]:
+    if server.with_limits:  # of this request, or the last one's would hold for the files of this one
+        lockdown.limit_children(request["memory_mib"], request["file_bytes"])
     for name, content in {**request["files"], _STDIN: request["stdin"]}.items():
         with open(os.path.join(_WORK, name), "wb") as file:
             file.write(base64.b64decode(content))
@@ -228,7 +230,7 @@ class _Output:
     def __init__(self, keep_bytes: int) -> None:
         self.read_end, self.write_end = os.pipe()
         os.set_blocking(self.read_end, False)
-        self.data = b""
+        self.data = bytearray()
         self._keep_bytes = keep_bytes
 
     def drain(self) -> bool:
