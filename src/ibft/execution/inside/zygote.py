@@ -30,7 +30,7 @@ import time
 import typing
 
 # Modules that candidates commonly import are loaded before the fork, so that no sample pays for them.
-_COMMON = "array bisect collections copy datetime functools hashlib heapq itertools operator re string"
+_COMMON = "array bisect collections copy datetime functools hashlib heapq itertools operator re statistics string"
 for _name in _COMMON.split():
     __import__(_name)
 

@@ -14,7 +14,7 @@ from ibft.text.answers.loose import find_code
 from ibft.text.answers.prompt import Asked, leaves_function_open
 from ibft.text.answers.python import cleaned, in_order, readable, with_helpers
 from ibft.text.answers.reader import Answer, Form
-from ibft.text.answers.syntax import compiles, is_code, names_in, parse
+from ibft.text.answers.syntax import compiles, in_front, is_code, names_in, parse
 from ibft.text.answers.turn import plain_texts
 
 __all__ = ["continues_code", "find_whole"]
@@ -87,4 +87,4 @@ def _with_prompt(code: str, prompt: str) -> str:
     """Put the prompt in front, where it is code that the program needs and does not have."""
     if not is_code(prompt) or not names_in(code)[1] & names_in(prompt)[0]:
         return code
-    return prompt + code
+    return in_front(prompt, code)

@@ -16,6 +16,7 @@ from ibft.text.answers.syntax import (
     Statement,
     compiles,
     defines,
+    in_front,
     names_in,
     num_statements,
     parse,
@@ -154,11 +155,7 @@ def _with_preamble(code: str, asked: Asked) -> str:
     # Nobody knows which names a star imports, so such a preamble is always put in front.
     if (needed <= bound and "import *" not in asked.preamble) or code.startswith(asked.preamble):
         return code
-    # Python takes imports from __future__ at the start of a program alone, so what is put in front goes behind them.
-    future = re.match(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:from __future__ import [^\n]*\n)+", code)
-    if future and "__future__" not in asked.preamble:
-        return future.group() + asked.preamble + code[future.end() :]
-    return asked.preamble + code
+    return in_front(asked.preamble, code)
 
 
 def with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
