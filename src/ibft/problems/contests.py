@@ -18,11 +18,12 @@ __all__ = ["PREAMBLE", "function_problem", "program_problem"]
 
 # What LiveCodeBench puts in front of every program (testing_util.py at 15808c7): answers count on `List` and `deque`.
 _MODULES = (
-    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
+    *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics"),
+    *("itertools", "functools", "operator", "io", "sys", "json"),
 )
 PREAMBLE = (
-    "".join(f"from {name} import *\n" for name in (*_MODULES.split(), "builtins", "typing"))
-    + f"import {', '.join(_MODULES.split())}\nsys.setrecursionlimit(50000)\n"
+    "".join(f"from {name} import *\n" for name in (*_MODULES, "builtins", "typing"))
+    + f"import {', '.join(_MODULES)}\nsys.setrecursionlimit(50000)\n"
 )
 _ASKS_FOR_PROGRAM = "Write a program that reads standard input and writes standard output."
 

@@ -1,4 +1,4 @@
-"""Codeforces as in open-r1/codeforces: rows as JSON Lines, with official tests and, where many outputs are right, a checker."""
+"""Codeforces (open-r1/codeforces): rows as JSON Lines, with official tests and, for many right outputs, a checker."""
 
 from __future__ import annotations
 

@@ -26,6 +26,8 @@ from ibft.problems.contests import function_problem, program_problem
 
 __all__ = ["load_livecodebench"]
 
+_EXPECTED = "Expected a problem as in LiveCodeBench's code_generation_lite."
+
 
 class _TestCase(msgspec.Struct, frozen=True):
     input: str
@@ -109,9 +111,7 @@ def _rows(path: Path) -> Iterator[tuple[str, _Row]]:
             try:
                 row = decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise UserError(
-                    f"{file}, line {number}: {error}. Expected a problem as in LiveCodeBench's code_generation_lite."
-                ) from None
+                raise UserError(f"{file}, line {number}: {error}. {_EXPECTED}") from None
             yield f"{file}, line {number}", row
 
 
