@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import inspect
-import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,12 +100,14 @@ def _call(name: str, path: str) -> list[Problem]:
     query = ""
     if known:
         path, _, query = path.partition("?")
-    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
-    if unknown := [option for option in query.split("&") if option and option.partition("=")[0] not in known]:
-        raise UserError(
-            f"problems: {name} has no option {unknown[0]!r}. Its options are {', '.join(known)}: "
-            f"{name}:PATH?{known[0]}=..., several with & between them."
-        )
+    options = {}
+    for option in filter(None, query.split("&")):
+        key, sign, options[key] = option.partition("=")
+        if key not in known or not sign:
+            raise UserError(
+                f"problems: {name} has no option {option!r}. Its options are {', '.join(known)}: write "
+                f"{name}:PATH?{known[0]}=..., several with & between them."
+            )
     return BENCHMARKS[name](Path(path), **options)
 
 
