@@ -23,7 +23,7 @@ from ibft.execution import Job, Limits, LocalPool, Outcome
 from ibft.execution.isolation import detect_level
 from ibft.problems.contests import PREAMBLE
 
-NUM_PROGRAMS, NUM_CASES = 40, 25
+NUM_PROGRAMS, NUM_PLAIN, NUM_CASES = 40, 4, 25
 LIMITS = Limits(cpu_s=3, wall_s=30, memory_mib=2048)
 SOURCE = "numbers = sorted(map(int, input().split()))\nprint(*numbers)\n"
 CHECKER = "def check(input, output, expected):\n    return output.split() == expected.split()\n"
@@ -41,16 +41,17 @@ def main() -> None:
         "ibft, preamble": msgspec.structs.replace(problem, preamble=PREAMBLE),
         "ibft, checker": msgspec.structs.replace(problem, checker=CHECKER),
     }
-    print(
-        f"sandbox: {level}, {arguments.workers} workers\n\n| judge            | cases/s |\n|------------------|---------|"
-    )
+    print(f"sandbox: {level}, {arguments.workers} workers\n")
+    print("| judge            | cases/s |\n|------------------|---------|")
     with LocalPool(arguments.workers, level) as pool:
         for name, kind in kinds.items():
             _judge(pool, kind, arguments.workers)  # starts everything, which is not to be timed
-            rates = [_judge(pool, kind, NUM_PROGRAMS) for _ in range(arguments.rounds)]
-            print(f"| {name:16} | {statistics.median(rates):7.0f} |", flush=True)
-    rates = [_plain(problem, arguments.workers) for _ in range(arguments.rounds)]
-    print(f"| plain            | {statistics.median(rates):7.0f} |")
+            _show(name, [_judge(pool, kind, NUM_PROGRAMS) for _ in range(arguments.rounds)])
+    _show("plain", [_plain(problem, arguments.workers) for _ in range(arguments.rounds)])
+
+
+def _show(name: str, rates: list[float]) -> None:
+    print(f"| {name:16} | {statistics.median(rates):7.0f} |", flush=True)
 
 
 def _case(number: int) -> Case:
@@ -73,7 +74,7 @@ def _plain(problem: Problem, workers: int) -> float:
         done = subprocess.run([sys.executable, "-c", SOURCE], input=case.input, capture_output=True, text=True)
         return done.stdout == case.output
 
-    cases = list(problem.io) * 4
+    cases = list(problem.io) * NUM_PLAIN
     start = time.monotonic()
     with ThreadPoolExecutor(workers) as executor:
         assert all(executor.map(run, cases))

@@ -42,7 +42,7 @@ SHAPES = {
     "Windows line ends": f"```python\n{MAIN}```".replace("\n", "\r\n"),
     "a second language": f"```cpp\n#include <iostream>\nint main() {{}}\n```\nIn Python:\n```python\n{RIGHT}```",
     "another language afterwards": f"```python\n{RIGHT}```\nIn C++:\n```cpp\n#include <iostream>\nint main() {{}}\n```",
-    "it reads by sys": "```python\nimport sys\nxs = sys.stdin.read().split()\nsys.stdout.write(f'{sum(map(int, xs))}')\n```",
+    "it reads by sys": "```python\nimport sys\nsys.stdout.write(f'{sum(map(int, sys.stdin.read().split()))}')\n```",
     "a transcript": f"```python\n{RIGHT}```\n```\n>>> 2 + 3\n5\n```",
     "in a list": "1. Read them.\n   ```python\n   a, b = map(int, input().split())\n   print(a + b)\n   ```\n",
     "of LiveCodeBench": f"### Answer:\n\n```python\n{MAIN}```\n\n### Explanation\nNone.",

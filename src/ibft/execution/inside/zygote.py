@@ -30,13 +30,14 @@ import time
 import typing
 
 # Modules that candidates commonly import are loaded before the fork, so that no sample pays for them.
-_COMMON = "array bisect collections copy datetime functools hashlib heapq itertools operator re statistics string"
+_COMMON = "array bisect collections copy datetime functools hashlib heapq itertools operator re string"
 for _name in _COMMON.split():
     __import__(_name)
 
 # `random` would seed itself again in every child. Without that, all have the same state, and verdicts can be repeated.
 _register_at_fork, os.register_at_fork = os.register_at_fork, lambda **_: None
 import random  # noqa: E402
+import statistics  # noqa: E402, F401  # here, since it imports `random`
 
 os.register_at_fork = _register_at_fork
 random.seed(0)
