@@ -126,11 +126,11 @@ def _judge_case(job: Job, case: Case, run: Run | None, sandboxes: Sandboxes) -> 
     if job.problem.checker:  # many outputs are right, some of them longer than the one that is known
         max_bytes = max(max_bytes, 16 * MAX_OUTPUT_BYTES)
     result = run(case.input, _limits_with(job.limits, case.input), max_bytes + 1)
-    ended = _Verdict(*(_bad_end(result, job.limits) or ("passed", "")), result.cpu_time_s, result.wall_time_s)
-    if ended.status != "passed":
-        return ended
-    if len(result.stdout) > max_bytes:
+    ended = _Verdict("passed", "", result.cpu_time_s, result.wall_time_s)
+    if len(result.stdout) > max_bytes:  # first: a program may be stopped there
         return ended._replace(status="failed", words=f"it printed more than {max_bytes >> 20} MiB")
+    if (bad_end := _bad_end(result, job.limits)) is not None:
+        return ended._replace(status=bad_end[0], words=bad_end[1])
     # Bytes that are not UTF-8 become lone surrogates, which no expected output has.
     wrongness = _wrongness(job.problem, case, result.stdout.decode("utf-8", "surrogateescape"), job.limits, sandboxes)
     if wrongness.words:
