@@ -80,10 +80,14 @@ FORMS = {
     "pytest, async": (
         "import pytest\n@pytest.mark.parametrize('a', [1])\nasync def test_sum(a):\n    assert f(a, 2) == 3\n"
     ),
-    "pytest, main": "import pytest\ndef test_sum():\n    assert f(1, 2) == 3\nraise SystemExit(pytest.main([__file__]))\n",
+    "pytest, main": (
+        "import pytest\ndef test_sum():\n    assert f(1, 2) == 3\nraise SystemExit(pytest.main([__file__]))\n"
+    ),
     "main": "def run():\n    assert f(1, 2) == 3\nif __name__ == '__main__':\n    run()\n",
     "async": "import asyncio\nasync def run():\n    assert f(1, 2) == 3\nasyncio.run(run())\n",
-    "doctest": ">>> f(1, 2)\n3\n>>> f(1, 'a')  # doctest: +ELLIPSIS\nTraceback (most recent call last):\nTypeError: ...\n",
+    "doctest": (
+        ">>> f(1, 2)\n3\n>>> f(1, 'a')  # doctest: +ELLIPSIS\nTraceback (most recent call last):\nTypeError: ...\n"
+    ),
     "doctest, in a string": '"""\n>>> f(1, 2)\n3\n"""\nimport doctest\ndoctest.testmod()\n',
     "its own module": "from solution import f\ndef test_sum():\n    assert f(1, 2) == 3\n",
     "its own module, by name": "import solution\ndef test_sum():\n    assert solution.f(1, 2) == 3\n",

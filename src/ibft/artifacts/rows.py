@@ -102,13 +102,17 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     In Python, `setup` is a program of the benchmark's own (imports, helpers, expected values) that runs once before
     the tests, out of the candidate's reach. `modules` are modules, such as an in-house library, that the candidate can
-    import; the model sees of them what the prompt shows. `inside` says where the tests run: True, in the candidate's
+    import; the model sees of them what the prompt shows. `preamble` is put in front of every program that is judged:
+    imports that some benchmarks let answers count on. `inside` says where the tests run: True, in the candidate's
     interpreter; False, outside of it; None, wherever the reference passes.
 
     `io`, instead of `tests`, are the runs of a program that reads standard input and prints. `comparison` says when an
-    output is right: `exact` (but for spaces at the ends of lines and empty lines at the end), `tokens` (the same
-    words), `floats` (the same words, numbers within `tolerance`, absolute or relative). A `checker` decides instead,
-    where many outputs are right: a Python program of the benchmark's own that defines `check(input, output, expected)`.
+    output is right: `exact` (but for spaces at the ends of lines and empty lines at the end), `lines` (but for spaces
+    around lines, and numbers of the same value), `tokens` (the same words), `floats` (the same words, integers exactly
+    and other numbers within `tolerance`, absolute or relative). A `checker` decides instead, where many outputs are
+    right: a Python program of the benchmark's own that defines `check(input, output, expected)`, or that is started
+    with the names of three files, `input expected output`, and prints a score. `time_limit_s` is the CPU time that a
+    run may take where that is more than `judge.timeout_s`.
 
     `language` names a reader and a judge: `python`, `verilog`, or one of another package (`ibft.execution.languages`).
     In Verilog, `warnings_fail`: a design that Icarus warns about has failed.
@@ -116,18 +120,20 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     task_id: str
     prompt: str
-    tests: str
+    tests: str = ""
     entry_point: str = ""
     canonical_solution: str | None = None
     language: str = "python"
     description: str = ""
     setup: str = ""
+    preamble: str = ""
     modules: tuple[Module, ...] = ()
     inside: bool | None = None  # True is weaker: a candidate could see the tests
     io: tuple[Case, ...] = ()
-    comparison: Literal["exact", "tokens", "floats"] = "tokens"
+    comparison: Literal["exact", "lines", "tokens", "floats"] = "tokens"
     tolerance: float = 1e-6
     checker: str = ""
+    time_limit_s: float = 0.0
     warnings_fail: bool = False  # VerilogEval 1's own harness does so, that of version 2 does not
 
 
@@ -176,7 +182,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     judged, a whole `solution` included; `is_extracted` says that the sample's text held more than that. Times are in
     seconds. `is_weak` marks a verdict whose tests ran in the candidate's interpreter, where it could have seen them.
     `reached` is the name of the last group of tests that was begun, where the tests name their groups (EvalPlus:
-    `base`, `plus`).
+    `base`, `plus`), or of the last case that was run (`case 3 of 12`).
     """
 
     task_id: str

@@ -46,7 +46,8 @@ def completed(problem: Problem) -> Problem:
     if not _is_python(problem.tests) and EXAMPLE.search(problem.tests):  # doctest's examples as they are
         problem = msgspec.structs.replace(problem, tests=f"{problem.tests!r}\n")
     modules = (("modules", module.source) for module in problem.modules)
-    for field, source in (("setup", problem.setup), ("tests", problem.tests), *modules):
+    fields = ((name, getattr(problem, name)) for name in ("preamble", "setup", "tests"))
+    for field, source in (*fields, *modules):
         try:
             ast.parse(source)
         except (SyntaxError, ValueError) as error:

