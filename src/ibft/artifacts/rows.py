@@ -13,6 +13,7 @@ import msgspec
 __all__ = [
     "Case",
     "Conversation",
+    "File",
     "Message",
     "Module",
     "Pair",
@@ -94,6 +95,13 @@ class Case(msgspec.Struct, frozen=True):
     output: str
 
 
+class File(msgspec.Struct, frozen=True):
+    """A text file that a test bench reads: its name, without a folder, and what is in it."""
+
+    name: str
+    content: str
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One benchmark problem, in the project's own format (docs/problems.md).
 
@@ -111,7 +119,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     where many outputs are right: a Python program of the benchmark's own that defines `check(input, output, expected)`.
 
     `language` names a reader and a judge: `python`, `verilog`, or one of another package (`ibft.execution.languages`).
-    In Verilog, `warnings_fail`: a design that Icarus warns about has failed.
+    In Verilog, `warnings_fail` says which warnings of Icarus make a right design fail: True for all, or the texts of
+    those that do. `files` lie beside the test bench.
     """
 
     task_id: str
@@ -128,7 +137,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     comparison: Literal["exact", "tokens", "floats"] = "tokens"
     tolerance: float = 1e-6
     checker: str = ""
-    warnings_fail: bool = False  # VerilogEval 1's own harness does so, that of version 2 does not
+    warnings_fail: bool | tuple[str, ...] = False
+    files: tuple[File, ...] = ()
 
 
 # Defaults are left out of the file, so that other tools read it as one of theirs.
@@ -176,7 +186,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     judged, a whole `solution` included; `is_extracted` says that the sample's text held more than that. Times are in
     seconds. `is_weak` marks a verdict whose tests ran in the candidate's interpreter, where it could have seen them.
     `reached` is the name of the last group of tests that was begun, where the tests name their groups (EvalPlus:
-    `base`, `plus`).
+    `base`, `plus`). `warning` is what the compiler warned about in a design that is right otherwise, whether or not
+    its benchmark lets it pass.
     """
 
     task_id: str
@@ -191,6 +202,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_weak: bool = False
     reached: str = ""
     is_extracted: bool = False
+    warning: str = ""
 
 
 Subset = Literal["train", "control"]
