@@ -112,7 +112,8 @@ def _said(output: str, messages: str, marker: str, spent: tuple[float, float]) -
     lines = result_lines(output, messages, marker, TEST_BENCH)
     if not lines:
         return Simulation("failed", "the test bench printed no result and did not end itself", *spent, 0)
-    return Simulation("passed", "the test bench says what it says of the reference", *spent, len(lines), "\n".join(lines))
+    message = "the test bench says what it says of the reference"
+    return Simulation("passed", message, *spent, len(lines), "\n".join(lines))
 
 
 def _told_apart(ended: tuple[Status, str], result: CommandResult) -> tuple[Status, str]:

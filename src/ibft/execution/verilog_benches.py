@@ -24,7 +24,9 @@ _ENDING = frozenset({"$finish", "$stop"})
 _SAMPLING = re.compile(r"always @\(posedge clk, negedge clk\) begin\s+stats1\.clocks\+\+;")
 _ERROR = "stats1.errors++;"
 _REFERENCE_OUTPUTS = re.compile(r"assign\s+tb_match\s*=\s*\(\s*\{([^{}]*)\}\s*===")
-_FAILURE_WORDS = r"fail\w*|err(?:or)?s?|mismatch\w*|wrong|incorrect\w*|bad|unexpected|invalid|violat\w*|time-?d?[ -]?out"
+_FAILURE_WORDS = (
+    r"fail\w*|err(?:or)?s?|mismatch\w*|wrong|incorrect\w*|bad|unexpected|invalid|violat\w*|time(?:d |-)?out"
+)
 _RESULT = re.compile(
     rf"(?<![a-z])(?:{_FAILURE_WORDS}|pass\w*|success\w*|correct\w*|ok|good|match\w*|expected|assert\w*)(?![a-z])", re.I
 )
