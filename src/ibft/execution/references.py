@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from ibft.artifacts.rows import Problem
 from ibft.execution.cache import VerdictCache
+from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Job, Reference
 from ibft.execution.pool import LocalPool, Pool
 from ibft.execution.settings import JudgeSettings, resolve_settings
@@ -26,10 +27,16 @@ REFERENCE_CPU_S = 120.0
 def run_references(
     problems: Sequence[Problem], pool: Pool, cache: VerdictCache, settings: JudgeSettings
 ) -> dict[str, Reference]:
-    """Return the verdict on each problem's reference, by task id; from the cache where it passed before."""
+    """Return the verdict on each problem's reference, by task id; from the cache where it passed before.
+
+    Raises:
+        UserError: the tools of a language cannot be judged with.
+    """
     keys = {problem.task_id: settings.reference_key(problem) for problem in problems}
     references = cache.get_many(list(keys.values()), Reference)
     missing = [problem for problem in problems if keys[problem.task_id] not in references]
+    for language in sorted({problem.language for problem in missing}):
+        LANGUAGES[language].try_out(settings.level)
     limits = settings.limits_of(REFERENCE_CPU_S)
     jobs = ((keys[problem.task_id], Job(problem=problem, limits=limits)) for problem in missing)
     fresh: dict[str, Reference] = {}

@@ -28,12 +28,15 @@ import re
 import msgspec
 
 from ibft.artifacts.rows import Problem, Sample
+from ibft.errors import UserError
 from ibft.execution.icarus import icarus_warning, installed_icarus
+from ibft.execution.isolation import Level
 from ibft.execution.languages import Language, Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.execution.simulation import Simulation, compile_alone, expand, reserved_files, simulate
 from ibft.execution.verilog_benches import counts_mismatches, empty_design, says_failure
+from ibft.execution.verilog_probe import find_fault
 from ibft.execution.verilog_text import allowed_systems, find_cheat, forbidden_names
 from ibft.text.answers.verilog import extract_design, has_statement, header_of
 from ibft.text.answers.verilog_modules import defined_modules
@@ -154,6 +157,21 @@ class Verilog(VerilogReader, Language):
     def versions(self) -> dict[str, str]:
         """Return the version of Icarus Verilog."""
         return {"icarus": installed_icarus().version}
+
+    def try_out(self, level: Level) -> None:
+        """Judge designs of known verdicts with the installed Icarus.
+
+        Raises:
+            UserError: a verdict is wrong, or Icarus does not run.
+        """
+        icarus = installed_icarus()
+        with Sandbox(level, tools=icarus[:2]) as sandbox:
+            fault = find_fault(self, sandbox)
+        if fault:
+            raise UserError(
+                f"judge: nothing can be judged with Icarus Verilog {icarus.version} ({icarus.compiler}): {fault}. "
+                "Put another version on the search path: 11.0, 12.0 and 13.0 are known to work."
+            )
 
     def warnings(self) -> list[str]:
         """Return what the installed version cannot run."""
