@@ -9,11 +9,20 @@ from typing import NamedTuple
 import msgspec
 
 from ibft.artifacts.rows import Problem, Status
-from ibft.execution.icarus import abnormal_end, first_line, installed_icarus
-from ibft.execution.sandbox import CommandResult, Limits, Sandbox
+from ibft.execution.icarus import abnormal_end, installed_icarus
+from ibft.execution.sandbox import Limits, Sandbox
 from ibft.execution.verilog_benches import counts_mismatches, instrument, result_lines, stand_in, top_module
 
-__all__ = ["DESIGN", "TEST_BENCH", "Simulation", "compile_alone", "expand", "reserved_files", "simulate"]
+__all__ = [
+    "DESIGN",
+    "TEST_BENCH",
+    "Simulation",
+    "compile_alone",
+    "does_not_fit",
+    "expand",
+    "reserved_files",
+    "simulate",
+]
 
 TEST_BENCH, DESIGN = "testbench.sv", "design.sv"
 _ALONE, _COMPILED = "alone.sv", "sim.vvp"
@@ -25,7 +34,8 @@ _EXPANDED_BYTES = 1 << 20  # as much of its output as the sandbox keeps
 class Simulation(NamedTuple):
     """One run. `status` is `passed` where nothing was found wrong, even in a run that ended too early.
 
-    `num_checked` and `trace` are as in `outcome.Reference`. `warnings` are the lines of Icarus that are no errors.
+    `num_checked` and `trace` are as in `outcome.Reference`. `messages` are the lines of compiler and simulator on their
+    standard error: warnings, where the design compiled.
     """
 
     status: Status
@@ -34,7 +44,7 @@ class Simulation(NamedTuple):
     wall_time_s: float
     num_checked: int | None = None
     trace: str = ""
-    warnings: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 def reserved_files() -> frozenset[str]:
@@ -58,14 +68,14 @@ def simulate(problem: Problem, source: str, sandbox: Sandbox, limits: Limits) ->
     running = [icarus.simulator, "-n", _COMPILED, "-none"]
     results = sandbox.run_commands(files, [compiling, running], _roomy(limits))
     spent = (sum(result.cpu_time_s for result in results), sum(result.wall_time_s for result in results))
+    text = "".join(result.stderr.decode("utf-8", "replace") for result in results)
+    messages = tuple(line.strip() for line in text.splitlines() if line.strip())
     ended = abnormal_end(results[-1], "compiler" if len(results) == 1 else "simulator")
     if ended is not None:
-        return Simulation(*_told_apart(ended, results[-1]), *spent)
-    messages = "".join(result.stderr.decode("utf-8", "replace") for result in results)
+        return Simulation(*ended, *spent, messages=messages)
     output = results[-1].stdout.decode("utf-8", "replace")
     verdict = _counted if counts_mismatches(problem.tests) else _said
-    warnings = tuple(line.strip() for line in messages.splitlines() if line.strip())
-    return verdict(output, messages, marker, spent)._replace(warnings=warnings)
+    return verdict(output, messages, marker, spent)._replace(messages=messages)
 
 
 def compile_alone(problem: Problem, source: str, sandbox: Sandbox, limits: Limits, run: Simulation) -> Simulation:
@@ -93,7 +103,13 @@ def expand(source: str, sandbox: Sandbox, limits: Limits) -> tuple[str, Simulati
     return result.stdout.decode("utf-8", "replace"), Simulation(*ended, result.cpu_time_s, result.wall_time_s)
 
 
-def _counted(output: str, messages: str, marker: str, spent: tuple[float, float]) -> Simulation:
+def does_not_fit(run: Simulation) -> bool:
+    """Decide whether the design compiles, but not with a test bench that compiles with its reference."""
+    errors = [line for line in run.messages if ": error: " in line]
+    return run.status == "syntax_error" and bool(errors) and all(line.startswith(TEST_BENCH) for line in errors)
+
+
+def _counted(output: str, messages: tuple[str, ...], marker: str, spent: tuple[float, float]) -> Simulation:
     """Read the run of a test bench that counts mismatches."""
     counts = re.findall(rf"(?m)^{marker} Mismatches: (\d+) in (\d+) samples$", output)
     traces = re.findall(rf"(?m)^{marker} trace ([0-9a-f]+)$", output)
@@ -107,21 +123,13 @@ def _counted(output: str, messages: str, marker: str, spent: tuple[float, float]
     return Simulation("passed", f"{checked} sampled outputs are right", *spent, checked, "".join(traces))
 
 
-def _said(output: str, messages: str, marker: str, spent: tuple[float, float]) -> Simulation:
+def _said(output: str, messages: tuple[str, ...], marker: str, spent: tuple[float, float]) -> Simulation:
     """Read the run of any other test bench."""
     lines = result_lines(output, messages, marker, TEST_BENCH)
     if not lines:
         return Simulation("failed", "the test bench printed no result and did not end itself", *spent, 0)
     message = "the test bench says what it says of the reference"
     return Simulation("passed", message, *spent, len(lines), "\n".join(lines))
-
-
-def _told_apart(ended: tuple[Status, str], result: CommandResult) -> tuple[Status, str]:
-    """Return the end with another message where the design compiles, but not with the test bench."""
-    errors = [line for line in result.stderr.decode("utf-8", "replace").splitlines() if ": error: " in line]
-    if ended[0] == "syntax_error" and errors and all(line.startswith(TEST_BENCH) for line in errors):
-        return ended[0], f"the design does not fit the test bench: {first_line(errors[0].encode())}"
-    return ended
 
 
 def _roomy(limits: Limits) -> Limits:

@@ -12,11 +12,11 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ibft.execution.verilog_ports import closing, instances, value_at
 from ibft.text.answers.verilog_modules import defined_modules
-from ibft.text.answers.verilog_tokens import KEYWORDS, Token, tokenize
+from ibft.text.answers.verilog_tokens import Token, tokenize
 
-__all__ = ["counts_mismatches", "empty_design", "instances", "instrument", "result_lines", "says_failure", "stand_in"]
-__all__ += ["top_module"]
+__all__ = ["counts_mismatches", "empty_design", "instrument", "result_lines", "says_failure", "stand_in", "top_module"]
 
 _COUNTS = '"Mismatches: '
 _PRINTING = frozenset(f"${name}{base}" for name in ("display", "write", "strobe", "monitor") for base in ("", *"bho"))
@@ -59,26 +59,10 @@ def top_module(tests: str, entry_point: str) -> str:
     return next((module.name for module in tops if entry_point in module.names), tops[0].name)
 
 
-def instances(text: str) -> list[tuple[str, str]]:
-    """Return the instances in Verilog text, as the names of module and instance."""
-    tokens = list(tokenize(text))
-    found = []
-    for number, token in enumerate(tokens):
-        if token.kind not in ("name", "escaped") or token.value in KEYWORDS:
-            continue
-        place = number + 1
-        if _value(tokens, place) == "#" and _value(tokens, place + 1) == "(":
-            place = _closing(tokens, place + 1) + 1
-        is_named = place < len(tokens) and tokens[place].kind in ("name", "escaped")
-        if is_named and tokens[place].value not in KEYWORDS and _value(tokens, place + 1) == "(":
-            found.append((token.value, tokens[place].value))
-    return found
-
-
 def stand_in(tests: str, entry_point: str) -> str:
     """Return a test bench with the names of `tests` on the way to the design, and nothing else in it."""
     # By these names a path or a `defparam` means the same in both, so that a design cannot tell which one it is in.
-    name = next((instance for module, instance in instances(tests) if module == entry_point), "design")
+    name = next((known.name for known in instances(tests) if known.module == entry_point), "design")
     return f"module {top_module(tests, entry_point)};\n{entry_point} {name} ();\nendmodule\n"
 
 
@@ -118,7 +102,7 @@ def instrument(tests: str, marker: str) -> str:
     return tests + "\n" + "".join(f"`undef {name}\n" for name in macros)
 
 
-def result_lines(output: str, messages: str, marker: str, file: str) -> list[str]:
+def result_lines(output: str, messages: Sequence[str], marker: str, file: str) -> list[str]:
     """Return what decides the verdict in the run of a bench that does not count mismatches.
 
     Args:
@@ -128,7 +112,7 @@ def result_lines(output: str, messages: str, marker: str, file: str) -> list[str
         file: the test bench's file, by which Icarus names the place of an `$error`.
     """
     reported = re.compile(rf"(?:ERROR|FATAL): {re.escape(file)}:\d+: .*")
-    lines = [line.partition("warning: ")[2] for line in messages.splitlines() if line.endswith(" is coerced to inout.")]
+    lines = [line.partition("warning: ")[2] for line in messages if line.endswith(" is coerced to inout.")]
     for line in output.splitlines():
         said = line.replace(marker, "")
         if (said != line and (_RESULT.search(said) or said.startswith(" ends "))) or reported.fullmatch(line):
@@ -171,12 +155,12 @@ def _with_marker(tokens: Sequence[Token], marker: str) -> list[_Edit]:
     """Return the edits that print all that a test bench prints, and its own end, behind the marker."""
     edits, num_ends = [], 0
     for number, token in enumerate(tokens):
-        if token.value in _PRINTING and _value(tokens, number + 1) == "(":
-            comma = "" if _value(tokens, number + 2) == ")" else ", "
+        if token.value in _PRINTING and value_at(tokens, number + 1) == "(":
+            comma = "" if value_at(tokens, number + 2) == ")" else ", "
             edits.append(_Edit(tokens[number + 1].end, tokens[number + 1].end, f'"{marker}"{comma}'))
         elif token.value in _ENDING:
-            last = _closing(tokens, number + 1) if _value(tokens, number + 1) == "(" else number
-            if _value(tokens, last + 1) == ";":
+            last = closing(tokens, number + 1) if value_at(tokens, number + 1) == "(" else number
+            if value_at(tokens, last + 1) == ";":
                 num_ends += 1
                 edits.append(_Edit(token.start, token.start, f'begin $display("{marker} ends {num_ends}"); '))
                 edits.append(_Edit(tokens[last + 1].end, tokens[last + 1].end, " end"))
@@ -187,7 +171,7 @@ def _without_waveforms(tokens: Sequence[Token]) -> list[_Edit]:
     edits = []
     for number, token in enumerate(tokens):
         if token.value == "$dumpvars":
-            last = _closing(tokens, number + 1) if _value(tokens, number + 1) == "(" else number
+            last = closing(tokens, number + 1) if value_at(tokens, number + 1) == "(" else number
             edits.append(_Edit(token.start, tokens[last].end, ""))
     return edits
 
@@ -196,17 +180,3 @@ def _edited(text: str, edits: Sequence[_Edit]) -> str:
     for edit in reversed(edits):
         text = text[: edit.start] + edit.text + text[edit.end :]
     return text
-
-
-def _value(tokens: Sequence[Token], number: int) -> str:
-    return tokens[number].value if number < len(tokens) else ""
-
-
-def _closing(tokens: Sequence[Token], number: int) -> int:
-    """Return the number of the parenthesis that closes the one at `number`; the last token's where none does."""
-    depth = 0
-    for place in range(number, len(tokens)):
-        depth += (tokens[place].value == "(") - (tokens[place].value == ")")
-        if depth == 0:
-            return place
-    return len(tokens) - 1

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ibft.execution.verilog_benches import instances, top_module
+from ibft.execution.verilog_benches import top_module
+from ibft.execution.verilog_ports import instances
 from ibft.text.answers.verilog_tokens import KEYWORDS, Token, tokenize
 
 __all__ = ["allowed_systems", "find_cheat", "forbidden_names"]
@@ -105,7 +106,7 @@ def forbidden_names(tests: str, entry_point: str) -> frozenset[str]:
             modules.add(second.value)
             start = first.start if second.value == top else None
         elif start is not None and first.value == "endmodule":
-            around.update(instance for _, instance in instances(tests[start : first.start]))
+            around.update(known.name for known in instances(tests[start : first.start]))
         elif start is not None and _opens_scope(before, first) and second.kind in ("name", "escaped"):
             around.add(second.value)
     return frozenset(modules - {entry_point} | around)

@@ -23,6 +23,7 @@ docs/verilog.md has the rules for readers, and what was measured.
 
 from __future__ import annotations
 
+import functools
 import re
 
 import msgspec
@@ -34,8 +35,9 @@ from ibft.execution.isolation import Level
 from ibft.execution.languages import Language, Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits, Sandbox
-from ibft.execution.simulation import Simulation, compile_alone, expand, reserved_files, simulate
+from ibft.execution.simulation import Simulation, compile_alone, does_not_fit, expand, reserved_files, simulate
 from ibft.execution.verilog_benches import counts_mismatches, empty_design, says_failure
+from ibft.execution.verilog_ports import find_foreign_port
 from ibft.execution.verilog_probe import find_fault
 from ibft.execution.verilog_text import allowed_systems, find_cheat, forbidden_names
 from ibft.text.answers.verilog import extract_design, has_statement, header_of
@@ -82,6 +84,8 @@ class Verilog(VerilogReader, Language):
         run = _check_expanded(problem, source, sandbox, limits) if "`" in source else None
         if run is None or run.status == "passed":
             run = simulate(problem, source, sandbox, limits)
+        if does_not_fit(run):
+            run = run._replace(message=f"the design does not fit the test bench: {run.messages[0]}")
         if run.status == "passed" and (disturbance := _disturbance(problem, run, job.reference)):
             run = run._replace(status="failed", message=disturbance)
         if run.status == "passed":
@@ -95,15 +99,15 @@ class Verilog(VerilogReader, Language):
             SandboxError: the sandbox itself failed.
         """
         problem, limits = self.completed(job.problem), job.limits
-        design = extract_design(problem.canonical_solution or "", problem.prompt, problem.entry_point)
-        if design is None:
+        design = _design_of(problem.canonical_solution or "", problem.prompt, problem.entry_point)
+        if not design:
             return Reference(status="no_code", message="it has no reference solution, which Verilog problems need")
         sandbox = sandboxes(tools=installed_icarus()[:2])
-        run = simulate(problem, design.source, sandbox, limits)
+        run = simulate(problem, design, sandbox, limits)
         if run.status == "passed" and not counts_mismatches(problem.tests):
             run = _checked_for_failure(run)
         if run.status == "passed":
-            run = compile_alone(problem, design.source, sandbox, limits, run)
+            run = compile_alone(problem, design, sandbox, limits, run)
         outcome = _outcome(problem, run)
         reference = Reference(
             status=outcome.status,
@@ -112,7 +116,7 @@ class Verilog(VerilogReader, Language):
             num_checked=run.num_checked,
             trace=run.trace,
         )
-        if outcome.passed and _passes_empty(problem, design.source, sandbox, limits, reference):
+        if outcome.passed and _passes_empty(problem, design, sandbox, limits, reference):
             message = "an empty module passes its test bench, which so decides nothing"
             return msgspec.structs.replace(reference, status="failed", message=message)
         return reference
@@ -183,8 +187,18 @@ VERILOG = Verilog()
 
 
 def _find_cheat(problem: Problem, source: str) -> str:
-    allowed = allowed_systems(problem.canonical_solution or "")
-    return find_cheat(source, allowed, forbidden_names(problem.tests, problem.entry_point))
+    tests, entry_point = problem.tests, problem.entry_point
+    allowed, names = allowed_systems(problem.canonical_solution or ""), forbidden_names(tests, entry_point)
+    if cheat := find_cheat(source, allowed, names):
+        return cheat
+    reference = _design_of(problem.canonical_solution or "", problem.prompt, entry_point)
+    return find_foreign_port(source, reference, entry_point, tests)
+
+
+@functools.lru_cache(maxsize=1024)
+def _design_of(solution: str, prompt: str, entry_point: str) -> str:
+    design = extract_design(solution, prompt, entry_point)
+    return design.source if design else ""
 
 
 def _check_expanded(problem: Problem, source: str, sandbox: Sandbox, limits: Limits) -> Simulation:
@@ -230,10 +244,10 @@ def _passes_empty(problem: Problem, source: str, sandbox: Sandbox, limits: Limit
 def _outcome(problem: Problem, run: Simulation) -> Outcome:
     """Return the verdict on a run; what Icarus warned about counts last, so that both readings can be computed."""
     status, message, warning = run.status, run.message, ""
-    if status == "passed" and run.warnings:
+    if status == "passed" and run.messages:
         texts = ("",) if problem.warnings_fail is True else problem.warnings_fail or ()
-        failing = [line for line in run.warnings if any(text in line for text in texts)]
-        warning = [*failing, *run.warnings][0]
+        failing = [line for line in run.messages if any(text in line for text in texts)]
+        warning = [*failing, *run.messages][0]
         if failing:
             status, message = "failed", f"Icarus warns: {warning}"
     return Outcome(

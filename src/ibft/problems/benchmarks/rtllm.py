@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ibft.artifacts.rows import File, Problem
 from ibft.errors import UserError
-from ibft.execution.verilog_benches import instances
+from ibft.execution.verilog_ports import instances
 from ibft.problems.source_files import read_source
 from ibft.text.answers.verilog_modules import defined_modules
 
@@ -56,7 +56,7 @@ def _load(folder: Path) -> Problem:
 def _tested(tests: str, folder: Path) -> str:
     """Return the module that a test bench instantiates and does not define."""
     defined = {module.name for module in defined_modules(tests)[0]}
-    tested = [module for module, _ in instances(tests) if module not in defined]
+    tested = [known.module for known in instances(tests) if known.module not in defined]
     if not tested:
         raise UserError(f"problems: {folder / 'testbench.v'} instantiates no module, so there is nothing to test.")
     return tested[0]
