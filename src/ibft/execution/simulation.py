@@ -18,7 +18,6 @@ __all__ = [
     "TEST_BENCH",
     "Simulation",
     "compile_alone",
-    "does_not_fit",
     "expand",
     "reserved_files",
     "simulate",
@@ -103,10 +102,11 @@ def expand(source: str, sandbox: Sandbox, limits: Limits) -> tuple[str, Simulati
     return result.stdout.decode("utf-8", "replace"), Simulation(*ended, result.cpu_time_s, result.wall_time_s)
 
 
-def does_not_fit(run: Simulation) -> bool:
-    """Decide whether the design compiles, but not with a test bench that compiles with its reference."""
+def misfit(run: Simulation) -> str:
+    """Return the first error where all are in the test bench, which compiles with its reference; "" otherwise."""
     errors = [line for line in run.messages if ": error: " in line]
-    return run.status == "syntax_error" and bool(errors) and all(line.startswith(TEST_BENCH) for line in errors)
+    is_misfit = run.status == "syntax_error" and all(line.startswith(TEST_BENCH) for line in errors)
+    return errors[0] if errors and is_misfit else ""
 
 
 def _counted(output: str, messages: tuple[str, ...], marker: str, spent: tuple[float, float]) -> Simulation:

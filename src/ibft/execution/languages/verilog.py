@@ -35,7 +35,7 @@ from ibft.execution.isolation import Level
 from ibft.execution.languages import Language, Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits, Sandbox
-from ibft.execution.simulation import Simulation, compile_alone, does_not_fit, expand, reserved_files, simulate
+from ibft.execution.simulation import Simulation, compile_alone, expand, misfit, reserved_files, simulate
 from ibft.execution.verilog_benches import counts_mismatches, empty_design, says_failure
 from ibft.execution.verilog_ports import find_foreign_port
 from ibft.execution.verilog_probe import find_fault
@@ -84,8 +84,8 @@ class Verilog(VerilogReader, Language):
         run = _check_expanded(problem, source, sandbox, limits) if "`" in source else None
         if run is None or run.status == "passed":
             run = simulate(problem, source, sandbox, limits)
-        if does_not_fit(run):
-            run = run._replace(message=f"the design does not fit the test bench: {run.messages[0]}")
+        if error := misfit(run):
+            run = run._replace(message=f"the design does not fit the test bench: {error}")
         if run.status == "passed" and (disturbance := _disturbance(problem, run, job.reference)):
             run = run._replace(status="failed", message=disturbance)
         if run.status == "passed":
