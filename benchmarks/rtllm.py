@@ -2,8 +2,8 @@
 
     python benchmarks/rtllm.py FOLDER
 
-FOLDER is hkust-zhiyao/RTLLM, with its answers of two models in _chatgpt35 and _chatgpt4 (five each for 29 designs). "Plain"
-compiles answer and test bench together and passes what prints a line with "Pass", as the benchmark's own script does.
+FOLDER is hkust-zhiyao/RTLLM, with its answers of two models in _chatgpt35 and _chatgpt4 (five each for 29 designs).
+"Plainly" compiles answer and test bench together and passes what prints a line with "Pass".
 """
 
 from __future__ import annotations
