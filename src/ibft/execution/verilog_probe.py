@@ -91,6 +91,8 @@ def find_fault(language: Language, sandbox: Sandbox) -> str:
             reference = language.reference(job, None, lambda **_: sandbox)
             if not reference.passed:
                 return f"a design that is right did not pass: {reference.message}"
+            if not reference.trace:
+                return "of a design that is right, the answers were not recorded"
             fault = _misjudged(language, sandbox, job, reference)
         except SandboxError as error:
             fault = f"the sandbox failed: {error}"
