@@ -22,6 +22,7 @@ from ibft.execution.languages import verilog
 from ibft.execution.languages.verilog import VERILOG
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import CommandResult, Limits
+from ibft.problems.benchmarks.verilog_eval import FAILING_WARNINGS
 from ibft.text.answers import extract_sample
 
 LIMITS = Limits(cpu_s=5, wall_s=30, memory_mib=512)
@@ -247,6 +248,59 @@ def test_a_warning_fails_a_design_of_version_1_alone(judge: Judge) -> None:
     assert judge(design).status == "failed"
     lenient = msgspec.structs.replace(PROBLEM, warnings_fail=False)
     assert judge(design, problem=lenient).status == "passed"
+
+
+@pytest.mark.verilog
+@pytest.mark.parametrize(
+    ("texts", "status"),
+    [
+        (True, "failed"),
+        (("is declared but", "dangling input port"), "failed"),
+        (("found no sensitivities",), "passed"),
+        (False, "passed"),
+    ],
+)
+def test_which_warnings_fail_is_the_problems(judge: Judge, texts: bool | tuple[str, ...], status: str) -> None:
+    design = module(RIGHT).replace("input clk", "input extra, input clk")
+    problem = msgspec.structs.replace(PROBLEM, warnings_fail=texts)
+    outcome = judge(design, problem=problem)
+    assert outcome.status == status
+    assert "dangling input port" in outcome.warning  # so that both readings can be computed
+    assert judge(design.replace("4'h5", "4'h6"), problem=problem).warning == ""  # it is wrong in any reading
+
+
+@pytest.mark.verilog
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ("", "passed"),
+        ("logic y; always_comb y = d[2];", "passed"),  # "sorry: constant selects in always_* processes"
+        ("logic y; always_comb y = 1'b1;", "failed"),
+        ("logic y; always @(*) y = 1'b1;", "failed"),
+    ],
+)
+def test_version_2_fails_a_design_for_two_warnings_alone(judge: Judge, more: str, status: str) -> None:
+    problem = msgspec.structs.replace(VERSION_2, warnings_fail=FAILING_WARNINGS)
+    outcome = judge(module(RIGHT + more).replace("top_module", "TopModule"), problem=problem)
+    assert outcome.status == status, outcome.message
+    assert bool(outcome.warning) == bool(more)
+
+
+@pytest.mark.verilog
+def test_a_design_that_does_not_fit_is_told_from_one_that_does_not_compile(judge: Judge) -> None:
+    misfit = judge(module(RIGHT).replace("output [3:0] q", "output [3:0] value").replace("q = r", "value = r"))
+    assert misfit.status == "syntax_error"
+    assert re.match("the design does not fit the test bench: .*port ``q'' is not a port", misfit.message)
+    assert judge(module(RIGHT + " assign missing.x = 1;")).message.startswith("the compiler says: design.sv")
+
+
+@pytest.mark.verilog
+def test_an_empty_module_must_not_pass(judge: Judge) -> None:
+    # Never reset, the reference answers with unknown bits alone, which match anything (fsm_ps2 of Machine is so).
+    tests = PROBLEM.tests.replace("reset <= 1; d", "reset <= 0; d")
+    reference = run_reference(msgspec.structs.replace(PROBLEM, tests=tests), judge.sandbox)
+    assert reference.status == "failed"
+    assert reference.message == "an empty module passes its test bench, which so decides nothing"
 
 
 @pytest.mark.verilog
