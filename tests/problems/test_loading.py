@@ -47,7 +47,7 @@ def test_missing_file(tmp_path: Path, source: str) -> None:
 
 @pytest.mark.parametrize("source", ["humanevil", "mbpp", "mbpp:", "evalplus:", "problems.csv"])
 def test_unknown_source(source: str) -> None:
-    with pytest.raises(UserError, match="Use evalplus:PATH, humaneval, mbpp:PATH, verilog-eval:PATH, "):
+    with pytest.raises(UserError, match="Use evalplus:PATH, humaneval, mbpp:PATH, rtllm:PATH, verilog-eval:PATH, "):
         load_problems(source)
 
 

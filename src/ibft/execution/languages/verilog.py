@@ -1,17 +1,20 @@
-"""Judging one Verilog sample with Icarus Verilog, against the test benches of VerilogEval versions 1 and 2.
+"""Judging one Verilog sample with Icarus Verilog, under the test bench of its problem (`verilog_benches`).
 
-A sample passes if its design, simulated under the test bench, matches the reference at every sampled output. Designs
-and test bench run in one simulator, so what keeps a design honest is, in this order:
+A sample passes if its design, simulated under the test bench, does there what the reference does: it matches at every
+sampled output, or the test bench prints the same results. Designs and test bench run in one simulator, so what keeps a
+design honest is, in this order:
 
 1. **Rules on its text** (`verilog_text.find_cheat`), free of charge: no system task or function but the pure ones and
    those of the problem's own reference, no `force`, `release`, `bind` or `` `include ``, no imported C, no name of the
-   test bench. A text with directives is checked again after the preprocessor.
+   test bench; and no ports by which it would reach out (`verilog_ports`). A text with directives is checked again after
+   the preprocessor.
 2. **Order.** The test bench is compiled before the design and its macros are undefined in between: no directive of the
    design reaches the test bench, and none of the test bench's tells the design that it is there.
-3. **A secret.** The test bench prints its counts behind a random marker, so no other line is taken for them.
+3. **A secret.** The test bench prints behind a random marker, so no other line is taken for its own.
 4. **The same run.** It must compare as many outputs as the reference's run did, and what the reference inside the test
-   bench answered must be the same, bit by bit and sample by sample (`trace`). So ending the simulation early, driving
-   the inputs from inside the design and disturbing the random stimuli gain nothing.
+   bench answered must be the same, bit by bit and sample by sample (`trace`). Where a test bench does not count, its
+   results and its end must be the same. So ending the simulation early, driving the inputs from inside the design and
+   disturbing the random stimuli gain nothing.
 5. **Alone.** A design that passed must also compile in a folder without the test bench, below an empty module of the
    same name. A design that reaches out of itself, by hierarchical names or instances of the reference, does not.
 
@@ -63,8 +66,8 @@ class Verilog(VerilogReader, Language):
         """Simulate a sample's design under the test bench.
 
         Args:
-            job: the problem's `tests` are a test bench as VerilogEval's, whose module `tb` instantiates the entry
-                point. The limits hold for each command; that on files is raised to what compiled designs need.
+            job: the problem's `tests` are a test bench that instantiates the entry point. The limits hold for each
+                command; that on files is raised to what compiled designs need.
             prepared: not used.
             sandboxes: where Icarus runs.
 
