@@ -18,6 +18,7 @@ from ibft.text.answers.verilog_tokens import Token, tokenize
 
 __all__ = ["counts_mismatches", "empty_design", "instrument", "result_lines", "says_failure", "stand_in", "top_module"]
 
+_MARKER = "IBFT_MARKER"  # in the text that all samples of a problem share
 _COUNTS = '"Mismatches: '
 _PRINTING = frozenset(f"${name}{base}" for name in ("display", "write", "strobe", "monitor") for base in ("", *"bho"))
 _ENDING = frozenset({"$finish", "$stop"})
@@ -92,11 +93,16 @@ def instrument(tests: str, marker: str) -> str:
     It writes no waveforms, and so does not look up what it would have written: VerilogEval's benches name a wire there
     before they declare it, which Icarus 13 refuses.
     """
+    return _instrumented(tests).replace(_MARKER, marker)
+
+
+@functools.lru_cache(maxsize=256)
+def _instrumented(tests: str) -> str:
     tests = _edited(tests, _without_waveforms(list(tokenize(tests))))
     if counts_mismatches(tests):
-        tests = _with_trace(tests, marker)
+        tests = _with_trace(tests, _MARKER)
     else:
-        tests = _edited(tests, _with_marker(list(tokenize(tests)), marker))
+        tests = _edited(tests, _with_marker(list(tokenize(tests)), _MARKER))
     # So that no directive of the design, which follows, can ask for them and know that the test bench is there.
     macros = dict.fromkeys(re.findall(r"(?m)^\s*`define\s+(\w+)", tests))
     return tests + "\n" + "".join(f"`undef {name}\n" for name in macros)

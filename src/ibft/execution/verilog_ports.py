@@ -60,6 +60,7 @@ def find_foreign_port(source: str, reference: str, entry_point: str, tests: str)
     return ""
 
 
+@functools.lru_cache(maxsize=1024)
 def _ports(source: str, entry_point: str) -> dict[str, str]:
     """Return the directions of a module's ports by name, in the order of its header; "" where one has none."""
     modules, _ = defined_modules(source)
