@@ -279,6 +279,7 @@ def test_the_top_of_a_test_bench() -> None:
 
 def test_result_lines_are_those_of_the_test_bench() -> None:
     output = "m Passed\nPassed\nm loading\nERROR: testbench.sv:3: x\nERROR: design.sv:3: x\nm ends 2\nm1m 2 errors\n"
+    output += "m\x1b[31mFAILED\x1b[0m\n"
     messages = ["testbench.sv:2: warning: input port w is coerced to inout.", "design.sv:1: warning: other"]
     assert result_lines(output, messages, "m", "testbench.sv") == [
         "input port w is coerced to inout.",
@@ -286,6 +287,7 @@ def test_result_lines_are_those_of_the_test_bench() -> None:
         "ERROR: testbench.sv:3: x",
         "ends 2",
         "1 2 errors",
+        "FAILED",
     ]
 
 
@@ -298,6 +300,7 @@ def test_what_a_test_bench_prints_is_marked() -> None:
 
 
 def test_an_empty_design_keeps_its_ports() -> None:
+    assert empty_design("`define NAME m\nmodule `NAME (input a); endmodule", "m") == ""
     source = "module m (input a, output b); assign b = a; endmodule"
     assert empty_design(source, "m") == "module m (input a, output b);\nendmodule\n"
     source = "module m (a, b); parameter W = 2; input [W:0] a; output b; reg b; initial b = 1; endmodule"

@@ -29,7 +29,8 @@ _FAILURE_WORDS = (
     r"fail\w*|err(?:or)?s?|mismatch\w*|wrong|incorrect\w*|bad|unexpected|invalid|violat\w*|time(?:d |-)?out"
 )
 _RESULT = re.compile(
-    rf"(?<![a-z])(?:{_FAILURE_WORDS}|pass\w*|success\w*|correct\w*|ok|good|match\w*|expected|assert\w*)(?![a-z])", re.I
+    rf"(?<![a-z])(?:{_FAILURE_WORDS}|pass\w*|success\w*|correct\w*|ok|good|match\w*|results?|expected|assert\w*)(?![a-z])",
+    re.I,
 )
 _NO_FAILURE = re.compile(  # "0 / 100 failures", "no mismatches", "errors: 0"
     rf"\b(?:no|zero|without|0+)\b[^a-z1-9]*(?:\d+\s+)?(?:[a-z]+\s+)?(?:{_FAILURE_WORDS})\b"
@@ -37,6 +38,7 @@ _NO_FAILURE = re.compile(  # "0 / 100 failures", "no mismatches", "errors: 0"
     re.I,
 )
 _FAILURE = re.compile(rf"(?<![a-z])(?:{_FAILURE_WORDS})(?![a-z])", re.I)
+_COLOR = re.compile(r"\x1b\[[\d;]*m")
 _DIRECTIONS = frozenset({"input", "output", "inout"})
 _PORT_WORDS = _DIRECTIONS | {"parameter", "localparam"}
 
@@ -68,11 +70,15 @@ def stand_in(tests: str, entry_point: str) -> str:
 
 
 def empty_design(source: str, entry_point: str) -> str:
-    """Return the design with nothing in its module but the declarations of ports: no output has a driver."""
-    modules, _ = defined_modules(source)
-    module = next(module for module in modules if module.name == entry_point)
+    """Return the design with nothing in its module but the declarations of ports: no output has a driver.
+
+    It is "" where the module is not in the text as it stands, but comes out of a macro.
+    """
+    module = next((module for module in defined_modules(source)[0] if module.name == entry_point), None)
+    if module is None:
+        return ""
     tokens = [token for token in tokenize(source) if module.start <= token.start < module.end]
-    place = next(number for number, token in enumerate(tokens) if token.value == ";")
+    place = next((number for number, token in enumerate(tokens) if token.value == ";"), len(tokens) - 1)
     kept = [source[: tokens[place].end]]
     if not any(token.value in _DIRECTIONS for token in tokens[:place]):  # the ports of Verilog 1995: declared inside
         for number, token in enumerate(tokens[place:], place):
@@ -120,8 +126,8 @@ def result_lines(output: str, messages: Sequence[str], marker: str, file: str) -
     reported = re.compile(rf"(?:ERROR|FATAL): {re.escape(file)}:\d+: .*")
     lines = [line.partition("warning: ")[2] for line in messages if line.endswith(" is coerced to inout.")]
     for line in output.splitlines():
-        said = line.replace(marker, "")
-        if (said != line and (_RESULT.search(said) or said.startswith(" ends "))) or reported.fullmatch(line):
+        said = _COLOR.sub("", line.replace(marker, ""))
+        if (marker in line and (_RESULT.search(said) or said.startswith(" ends "))) or reported.fullmatch(line):
             lines.append(said.strip())
     return lines
 
