@@ -278,10 +278,10 @@ def test_the_top_of_a_test_bench() -> None:
 
 
 def test_result_lines_are_those_of_the_test_bench() -> None:
-    output = "m Passed\nPassed\nm loading\nERROR: testbench.sv:3: x\nERROR: design.sv:3: x\nm ends 2\nm1m 2 errors\n"
-    output += "m\x1b[31mFAILED\x1b[0m\n"
+    output = "# Passed\nPassed\n# loading\nERROR: testbench.sv:3: x\nERROR: design.sv:3: x\n# ends 2\n#1# 2 errors\n"
+    output += "#\x1b[31mFAILED\x1b[0m\n"
     messages = ["testbench.sv:2: warning: input port w is coerced to inout.", "design.sv:1: warning: other"]
-    assert result_lines(output, messages, "m", "testbench.sv") == [
+    assert result_lines(output, messages, "#", "testbench.sv") == [
         "input port w is coerced to inout.",
         "Passed",
         "ERROR: testbench.sv:3: x",
