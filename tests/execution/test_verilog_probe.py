@@ -1,4 +1,4 @@
-"""Icarus itself is tried out. Stand-ins print what other versions print, recorded from Debian's 11.0, 12.0 and 13.0."""
+"""Icarus itself is tried out, and stand-ins for it. Debian's 11.0, 12.0 and 13.0 were recorded; 10.3 and 14.0 are guessed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_form_of_the_version_is_read(install: Installer, version: str) -> N
 @pytest.mark.parametrize(
     ("compiler", "simulator", "reason"),
     [
-        # 13.0 of a name that is used before its declaration; 10.3 of what it cannot parse.
+        # What 13.0 says of a name that is used before its declaration; the others are guessed.
         (
             "echo \"testbench.sv:16: error: Unable to bind wire/reg/memory \\`tb_mismatch' in \\`tb'\" >&2; exit 1",
             "",
