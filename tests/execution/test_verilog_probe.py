@@ -1,4 +1,4 @@
-"""Icarus itself is tried out, and stand-ins for it. Debian's 11.0, 12.0 and 13.0 were recorded; 10.3 and 14.0 are guessed."""
+"""Icarus itself is tried out, and stand-ins. 11.0, 12.0 and 13.0 of Debian were recorded; 10.3 and 14.0 are guessed."""
 
 from __future__ import annotations
 
