@@ -25,7 +25,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agreement import mutants_of
-
 from ibft.artifacts.rows import Problem, Sample
 from ibft.execution import check_references, execute_all, local_pool
 from ibft.execution.outcome import Outcome

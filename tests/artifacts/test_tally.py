@@ -25,6 +25,22 @@ def test_results_are_counted_by_problem_status_and_kind() -> None:
     assert tally([]).counts == {}
 
 
+def test_other_readings_count_what_compiles_and_what_has_warnings() -> None:
+    def result(status: str, warning: str = "") -> ForeignResult:
+        return ForeignResult("a", status == "passed", status, warning=warning)
+
+    counted = tally(
+        [result("passed"), result("passed", "w"), result("failed", "w"), result("failed"), result("syntax_error")]
+    )
+    assert counted.num_warned == 2
+    assert counted.counts == {"a": (5, 2)}
+    assert counted.readings == {
+        "syntax": {"a": (5, 4)},
+        "warnings_pass": {"a": (5, 3)},
+        "warnings_fail": {"a": (5, 1)},
+    }
+
+
 def test_results_of_three_tools_are_read_alike(tmp_path: Path) -> None:
     ours = {"task_id": "a", "completion": "", "result": "", "passed": True, "status": "passed", "is_weak": True}
     (tmp_path / "ours.jsonl.gz").write_bytes(gzip.compress(json.dumps(ours).encode()))

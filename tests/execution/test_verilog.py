@@ -17,11 +17,12 @@ import msgspec
 import pytest
 
 from ibft.artifacts.rows import Problem, Sample
-from ibft.execution import verilog_text
+from ibft.execution import simulation, verilog_benches
 from ibft.execution.languages import verilog
 from ibft.execution.languages.verilog import VERILOG
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import CommandResult, Limits
+from ibft.problems.benchmarks.verilog_eval import FAILING_WARNINGS
 from ibft.text.answers import extract_sample
 
 LIMITS = Limits(cpu_s=5, wall_s=30, memory_mib=512)
@@ -178,7 +179,7 @@ def test_broken_references_are_not_passed(judge: Judge) -> None:
 
     assert run(canonical_solution=None) == "no_code"
     assert run(canonical_solution=BODY.replace("4'h5", "4'h6")) == "failed"
-    assert run(tests=PROBLEM.tests.replace("Mismatches", "Errors")) == "failed"
+    assert run(tests=PROBLEM.tests.replace("Mismatches", "Total")) == "failed"
     assert run(tests="module tb; nonsense") == "syntax_error"
     assert run(canonical_solution="assign q = tb.good1.q;\nendmodule\n") != "passed"
 
@@ -247,6 +248,59 @@ def test_a_warning_fails_a_design_of_version_1_alone(judge: Judge) -> None:
     assert judge(design).status == "failed"
     lenient = msgspec.structs.replace(PROBLEM, warnings_fail=False)
     assert judge(design, problem=lenient).status == "passed"
+
+
+@pytest.mark.verilog
+@pytest.mark.parametrize(
+    ("texts", "status"),
+    [
+        (True, "failed"),
+        (("is declared but", "dangling input port"), "failed"),
+        (("found no sensitivities",), "passed"),
+        (False, "passed"),
+    ],
+)
+def test_which_warnings_fail_is_the_problems(judge: Judge, texts: bool | tuple[str, ...], status: str) -> None:
+    design = module(RIGHT).replace("input clk", "input extra, input clk")
+    problem = msgspec.structs.replace(PROBLEM, warnings_fail=texts)
+    outcome = judge(design, problem=problem)
+    assert outcome.status == status
+    assert "dangling input port" in outcome.warning  # so that both readings can be computed
+    assert judge(design.replace("4'h5", "4'h6"), problem=problem).warning == ""  # it is wrong in any reading
+
+
+@pytest.mark.verilog
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ("", "passed"),
+        ("logic y; always_comb y = d[2];", "passed"),  # "sorry: constant selects in always_* processes"
+        ("logic y; always_comb y = 1'b1;", "failed"),
+        ("logic y; always @(*) y = 1'b1;", "failed"),
+    ],
+)
+def test_version_2_fails_a_design_for_two_warnings_alone(judge: Judge, more: str, status: str) -> None:
+    problem = msgspec.structs.replace(VERSION_2, warnings_fail=FAILING_WARNINGS)
+    outcome = judge(module(RIGHT + more).replace("top_module", "TopModule"), problem=problem)
+    assert outcome.status == status, outcome.message
+    assert bool(outcome.warning) == bool(more)
+
+
+@pytest.mark.verilog
+def test_a_design_that_does_not_fit_is_told_from_one_that_does_not_compile(judge: Judge) -> None:
+    misfit = judge(module(RIGHT).replace("output [3:0] q", "output [3:0] value").replace("q = r", "value = r"))
+    assert misfit.status == "syntax_error"
+    assert re.match("the design does not fit the test bench: .*port ``q'' is not a port", misfit.message)
+    assert judge(module(RIGHT + " assign missing.x = 1;")).message.startswith("the compiler says: design.sv")
+
+
+@pytest.mark.verilog
+def test_an_empty_module_must_not_pass(judge: Judge) -> None:
+    # Never reset, the reference answers with unknown bits alone, which match anything (fsm_ps2 of Machine is so).
+    tests = PROBLEM.tests.replace("reset <= 1; d", "reset <= 0; d")
+    reference = run_reference(msgspec.structs.replace(PROBLEM, tests=tests), judge.sandbox)
+    assert reference.status == "failed"
+    assert reference.message == "an empty module passes its test bench, which so decides nothing"
 
 
 @pytest.mark.verilog
@@ -320,24 +374,24 @@ DEFENSES = {"text", "order", "secret", "same run", "alone"}
 
 
 def switch_off(patch: pytest.MonkeyPatch, defenses: set[str]) -> None:
-    strict_verdict = verilog._verdict
+    strict_verdict = simulation._counted
 
-    def trusting_verdict(output: str, marker: str, spent: tuple[float, float]) -> verilog._Run:
+    def trusting_verdict(output: str, *rest: Any) -> simulation.Simulation:
         """As the original harness has it: whatever line looks like the counts."""
-        run = strict_verdict(output, marker, spent)
+        run = strict_verdict(output, *rest)
         counts = re.search(r"Mismatches: (\d+) in (\d+)", output)
         return run._replace(status="passed") if counts and counts.group(1) == "0" else run
 
     if "text" in defenses:
         patch.setattr(verilog, "_find_cheat", lambda problem, source: "")
     if "order" in defenses:
-        patch.setattr(verilog, "instrument", lambda *a: re.sub("`undef.*", "", verilog_text.instrument(*a)))
+        patch.setattr(simulation, "instrument", lambda *a: re.sub("`undef.*", "", verilog_benches.instrument(*a)))
     if "secret" in defenses:
-        patch.setattr(verilog, "_verdict", trusting_verdict)
+        patch.setattr(simulation, "_counted", trusting_verdict)
     if "same run" in defenses:
-        patch.setattr(verilog, "_disturbance", lambda run, reference: "")
+        patch.setattr(verilog, "_disturbance", lambda *a: "")
     if "alone" in defenses:
-        patch.setattr(verilog, "_compile_alone", lambda *a: a[-1])
+        patch.setattr(verilog, "compile_alone", lambda *a: a[-1])
 
 
 @pytest.mark.verilog

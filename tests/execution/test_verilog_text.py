@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ibft.execution.verilog_text import allowed_systems, find_cheat, forbidden_names, instrument, stand_in
+from ibft.execution.verilog_benches import instrument, stand_in
+from ibft.execution.verilog_text import allowed_systems, find_cheat, forbidden_names
 
 TEST_BENCH = """`timescale 1 ps/1 ps
 `define OK 12

@@ -14,7 +14,7 @@ from ibft.errors import UserError
 from ibft.statistics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
 from ibft.statistics.uncertainty import bootstrap_means
 
-__all__ = ["Curve", "Metric", "Metrics", "curves", "require_k", "summarize"]
+__all__ = ["Curve", "Metric", "Metrics", "curves", "means", "require_k", "summarize"]
 
 
 class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,7 +44,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     sentences a reader of the figures should see; `k`, `seed` and `bootstrap_resamples` are what the figures were
     computed with. `excluded` names the problems that are left out since their own reference does not pass, with the
     reason; `num_weak` counts the samples whose tests ran in the candidate's interpreter, `num_extracted` those whose
-    text held more than the program that was judged. `hollow` says that most samples hold no program.
+    text held more than the program that was judged. `hollow` says that most samples hold no program. `readings` are the
+    figures if others were counted as correct (`tally.Tally`), without intervals and where they are defined; the two on
+    warnings only where there are such samples, which `num_warned` counts.
     """
 
     num_problems: int
@@ -60,6 +62,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     excluded: dict[str, str] = {}
     num_weak: int = 0
     num_extracted: int = 0
+    num_warned: int = 0
+    readings: dict[str, dict[str, float]] = {}
     hollow: Hollow | None = None
     notes: list[str] = []
     curves: dict[str, Curve] = {}
@@ -117,6 +121,17 @@ def summarize(
     for (name, values), interval in zip(defined.items(), intervals, strict=True):
         metrics[name] = Metric(math.fsum(values) / len(values), (interval.low, interval.high))
     return metrics
+
+
+def means(counts: Sequence[Count], k: Sequence[int]) -> dict[str, float]:
+    """Return Pass@k and Pass@k^(k) without intervals, for each k for which they are defined."""
+    figures = {}
+    for size in sorted(set(k)):
+        if why_undefined(counts, size) is None:
+            of_each_m = curve_of_each(counts, size)
+            figures[metric_name(size)] = math.fsum(of_each_m[0]) / len(counts)
+            figures[metric_name(size, size)] = math.fsum(of_each_m[-1]) / len(counts)
+    return figures
 
 
 def require_k(k: Sequence[int]) -> None:

@@ -13,6 +13,7 @@ import msgspec
 __all__ = [
     "Case",
     "Conversation",
+    "File",
     "Message",
     "Module",
     "Pair",
@@ -94,6 +95,13 @@ class Case(msgspec.Struct, frozen=True):
     output: str
 
 
+class File(msgspec.Struct, frozen=True):
+    """A text file that a test bench reads: its name, without a folder, and what is in it."""
+
+    name: str
+    content: str
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One benchmark problem, in the project's own format (docs/problems.md).
 
@@ -115,7 +123,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run may take where that is more than `judge.timeout_s`.
 
     `language` names a reader and a judge: `python`, `verilog`, or one of another package (`ibft.execution.languages`).
-    In Verilog, `warnings_fail`: a design that Icarus warns about has failed.
+    In Verilog, `warnings_fail` says which warnings of Icarus make a right design fail: True for all, or the texts of
+    those that do. `files` lie beside the test bench.
     """
 
     task_id: str
@@ -134,7 +143,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tolerance: float = 1e-6
     checker: str = ""
     time_limit_s: float = 0.0
-    warnings_fail: bool = False  # VerilogEval 1's own harness does so, that of version 2 does not
+    warnings_fail: bool | tuple[str, ...] = False
+    files: tuple[File, ...] = ()
 
 
 # Defaults are left out of the file, so that other tools read it as one of theirs.
@@ -182,7 +192,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     judged, a whole `solution` included; `is_extracted` says that the sample's text held more than that. Times are in
     seconds. `is_weak` marks a verdict whose tests ran in the candidate's interpreter, where it could have seen them.
     `reached` is the name of the last group of tests that was begun, where the tests name their groups (EvalPlus:
-    `base`, `plus`), or of the last case that was run (`case 3 of 12`).
+    `base`, `plus`), or of the last case that was run (`case 3 of 12`). `warning` is what the compiler warned about in
+    a design that is right otherwise, whether or not its benchmark lets it pass.
     """
 
     task_id: str
@@ -197,6 +208,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_weak: bool = False
     reached: str = ""
     is_extracted: bool = False
+    warning: str = ""
 
 
 Subset = Literal["train", "control"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,19 +26,31 @@ class ForeignResult(msgspec.Struct, frozen=True):
     is_weak: bool = False
     is_extracted: bool = False
     sandbox: str = ""
+    warning: str = ""
+
+
+_READINGS: dict[str, Callable[[Result | ForeignResult], bool]] = {
+    "syntax": lambda result: result.status not in ("syntax_error", "no_code"),
+    "warnings_pass": lambda result: result.passed or bool(result.warning),
+    "warnings_fail": lambda result: result.passed and not result.warning,
+}
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of results of each kind.
 
     `counts` has the problems in the order of their first result. `excluded` names those whose own reference did not
-    pass; `sandboxes` are the levels at which samples ran, where the results say so.
+    pass; `sandboxes` are the levels at which samples ran, where the results say so. `readings` counts as correct what
+    others do: `syntax` every program that compiles; `warnings_pass` and `warnings_fail` all right programs that have a
+    warning, or none of them, whatever their benchmark does.
     """
 
     counts: dict[str, Count]
     statuses: Counter[str]
     num_weak: int
     num_extracted: int
+    num_warned: int
+    readings: dict[str, dict[str, Count]]
     excluded: frozenset[str]
     sandboxes: frozenset[str]
 
@@ -54,13 +66,17 @@ def tally(results: Iterable[Result | ForeignResult]) -> Tally:
     total: Counter[str] = Counter()
     correct: Counter[str] = Counter()
     excluded, sandboxes = set(), set()
-    num_weak = num_extracted = 0
+    num_weak = num_extracted = num_warned = 0
+    read_as: dict[str, Counter[str]] = {name: Counter() for name in _READINGS}
     for result in results:
         statuses[result.status] += 1
         total[result.task_id] += 1
         correct[result.task_id] += result.passed
         num_weak += result.is_weak
         num_extracted += result.is_extracted
+        num_warned += bool(result.warning)
+        for name, is_correct in _READINGS.items():
+            read_as[name][result.task_id] += is_correct(result)
         sandboxes.add(result.sandbox)
         # The judge excludes a problem as a whole, since its own reference does not pass.
         if result.status == "excluded":
@@ -70,6 +86,11 @@ def tally(results: Iterable[Result | ForeignResult]) -> Tally:
         statuses=statuses,
         num_weak=num_weak,
         num_extracted=num_extracted,
+        num_warned=num_warned,
+        readings={
+            name: {task_id: Count(number, read[task_id]) for task_id, number in total.items()}
+            for name, read in read_as.items()
+        },
         excluded=frozenset(excluded),
         sandboxes=frozenset(sandboxes - {""}),  # results of other tools do not say
     )

@@ -51,7 +51,7 @@ def check_machine() -> Iterator[Check]:
     yield _gpu()
     yield _program("bwrap", ("--version",), "apt install bubblewrap", "judge: the strongest sandbox")
     yield _sandbox()
-    yield _program("iverilog", ("-V",), "apt install iverilog (12 recommended)", "judge: Verilog")
+    yield _icarus()
 
 
 def _gpu() -> Check:
@@ -75,6 +75,21 @@ def _program(name: str, version_arguments: tuple[str, ...], remedy: str, needed_
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check(name, False, f"does not run: {error}", needed_for)
     return Check(name, True, (done.stdout or done.stderr).splitlines()[0].strip(), needed_for)
+
+
+def _icarus() -> Check:
+    from ibft.errors import UserError
+    from ibft.execution.icarus import installed_icarus
+    from ibft.execution.isolation import detect_level
+    from ibft.execution.languages.verilog import VERILOG
+
+    needed_for = "judge: Verilog"
+    # Not by its version: it judges a few designs whose verdicts are known.
+    try:
+        VERILOG.try_out(detect_level())
+    except UserError as error:
+        return Check("iverilog", False, str(error), needed_for)
+    return Check("iverilog", True, f"version {installed_icarus().version}, judges known designs rightly", needed_for)
 
 
 def _sandbox() -> Check:

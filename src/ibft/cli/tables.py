@@ -136,6 +136,10 @@ def print_metrics(metrics: Metrics) -> None:
                 table.add_row(name, "undefined", metric.reason)
             else:
                 table.add_row(name, f"{metric.value:.1%}", f"{metric.ci95[0]:.1%} to {metric.ci95[1]:.1%}")
+    # What papers on Verilog call the syntax pass rate.
+    for name, value in metrics.readings.get("syntax", {}).items():
+        if value < 1 and name == metric_name(metrics.k[0]):
+            table.add_row(f"{name} of compiling", f"{value:.1%}", "")
     console = open_console()
     console.print(table)
     console.print(f"{metrics.num_samples} samples of {metrics.num_problems} problems; sandbox: {metrics.sandbox}")

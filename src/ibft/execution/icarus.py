@@ -75,7 +75,9 @@ def abnormal_end(result: CommandResult, tool: str) -> tuple[Status, str] | None:
         return None
     if re.search(rb"bad_alloc|out of memory|Cannot allocate memory", result.stderr):
         return "memory", f"the {tool} used more than its memory"
-    line = first_line(result.stderr, prefer=("error", "sorry")) or f"exit status {result.exit_code}"
+    fatal = re.search(rb"(?m)^FATAL: .*", result.stdout)  # of a test bench's $fatal
+    line = first_line(result.stderr or (fatal.group() if fatal else b""), prefer=("error", "sorry"))
+    line = line or f"exit status {result.exit_code}"
     return ("syntax_error" if tool == "compiler" else "failed"), f"the {tool} says: {line}"
 
 

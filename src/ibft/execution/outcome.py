@@ -26,11 +26,13 @@ class Outcome(_Verdict, frozen=True, kw_only=True):
     """The verdict on one sample.
 
     `message` is a sentence; `is_weak`: the candidate could have seen its tests; `reached`: the last group of tests
-    that was begun, where the tests name their groups (EvalPlus's are "base" and "plus"), or the last case of `io`.
+    that was begun, where the tests name their groups (EvalPlus's are "base" and "plus"), or the last case of `io`;
+    `warning`: what the compiler warned about in a program that is right otherwise.
     """
 
     wall_time_s: float = 0.0
     reached: str = ""
+    warning: str = ""
 
 
 class Reference(_Verdict, frozen=True, kw_only=True):
@@ -38,8 +40,9 @@ class Reference(_Verdict, frozen=True, kw_only=True):
 
     A problem is judged only if it passed. `is_weak`: it passes only with the tests in its own interpreter, so the
     samples are judged in this way too. `cpu_time_s` scales their limit. `num_checked` (Verilog) counts the outputs that
-    the test bench compared, and `trace` is a hash of all that the reference answered: a sample's run must have both.
-    `memory_mib` is its limit where it needed more than `judge.memory_mib`: its samples get as much.
+    the test bench compared or the results that it printed, and `trace` is a hash of all that the reference answered or
+    these results: a sample's run must have both. `memory_mib` is its limit where it needed more than
+    `judge.memory_mib`: its samples get as much.
     """
 
     num_checked: int | None = None

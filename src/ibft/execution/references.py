@@ -13,6 +13,7 @@ import msgspec
 
 from ibft.artifacts.rows import Problem
 from ibft.execution.cache import VerdictCache
+from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Job, Reference
 from ibft.execution.pool import LocalPool, Pool
 from ibft.execution.sandbox import Limits
@@ -32,10 +33,16 @@ _MORE_MEMORY = 4
 def run_references(
     problems: Sequence[Problem], pool: Pool, cache: VerdictCache, settings: JudgeSettings
 ) -> dict[str, Reference]:
-    """Return the verdict on each problem's reference, by task id; from the cache where it passed before."""
+    """Return the verdict on each problem's reference, by task id; from the cache where it passed before.
+
+    Raises:
+        UserError: the tools of a language cannot be judged with.
+    """
     keys = {problem.task_id: settings.reference_key(problem) for problem in problems}
     references = cache.get_many(list(keys.values()), Reference)
     missing = [problem for problem in problems if keys[problem.task_id] not in references]
+    for language in sorted({problem.language for problem in missing}):
+        LANGUAGES[language].try_out(settings.level)
     with task("Running references", total=len(problems), done=len(problems) - len(missing)) as progress:
         fresh = _run(missing, pool, settings.limits_of(REFERENCE_CPU_S), progress.advance)
         # No sample could pass in less than its reference needs; that of Mbpp/255 in MBPP+ needs over 2 GiB.

@@ -191,6 +191,7 @@ class _Run:
             is_weak=outcome.is_weak,
             reached=outcome.reached,
             is_extracted=sample.raw is not None,
+            warning=outcome.warning,
         )
         size_bytes = self._writer.write([_Judged(position, result)])
         self._ledger.add(position, result, size_bytes)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ibft.artifacts.hollow import Hollow, find_hollow, is_hollow
 from ibft.artifacts.json_lines import read_rows
-from ibft.artifacts.metrics import Metrics, curves, summarize
+from ibft.artifacts.metrics import Metrics, curves, means, summarize
 from ibft.artifacts.rows import Result
 from ibft.artifacts.samples import SampleFile
 from ibft.artifacts.tally import Tally, tally
@@ -56,6 +56,8 @@ def summarize_results(results: Path, judging: Judging, excluded: Mapping[str, st
         excluded=dict(excluded),
         num_weak=counted.num_weak,
         num_extracted=counted.num_extracted,
+        num_warned=counted.num_warned,
+        readings=_readings(counted, [problem.task_id for problem in judged], wanted.k) if reason is None else {},
         hollow=hollow,
         notes=[
             *([hollow.message] if hollow else []),
@@ -63,6 +65,12 @@ def summarize_results(results: Path, judging: Judging, excluded: Mapping[str, st
             *_notes(counts, excluded, counted, samples.num_left_out),
         ],
     )
+
+
+def _readings(counted: Tally, task_ids: Sequence[str], k: Sequence[int]) -> dict[str, dict[str, float]]:
+    names = list(counted.readings) if counted.num_warned else ["syntax"]
+    by_name = {name: [counted.readings[name].get(task_id, Count(0, 0)) for task_id in task_ids] for name in names}
+    return {name: means(counts, k) for name, counts in by_name.items()}
 
 
 def _hollow(results: Path, counted: Tally, samples: SampleFile, are_raw: bool) -> Hollow | None:
@@ -87,6 +95,11 @@ def _notes(counts: Sequence[Count], excluded: Mapping[str, str], counted: Tally,
     if counted.num_weak:
         notes.append(
             f"{counted.num_weak} samples were judged with the tests inside the candidate's interpreter, which is weaker"
+        )
+    if counted.num_warned:
+        notes.append(
+            f"{counted.num_warned} samples are right but for a warning of the compiler; metrics.json has the figures "
+            "if all of these or none had passed (readings)"
         )
     if counted.num_extracted:
         notes.append(

@@ -1,4 +1,4 @@
-"""The text of designs and test benches: what no honest design says, and what a test bench must report. Pure.
+"""The text of designs: what no honest design says. Pure.
 
 `languages/verilog.py` says what these rules are for.
 """
@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
 
+from ibft.execution.verilog_benches import top_module
+from ibft.execution.verilog_ports import instances
 from ibft.text.answers.verilog_tokens import KEYWORDS, Token, tokenize
 
-__all__ = ["TEST_BENCH_MODULE", "allowed_systems", "find_cheat", "forbidden_names", "instrument", "stand_in"]
-
-TEST_BENCH_MODULE = "tb"
+__all__ = ["allowed_systems", "find_cheat", "forbidden_names"]
 
 # Functions of their arguments alone: they see nothing of the simulation and change nothing in it.
 _PURE_FUNCTIONS = frozenset(
@@ -23,7 +22,6 @@ _PURE_FUNCTIONS = frozenset(
         *("left", "right", "size", "increment", "dimensions", "unpacked_dimensions"),
     )
 )
-_STATEMENT_WORDS = frozenset({"if", "for", "foreach", "case", "casex", "casez", "repeat", "while", "wait"})
 _DEFINING_WORDS = frozenset({"module", "macromodule", "primitive", "interface", "program", "package", "class"})
 _GATES = frozenset({"and", "or", "not", "nand", "nor", "xor", "xnor", "buf"})
 _BEFORE_STATEMENT = frozenset(
@@ -31,9 +29,6 @@ _BEFORE_STATEMENT = frozenset(
 )
 _LONGEST_INDEX = 200  # in tokens, so that the time stays linear in a design's length
 _REFUSED_KEYWORDS = frozenset({"force", "release", "bind"})
-_SAMPLING = re.compile(r"always @\(posedge clk, negedge clk\) begin\s+stats1\.clocks\+\+;")
-_ERROR = "stats1.errors++;"
-_REFERENCE_OUTPUTS = re.compile(r"assign\s+tb_match\s*=\s*\(\s*\{([^{}]*)\}\s*===")
 
 
 def find_cheat(source: str, allowed_systems: frozenset[str], forbidden_names: frozenset[str]) -> str:
@@ -102,64 +97,27 @@ def _begins_path(tokens: Sequence[Token], number: int) -> bool:
 @functools.lru_cache(maxsize=1024)
 def forbidden_names(tests: str, entry_point: str) -> frozenset[str]:
     """Return the modules of the test bench, and the names around the design with which a path could start."""
-    tokens = [*tokenize(tests), *tokenize(";;")]
+    top, tokens = top_module(tests, entry_point), list(tokenize(tests))
     modules: set[str] = set()
     around: set[str] = set()
-    is_around = False
-    for before, first, second, after in zip(tokens[-1:] + tokens, tokens, tokens[1:], tokens[2:], strict=False):
+    start = None
+    for before, first, second in zip(tokens[-1:] + tokens, tokens, tokens[1:] + tokens[-1:], strict=False):
         if first.value in ("module", "macromodule"):
             modules.add(second.value)
-            is_around = second.value == TEST_BENCH_MODULE
-        elif is_around and _declares(before, first, second, after):
+            start = first.start if second.value == top else None
+        elif start is not None and first.value == "endmodule":
+            around.update(known.name for known in instances(tests[start : first.start]))
+        elif start is not None and _opens_scope(before, first) and second.kind in ("name", "escaped"):
             around.add(second.value)
     return frozenset(modules - {entry_point} | around)
 
 
-def _declares(before: Token, first: Token, second: Token, after: Token) -> bool:
-    """Decide whether `second` names a task, a function, a block or an instance."""
-    if first.value in ("task", "function") or (first.value == ":" and before.value in ("begin", "fork")):
-        return second.kind in ("name", "escaped")
-    is_instance = first.kind == "name" and second.kind in ("name", "escaped") and after.value == "("
-    return is_instance and second.value not in _STATEMENT_WORDS
+def _opens_scope(before: Token, token: Token) -> bool:
+    """Decide whether the next token names a task, a function or a block."""
+    return token.value in ("task", "function") or (token.value == ":" and before.value in ("begin", "fork"))
 
 
 @functools.lru_cache(maxsize=1024)
 def allowed_systems(canonical_solution: str) -> frozenset[str]:
     """Return the system functions and tasks that a design may use: pure functions and those that the reference uses."""
     return _PURE_FUNCTIONS | {token.value for token in tokenize(canonical_solution) if token.kind == "system"}
-
-
-def stand_in(tests: str, entry_point: str) -> str:
-    """Return a test bench with the names of `tests` on the way to the design, and nothing else in it."""
-    # By these names a path or a `defparam` means the same in both, so that a design cannot tell which one it is in.
-    instance = re.search(rf"\b{re.escape(entry_point)}\s+(\w+)\s*\(", tests)
-    name = instance.group(1) if instance else "design"
-    return f"module {TEST_BENCH_MODULE};\n{entry_point} {name} ();\nendmodule\n"
-
-
-def instrument(tests: str, marker: str) -> str:
-    """Return the test bench with its counts, and a hash of the reference's answers, printed behind `marker`.
-
-    The hash is over every sampled value of the reference's outputs, in which an unknown bit differs from both 0 and 1;
-    it is taken where the test bench counts a sample. Macros of the test bench are undefined at its end.
-    """
-    # The first wrong output ends the simulation, since it settles the verdict: 1,560 answers take 39 s, else 132 s.
-    tests = tests.replace('"Mismatches: ', f'"{marker} Mismatches: ').replace(_ERROR, f"{_ERROR} $finish;")
-    outputs = _REFERENCE_OUTPUTS.search(tests)
-    sampling = _SAMPLING.search(tests)
-    if outputs and sampling:
-        vector, value, known, trace = f"{{{outputs.group(1)}}}", f"value_{marker}", f"known_{marker}", f"trace_{marker}"
-        width = f"bit [$bits({vector})"
-        declarations = f"{width} - 1:0] {value}, {known};\n{width} + 63:0] {trace} = 0;\n"
-        report = f'final $display("{marker} trace %h", {trace});\n'
-        step = (
-            f"\n{value} = {vector}; {known} = ~({vector} ^ {vector});"  # two-state: an unknown bit becomes 0
-            # Knuth's multiplier (MMIX): the order of the samples counts, too.
-            f"\n{trace} = ({trace} * 64'd6364136223846793005 + {value}) * 64'd6364136223846793005 + {known};"
-        )
-        begin = sampling.group().removesuffix("stats1.clocks++;")
-        instrumented = f"{declarations}{report}{begin}{step}\nstats1.clocks++;"
-        tests = tests[: sampling.start()] + instrumented + tests[sampling.end() :]
-    # So that no directive of the design, which follows, can ask for them and know that the test bench is there.
-    macros = dict.fromkeys(re.findall(r"(?m)^\s*`define\s+(\w+)", tests))
-    return tests + "\n" + "".join(f"`undef {name}\n" for name in macros)

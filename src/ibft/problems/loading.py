@@ -59,6 +59,7 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
             `livecodebench:PATH[?since=DATE&until=DATE]` (test*.jsonl of code_generation_lite), `apps:PATH`,
             `codeforces:PATH` (rows of open-r1/codeforces),
             `verilog-eval:PATH` (VerilogEval_{Human,Machine}.jsonl of version 1, or a data set folder of version 2),
+            `rtllm:FOLDER` (RTLLM version 2),
             a benchmark of another package, or the path of a problem file `.jsonl[.gz]` with the fields of
             `rows.Problem`. The file of a benchmark is also known by its fields.
         limit: keep at most this many, the first ones.

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ibft.artifacts.rows import Problem, Sample
+from ibft.execution.isolation import Level
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Sandbox
 from ibft.registry import Registry, files_in
@@ -97,6 +98,17 @@ class Language(Reader, Protocol):
             UserError: a tool is missing; says how to get it.
         """
         return {}
+
+    def try_out(self, level: Level) -> None:
+        """Find out whether the tools can be judged with, before the first reference runs.
+
+        Args:
+            level: of the sandbox that programs will run in.
+
+        Raises:
+            UserError: they cannot; says what is wrong and what to do.
+        """
+        return
 
     def warnings(self) -> list[str]:
         """Return the warnings about the tools for the user, as sentences without a period."""

@@ -1,17 +1,20 @@
-"""Judging one Verilog sample with Icarus Verilog, against the test benches of VerilogEval versions 1 and 2.
+"""Judging one Verilog sample with Icarus Verilog, under the test bench of its problem (`verilog_benches`).
 
-A sample passes if its design, simulated under the test bench, matches the reference at every sampled output. Designs
-and test bench run in one simulator, so what keeps a design honest is, in this order:
+A sample passes if its design, simulated under the test bench, does there what the reference does: it matches at every
+sampled output, or the test bench prints the same results. Designs and test bench run in one simulator, so what keeps a
+design honest is, in this order:
 
 1. **Rules on its text** (`verilog_text.find_cheat`), free of charge: no system task or function but the pure ones and
    those of the problem's own reference, no `force`, `release`, `bind` or `` `include ``, no imported C, no name of the
-   test bench. A text with directives is checked again after the preprocessor.
+   test bench; and no ports by which it would reach out (`verilog_ports`). A text with directives is checked again after
+   the preprocessor.
 2. **Order.** The test bench is compiled before the design and its macros are undefined in between: no directive of the
    design reaches the test bench, and none of the test bench's tells the design that it is there.
-3. **A secret.** The test bench prints its counts behind a random marker, so no other line is taken for them.
+3. **A secret.** The test bench prints behind a random marker, so no other line is taken for its own.
 4. **The same run.** It must compare as many outputs as the reference's run did, and what the reference inside the test
-   bench answered must be the same, bit by bit and sample by sample (`trace`). So ending the simulation early, driving
-   the inputs from inside the design and disturbing the random stimuli gain nothing.
+   bench answered must be the same, bit by bit and sample by sample (`trace`). Where a test bench does not count, its
+   results and its end must be the same. So ending the simulation early, driving the inputs from inside the design and
+   disturbing the random stimuli gain nothing.
 5. **Alone.** A design that passed must also compile in a folder without the test bench, below an empty module of the
    same name. A design that reaches out of itself, by hierarchical names or instances of the reference, does not.
 
@@ -23,25 +26,23 @@ docs/verilog.md has the rules for readers, and what was measured.
 
 from __future__ import annotations
 
+import functools
 import re
-import secrets
-from typing import NamedTuple
 
 import msgspec
 
-from ibft.artifacts.rows import Problem, Sample, Status
-from ibft.execution.icarus import abnormal_end, first_line, icarus_warning, installed_icarus
+from ibft.artifacts.rows import Problem, Sample
+from ibft.errors import UserError
+from ibft.execution.icarus import icarus_warning, installed_icarus
+from ibft.execution.isolation import Level
 from ibft.execution.languages import Language, Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits, Sandbox
-from ibft.execution.verilog_text import (
-    TEST_BENCH_MODULE,
-    allowed_systems,
-    find_cheat,
-    forbidden_names,
-    instrument,
-    stand_in,
-)
+from ibft.execution.simulation import Simulation, compile_alone, expand, misfit, reserved_files, simulate
+from ibft.execution.verilog_benches import counts_mismatches, empty_design, says_failure
+from ibft.execution.verilog_ports import find_foreign_port
+from ibft.execution.verilog_probe import find_fault
+from ibft.execution.verilog_text import allowed_systems, find_cheat, forbidden_names
 from ibft.text.answers.verilog import extract_design, has_statement, header_of
 from ibft.text.answers.verilog_modules import defined_modules
 from ibft.text.answers.verilog_reader import VerilogReader
@@ -49,21 +50,10 @@ from ibft.text.answers.verilog_tokens import clean
 
 __all__ = ["VERILOG", "Verilog"]
 
-_FLAGS = ("-g2012", "-Wall", "-Winfloop", "-Wno-timescale")  # those of VerilogEval v1's own harness
-_FILE_BYTES = 16 << 20  # the compiled form of a large correct design takes megabytes
-_EXPANDED_BYTES = 1 << 20  # as much of its output as the sandbox keeps
+_ENTRY_POINT = "top_module"  # as in VerilogEval
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
-
-
-class _Run(NamedTuple):
-    """One simulation. `status` is `passed` where no output differed, even in a run that ended too early."""
-
-    status: Status
-    message: str
-    cpu_time_s: float
-    wall_time_s: float
-    num_checked: int | None = None
-    trace: str = ""
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_EMPTY_CPU_S = 3.0  # for the empty module, with which a test bench may wait for ever
 
 
 class Verilog(VerilogReader, Language):
@@ -76,8 +66,8 @@ class Verilog(VerilogReader, Language):
         """Simulate a sample's design under the test bench.
 
         Args:
-            job: the problem's `tests` are a test bench as VerilogEval's, whose module `tb` instantiates the entry
-                point. The limits hold for each command; that on files is raised to what compiled designs need.
+            job: the problem's `tests` are a test bench that instantiates the entry point. The limits hold for each
+                command; that on files is raised to what compiled designs need.
             prepared: not used.
             sandboxes: where Icarus runs.
 
@@ -86,44 +76,57 @@ class Verilog(VerilogReader, Language):
         """
         assert job.sample is not None
         assert job.reference is not None
-        problem, limits = job.problem, _roomy(job.limits)
+        problem, limits = self.completed(job.problem), job.limits
         source, sandbox = self.source(problem, job.sample), sandboxes(tools=installed_icarus()[:2])
         if not source:
             return Outcome(status="no_code", message="there is no Verilog in the answer")
-        if not any(module.name == _entry_point(problem) for module in defined_modules(source)[0]):
-            return Outcome(status="syntax_error", message=f"the answer defines no module {_entry_point(problem)}")
+        if not any(module.name == problem.entry_point for module in defined_modules(source)[0]):
+            return Outcome(status="syntax_error", message=f"the answer defines no module {problem.entry_point}")
         if cheat := _find_cheat(problem, source):
-            return Outcome(status="cheating_refused", message=cheat)
-        if "`" in source and (refused := _check_expanded(problem, source, sandbox, limits)):
-            return refused
-        run = _simulate(problem, source, sandbox, limits)
-        if run.status == "passed" and (disturbance := _disturbance(run, job.reference)):
+            return Outcome(status="cheating_refused", message=f"the design {cheat}")
+        run = _check_expanded(problem, source, sandbox, limits) if "`" in source else None
+        if run is None or run.status == "passed":
+            run = simulate(problem, source, sandbox, limits)
+        if error := misfit(run):
+            run = run._replace(message=f"the design does not fit the test bench: {error}")
+        if run.status == "passed" and (disturbance := _disturbance(problem, run, job.reference)):
             run = run._replace(status="failed", message=disturbance)
         if run.status == "passed":
-            run = _compile_alone(problem, source, sandbox, limits, run)
-        return Outcome(status=run.status, message=run.message, cpu_time_s=run.cpu_time_s, wall_time_s=run.wall_time_s)
+            run = compile_alone(problem, source, sandbox, limits, run)
+        return _outcome(problem, run)
 
     def reference(self, job: Job, prepared: None, sandboxes: Sandboxes) -> Reference:
-        """Simulate the problem's own design, to learn how a sample's run must look.
+        """Simulate the problem's own design, to learn how a sample's run must look, and an empty one, which must fail.
 
         Raises:
             SandboxError: the sandbox itself failed.
         """
-        problem, limits = job.problem, _roomy(job.limits)
-        design = extract_design(problem.canonical_solution or "", problem.prompt, _entry_point(problem))
-        if design is None:
+        problem, limits = self.completed(job.problem), job.limits
+        design = _design_of(problem.canonical_solution or "", problem.prompt, problem.entry_point)
+        if not design:
             return Reference(status="no_code", message="it has no reference solution, which Verilog problems need")
         sandbox = sandboxes(tools=installed_icarus()[:2])
-        run = _simulate(problem, design.source, sandbox, limits)
+        run = simulate(problem, design, sandbox, limits)
+        if run.status == "passed" and not counts_mismatches(problem.tests):
+            run = _checked_for_failure(run)
         if run.status == "passed":
-            run = _compile_alone(problem, design.source, sandbox, limits, run)
-        fields = run._asdict()
-        del fields["wall_time_s"]
-        return Reference(**fields)
+            run = compile_alone(problem, design, sandbox, limits, run)
+        outcome = _outcome(problem, run)
+        reference = Reference(
+            status=outcome.status,
+            message=outcome.message,
+            cpu_time_s=run.cpu_time_s,
+            num_checked=run.num_checked,
+            trace=run.trace,
+        )
+        if outcome.passed and _passes_empty(problem, design, sandbox, limits, reference):
+            message = "an empty module passes its test bench, which so decides nothing"
+            return msgspec.structs.replace(reference, status="failed", message=message)
+        return reference
 
     def source(self, problem: Problem, sample: Sample) -> str:
         """Return the text to compile: a completion behind the prompt's header, a module alone; "" if it is not code."""
-        text, entry_point = clean(sample.text), _entry_point(problem)
+        text, entry_point = clean(sample.text), problem.entry_point or _ENTRY_POINT
         modules, body_end = defined_modules(text)
         if not modules and body_end is None and not has_statement(text):
             return ""
@@ -137,17 +140,38 @@ class Verilog(VerilogReader, Language):
             raise ValueError(
                 f"{problem.task_id} has setup, preamble, modules or inside, which are for Python problems. Remove them."
             )
-        name = _entry_point(problem)
+        name = problem.entry_point or _ENTRY_POINT
         if not _NAME.fullmatch(name):
             raise ValueError(
                 f"{problem.task_id} has the entry_point {name!r}, which is not a Verilog name. Give the name of the "
                 "module to write (default: top_module)."
             )
+        for file in problem.files:
+            if not _FILE_NAME.fullmatch(file.name) or file.name in reserved_files():
+                raise ValueError(
+                    f"{problem.task_id} has a file named {file.name!r}. Give a name of letters, digits, `_`, `-` and "
+                    f"`.`, without a folder, and none of {', '.join(sorted(reserved_files()))}."
+                )
         return msgspec.structs.replace(problem, entry_point=name)
 
     def versions(self) -> dict[str, str]:
         """Return the version of Icarus Verilog."""
         return {"icarus": installed_icarus().version}
+
+    def try_out(self, level: Level) -> None:
+        """Judge designs of known verdicts with the installed Icarus.
+
+        Raises:
+            UserError: a verdict is wrong, or Icarus does not run.
+        """
+        icarus = installed_icarus()
+        with Sandbox(level, tools=icarus[:2]) as sandbox:
+            fault = find_fault(self, sandbox)
+        if fault:
+            raise UserError(
+                f"judge: nothing can be judged with Icarus Verilog {icarus.version} ({icarus.compiler}): {fault}. "
+                "Put another version on the search path: 11.0, 12.0 and 13.0 are known to work."
+            )
 
     def warnings(self) -> list[str]:
         """Return what the installed version cannot run."""
@@ -158,64 +182,38 @@ class Verilog(VerilogReader, Language):
 VERILOG = Verilog()
 
 
-def _entry_point(problem: Problem) -> str:
-    return problem.entry_point or "top_module"
-
-
 def _find_cheat(problem: Problem, source: str) -> str:
-    allowed = allowed_systems(problem.canonical_solution or "")
-    cheat = find_cheat(source, allowed, forbidden_names(problem.tests, _entry_point(problem)))
-    return f"the design {cheat}" if cheat else ""
+    tests, entry_point = problem.tests, problem.entry_point
+    allowed, names = allowed_systems(problem.canonical_solution or ""), forbidden_names(tests, entry_point)
+    if cheat := find_cheat(source, allowed, names):
+        return cheat
+    reference = _design_of(problem.canonical_solution or "", problem.prompt, entry_point)
+    return find_foreign_port(source, reference, entry_point, tests)
 
 
-def _check_expanded(problem: Problem, source: str, sandbox: Sandbox, limits: Limits) -> Outcome | None:
-    """Apply defense 1 to the preprocessed text; return the outcome where that refuses it."""
+@functools.lru_cache(maxsize=1024)
+def _design_of(solution: str, prompt: str, entry_point: str) -> str:
+    design = extract_design(solution, prompt, entry_point)
+    return design.source if design else ""
+
+
+def _check_expanded(problem: Problem, source: str, sandbox: Sandbox, limits: Limits) -> Simulation:
+    """Apply defense 1 to the preprocessed text."""
     # Macros can put a forbidden name together from parts, and directives can end a comment early.
-    command = [installed_icarus().compiler, "-g2012", "-E", "-o", "-", "design.sv"]
-    (result,) = sandbox.run_commands({"design.sv": _encode(source)}, [command], limits)
-    ended = abnormal_end(result, "compiler")
-    if ended is None and len(result.stdout) >= _EXPANDED_BYTES:  # the rest was dropped, and would go unchecked
-        ended = ("memory", "its macros expand to more than 1 MiB")
-    if ended is None and (cheat := _find_cheat(problem, result.stdout.decode("utf-8", "replace"))):
-        ended = ("cheating_refused", cheat)
-    if ended is None:
-        return None
-    return Outcome(status=ended[0], message=ended[1], cpu_time_s=result.cpu_time_s, wall_time_s=result.wall_time_s)
+    text, run = expand(source, sandbox, limits)
+    if run.status == "passed" and (cheat := _find_cheat(problem, text)):
+        return run._replace(status="cheating_refused", message=f"the design {cheat}")
+    return run
 
 
-def _simulate(problem: Problem, source: str, sandbox: Sandbox, limits: Limits) -> _Run:
-    """Compile test bench and design, and run them."""
-    icarus, marker = installed_icarus(), secrets.token_hex(8)
-    # In this order: directives hold for all files that follow, and the design's must not reach the test bench.
-    files = {"testbench.sv": instrument(problem.tests, marker).encode(), "design.sv": _encode(source)}
-    compiling = [icarus.compiler, *_FLAGS, "-s", TEST_BENCH_MODULE, "-o", "sim.vvp", *files]
-    # -n ends a simulation that stops to ask; -none writes no waveforms, which the test benches dump.
-    results = sandbox.run_commands(files, [compiling, [icarus.simulator, "-n", "sim.vvp", "-none"]], limits)
-    spent = (sum(result.cpu_time_s for result in results), sum(result.wall_time_s for result in results))
-    ended = abnormal_end(results[-1], "compiler" if len(results) == 1 else "simulator")
-    if ended is not None:
-        return _Run(*ended, *spent)
-    warning = next((text for result in results if (text := first_line(result.stderr))), "")
-    if warning and problem.warnings_fail:
-        return _Run("failed", f"Icarus warns: {warning}", *spent)
-    return _verdict(results[-1].stdout.decode("utf-8", "replace"), marker, spent)
-
-
-def _verdict(output: str, marker: str, spent: tuple[float, float]) -> _Run:
-    counts = re.findall(rf"(?m)^{marker} Mismatches: (\d+) in (\d+) samples$", output)
-    traces = re.findall(rf"(?m)^{marker} trace ([0-9a-f]+)$", output)
-    if len(counts) != 1 or len(traces) > 1:  # a test bench of a user's own may have no trace
-        return _Run("failed", "the test bench did not come to its end", *spent)
-    wrong, checked = map(int, counts[0])
-    if not checked:
-        return _Run("failed", "the run ended before an output was sampled", *spent, checked)
-    if wrong:
-        return _Run("failed", f"wrong at the sampled output {checked}", *spent, checked)
-    return _Run("passed", f"{checked} sampled outputs are right", *spent, checked, "".join(traces))
-
-
-def _disturbance(run: _Run, reference: Reference) -> str:
+def _disturbance(problem: Problem, run: Simulation, reference: Reference) -> str:
     """Return how the test bench ran otherwise than with the reference (defense 4); "" if it did not."""
+    if not counts_mismatches(problem.tests):
+        said, expected = run.trace.split("\n"), reference.trace.split("\n")
+        if said == expected:
+            return ""
+        other = next((line for line in said if line not in expected), None)
+        return f"the test bench says: {other}" if other else "the test bench says less than of the reference"
     if run.num_checked != reference.num_checked:
         return f"the run sampled {run.num_checked} outputs, that of the reference {reference.num_checked}"
     if run.trace != reference.trace:
@@ -223,23 +221,31 @@ def _disturbance(run: _Run, reference: Reference) -> str:
     return ""
 
 
-def _compile_alone(problem: Problem, source: str, sandbox: Sandbox, limits: Limits, run: _Run) -> _Run:
-    """Apply defense 5; return the run with its verdict."""
-    files = {"alone.sv": stand_in(problem.tests, _entry_point(problem)).encode(), "design.sv": _encode(source)}
-    command = [installed_icarus().compiler, "-g2012", "-t", "null", "-s", TEST_BENCH_MODULE, *files]
-    (result,) = sandbox.run_commands(files, [command], limits)
-    run = run._replace(cpu_time_s=run.cpu_time_s + result.cpu_time_s, wall_time_s=run.wall_time_s + result.wall_time_s)
-    ended = abnormal_end(result, "compiler")
-    if ended is None:
-        return run
-    if ended[0] == "syntax_error":
-        ended = ("cheating_refused", "the design does not compile without the test bench")
-    return run._replace(status=ended[0], message=ended[1])
+def _checked_for_failure(run: Simulation) -> Simulation:
+    """Return the run of a reference with its verdict, where the test bench has said it in words."""
+    for line in run.trace.split("\n"):
+        if says_failure(line):
+            return run._replace(status="failed", message=f"of the reference, the test bench says: {line}")
+    return run
 
 
-def _roomy(limits: Limits) -> Limits:
-    return msgspec.structs.replace(limits, file_bytes=max(limits.file_bytes, _FILE_BYTES))
+def _passes_empty(problem: Problem, source: str, sandbox: Sandbox, limits: Limits, reference: Reference) -> bool:
+    """Decide whether a module without any content passes, too."""
+    factor = min(1.0, max(_EMPTY_CPU_S, 10 * reference.cpu_time_s) / limits.cpu_s)
+    limits = msgspec.structs.replace(limits, cpu_s=factor * limits.cpu_s, wall_s=factor * limits.wall_s)
+    run = simulate(problem, empty_design(source, problem.entry_point), sandbox, limits)
+    return run.status == "passed" and not _disturbance(problem, run, reference)
 
 
-def _encode(source: str) -> bytes:
-    return source.encode("utf-8", "replace")
+def _outcome(problem: Problem, run: Simulation) -> Outcome:
+    """Return the verdict on a run; what Icarus warned about counts last, so that both readings can be computed."""
+    status, message, warning = run.status, run.message, ""
+    if status == "passed" and run.messages:
+        texts = ("",) if problem.warnings_fail is True else problem.warnings_fail or ()
+        failing = [line for line in run.messages if any(text in line for text in texts)]
+        warning = [*failing, *run.messages][0]
+        if failing:
+            status, message = "failed", f"Icarus warns: {warning}"
+    return Outcome(
+        status=status, message=message, cpu_time_s=run.cpu_time_s, wall_time_s=run.wall_time_s, warning=warning
+    )
