@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ibft.artifacts.rows import Problem
 from ibft.execution.cache import VerdictCache
 from ibft.execution.outcome import Job, Reference
-from ibft.execution.pool import LocalPool, Pool
+from ibft.execution.pool import Pool, PoolLike
 from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.progress import task
 from ibft.run.sections import JudgeConfig
@@ -24,7 +24,7 @@ REFERENCE_CPU_S = 120.0
 
 
 def run_references(
-    problems: Sequence[Problem], pool: Pool, cache: VerdictCache, settings: JudgeSettings
+    problems: Sequence[Problem], pool: PoolLike, cache: VerdictCache, settings: JudgeSettings
 ) -> dict[str, Reference]:
     """Return the verdict on each problem's reference, by task id; from the cache where it passed before."""
     keys = {problem.task_id: settings.reference_key(problem) for problem in problems}
@@ -57,5 +57,5 @@ def check_references(problems: Sequence[Problem], config: JudgeConfig | None = N
         UserError: no sandbox works here, or a tool is missing.
     """
     settings = resolve_settings(config or JudgeConfig())
-    with LocalPool(settings.num_workers, settings.level) as pool, VerdictCache(None) as cache:
+    with Pool(settings.num_workers, settings.level) as pool, VerdictCache(None) as cache:
         return run_references(problems, pool, cache, settings)
