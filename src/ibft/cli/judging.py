@@ -84,6 +84,9 @@ SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem 
 @click.option("--strict", is_flag=True, help="Exit with 1 if more than half of the samples hold no program.")
 @click.option("--for-evalplus", is_flag=True, help="Also write eval_results.json, which EvalPlus's tools read.")
 @click.option("--no-cache", is_flag=True, help="Judge again what was judged before.")
+@click.option(
+    "--ray", is_flag=False, flag_value="auto", metavar="[ADDRESS]", help="Judge on a Ray cluster; --workers: per node."
+)
 @recipe_command("arms", "overwrite", "full", is_optional=True)
 def judge_run(
     recipe: Path | None,
@@ -159,6 +162,7 @@ _SETTINGS_IN_RECIPE = {
     "k": "report.k=[K,K]",
     "timeout_s": "judge.timeout_s=SECONDS",
     "no_cache": "judge.cache=false",
+    "ray": "judge.ray=ADDRESS",
     "for_evalplus": None,
     "extract": None,
 }

@@ -1,8 +1,9 @@
 """Program and tests in, verdict out: generated code, run where it can do no harm.
 
-`execute`, `execute_all` and `execute_async` judge answers from a program of your own; `judging` judges a file of samples. The layers,
-from the outside in: `pool` (many jobs at once), `examiner` (a process for each worker), `workplace` (the state of that
-process), `languages` (one file for each language), `sandbox` and `inside/` (the locked-down processes).
+`execute`, `execute_all` and `execute_async` judge answers from a program of your own; `judging` judges a file of
+samples. The layers, from the outside in: `pool` (many jobs at once), `examiner` (a process for each worker),
+`workplace` (the state of that process), `languages` (one file for each language), `sandbox` and `inside/` (the
+locked-down processes). `ray` and `service` are pools on other machines.
 """
 
 from __future__ import annotations

@@ -8,18 +8,19 @@ import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ibft.execution.examiner import Examiner
 from ibft.execution.isolation import Level, detect_level
 from ibft.execution.outcome import Job, Outcome, Reference
+from ibft.run.futures import settle
 from ibft.run.provenance import usable_cores
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11
 
-__all__ = ["FuturePool", "Pool", "PoolLike", "Verdict", "settle"]
+__all__ = ["FuturePool", "Pool", "PoolLike", "Verdict", "open_pool"]
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
@@ -108,8 +109,9 @@ class Pool(FuturePool):
     def __enter__(self) -> Self:
         for examiner in self._examiners:
             examiner.start()
-            self._threads.append(threading.Thread(target=self._work, args=(examiner,), daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=self._work, args=(examiner,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,13 +147,13 @@ class Pool(FuturePool):
                 settle(future, error)
 
 
-def settle(future: Future[Item], result: Item | BaseException) -> None:
-    """Give a future its result or its error, unless it has been cancelled."""
-    with contextlib.suppress(InvalidStateError):
-        if isinstance(result, BaseException):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
+def open_pool(num_workers: int | None, level: Level, ray: str | None = None) -> FuturePool:
+    """Return the pool of this machine, or of the Ray cluster at an address."""
+    if ray is None:
+        return Pool(num_workers, level)
+    from ibft.execution.ray import RayPool
+
+    return RayPool(ray, num_workers, level)
 
 
 def _next(done: queue.SimpleQueue[Item]) -> Item:

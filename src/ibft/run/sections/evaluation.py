@@ -93,6 +93,8 @@ class JudgeConfig(Section, frozen=True):
     `packages` are installed Python packages that programs may import (NumPy always is). `threads` lets programs start
     threads and processes, where a cgroup bounds them.
     `sandbox: auto` is the strongest level that works here, and fails where none does. `cache` keeps verdicts on disk.
+    `ray` is the address of a Ray cluster that judges instead of this machine (`auto`: the one that runs here);
+    `workers` then counts programs per node.
     """
 
     workers: Count | None = None
@@ -102,6 +104,7 @@ class JudgeConfig(Section, frozen=True):
     threads: bool = False
     sandbox: Literal["auto", "bubblewrap", "landlock", "none"] = "auto"
     cache: bool = True
+    ray: str | None = None
 
 
 class ReportConfig(Section, frozen=True):
