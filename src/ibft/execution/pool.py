@@ -61,7 +61,7 @@ class FuturePool(abc.ABC):
     def __enter__(self) -> Self: ...
 
     @abc.abstractmethod
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
     def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Verdict], None, None]:
         """See `PoolLike.run`."""
@@ -114,7 +114,7 @@ class Pool(FuturePool):
             self._threads.append(thread)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         for examiner in self._examiners:
             examiner.close()  # whatever waits ends at once from now on, as not judged
         for _ in self._threads:

@@ -231,7 +231,7 @@ class RayPool(FuturePool):
             self._judging.level = min((node["level"] for node in nodes), key=_LEVELS.index)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self._cluster.close()
 
     def submit(self, job: Job) -> Future[Verdict]:

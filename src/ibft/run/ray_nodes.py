@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
+import socket
 from typing import Any
 
 from ibft.errors import UserError
 
 __all__ = ["connect", "explain", "kill", "start_actor"]
+
+_CONNECT_S = 10.0
 
 
 def connect(address: str) -> bool:
@@ -24,6 +28,8 @@ def connect(address: str) -> bool:
     if ray.is_initialized():
         return False
     try:
+        if match := re.fullmatch(r"([^:/]+):(\d+)", address):  # Ray itself would try for minutes
+            socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_S).close()
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (
         ConnectionError,
