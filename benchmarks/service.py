@@ -68,7 +68,7 @@ class Service:
         self.process.wait()
 
     def memory_mib(self) -> float:
-        parents = {pid: parent for pid, parent in map(_parent, filter(str.isdigit, os.listdir("/proc")))}
+        parents = dict(map(_parent, filter(str.isdigit, os.listdir("/proc"))))
         ours = {self.process.pid}
         while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
             ours |= more
