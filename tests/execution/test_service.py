@@ -110,7 +110,7 @@ def test_answers_come_back_in_their_order_for_problems_given_whole_or_by_name(ur
         ("judge", {"problem": {"task_id": "", "prompt": "", "tests": "", "language": "cobol"}, "answers": [""]}, 422,
          "'cobol' is not known"),
         ("judge", {"task_id": "t/0", "answers": [""], "limits": {"cpu_s": 1e9, "wall_s": 1, "memory_mib": 9}}, 422,
-         "at most 120 s"),
+         "at most 1200 s"),
         ("jobs", {"problems": [], "jobs": [{"problem": 0, "limits": msgspec.to_builtins(LIMITS)}]}, 422,
          "no problem 0"),
         ("run_code", {"code": "1", "language": "python", "memory_limit_MB": 10**6}, 422, "8192 MiB"),

@@ -109,22 +109,23 @@ class JudgeHost:
 
     def _reference(self, problem: Problem, message: _Message, stopping: threading.Event) -> Reference:
         """Return the verdict on a problem's reference here; the first who asks runs it, the others wait."""
-        with self._lock:
-            known = self._references.get(problem)
-            if is_mine := known is None:
-                known = self._references[problem] = Future()
-        if is_mine:
-            factor = REFERENCE_CPU_S / message.limits.cpu_s
-            limits = msgspec.structs.replace(
-                message.limits, cpu_s=REFERENCE_CPU_S, wall_s=message.limits.wall_s * max(1.0, factor)
-            )
-            reference = self._examine(message.level, Job(problem=problem, limits=limits), stopping)
-            assert isinstance(reference, Reference)
-            if reference.status == "infrastructure_error":  # it was stopped, or the sandbox failed: the next one tries
-                with self._lock:
-                    del self._references[problem]
-            known.set_result(reference)
-        return known.result()
+        while True:
+            with self._lock:
+                known = self._references.get(problem)
+                if known is None:
+                    mine = self._references[problem] = Future()
+                    break
+            if (reference := known.result()).status != "infrastructure_error":
+                return reference
+        factor = max(1.0, REFERENCE_CPU_S / message.limits.cpu_s)
+        limits = msgspec.structs.replace(message.limits, cpu_s=REFERENCE_CPU_S, wall_s=message.limits.wall_s * factor)
+        verdict = self._examine(message.level, Job(problem=problem, limits=limits), stopping)
+        assert isinstance(verdict, Reference)
+        if verdict.status == "infrastructure_error":  # it was stopped, or the sandbox failed: the next one tries
+            with self._lock:
+                del self._references[problem]
+        mine.set_result(verdict)
+        return verdict
 
     def _examine(self, level: Level, job: Job, stopping: threading.Event) -> Verdict:
         with self._lock:

@@ -38,6 +38,9 @@ _LOOK_S = 2.0
 """How often new nodes, and nodes without a host, are looked for."""
 
 _START_S = 120.0
+_LATE_S = 10.0
+"""The first hosts begin without those that take longer to start: their nodes may be busy with something else."""
+
 _CLOSE_S = 5.0
 _QUEUED_PER_SLOT = 2
 """Tasks sent to a host for each of its slots: one that runs, and one that waits so that the slot is never idle."""
@@ -173,13 +176,14 @@ class Cluster(Generic[Task, Answer]):
             ray.shutdown()
 
     def _drive(self) -> None:
-        next_look = 0.0
+        next_look, late = 0.0, time.monotonic() + _LATE_S
         try:
             while True:
                 if time.monotonic() >= next_look:
                     self._look_for_nodes()
                     next_look = time.monotonic() + _LOOK_S
-                if all(place.description is not None for place in self._places.values()):
+                starting = [place for place in self._places.values() if place.description is None]
+                if not starting or (len(starting) < len(self._places) and time.monotonic() > late):
                     self._is_settled.set()
                 self._hand_out()
                 with contextlib.suppress(queue.Empty):
@@ -216,6 +220,7 @@ class Cluster(Generic[Task, Answer]):
             self._num_failed_starts[place.node] += 1
             if self._num_failed_starts[place.node] < _MAX_LOSSES:
                 self._lose(place)
+                self._look_for_nodes()
                 return
             description, reason = {}, explain(error)
         if reason:

@@ -14,7 +14,7 @@ from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.pool import Pool, Verdict
 from ibft.execution.references import REFERENCE_CPU_S
 from ibft.execution.sandbox import Limits
-from ibft.execution.settings import JudgeSettings
+from ibft.execution.settings import CPU_FACTOR, JudgeSettings
 
 __all__ = ["Desk", "ServiceLimits"]
 
@@ -39,7 +39,7 @@ class ServiceLimits:
         self,
         max_jobs: int = 4096,
         max_body_bytes: int = 64 << 20,
-        max_cpu_s: float = REFERENCE_CPU_S,
+        max_cpu_s: float = CPU_FACTOR * REFERENCE_CPU_S,
         max_memory_mib: int = 8192,
     ) -> None:
         self.max_jobs, self.max_body_bytes = max_jobs, max_body_bytes
