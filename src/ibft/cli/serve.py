@@ -50,12 +50,7 @@ def judge(
 
     token = read_token(host, token_file, os.environ.get("IBFT_TOKEN"))
     settings = resolve_settings(JudgeConfig(**options))
-    known = {
-        source.partition(":")[0] if ":" in source else Path(source).name.partition(".")[0]: {
-            problem.task_id: problem for problem in load_problems(source)
-        }
-        for source in problems
-    }
+    known = {_name(source): {problem.task_id: problem for problem in load_problems(source)} for source in problems}
     desk = Desk(Pool(settings.num_workers, settings.level), settings, known, ServiceLimits(max_jobs=max_jobs))
     click.echo(
         f"Judging on http://{host}:{port} in {settings.num_workers} workers; sandbox: {settings.level}", err=True
@@ -64,3 +59,9 @@ def judge(
         create_app(desk, token), host=host, port=port, log_level="warning", timeout_graceful_shutdown=5
     )
     uvicorn.Server(config).run()
+
+
+def _name(source: str) -> str:
+    """Return the name of a data set: `evalplus` for `evalplus:PATH`, `mine` for `folder/mine.jsonl`."""
+    benchmark, _, path = source.partition(":")
+    return benchmark if path else Path(source).name.partition(".")[0]

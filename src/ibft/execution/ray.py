@@ -25,7 +25,8 @@ from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.pool import FuturePool, Verdict
 from ibft.execution.references import REFERENCE_CPU_S
 from ibft.execution.sandbox import Limits
-from ibft.run.cluster import Cluster, Host
+from ibft.run.cluster import Cluster
+from ibft.run.cluster_work import Host
 
 __all__ = ["RayPool", "scaled"]
 
@@ -155,7 +156,7 @@ def scaled(limits: Limits, there: Reference, here: Reference) -> Limits:
 
 
 class _Judging:
-    """What the cluster has to know of judging (`ibft.run.cluster.Work`)."""
+    """What the cluster has to know of judging (`ibft.run.cluster_work.Work`)."""
 
     host: type[Host] = JudgeHost
 

@@ -17,19 +17,19 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ibft.errors import UserError
+from ibft.run.cluster_work import Work
 from ibft.run.futures import settle
 from ibft.run.ray_nodes import connect, explain, kill, start_actor
 
-__all__ = ["Cluster", "Host", "Work"]
+__all__ = ["Cluster"]
 
 _log = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
-Given = TypeVar("Given", contravariant=True)
 
 _MAX_LOSSES = 3
 """A task whose host is lost this often is given up: it may well be what ends them."""
@@ -44,51 +44,6 @@ _LATE_S = 10.0
 _CLOSE_S = 5.0
 _QUEUED_PER_SLOT = 2
 """Tasks sent to a host for each of its slots: one that runs, and one that waits so that the slot is never idle."""
-
-
-class Host(Protocol):
-    """The actor on a node. Its methods run in threads; `stop` and `close` also while every slot is busy."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return what the driver has to know; a `problem` in words if this node cannot work."""
-        ...
-
-    def do(self, number: int, message: Any) -> Any:
-        """Do the task with this number."""
-        ...
-
-    def stop(self, number: int) -> None:
-        """End a task, if it is here."""
-        ...
-
-    def close(self) -> None:
-        """End everything."""
-        ...
-
-
-class Work(Protocol[Given, Answer]):
-    """What is done: the class of the hosts, how a task gets there, and what becomes of one that cannot be done."""
-
-    @property
-    def host(self) -> type[Host]:
-        """The class of the hosts, made with the number of their slots."""
-        ...
-
-    def refusal(self, description: dict[str, Any]) -> str:
-        """Return in words why a node that describes itself so is not used; "" if it is."""
-        ...
-
-    def message(self, task: Given, /) -> Any:
-        """Return what is sent for a task."""
-        ...
-
-    def is_elsewhere(self, answer: Answer, /) -> bool:
-        """Decide whether another node should be tried, since this one could not do the task."""
-        ...
-
-    def give_up(self, task: Given, /, reason: str) -> Answer:
-        """Return the answer to a task that no node could do."""
-        ...
 
 
 class _Order(Generic[Task, Answer]):
