@@ -31,15 +31,18 @@ def rows(pool: PoolLike, attacks: Iterable[Attack]) -> Iterator[dict[str, Any]]:
             limits = _SHORT if attack.statuses & {"timeout_cpu", "timeout_wall"} else _PATIENT
             outcome = _judge(pool, PRELUDE + baits.fill_in(attack.source), attack.tests, limits)
             effects = baits.effects(before)
+            # A judge gives NumPy to a program that names it; to find it there is not an effect.
+            told = outcome.message.partition("EFFECT ")[2]
+            effects += [told] if told and not told.startswith("<module 'numpy'") else []
             effects += ["a secret was read"] if baits.token in outcome.message else []
-            effects += [outcome.message.partition("EFFECT ")[2]] if "EFFECT " in outcome.message else []
             after = _judge(pool, _HONEST, TESTS, _ROOMY)
             yield {
                 "name": str(attack),
                 "verdict": outcome.status,
                 "false_pass": outcome.status == "passed" and not attack.may_pass,
+                # `failed` is right as well: an examiner that knows NumPy decodes a forged array before it refuses it.
                 "wrong_verdict": outcome.status == "infrastructure_error"
-                or (bool(attack.statuses) and outcome.status not in attack.statuses),
+                or (bool(attack.statuses) and outcome.status not in attack.statuses | {"failed"}),
                 "effects": effects,
                 "left": [],
                 "after": "" if after.passed else after.message,
