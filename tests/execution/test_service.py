@@ -164,9 +164,24 @@ def test_tokens_that_are_missing_short_or_unreadable_are_refused(tmp_path: Path)
     ]:  # fmt: skip
         with pytest.raises(UserError):
             read_token(host, path, environment)
-    result = CliRunner().invoke(main, ["serve", "judge", "--host", "0.0.0.0"], env={"IBFT_TOKEN": None})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--host", "0.0.0.0"], "lets other machines run programs on this one"),
+        (["--problems", "nowhere"], "'nowhere' is unknown"),
+        (["--port", "TAKEN"], "cannot listen on 127.0.0.1"),
+        (["--timeout", "0"], "not in the range"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why(arguments: list[str], words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        filled = [port if argument == "TAKEN" else argument for argument in arguments]
+        result = CliRunner().invoke(main, ["serve", "judge", *filled], env={"IBFT_TOKEN": None})
     assert result.exit_code == 2
-    assert "lets other machines run programs on this one" in result.output
+    assert words in result.output
 
 
 def verl_reward(address: str, code: str, stdin: str, expected: str, timeout: int = 2) -> Any:

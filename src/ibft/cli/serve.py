@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from ibft.cli.program import PATH, main
 from ibft.errors import UserError
 
 __all__ = ["serve"]
+
+_SECONDS = click.FloatRange(0, 86_400, min_open=True)
 
 
 @main.group()
@@ -26,7 +29,7 @@ def serve() -> None:
 @click.option("--problems", multiple=True, metavar="SOURCE", help=f"Problems that requests can name: {SOURCES}")
 @click.option("--sandbox", type=click.Choice(["auto", "bubblewrap", "landlock"]), default="auto", show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Programs run at once. Default: the usable cores.")
-@click.option("--timeout", "timeout_s", type=float, default=3.0, show_default=True, help="CPU seconds per sample.")
+@click.option("--timeout", "timeout_s", type=_SECONDS, default=3.0, show_default=True, help="CPU seconds per sample.")
 @click.option("--max-jobs", type=click.IntRange(min=1), default=4096, show_default=True, help="Then 503: try later.")
 def judge(
     host: str, port: int, token_file: Path | None, problems: tuple[str, ...], max_jobs: int, **options: Any
@@ -52,13 +55,19 @@ def judge(
     settings = resolve_settings(JudgeConfig(**options))
     known = {_name(source): {problem.task_id: problem for problem in load_problems(source)} for source in problems}
     desk = Desk(Pool(settings.num_workers, settings.level), settings, known, ServiceLimits(max_jobs=max_jobs))
-    click.echo(
-        f"Judging on http://{host}:{port} in {settings.num_workers} workers; sandbox: {settings.level}", err=True
-    )
-    config = uvicorn.Config(
-        create_app(desk, token), host=host, port=port, log_level="warning", timeout_graceful_shutdown=5
-    )
-    uvicorn.Server(config).run()
+    with _listener(host, port) as listener:
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        click.echo(f"Judging on {address} in {settings.num_workers} workers; sandbox: {settings.level}", err=True)
+        config = uvicorn.Config(create_app(desk, token), log_level="warning", timeout_graceful_shutdown=5)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UserError(f"serve: cannot listen on {host}:{port} ({error.strerror}). Choose another --port.") from None
 
 
 def _name(source: str) -> str:

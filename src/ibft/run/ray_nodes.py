@@ -28,14 +28,13 @@ def connect(address: str) -> bool:
     if ray.is_initialized():
         return False
     try:
+        if not address:
+            raise ValueError("the address is empty")
         if match := re.fullmatch(r"([^:/]+):(\d+)", address):  # Ray itself would try for minutes
             socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_S).close()
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    except (
-        ConnectionError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # none runs, or it has another version of Ray or Python
+    # None runs there, or it has another version of Ray or Python.
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"ray: cannot connect to {address!r}: {explain(error)}. Start a cluster with `ray start --head`, or give "
             "the address of one that runs."
