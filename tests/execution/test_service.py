@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import socket
+import sys
 import threading
 import time
 import urllib.error
@@ -279,11 +280,12 @@ def find_port() -> Callable[[], int]:
 
 
 @pytest.mark.slow
-def test_a_service_that_is_killed_and_restarted_loses_nothing() -> None:
+def test_a_service_that_is_killed_and_restarted_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("service_benchmark", ROOT / "benchmarks/service.py")
     assert spec is not None
     assert spec.loader is not None
     benchmark = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, benchmark)  # where its dataclass looks for it
     spec.loader.exec_module(benchmark)
     tally, memory = benchmark.measure(num_clients=8, seconds=20, num_kills=1)
     assert sum(tally.verdicts.values()) == tally.num_asked > 100
