@@ -1,10 +1,13 @@
 """Hostile programs against the judge: what each achieved at both levels, as root and as nobody.
 
-    python benchmarks/hostile.py [--verbose]
+    python benchmarks/hostile.py [--verbose] [--through ray|service]
 
 The Python programs are those of tests/execution/attacks/hostile, the Verilog ones those of its designs.py and of
 tests/execution/test_verilog.py. A row is shown for each program that achieved anything, or, with --verbose, for each;
 then totals. The exit code is 1 if any total is not 0, or if a place could not be tried.
+
+With --through, the Python programs go through a Ray cluster of one node, or through the service, at the strongest
+level; processes left are not looked for.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/execution/attacks"))
 from hostile.run import command_as_nobody  # noqa: E402
 
+from hostile import ATTACKS, through  # noqa: E402
 from ibft.execution.isolation import detect_level  # noqa: E402
 
 TOTALS = {
@@ -76,10 +80,25 @@ def run(command: list[str], environment: dict[str, str], level: str, verilog: st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--verbose", action="store_true", help="show the programs that achieved nothing, too")
+    parser.add_argument("--through", choices=["ray", "service"], help="judge by another machine's pool")
     options = parser.parse_args()
     console = Console(width=200)
     results: dict[str, dict[str, Row]] = {}
     reasons: dict[str, str] = {}
+    if options.through:
+        open_pool = {"ray": through.ray_pool, "service": through.service_pool}[options.through]
+        with open_pool(detect_level()) as pool:
+            results[f"{detect_level()}, {options.through}"] = {row["name"]: row for row in through.rows(pool, ATTACKS)}
+    else:
+        run_everywhere(console, results, reasons)
+    show_programs(console, results, options.verbose)
+    is_clean = show_totals(console, results)
+    for place, reason in reasons.items():
+        console.print(f"{place}: not tried: {reason}")
+    raise SystemExit(0 if is_clean and not reasons else 1)
+
+
+def run_everywhere(console: Console, results: dict[str, dict[str, Row]], reasons: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         for place, command in places(Path(folder)).items():
@@ -90,11 +109,6 @@ def main() -> None:
             rows = run(*command, place.partition(",")[0], verilog_cheats())
             results[place] = {row["name"]: row for row in rows}
             console.print(f"{place}: {len(rows)} programs in {time.monotonic() - start:.0f} s")
-    show_programs(console, results, options.verbose)
-    is_clean = show_totals(console, results)
-    for place, reason in reasons.items():
-        console.print(f"{place}: not tried: {reason}")
-    raise SystemExit(0 if is_clean and not reasons else 1)
 
 
 def show_programs(console: Console, results: dict[str, dict[str, Row]], is_verbose: bool) -> None:

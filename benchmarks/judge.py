@@ -42,7 +42,7 @@ from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.cache import VerdictCache
 from ibft.execution.isolation import Level
 from ibft.execution.outcome import Job
-from ibft.execution.pool import LocalPool
+from ibft.execution.pool import Pool
 from ibft.execution.references import run_references
 from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.problems.loading import load_problems
@@ -126,7 +126,7 @@ def _ours(samples: list[dict[str, str]], workers: int, sandbox: Any) -> Timing:
 def _ours_alone(samples: list[dict[str, str]], workers: int, problems: list[Problem], level: Level) -> Timing:
     by_id = {problem.task_id: problem for problem in problems}
     settings = JudgeSettings(JudgeConfig(), level, workers)
-    with LocalPool(workers, level) as pool, VerdictCache(None) as cache:
+    with Pool(workers, level) as pool, VerdictCache(None) as cache:
         references = run_references(problems, pool, cache, settings)  # starts all there is to start
         jobs = [
             (

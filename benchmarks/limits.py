@@ -18,7 +18,7 @@ import msgspec
 from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.isolation import detect_level
 from ibft.execution.outcome import Job, Outcome, Reference
-from ibft.execution.pool import LocalPool
+from ibft.execution.pool import Pool
 from ibft.execution.sandbox import Limits
 from ibft.execution.settings import JudgeSettings
 from ibft.run.sections import JudgeConfig
@@ -61,7 +61,7 @@ def _load(level: str) -> bool:
     for workers in (1, 2, 8):
         settings = JudgeSettings(JudgeConfig(timeout_s=3), level, workers)  # type: ignore[arg-type]
         limits = settings.limits(PROBLEM, Reference(status="passed", message=""))
-        with LocalPool(workers, level) as pool:  # type: ignore[arg-type]
+        with Pool(workers, level) as pool:  # type: ignore[arg-type]
             outcomes = _judge(pool, sources, TESTS, limits)
         others = sorted({outcome.status for outcome in outcomes} - {"passed"})
         passed = sum(outcome.status == "passed" for outcome in outcomes)
@@ -75,7 +75,7 @@ def _load(level: str) -> bool:
     return is_same
 
 
-def _judge(pool: LocalPool, sources: list[str], tests: str, limits: Limits) -> list[Outcome]:
+def _judge(pool: Pool, sources: list[str], tests: str, limits: Limits) -> list[Outcome]:
     problem = msgspec.structs.replace(PROBLEM, tests=tests)
     jobs = [
         (number, Job(problem=problem, limits=limits, sample=Sample(task_id="t", solution=source)))
@@ -98,7 +98,7 @@ def _hangs(level: str) -> bool:
     print("\n| program that never ends        | verdict      | limit (s) | ended after (s) |")
     print("|--------------------------------|--------------|-----------|-----------------|")
     is_in_time = True
-    with LocalPool(1, level) as pool:  # type: ignore[arg-type]
+    with Pool(1, level) as pool:  # type: ignore[arg-type]
         _judge(pool, ["def f(x): return 4\n"], TESTS, limits)  # starts everything, which is not to be timed
         for name, body in HANGS.items():
             tests = "assert sum(f(2)) == 4\n" if "range" in body else TESTS

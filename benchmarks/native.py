@@ -26,7 +26,7 @@ from pathlib import Path
 
 from agreement import mutants_of
 from ibft.artifacts.rows import Problem, Sample
-from ibft.execution import check_references, execute_all, local_pool
+from ibft.execution import Pool, check_references, execute_all
 from ibft.execution.outcome import Outcome
 from ibft.problems.loading import load_problems
 
@@ -56,7 +56,7 @@ def main() -> None:
         wanted = arguments.mutants // len(sources)
         programs += chooser.sample(changed, min(wanted, len(changed)))
         answers = [(problem, Sample(task_id=problem.task_id, solution=program)) for problem, program in programs]
-        with local_pool() as pool:
+        with Pool() as pool:
             ours = execute_all(answers, pool=pool, references=references)
         with ThreadPoolExecutor(2) as executor:
             natively = list(executor.map(lambda pair: passes_natively(*pair), programs))

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from ibft.artifacts.rows import Case, Problem, Sample
-from ibft.execution import Job, Limits, LocalPool, Outcome
+from ibft.execution import Job, Limits, Outcome, Pool
 from ibft.execution.isolation import detect_level
 from ibft.problems.contests import PREAMBLE
 
@@ -43,7 +43,7 @@ def main() -> None:
     }
     print(f"sandbox: {level}, {arguments.workers} workers\n")
     print("| judge            | cases/s |\n|------------------|---------|")
-    with LocalPool(arguments.workers, level) as pool:
+    with Pool(arguments.workers, level) as pool:
         for name, kind in kinds.items():
             _judge(pool, kind, arguments.workers)  # starts everything, which is not to be timed
             _show(name, [_judge(pool, kind, NUM_PROGRAMS) for _ in range(arguments.rounds)])
@@ -59,7 +59,7 @@ def _case(number: int) -> Case:
     return Case(" ".join(map(str, numbers)) + "\n", " ".join(map(str, sorted(numbers))) + "\n")
 
 
-def _judge(pool: LocalPool, problem: Problem, num_programs: int) -> float:
+def _judge(pool: Pool, problem: Problem, num_programs: int) -> float:
     samples = [Sample(task_id="sort", solution=f"{SOURCE}# {number}\n") for number in range(num_programs)]
     jobs = [(number, Job(problem=problem, limits=LIMITS, sample=sample)) for number, sample in enumerate(samples)]
     start = time.monotonic()

@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["ExecutedEvaluation", "IBConfig", "IBTrainer", "__version__", "min_k_prob", "pass_at_k", "pass_at_k_m"]
+__all__ = [
+    "ExecutedEvaluation",
+    "IBConfig",
+    "IBTrainer",
+    "Pool",
+    "__version__",
+    "execute",
+    "execute_all",
+    "execute_async",
+    "min_k_prob",
+    "pass_at_k",
+    "pass_at_k_m",
+]
 
 if TYPE_CHECKING:
     from ibft.evaluation.executed import ExecutedEvaluation
+    from ibft.execution import Pool, execute, execute_all, execute_async
     from ibft.scoring.scores import min_k_prob
     from ibft.statistics.pass_at_k import pass_at_k, pass_at_k_m
     from ibft.training.trainer import IBConfig, IBTrainer
@@ -19,6 +32,10 @@ _HOME = {
     "ExecutedEvaluation": "ibft.evaluation.executed",
     "IBConfig": "ibft.training.trainer",
     "IBTrainer": "ibft.training.trainer",
+    "Pool": "ibft.execution",
+    "execute": "ibft.execution",
+    "execute_all": "ibft.execution",
+    "execute_async": "ibft.execution",
     "min_k_prob": "ibft.scoring.scores",
     "pass_at_k": "ibft.statistics.pass_at_k",
     "pass_at_k_m": "ibft.statistics.pass_at_k",

@@ -27,7 +27,7 @@ from ibft.errors import UserError
 from ibft.evaluation.judge import BackgroundJudge
 from ibft.execution.examiner import Examiner
 from ibft.execution.outcome import Job
-from ibft.execution.pool import LocalPool
+from ibft.execution.pool import Pool
 from ibft.run.sections import GenerateConfig, PromptConfig
 
 Make = Callable[..., Any]
@@ -176,15 +176,15 @@ def test_a_failure_of_the_sandbox_is_not_a_failure_of_the_model(
 def test_a_pool_that_fails_later_does_not_end_training(
     make_trainer: Make, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = LocalPool.run
+    run = Pool.run
 
-    def fails(self: LocalPool, jobs: Any) -> Any:
+    def fails(self: Pool, jobs: Any) -> Any:
         jobs = list(jobs)
         if any(job.sample is not None for _, job in jobs):
             raise OSError("no more threads")
         return run(self, jobs)
 
-    monkeypatch.setattr(LocalPool, "run", fails)
+    monkeypatch.setattr(Pool, "run", fails)
     trainer = evaluated(make_trainer(), problems, every=6)
     assert trainer.state.global_step == 6
     assert math.isnan(logged(trainer)[6]["eval_pass@1"])

@@ -1,7 +1,9 @@
 """Judging from a program of one's own: what a notebook, an RL reward or a cluster's pool calls."""
 
+import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +15,18 @@ import ibft.execution
 from ibft.artifacts.json_lines import read_rows, write_rows
 from ibft.artifacts.rows import Problem, Result, Sample
 from ibft.artifacts.samples import open_samples
-from ibft.execution import Job, Limits, Outcome, Pool, Reference, check_references, execute, execute_all, local_pool
+from ibft.execution import (
+    Job,
+    Limits,
+    Outcome,
+    Pool,
+    PoolLike,
+    Reference,
+    check_references,
+    execute,
+    execute_all,
+    execute_async,
+)
 from ibft.execution.inside import lockdown
 from ibft.execution.judging import judge_into
 from ibft.execution.settings import JudgeSettings, Judging, MetricSettings
@@ -53,12 +66,37 @@ def test_many_answers_come_back_in_their_order() -> None:
         (PROBLEM, CHAT),
     ]
     expected = ["timeout_cpu", "no_code", "passed", "excluded", "syntax_error", "passed"]
-    with local_pool(2) as pool:
+    with Pool(2) as pool:
         assert [outcome.status for outcome in execute_all(answers, limits=limits, pool=pool)] == expected
         references = check_references([PROBLEM, broken])
         outcomes = execute_all(answers, limits=limits, pool=pool, references=references)
     assert [outcome.status for outcome in outcomes] == expected
     assert execute_all([]) == []
+
+
+SLOW = "    import time\n    time.sleep(20)\n"
+
+
+@needs_sandbox
+def test_answers_are_awaited_beside_other_work_and_cancelling_ends_them() -> None:
+    async def main() -> None:
+        start = time.monotonic()
+        texts = ["    return 2\n", "    return 3\n", ""] * 4
+        with Pool(1) as pool:
+            references = check_references([PROBLEM])
+            calls = (execute_async(PROBLEM, text, pool=pool, references=references) for text in texts)
+            outcomes = await asyncio.gather(*calls)
+            assert [outcome.status for outcome in outcomes] == ["passed", "failed", "no_code"] * 4
+            endless = asyncio.create_task(execute_async(PROBLEM, SLOW, pool=pool, references=references))
+            while pool._examiners[0]._busy_for is None:
+                await asyncio.sleep(0.01)  # a loop that was blocked would not come back before the answer has ended
+            endless.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await endless
+            assert (await execute_async(PROBLEM, CHAT, pool=pool)).status == "passed"  # the pool's only worker is free
+        assert time.monotonic() - start < 12
+
+    asyncio.run(main())
 
 
 class Elsewhere:
@@ -76,7 +114,7 @@ class Elsewhere:
 
 
 def test_any_pool_can_do_the_work() -> None:
-    pool: Pool = Elsewhere()
+    pool: PoolLike = Elsewhere()
     texts = [f"    return {number}\n" for number in range(5)]
     outcomes = execute_all([(PROBLEM, text) for text in texts], pool=pool)
     assert [outcome.message for outcome in outcomes] == texts

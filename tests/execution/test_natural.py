@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from ibft.artifacts.rows import Problem
-from ibft.execution import LocalPool, execute, local_pool
+from ibft.execution import Pool, execute
 from ibft.execution.inside import lockdown
 from ibft.execution.python_problems import completed
 
@@ -19,12 +19,12 @@ SUM, WRONG = "    return a + b\n", "    return a - b\n"
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[LocalPool]:
-    with local_pool(1) as pool:
+def pool() -> Iterator[Pool]:
+    with Pool(1) as pool:
         yield pool
 
 
-def verdict(pool: LocalPool, tests: str, source: str, *, solution: str | None = None, entry_point: str = "f") -> str:
+def verdict(pool: Pool, tests: str, source: str, *, solution: str | None = None, entry_point: str = "f") -> str:
     """What a program comes to: passed, failed, excluded, ...; with "weak" before it where it is."""
     problem = Problem(task_id="t", prompt="", tests=tests, canonical_solution=solution, entry_point=entry_point)
     outcome = execute(completed(problem), source, pool=pool)
@@ -96,7 +96,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("has_reference", [True, False])
-def test_tests_of_every_form_decide(pool: LocalPool, form: str, has_reference: bool) -> None:
+def test_tests_of_every_form_decide(pool: Pool, form: str, has_reference: bool) -> None:
     solution = ADD + SUM if has_reference else None
     assert verdict(pool, FORMS[form], ADD + SUM, solution=solution) == "passed"
     for wrong in (WRONG, "    return None\n", "    raise NotImplementedError\n", "    raise SystemExit(0)\n"):
@@ -122,7 +122,7 @@ def test_tests_of_every_form_decide(pool: LocalPool, form: str, has_reference: b
         "assert (f(1, 2) == 3, 'a tuple is always true')\n",
     ],
 )
-def test_tests_that_decide_nothing_are_refused(pool: LocalPool, tests: str) -> None:
+def test_tests_that_decide_nothing_are_refused(pool: Pool, tests: str) -> None:
     assert verdict(pool, tests, ADD + SUM) in ("excluded", "failed")
     assert verdict(pool, tests, ADD + WRONG) in ("excluded", "failed")
 
@@ -347,7 +347,7 @@ SEES = {
 
 @pytest.mark.parametrize("name", SEES)
 @pytest.mark.parametrize("has_reference", [True, False])
-def test_what_a_channel_cannot_carry_is_seen(pool: LocalPool, name: str, has_reference: bool) -> None:
+def test_what_a_channel_cannot_carry_is_seen(pool: Pool, name: str, has_reference: bool) -> None:
     case = SEES[name]
     solution = case.right if has_reference else None
     passed = "weak passed" if case.weak else "passed"
@@ -356,7 +356,7 @@ def test_what_a_channel_cannot_carry_is_seen(pool: LocalPool, name: str, has_ref
         assert verdict(pool, case.tests, wrong, solution=solution, entry_point=case.entry_point).endswith("failed")
 
 
-def test_a_candidate_that_is_not_deterministic_is_named(pool: LocalPool) -> None:
+def test_a_candidate_that_is_not_deterministic_is_named(pool: Pool) -> None:
     source = "import os\ndef f(a): return 1 if os.getpid() % 2 else 2\n"
     problem = Problem(task_id="t", prompt="", tests="a = [1]\nassert f(a) == 1\nassert a == [1]\n", entry_point="f")
     messages = {execute(problem, f"{source}# {number}\n", pool=pool).message for number in range(12)}

@@ -108,6 +108,9 @@ SOURCES = (
     help="Also write the results for other tools: evalplus, human-eval, inspect, or rows (one per problem).",
 )
 @click.option("--no-cache", is_flag=True, help="Judge again what was judged before.")
+@click.option(
+    "--ray", is_flag=False, flag_value="auto", metavar="[ADDRESS]", help="Judge on a Ray cluster; --workers: per node."
+)
 @recipe_command("arms", "overwrite", "full", is_optional=True)
 def judge_run(
     recipe: Path | None,
@@ -188,6 +191,7 @@ _SETTINGS_IN_RECIPE = {
     "memory_mib": "judge.memory_mib=MIB",
     "packages": "judge.packages=[NAME,NAME]",
     "no_cache": "judge.cache=false",
+    "ray": "judge.ray=ADDRESS",
     "extract": None,
 }
 """The setting of a recipe that says the same as an option of --samples; None where nothing does."""

@@ -16,7 +16,7 @@ from ibft.artifacts.rows import Problem, Sample
 from ibft.errors import UserError
 from ibft.execution.cache import VerdictCache, default_cache_path
 from ibft.execution.outcome import Job, Outcome, Reference
-from ibft.execution.pool import LocalPool
+from ibft.execution.pool import Pool
 from ibft.execution.references import run_references
 from ibft.execution.run import without_running
 from ibft.execution.settings import resolve_settings
@@ -46,7 +46,7 @@ class BackgroundJudge:
         self._settings = resolve_settings(msgspec.structs.replace(config, workers=workers))
         self._problems = {problem.task_id: problem for problem in problems}
         with contextlib.ExitStack() as started:
-            self._pool = started.enter_context(LocalPool(self._settings.num_workers, self._settings.level))
+            self._pool = started.enter_context(Pool(self._settings.num_workers, self._settings.level))
             path = default_cache_path() if config.cache else None
             self._cache = started.enter_context(VerdictCache(path))
             self._references = run_references(problems, self._pool, self._cache, self._settings)

@@ -1,8 +1,9 @@
 """Program and tests in, verdict out: generated code, run where it can do no harm.
 
-`execute` and `execute_all` judge answers from a program of your own; `judging` judges a file of samples. The layers,
-from the outside in: `pool` (many jobs at once), `examiner` (a process for each worker), `workplace` (the state of that
-process), `languages` (one file for each language), `sandbox` and `inside/` (the locked-down processes).
+`execute`, `execute_all` and `execute_async` judge answers from a program of your own; `judging` judges a file of
+samples. The layers, from the outside in: `pool` (many jobs at once), `examiner` (a process for each worker),
+`workplace` (the state of that process), `languages` (one file for each language), `sandbox` and `inside/` (the
+locked-down processes). `ray` and `service` are pools on other machines.
 """
 
 from __future__ import annotations
@@ -11,33 +12,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ibft.execution.api import execute, execute_all, local_pool
+    from ibft.execution.api import execute, execute_all, execute_async
     from ibft.execution.languages import LANGUAGES, Language
     from ibft.execution.outcome import Job, Outcome, Reference
-    from ibft.execution.pool import LocalPool, Pool
+    from ibft.execution.pool import FuturePool, Pool, PoolLike
     from ibft.execution.references import check_references
     from ibft.execution.sandbox import Limits
 
 __all__ = [
     "LANGUAGES",
+    "FuturePool",
     "Job",
     "Language",
     "Limits",
-    "LocalPool",
     "Outcome",
     "Pool",
+    "PoolLike",
     "Reference",
     "check_references",
     "execute",
     "execute_all",
-    "local_pool",
+    "execute_async",
 ]
 
 _HOMES = {
-    "api": ("execute", "execute_all", "local_pool"),
+    "api": ("execute", "execute_all", "execute_async"),
     "languages": ("LANGUAGES", "Language"),
     "outcome": ("Job", "Outcome", "Reference"),
-    "pool": ("LocalPool", "Pool"),
+    "pool": ("FuturePool", "Pool", "PoolLike"),
     "references": ("check_references",),
     "sandbox": ("Limits",),
 }

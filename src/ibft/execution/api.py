@@ -1,35 +1,37 @@
 """Judging from a program of your own: a problem and an answer in, a verdict out.
 
-    from ibft.execution import execute
+    from ibft import Pool, execute
     from ibft.problems.loading import load_problems
 
     problem = load_problems("humaneval")[0]
     execute(problem, "    return True\\n").status  # 'failed'
 
-Many answers, in as many processes as there are cores: `with local_pool() as pool: execute_all(pairs, pool=pool)`.
+Many answers, in as many processes as there are cores: `with Pool() as pool: execute_all(pairs, pool=pool)`. Beside
+other work of an event loop: `await execute_async(problem, answer, pool=pool)`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.cache import VerdictCache
 from ibft.execution.outcome import Job, Outcome, Reference
-from ibft.execution.pool import LocalPool, Pool
-from ibft.execution.references import run_references
+from ibft.execution.pool import FuturePool, Pool, PoolLike
+from ibft.execution.references import REFERENCE_CPU_S, run_references
 from ibft.execution.run import without_running
 from ibft.execution.sandbox import Limits
 from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.run.sections import JudgeConfig
 from ibft.text.answers import extract_sample
 
-__all__ = ["execute", "execute_all", "local_pool"]
+__all__ = ["execute", "execute_all", "execute_async"]
 
 
 def execute(
-    problem: Problem, answer: str | Sample, *, limits: Limits | None = None, pool: Pool | None = None
+    problem: Problem, answer: str | Sample, *, limits: Limits | None = None, pool: PoolLike | None = None
 ) -> Outcome:
     """Run one answer against its problem's tests, in the sandbox, and return the verdict.
 
@@ -51,7 +53,7 @@ def execute_all(
     answers: Iterable[tuple[Problem, str | Sample]],
     *,
     limits: Limits | None = None,
-    pool: Pool | None = None,
+    pool: PoolLike | None = None,
     references: Mapping[str, Reference] | None = None,
 ) -> list[Outcome]:
     """Run answers against their problems' tests; the outcomes are in the order of the answers.
@@ -73,7 +75,7 @@ def execute_all(
     outcomes: dict[int, Outcome] = {}
     with contextlib.ExitStack() as cleanup:
         if pool is None:
-            pool = cleanup.enter_context(local_pool(min(settings.num_workers, max(1, len(pairs)))))
+            pool = cleanup.enter_context(Pool(min(settings.num_workers, max(1, len(pairs)))))
         if references is None:
             references = run_references(list(problems.values()), pool, VerdictCache(None), settings)
         jobs = _jobs(pairs, references, limits, settings, outcomes)
@@ -83,17 +85,40 @@ def execute_all(
     return [outcomes[position] for position in range(len(pairs))]
 
 
-def local_pool(num_workers: int | None = None) -> LocalPool:
-    """Return a pool of processes of this machine, to be used in a `with` statement.
+async def execute_async(
+    problem: Problem,
+    answer: str | Sample,
+    *,
+    pool: FuturePool,
+    limits: Limits | None = None,
+    references: Mapping[str, Reference] | None = None,
+) -> Outcome:
+    """Run one answer against its problem's tests while the event loop does other work.
+
+    Cancelling the task ends the run, as `asyncio.timeout` or a failing task group does.
 
     Args:
-        num_workers: answers judged at once; by default the usable cores.
+        problem: its reference is run first, unless `references` has it.
+        answer: see `execute`.
+        pool: judges it, and takes as many answers at once as are awaited.
+        limits: of the answer; by default those of `ibft judge`.
+        references: of `check_references`, by task id.
 
     Raises:
-        UserError: no sandbox works here.
+        UserError: see `execute`.
     """
-    settings = resolve_settings(JudgeConfig(workers=num_workers))
-    return LocalPool(settings.num_workers, settings.level)
+    settings = resolve_settings(JudgeConfig())
+    if references is None:
+        job = Job(problem=problem, limits=settings.limits_of(REFERENCE_CPU_S))
+        reference = await asyncio.wrap_future(pool.submit(job))
+        assert isinstance(reference, Reference)
+        references = {problem.task_id: reference}
+    outcomes: dict[int, Outcome] = {}
+    for _, job in _jobs([(problem, answer)], references, limits, settings, outcomes):
+        outcome = await asyncio.wrap_future(pool.submit(job))
+        assert isinstance(outcome, Outcome)
+        return outcome
+    return outcomes[0]
 
 
 def _jobs(

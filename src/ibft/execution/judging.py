@@ -15,7 +15,7 @@ import msgspec
 from ibft.artifacts.json_lines import write_atomically
 from ibft.artifacts.metrics import Metrics
 from ibft.execution.cache import VerdictCache, default_cache_path
-from ibft.execution.pool import LocalPool, Pool
+from ibft.execution.pool import PoolLike, open_pool
 from ibft.execution.references import run_references
 from ibft.execution.run import judge_samples
 from ibft.execution.settings import Judging
@@ -26,7 +26,7 @@ __all__ = ["judge_into"]
 _UNJUDGED = "infrastructure_error"
 
 
-def judge_into(folder: Path, judging: Judging, title: str, *, pool: Pool | None = None) -> Metrics:
+def judge_into(folder: Path, judging: Judging, title: str, *, pool: PoolLike | None = None) -> Metrics:
     """Judge the samples without a result in the folder, and write results and metrics there.
 
     A sample that the sandbox failed on is tried again each time; other metrics of complete results need no judging.
@@ -35,7 +35,7 @@ def judge_into(folder: Path, judging: Judging, title: str, *, pool: Pool | None 
         folder: exists; may hold other files, and results of the same judging.
         judging: the samples, and how they are judged.
         title: of the progress bar.
-        pool: judges them; by default this machine's processes, for as long as there is something to judge.
+        pool: judges them; by default those that the settings name, for as long as there is something to judge.
     """
     results, partial = folder / "results.jsonl", folder / "results.partial.jsonl"
     known = None
@@ -54,12 +54,13 @@ def judge_into(folder: Path, judging: Judging, title: str, *, pool: Pool | None 
     return metrics
 
 
-def _judge(folder: Path, judging: Judging, title: str, pool: Pool | None) -> dict[str, str]:
+def _judge(folder: Path, judging: Judging, title: str, pool: PoolLike | None) -> dict[str, str]:
     """Write `results.jsonl`; return the problems whose reference does not pass, with the reason."""
     settings = judging.settings
     with contextlib.ExitStack() as cleanup:
-        pool = pool or cleanup.enter_context(LocalPool(settings.num_workers, settings.level))
-        path = default_cache_path() if settings.config.cache else None
+        config = settings.config
+        pool = pool or cleanup.enter_context(open_pool(config.workers, settings.level, config.ray))
+        path = default_cache_path() if config.cache else None
         cache = cleanup.enter_context(VerdictCache(path))
         references = run_references(judging.problems, pool, cache, settings)
         judge_samples(judging, references, pool, cache, folder, title)

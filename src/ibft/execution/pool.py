@@ -1,22 +1,30 @@
-"""Many jobs at once: the protocol of a pool, and the pool of this machine."""
+"""Many jobs at once: what a pool has to do, how one is built on futures, and the pool of this machine."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterable
-from typing import Any, Protocol, TypeVar
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ibft.execution.examiner import Examiner
-from ibft.execution.isolation import Level
+from ibft.execution.isolation import Level, detect_level
 from ibft.execution.outcome import Job, Outcome, Reference
+from ibft.run.futures import settle
+from ibft.run.provenance import usable_cores
 
-__all__ = ["LocalPool", "Pool"]
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` from Python 3.11
+
+__all__ = ["FuturePool", "Pool", "PoolLike", "Verdict", "open_pool"]
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
+Verdict = Outcome | Reference
 
 WINDOW = 2048
 """Jobs taken from the stream ahead of their turn: enough to reorder, little enough to keep memory flat."""
@@ -24,15 +32,15 @@ WINDOW = 2048
 _AWAKE_S = 0.2
 
 
-class Pool(Protocol):
-    """Does many jobs at once: by the processes of this machine (`LocalPool`), or by those of a cluster.
+class PoolLike(Protocol):
+    """Does many jobs at once: by the processes of this machine (`Pool`), or by those of others.
 
-    A job holds all that it needs, and neither a job nor its outcome refers to anything of this process, so that both
+    A job holds all that it needs, and neither a job nor its verdict refers to anything of this process, so that both
     can be sent to another machine. A pool there has an `Examiner`, or a process of its own with a `Workplace`, for
     each sample that is judged at once.
     """
 
-    def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome | Reference], None, None]:
+    def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Verdict], None, None]:
         """Yield each job's key with its verdict, in the order in which they end.
 
         The jobs may be a stream that does not fit in memory, and its next job may depend on the verdicts so far.
@@ -42,81 +50,110 @@ class Pool(Protocol):
         ...
 
 
-class LocalPool:
-    """The workers of this machine, started at once and kept until the end: a thread for each examiner process.
+class FuturePool(abc.ABC):
+    """A pool that takes one job at a time and gives a future for it. Used in a `with` statement, by any threads."""
 
-    Args:
-        num_workers: examiners, and so samples judged at once.
-        level: of their sandboxes.
-    """
+    @abc.abstractmethod
+    def submit(self, job: Job) -> Future[Verdict]:
+        """Hand in a job. Cancelling its future ends the job, even while it runs."""
 
-    def __init__(self, num_workers: int, level: Level) -> None:
-        self._examiners = [Examiner(level) for _ in range(num_workers)]
+    @abc.abstractmethod
+    def __enter__(self) -> Self: ...
 
-    def __enter__(self) -> LocalPool:
-        for examiner in self._examiners:
-            examiner.start()
-        return self
+    @abc.abstractmethod
+    def __exit__(self, *error: object) -> None: ...
 
-    def __exit__(self, *_: object) -> None:
-        for examiner in self._examiners:
-            examiner.close()
-
-    def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome | Reference], None, None]:
-        """Do the jobs, the most expensive ones of the window first.
-
-        Threads may share the pool: an examiner does one job at a time, and closing one stream leaves the others'.
-        """
-        # The most expensive first: one that came last would run alone, beside idle workers. Then a number, so that
-        # jobs themselves, which have no order, are never compared.
-        waiting: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
-        done: queue.SimpleQueue[tuple[Key, Outcome | Reference] | BaseException] = queue.SimpleQueue()
-        stopping = threading.Event()
-
-        def work(examiner: Examiner) -> None:
-            try:
-                while (item := waiting.get()[2]) is not None:
-                    if stopping.is_set():
-                        return
-                    key, job = item
-                    done.put((key, examiner.examine(job, stopping)))
-            except BaseException as error:  # given to the reader, which would otherwise wait forever
-                done.put(error)
-
-        def stop() -> None:
-            stopping.set()
-            for examiner in self._examiners:
-                examiner.interrupt(stopping)
-
-        numbers = itertools.count()
+    def run(self, jobs: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Verdict], None, None]:
+        """See `PoolLike.run`."""
+        done: queue.SimpleQueue[Future[Verdict]] = queue.SimpleQueue()
+        keys: dict[Future[Verdict], Key] = {}
         stream = iter(jobs)
-        threads = [threading.Thread(target=work, args=(examiner,), daemon=True) for examiner in self._examiners]
-        with contextlib.ExitStack() as cleanup:  # the last callback comes first: stop, wake those that wait, join them
-            cleanup.callback(_join, threads)
-            for _ in threads:
-                cleanup.callback(waiting.put, (float("inf"), next(numbers), None))
-            cleanup.callback(stop)
-            for thread in threads:
-                thread.start()
-            num_waiting = 0
+        try:
             while True:
-                for key, job in itertools.islice(stream, WINDOW - num_waiting):
-                    cost = job.reference.cpu_time_s if job.reference is not None else 0.0
-                    waiting.put((-cost, next(numbers), (key, job)))
-                    num_waiting += 1
-                if not num_waiting:
+                for key, job in itertools.islice(stream, WINDOW - len(keys)):
+                    future = self.submit(job)
+                    keys[future] = key
+                    future.add_done_callback(done.put)
+                if not keys:
                     return
                 ended = _next(done)
-                if isinstance(ended, BaseException):
-                    raise ended
-                num_waiting -= 1
-                yield ended
+                yield keys.pop(ended), ended.result()
+        finally:
+            for future in keys:
+                future.cancel()
 
 
-def _join(threads: Iterable[threading.Thread]) -> None:
-    for thread in threads:
-        if thread.ident is not None:  # an error may come before all are started
+class Pool(FuturePool):
+    """The workers of this machine, started at once and kept until the end: a thread for each examiner process.
+
+    Of the jobs that wait, the one whose reference took the most CPU time is done first.
+
+    Args:
+        num_workers: answers judged at once; by default the usable cores.
+        level: of the sandboxes; `auto` is the strongest that works here.
+
+    Raises:
+        UserError: no sandbox works here.
+    """
+
+    def __init__(self, num_workers: int | None = None, level: Level | Literal["auto"] = "auto") -> None:
+        self.level: Level = detect_level() if level == "auto" else level
+        self.num_workers = num_workers or usable_cores()
+        self._examiners = [Examiner(self.level) for _ in range(self.num_workers)]
+        # The most expensive first: one that came last would run alone, beside idle workers. Then a number, so that
+        # jobs themselves, which have no order, are never compared.
+        self._waiting: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        for examiner in self._examiners:
+            examiner.start()
+            thread = threading.Thread(target=self._work, args=(examiner,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for examiner in self._examiners:
+            examiner.close()  # whatever waits ends at once from now on, as not judged
+        for _ in self._threads:
+            self._waiting.put((float("inf"), next(self._numbers), None))
+        for thread in self._threads:
             thread.join()
+
+    def submit(self, job: Job) -> Future[Verdict]:
+        """Hand in a job; see `FuturePool.submit`."""
+        future: Future[Verdict] = Future()
+        stopping = threading.Event()
+
+        def end_if_cancelled(future: Future[Verdict]) -> None:
+            if future.cancelled():
+                stopping.set()
+                for examiner in self._examiners:
+                    examiner.interrupt(stopping)
+
+        future.add_done_callback(end_if_cancelled)
+        cost = job.reference.cpu_time_s if job.reference is not None else 0.0
+        self._waiting.put((-cost, next(self._numbers), (job, stopping, future)))
+        return future
+
+    def _work(self, examiner: Examiner) -> None:
+        while (order := self._waiting.get()[2]) is not None:
+            job, stopping, future = order
+            try:
+                settle(future, examiner.examine(job, stopping))
+            except BaseException as error:  # given to the reader, which would otherwise wait forever
+                settle(future, error)
+
+
+def open_pool(num_workers: int | None, level: Level, ray: str | None = None) -> FuturePool:
+    """Return the pool of this machine, or of the Ray cluster at an address."""
+    if ray is None:
+        return Pool(num_workers, level)
+    from ibft.execution.ray import RayPool
+
+    return RayPool(ray, num_workers, level)
 
 
 def _next(done: queue.SimpleQueue[Item]) -> Item:

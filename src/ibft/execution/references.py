@@ -15,7 +15,7 @@ from ibft.artifacts.rows import Problem
 from ibft.execution.cache import VerdictCache
 from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Job, Reference
-from ibft.execution.pool import LocalPool, Pool
+from ibft.execution.pool import Pool, PoolLike
 from ibft.execution.sandbox import Limits
 from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.progress import task
@@ -31,7 +31,7 @@ _MORE_MEMORY = 4
 
 
 def run_references(
-    problems: Sequence[Problem], pool: Pool, cache: VerdictCache, settings: JudgeSettings
+    problems: Sequence[Problem], pool: PoolLike, cache: VerdictCache, settings: JudgeSettings
 ) -> dict[str, Reference]:
     """Return the verdict on each problem's reference, by task id; from the cache where it passed before.
 
@@ -54,7 +54,9 @@ def run_references(
     return {task_id: fresh.get(task_id) or references[key] for task_id, key in keys.items()}
 
 
-def _run(problems: Sequence[Problem], pool: Pool, limits: Limits, advance: Callable[[], None]) -> dict[str, Reference]:
+def _run(
+    problems: Sequence[Problem], pool: PoolLike, limits: Limits, advance: Callable[[], None]
+) -> dict[str, Reference]:
     jobs = ((problem.task_id, Job(problem=problem, limits=limits)) for problem in problems)
     verdicts: dict[str, Reference] = {}
     with contextlib.closing(pool.run(jobs)) as outcomes:
@@ -76,5 +78,5 @@ def check_references(problems: Sequence[Problem], config: JudgeConfig | None = N
         UserError: no sandbox works here, or a tool is missing.
     """
     settings = resolve_settings(config or JudgeConfig())
-    with LocalPool(settings.num_workers, settings.level) as pool, VerdictCache(None) as cache:
+    with Pool(settings.num_workers, settings.level) as pool, VerdictCache(None) as cache:
         return run_references(problems, pool, cache, settings)

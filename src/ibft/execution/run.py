@@ -20,7 +20,7 @@ from ibft.artifacts.json_lines import RowWriter, is_encodable, read_rows, write_
 from ibft.artifacts.rows import Result, Sample
 from ibft.execution.cache import VerdictCache
 from ibft.execution.outcome import Job, Outcome, Reference
-from ibft.execution.pool import Pool
+from ibft.execution.pool import PoolLike
 from ibft.execution.settings import Judging
 from ibft.progress import Task, task
 
@@ -39,7 +39,7 @@ class _Judged(msgspec.Struct, frozen=True):
 
 
 def judge_samples(
-    judging: Judging, references: Mapping[str, Reference], pool: Pool, cache: VerdictCache, folder: Path, title: str
+    judging: Judging, references: Mapping[str, Reference], pool: PoolLike, cache: VerdictCache, folder: Path, title: str
 ) -> None:
     """Write `results.jsonl` into the folder, judging only what an earlier run has not judged already.
 

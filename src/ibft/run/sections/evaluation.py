@@ -94,6 +94,8 @@ class JudgeConfig(Section, frozen=True):
     `packages` are installed Python packages that programs may import (NumPy always is). `threads` lets programs start
     threads and processes, where a cgroup bounds them.
     `sandbox: auto` is the strongest level that works here, and fails where none does. `cache` keeps verdicts on disk.
+    `ray` is the address of a Ray cluster on which `ibft judge` runs programs (`auto`: the one that runs here), with
+    `workers` of them per node. What is answered while training is judged on this machine all the same.
     """
 
     workers: Count | None = None
@@ -103,6 +105,7 @@ class JudgeConfig(Section, frozen=True):
     threads: bool = False
     sandbox: Literal["auto", "bubblewrap", "landlock", "none"] = "auto"
     cache: bool = True
+    ray: str | None = None
 
 
 class ReportConfig(Section, frozen=True):
