@@ -74,6 +74,7 @@ class Sandbox:
     Args:
         level: see `isolation.detect_level`.
         tools: programs that `run_commands` will be asked for, by absolute path.
+        compiles: the tools make programs, which commands may run then.
         packages: installed packages that candidates can import; loaded before the first of them.
         scratch: where the samples' files go at levels without a file system of their own; default: the system's.
         without: defenses to leave out. Only the tests of the defenses do.
@@ -84,12 +85,13 @@ class Sandbox:
         level: Level,
         *,
         tools: Sequence[str] = (),
+        compiles: bool = False,
         packages: Iterable[str] = (),
         scratch: str | None = None,
         without: Iterable[str] = (),
     ) -> None:
         self.level = level
-        self._tools = tools
+        self._tools, self._compiles = tools, compiles
         self._packages = find_packages(packages)
         self._scratch = scratch
         self._without = sorted(_DEFENSES if level == "none" else without)
@@ -166,10 +168,11 @@ class Sandbox:
         *,
         stdin: bytes = b"",
         max_output_bytes: int = MAX_OUTPUT_BYTES,
+        keep_files: bool = False,
     ) -> list[CommandResult]:
         """Write files into an empty folder and run commands there in order, to the first that fails.
 
-        Each reads `stdin` from its beginning.
+        Each reads `stdin` from its beginning. With `keep_files` the folder stays as it is for `run_compiled`.
 
         Raises:
             SandboxError: the sandbox itself failed.
@@ -177,9 +180,24 @@ class Sandbox:
         self.start()
         # msgspec has bytes as base64, both ways.
         request = msgspec.to_builtins({"files": dict(files), "stdin": stdin, "keep_bytes": max_output_bytes})
-        request |= {"kind": "commands", "commands": commands, **msgspec.structs.asdict(limits)}
-        answer = self._ask(request, limits.wall_s * len(commands))
+        request |= {"kind": "commands", "commands": commands, "keep_files": keep_files}
+        answer = self._ask(request | msgspec.structs.asdict(limits), limits.wall_s * len(commands))
         return msgspec.convert(answer["results"], list[CommandResult])
+
+    def run_compiled(
+        self, name: str, stdin: bytes, limits: Limits, max_output_bytes: int = MAX_OUTPUT_BYTES
+    ) -> CommandResult:
+        """Run a program that commands have made and kept, under the same rules as a candidate's Python.
+
+        It can read shared libraries and write no file; it starts no process.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        self.start()
+        request = msgspec.to_builtins({"stdin": stdin, "keep_bytes": max_output_bytes, "program": f"./{name}"})
+        answer = self._ask(request | {"kind": "compiled", **msgspec.structs.asdict(limits)}, limits.wall_s)
+        return msgspec.convert(answer["results"][0], CommandResult)
 
     def close(self) -> None:
         """End whatever runs, and the server; remove its folder."""
@@ -244,6 +262,7 @@ class Sandbox:
             "folder": WORK_FOLDER if self.level == "bubblewrap" else self._folder,
             "readable": readable_paths(self._packages),
             "executable": executable_paths(self._tools),
+            "compiles": self._compiles,
             "packages": self._packages,
             "in_namespace": self.level == "bubblewrap",
             "without": self._without,

@@ -27,7 +27,7 @@ class Workplace:
     def __init__(self, level: Level, scratch: str, cleanup: contextlib.ExitStack) -> None:
         self._level, self._scratch = level, scratch
         self._cleanup = cleanup
-        self._sandboxes: dict[tuple[tuple[str, ...], frozenset[str]], Sandbox] = {}
+        self._sandboxes: dict[tuple[tuple[str, ...], bool, frozenset[str]], Sandbox] = {}
         self._prepared: dict[Problem, Any] = {}
         self._broken: dict[Problem, str] = {}
 
@@ -52,9 +52,11 @@ class Workplace:
         run = language.reference if job.sample is None else language.judge
         return run(job, self._prepared[job.problem], self._sandbox)
 
-    def _sandbox(self, *, tools: Sequence[str] = (), packages: Iterable[str] = ()) -> Sandbox:
-        key = (tuple(tools), frozenset(packages))
+    def _sandbox(
+        self, *, tools: Sequence[str] = (), compiles: bool = False, packages: Iterable[str] = ()
+    ) -> Sandbox:
+        key = (tuple(tools), compiles, frozenset(packages))
         if key not in self._sandboxes:
-            sandbox = Sandbox(self._level, tools=tools, packages=key[1], scratch=self._scratch)
+            sandbox = Sandbox(self._level, tools=tools, compiles=compiles, packages=key[2], scratch=self._scratch)
             self._sandboxes[key] = self._cleanup.enter_context(sandbox)
         return self._sandboxes[key]

@@ -95,16 +95,17 @@ _COMPUTING = {
     getrandom=278 copy_file_range=285 sendfile=71 fadvise64=223
     """,
 }
-# In addition, for a compiler and a simulator, which start one another.
-_STARTING_PROCESSES = {
-    "x86_64": """
-    clone=56 fork=57 vfork=58 wait4=61 execve=59 execveat=322 waitid=247 clone3=435 symlink=88 link=86 setpgid=109
-    setsid=112
-    """,
-    "aarch64": """
-    clone=220 wait4=260 execve=221 execveat=281 waitid=95 clone3=435 setpgid=154 setsid=157
-    """,
+# In addition, for a compiler and a simulator, which start one another; the first alone for what a compiler has made.
+_BECOMING_A_PROGRAM = {
+    "x86_64": "execve=59 execveat=322 symlink=88 link=86",
+    "aarch64": "execve=221 execveat=281",
 }
+_STARTING_PROCESSES = {
+    "x86_64": "clone=56 fork=57 vfork=58 wait4=61 waitid=247 setpgid=109 setsid=112",
+    "aarch64": "clone=220 wait4=260 waitid=95 setpgid=154 setsid=157",
+}
+_CLONE3 = 435
+_NAMESPACES = 0x7E020000  # the flags of clone that make a namespace
 _AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # is it a terminal, how wide, bytes waiting, flags
@@ -166,17 +167,20 @@ def _add_rule(ruleset: int, path: str, rights: int) -> None:
         os.close(descriptor)
 
 
-def build_filter(*, processes: bool) -> Filter:
+def build_filter(*, programs: bool = False, processes: bool = False) -> Filter:
     """Return a seccomp program for this machine.
 
     Args:
-        processes: other programs may be started, as a compiler does; never for a candidate's own code.
+        programs: the process may become another program.
+        processes: processes and threads may be started; only where something else bounds their number.
 
     Raises:
         KeyError: this machine's system calls are not known here (see `FILTERED_MACHINES`).
     """
     machine = platform.machine()
     numbers = _numbers(_COMPUTING[machine])
+    if programs:
+        numbers |= _numbers(_BECOMING_A_PROGRAM[machine])
     if processes:
         numbers |= _numbers(_STARTING_PROCESSES[machine])
     program = [
@@ -194,8 +198,10 @@ def build_filter(*, processes: bool) -> Filter:
     for name, argument in (("open", 1), ("openat", 2)):
         if name in numbers:
             program += _when(numbers.pop(name), _allow_unless_emptied(argument))
-    if not processes:
-        program += [_instruction(_JUMP_EQUAL, 435, 0, 1), _instruction(_RETURN, _ENOSYS)]  # clone3: use clone
+    if processes:
+        program += _when(numbers.pop("clone"), _allow_if_equal(0, (0,), mask=_NAMESPACES))
+    # A filter cannot see the flags of clone3. Told that there is none, libraries use clone.
+    program += [_instruction(_JUMP_EQUAL, _CLONE3, 0, 1), _instruction(_RETURN, _ENOSYS)]
     for number in numbers.values():
         program += [_instruction(_JUMP_EQUAL, number, 0, 1), _PASS]
     program.append(_REFUSE)

@@ -8,6 +8,7 @@ socket ends the server and whatever is running.
     {"kind": "python", limits}                         -> {"exit_code", "timed_out", cpu and wall times}
     {"kind": "program", limits}                        -> {"results": [...]}, after its source and input on the channel
     {"kind": "commands", "files", "commands", limits}  -> {"results": [...]}
+    {"kind": "compiled", "program", "stdin", limits}   -> {"results": [...]}, of a program that commands have made
     "end" while a sample runs                          -> the sample is killed, then answered as above
     "lost" while a sample runs                         -> the same, after a second in which it may end
 """
@@ -46,6 +47,17 @@ vars(builtins).update(exit=sys.exit, quit=sys.exit)
 
 from . import candidate, codec, folder, lockdown, script  # noqa: E402
 
+_FREEDOMS: dict[str, dict[str, bool]] = {
+    "python": {},
+    "program": {},
+    "compiled": {"programs": True},
+    "commands": {"programs": True, "processes": True},
+}
+"""Of each kind of child: see `lockdown.build_filter`."""
+
+_LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
+"""What the kernel runs in place of a program with shared libraries."""
+
 _CHANNEL = 3
 _WORK = "work"
 _STDIN = ".stdin"
@@ -57,10 +69,14 @@ _SET_UP_FAILED = 125
 
 
 class _Server(typing.NamedTuple):
-    """A child that cannot be set up says why in `complaints`; `children` is the file of /proc that lists ours."""
+    """A child that cannot be set up says why in `complaints`; `children` is the file of /proc that lists ours.
+
+    `rulesets` are what Landlock leaves to a kind of child of what it leaves to this server.
+    """
 
     control: socket.socket
     filters: dict[str, lockdown.Filter | None]
+    rulesets: dict[str, int]
     complaints: int
     children: int | None
     with_limits: bool
@@ -84,7 +100,8 @@ def main(settings: dict[str, typing.Any]) -> None:
 
     Args:
         settings: `control` (the socket's descriptor), `folder` (for the samples' files), `readable` and `executable`
-            (paths), `packages` (paths by import name; those to load), `in_namespace` (this is a process namespace of
+            (paths), `compiles` (commands
+            make programs that are to be run), `packages` (paths by import name; those to load), `in_namespace` (this is a process namespace of
             its own, in which it may kill everything else), and `without` (defenses left out: all of them at level
             "none", one at a time in the tests).
     """
@@ -96,14 +113,19 @@ def main(settings: dict[str, typing.Any]) -> None:
     codec.send(control.fileno(), "ready")
     gc.collect()
     gc.freeze()  # a collection in a child would write to every object here, and so copy its memory
+    are_kept = False  # the files of the last commands
     with contextlib.suppress(codec.ChannelClosed):
         while True:
             request, channel = codec.receive_with_descriptor(control)
             if request in (_END, _LOST):
                 continue  # the sample that it was meant for ended before it came
-            codec.send(control.fileno(), _run(server, request, channel))
             try:
-                folder.empty(_WORK)
+                if are_kept and request["kind"] != "compiled":
+                    folder.empty(_WORK)
+                codec.send(control.fileno(), _run(server, request, channel))
+                are_kept = request["kind"] == "compiled" or request.get("keep_files", False)
+                if not are_kept:
+                    folder.empty(_WORK)
             except OSError as error:  # another server, with a folder of its own, takes over
                 server.complain(error)
                 return
@@ -161,18 +183,27 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
     lockdown.limit_all()
     if "capabilities" not in without:
         lockdown.drop_privileges()
+    rulesets: dict[str, int] = {}
     if "landlock" not in without:
-        writable = [work, "/dev/null"]
-        lockdown.confine(lockdown.build_ruleset(settings["readable"], writable, settings["executable"]))
-    filters: dict[str, lockdown.Filter | None] = dict.fromkeys(("python", "program", "commands"))
+        made = [work, *_LOADERS] if settings["compiles"] else []
+        lockdown.confine(
+            lockdown.build_ruleset(settings["readable"], [work, "/dev/null"], [*settings["executable"], *made])
+        )
+        rulesets["compiled"] = lockdown.build_ruleset(settings["readable"], ["/dev/null"], made)
+    filters: dict[str, lockdown.Filter | None] = dict.fromkeys(_FREEDOMS)
     if "seccomp" not in without:
-        filters = {kind: lockdown.build_filter(processes=kind == "commands") for kind in filters}
-    return _Server(control, filters, complaints, children, "limits" not in without)
+        filters = {kind: lockdown.build_filter(**freedoms) for kind, freedoms in _FREEDOMS.items()}
+    return _Server(control, filters, rulesets, complaints, children, "limits" not in without)
 
 
 def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -> dict[str, typing.Any]:
+    if server.with_limits:  # twice: this holds from a child's start, `limit_child` for good
+        lockdown.limit_children(request["memory_mib"], request["file_bytes"])
     if request["kind"] == "commands":
         return {"results": _run_commands(server, request)}
+    if request["kind"] == "compiled":
+        with _stdin(request) as stdin:
+            return {"results": [_run_with_outputs(server, request, lambda: _be_command([request["program"]], stdin))]}
     assert channel is not None
     try:
         if request["kind"] == "program":
@@ -184,21 +215,29 @@ def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -
 
 
 def _run_commands(server: _Server, request: dict[str, typing.Any]) -> list[dict[str, typing.Any]]:
-    for name, content in {**request["files"], _STDIN: request["stdin"]}.items():
+    for name, content in request["files"].items():
         with open(os.path.join(_WORK, name), "wb") as file:
             file.write(base64.b64decode(content))
-    stdin = os.open(os.path.join(_WORK, _STDIN), os.O_RDONLY)
-    os.unlink(os.path.join(_WORK, _STDIN))
+            os.fchmod(file.fileno(), 0o700)  # it may be a program that was made before
     results: list[dict[str, typing.Any]] = []
-    try:
+    with _stdin(request) as stdin:
         for command in request["commands"]:
             os.lseek(stdin, 0, os.SEEK_SET)
             results.append(_run_with_outputs(server, request, lambda: _be_command(command, stdin)))  # noqa: B023
             if results[-1]["exit_code"] != 0:
                 break
-    finally:
-        os.close(stdin)
     return results
+
+
+@contextlib.contextmanager
+def _stdin(request: dict[str, typing.Any]) -> typing.Iterator[int]:
+    """Give a descriptor of a file with the request's standard input, which has no name any more."""
+    path = os.path.join(_WORK, _STDIN)
+    with open(path, "w+b") as file:
+        os.unlink(path)
+        file.write(base64.b64decode(request["stdin"]))
+        file.seek(0)
+        yield file.fileno()
 
 
 def _run_with_outputs(
@@ -242,8 +281,6 @@ class _Output:
 
 
 def _fork(server: _Server, request: dict[str, typing.Any], become: typing.Callable[[], None]) -> int:
-    if server.with_limits:  # twice: the first holds from the child's start, the second is for good
-        lockdown.limit_children(request["memory_mib"], request["file_bytes"])
     pid = os.fork()
     if pid:
         if server.with_limits:  # from outside: a system call of a fresh child's own costs it more
@@ -252,6 +289,8 @@ def _fork(server: _Server, request: dict[str, typing.Any], become: typing.Callab
     try:
         lockdown.die_with_parent()  # before the filter, which refuses prctl, so that nobody can undo it
         os.chdir(_WORK)
+        if request["kind"] in server.rulesets:
+            lockdown.confine(server.rulesets[request["kind"]])
         call_filter = server.filters[request["kind"]]
         if call_filter is not None:
             call_filter.apply()
