@@ -106,9 +106,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     interpreter; False, outside of it; None, wherever the reference passes.
 
     `io`, instead of `tests`, are the runs of a program that reads standard input and prints. `comparison` says when an
-    output is right: `exact` (but for spaces at the ends of lines and empty lines at the end), `tokens` (the same
-    words), `floats` (the same words, numbers within `tolerance`, absolute or relative). A `checker` decides instead,
-    where many outputs are right: a Python program of the benchmark's own that defines `check(input, output, expected)`.
+    output is right: `exact` (but for spaces at the ends of lines and empty lines at the end), `lines` (but for spaces
+    around lines, and numbers of the same value), `tokens` (the same words), `floats` (the same words, integers exactly
+    and other numbers within `tolerance`, absolute or relative). A `checker` decides instead, where many outputs are
+    right: a Python program of the benchmark's own that defines `check(input, output, expected)`, or that is started
+    with the names of three files, `input expected output`, and prints a score. `time_limit_s` is the CPU time that a
+    run may take where that is more than `judge.timeout_s`.
 
     `language` names a reader and a judge: `python`, `verilog`, or one of another package (`ibft.execution.languages`).
     In Verilog, `warnings_fail`: a design that Icarus warns about has failed.
@@ -125,9 +128,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     modules: tuple[Module, ...] = ()
     inside: bool | None = None  # True is weaker: a candidate could see the tests
     io: tuple[Case, ...] = ()
-    comparison: Literal["exact", "tokens", "floats"] = "tokens"
+    comparison: Literal["exact", "lines", "tokens", "floats"] = "tokens"
     tolerance: float = 1e-6
     checker: str = ""
+    time_limit_s: float = 0.0
     warnings_fail: bool = False  # VerilogEval 1's own harness does so, that of version 2 does not
 
 

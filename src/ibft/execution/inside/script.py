@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import traceback
@@ -9,7 +10,10 @@ import types
 
 from .codec import MAX_MESSAGE_BYTES, receive
 
-__all__ = ["serve"]
+__all__ = ["NOT_COMPILED", "serve"]
+
+NOT_COMPILED = "not compiled: "
+"""Begins the line on standard error of a program that does not compile."""
 
 _STDIN = ".stdin"
 
@@ -28,21 +32,34 @@ def serve(channel: int) -> None:
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
     sys.argv = ["answer.py"]
-    exit_code = 0
+    exit_code = 1
     try:
-        module = sys.modules["__main__"] = types.ModuleType("__main__")
-        # `dont_inherit`: this file's own `annotations` would change the program.
-        exec(compile(source, "<candidate>", "exec", dont_inherit=True), module.__dict__)
-    except SystemExit as error:
-        exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        if isinstance(error.code, str):
-            sys.stderr.write(f"{error.code}\n")
-    except BaseException:
-        traceback.print_exc(limit=-5)
-        exit_code = 1
-    try:
+        exit_code = _run(source)
+        atexit._run_exitfuncs()  # some programs print there
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(exit_code & 0xFF)
+
+
+def _run(source: str) -> int:
+    """Run a program as `__main__`; return its exit code."""
+    try:
+        # `dont_inherit`: this file's own `annotations` would change the program.
+        code = compile(source, "<candidate>", "exec", dont_inherit=True)
+    except Exception as error:  # SyntaxError; ValueError: a null byte; MemoryError, RecursionError: nested too deeply
+        sys.stderr.write(f"{NOT_COMPILED}{type(error).__name__}: {error}\n")
+        return 1
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        exec(code, module.__dict__)
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            sys.stderr.write(f"{error.code}\n")
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc(limit=-5)
+        return 1
+    return 0

@@ -45,7 +45,7 @@ random.seed(0)
 # The module `site`, which this server runs without, has these two; programs end by them.
 vars(builtins).update(exit=sys.exit, quit=sys.exit)
 
-from . import candidate, codec, folder, lockdown, script  # noqa: E402
+from . import candidate, checking, codec, folder, lockdown, script  # noqa: E402, F401
 
 _FREEDOMS: dict[str, dict[str, bool]] = {
     "python": {},
@@ -267,7 +267,7 @@ class _Output:
     def __init__(self, keep_bytes: int) -> None:
         self.read_end, self.write_end = os.pipe()
         os.set_blocking(self.read_end, False)
-        self.data = b""
+        self.data = bytearray()
         self._keep_bytes = keep_bytes
 
     def drain(self) -> bool:

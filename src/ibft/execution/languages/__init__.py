@@ -84,8 +84,8 @@ class Language(Reader, Protocol):
         """
         return problem.prompt + sample.text if sample.completion is not None else sample.text
 
-    def num_runs(self, *, is_reference: bool) -> int:
-        """Return how many programs a job runs at most, to each of which its limits apply."""
+    def num_runs(self, problem: Problem, *, is_reference: bool) -> int:
+        """Return how many programs a job of the problem runs at most, to each of which its limits apply."""
         return 1
 
     def completed(self, problem: Problem) -> Problem:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import re
 import signal
 import traceback
@@ -21,13 +22,15 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
-from ibft.artifacts.rows import Module, Problem, Status
+from ibft.artifacts.rows import Module, Problem, Sample, Status
 from ibft.execution.conversation import Conversation, Lost, NoProgram
 from ibft.execution.inside import codec
 from ibft.execution.languages import Language, Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.python_problems import completed
 from ibft.execution.sandbox import End, Limits, Sandbox
+from ibft.execution.standard_io import Run, judge_io, num_io_runs, reference_io
+from ibft.text.answers.programs import continues_code
 from ibft.text.answers.python_reader import PythonReader
 from ibft.text.names import free_names
 
@@ -69,6 +72,8 @@ class Python(PythonReader, Language):
         """Run a sample's program against its tests: inside where the reference passes only there."""
         assert job.sample is not None
         source = self.source(job.problem, job.sample)
+        if job.problem.io:
+            return judge_io(job, _program(job.problem, source, sandboxes), sandboxes)
         inside = job.reference is not None and job.reference.is_weak
         return judge_python(prepared, source, _sandbox(job.problem, source, sandboxes), job.limits, inside=inside)
 
@@ -81,6 +86,11 @@ class Python(PythonReader, Language):
             SandboxError: the sandbox itself failed.
         """
         problem = job.problem
+        if problem.io:
+            solution = Sample(task_id=problem.task_id, completion=problem.canonical_solution)
+            has_solution = problem.canonical_solution is not None
+            run = _program(problem, self.source(problem, solution), sandboxes) if has_solution else None
+            return reference_io(job, run, sandboxes)
         if problem.canonical_solution is None:
             return Reference(status="passed", message="it has no reference solution", is_weak=problem.inside is True)
         source = problem.prompt + problem.canonical_solution
@@ -94,8 +104,19 @@ class Python(PythonReader, Language):
         status, message, cpu_time_s = decisive.status, decisive.message, decisive.cpu_time_s
         return Reference(status=status, message=message, cpu_time_s=cpu_time_s, is_weak=decisive.is_weak)
 
-    def num_runs(self, *, is_reference: bool) -> int:
-        """Return 2 for a reference, which may run outside, then inside."""
+    def source(self, problem: Problem, sample: Sample) -> str:
+        """Return the program that is judged. One that reads standard input need not continue its prompt.
+
+        A completion that does not continue the prompt to a program is taken to be whole: the prompt may be words.
+        """
+        if problem.io and sample.completion is not None and not continues_code(sample.completion, problem.prompt):
+            return sample.completion
+        return super().source(problem, sample)
+
+    def num_runs(self, problem: Problem, *, is_reference: bool) -> int:
+        """Return the number of cases, or 2 for a reference, whose tests may run outside, then inside."""
+        if problem.io:
+            return num_io_runs(problem, is_reference=is_reference)
         return 2 if is_reference else 1
 
     def completed(self, problem: Problem) -> Problem:
@@ -118,6 +139,10 @@ def _sandbox(problem: Problem, source: str, sandboxes: Sandboxes) -> Sandbox:
         codec.know_numpy()
         return sandboxes(packages=["numpy"])
     return sandboxes()
+
+
+def _program(problem: Problem, source: str, sandboxes: Sandboxes) -> Run:
+    return functools.partial(_sandbox(problem, source, sandboxes).run_program, source)
 
 
 def imports_numpy(source: str) -> bool:

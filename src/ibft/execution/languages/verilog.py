@@ -131,7 +131,7 @@ class Verilog(VerilogReader, Language):
             return text
         return text if modules and body_end is None else header_of(problem.prompt, entry_point) + text
 
-    def num_runs(self, *, is_reference: bool) -> int:
+    def num_runs(self, problem: Problem, *, is_reference: bool) -> int:
         """Return 4: expanding, compiling and simulating the design, and compiling it alone."""
         return 4
 

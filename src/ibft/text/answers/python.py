@@ -23,7 +23,7 @@ from ibft.text.answers.syntax import (
     without_examples,
 )
 
-__all__ = ["Program", "continues", "find_program"]
+__all__ = ["Program", "cleaned", "continues", "find_program", "in_order", "readable", "with_helpers"]
 
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39);")
 _TRANSCRIPT = re.compile(r"\s*(?:>>> |In \[\d+\]: )")
@@ -53,23 +53,23 @@ def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program
         is_strict: leave code that breaks off unfinished alone, unless there is prose or a fence: it is not an answer
             in a chat, but a program that does not compile.
     """
-    text = _LABEL.sub("", text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff"))
+    text = cleaned(text)
     # First as it stands: what is clean goes through to the byte.
     if defines(text, asked.names):
         return _solution(text, asked)
     split = split_blocks(text, lambda code: _is_answer(code, asked), _parses)
-    blocks = _in_order(split.blocks[-_MAX_READ:])
-    codes = [code for block in blocks for code in [_readable(block, asked)] if code is not None]
+    blocks = in_order(split.blocks[-_MAX_READ:])
+    codes = [code for block in blocks for code in [readable(block, asked)] if code is not None]
     is_strict = is_strict and not split.blocks and not find_code(split.loose).num_prose
     # From the last one, since a later block corrects an earlier one. Of several names one has to be in it: blocks may
     # define one each.
     for code in reversed(codes):
         if any(defines(code, frozenset({name})) for name in asked.names):
-            program = _with_helpers(code, [other for other in codes if other is not code], asked)
+            program = with_helpers(code, [other for other in codes if other is not code], asked)
             if defines(program, asked.names):
                 return _solution(program, asked)
     for code in _loose_programs(split.loose, asked) if not is_strict else ():
-        return _solution(_with_helpers(code, codes, asked), asked)
+        return _solution(with_helpers(code, codes, asked), asked)
     unmarked = [] if is_strict else [find_code(split.loose).code, *_indented(split.loose)]
     for code in [*reversed([block.code for block in blocks]), *unmarked]:
         if (method := _as_method(code, asked)) is not None:
@@ -77,6 +77,11 @@ def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program
         if (body := _as_body(code, asked)) is not None:
             return Program(body, None, True)
     return Program(None, _fragment(blocks, split.loose, asked), False)
+
+
+def cleaned(text: str) -> str:
+    """Return a text with Unix line ends, without a byte order mark and a first line that names the language."""
+    return _LABEL.sub("", text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff"))
 
 
 def continues(body: str, asked: Asked) -> bool:
@@ -96,13 +101,13 @@ def _parses(code: str) -> bool:
     return parse(textwrap.dedent(code)) is not None
 
 
-def _in_order(blocks: Sequence[Block]) -> list[Block]:
+def in_order(blocks: Sequence[Block]) -> list[Block]:
     """Return the blocks as they come, those in other languages and transcripts first."""
     # The last block that fits is taken, so these count only where no other block does.
     return sorted(blocks, key=lambda block: block.language not in OTHER_LANGUAGES and not _TRANSCRIPT.match(block.code))
 
 
-def _readable(block: Block, asked: Asked) -> str | None:
+def readable(block: Block, asked: Asked) -> str | None:
     """Return the block's code in the first form that parses; None where none does."""
     code = block.code
     if _TRANSCRIPT.match(code):
@@ -156,7 +161,7 @@ def _with_preamble(code: str, asked: Asked) -> str:
     return asked.preamble + code
 
 
-def _with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
+def with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
     """Put in front what other blocks define and the program needs, statement by statement, the nearest definition."""
     bound, needed = names_in(code)
     known = bound | names_in(asked.preamble)[0]
@@ -180,7 +185,8 @@ def _with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
         rest = [line for line in together.split("\n") if line not in future]
         together = "\n".join([*dict.fromkeys(future), *rest])
     # Put together, the parts may not compile: then the code stays without them.
-    return together if defines(together, asked.names) else code
+    is_program = defines(together, asked.names) if asked.names else compiles(together)
+    return together if is_program else code
 
 
 def _builders(pool: Sequence[Statement], chosen: Iterable[int], known: frozenset[str]) -> Iterator[int]:

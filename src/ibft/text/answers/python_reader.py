@@ -8,6 +8,7 @@ from ibft.artifacts.rows import Problem, Sample
 from ibft.text.answers.blocks import PYTHON, has_fence
 from ibft.text.answers.completion import cut
 from ibft.text.answers.loose import looks_like_code
+from ibft.text.answers.programs import find_whole
 from ibft.text.answers.prompt import Asked, asked, leaves_function_open
 from ibft.text.answers.python import Program, continues, find_program
 from ibft.text.answers.reader import Answer, Form, Reader
@@ -26,6 +27,8 @@ class PythonReader(Reader):
 
     def extract(self, text: str, problem: Problem, form: Form) -> Answer:
         """Return the program in a chat's answer, or the part of a text that continues the prompt."""
+        if problem.io:
+            return find_whole(text, problem, form) or Answer(solution=next(plain_texts(text)))
         wanted = asked(problem)
         if form == "chat":
             program = _best(text, wanted, is_strict=False)
@@ -39,8 +42,10 @@ class PythonReader(Reader):
 
     def extract_sample(self, sample: Sample, problem: Problem) -> Answer | None:
         """Return the program in a sample's text; None where it compiles as it is, or holds no whole program."""
-        text, wanted = sample.text, asked(problem)
-        is_completion = sample.completion is not None
+        text, is_completion = sample.text, sample.completion is not None
+        if problem.io:
+            return find_whole(text, problem, "completion" if is_completion else "chat", is_strict=not has_marks(text))
+        wanted = asked(problem)
         if compiles(wanted.prompt + text) if is_completion else defines(text, wanted.names):
             return None
         is_marked = has_marks(text)
@@ -57,8 +62,8 @@ class PythonReader(Reader):
 
     def has_ended(self, text: str, problem: Problem, form: Form) -> bool:
         """Decide whether a continuation has left its function, or holds a whole program."""
-        # In a chat a later block may still correct the program.
-        if form == "chat":
+        # In a chat a later block may still correct the program, and a program that reads may go on after any line.
+        if form == "chat" or problem.io:
             return False
         wanted = asked(problem)
         if not _starts_over(text, wanted):
