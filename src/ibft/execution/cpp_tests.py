@@ -22,7 +22,7 @@ from ibft.artifacts.rows import Problem
 from ibft.execution.sandbox import CommandResult
 from ibft.text.answers.cpp import macros
 
-__all__ = ["WIRE", "Calls", "Exchange", "answer_program", "exchange", "learn_calls", "tests_program", "weak_program"]
+__all__ = ["MAX_ROUNDS", "WIRE", "Calls", "Exchange", "answer_program", "exchange", "learn_calls", "tests_program", "weak_program"]
 
 WIRE = Path(__file__).with_name("wire.hpp").read_bytes()
 
@@ -32,24 +32,23 @@ Calls = tuple[bytes, ...]
 Run = Callable[[bytes], CommandResult]
 """Runs a program on its standard input."""
 
-_MAX_ROUNDS = 100
+MAX_ROUNDS = 20
+"""How often calls may depend on the answers of earlier ones."""
 _ASSERT = "#undef assert\n#define assert(...) ibft_wire::check(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__)\n"
 _ASSERT_HEADER = re.compile(r"^[ \t]*#[ \t]*(?:undef[ \t]+NDEBUG|include[ \t]*<(?:assert\.h|cassert)>)[ \t]*$", re.M)
 _MAIN = re.compile(r"\bint\s+main\s*\([^)]*\)\s*\{")
 
 
 class Exchange(NamedTuple):
-    """What came of an answer and its tests: the end of the tests, and of the last run of the answer.
+    """What came of an answer and its tests: the runs of the answer, and the last run of the tests.
 
     `is_lost`: the answer did not give all that the tests asked for. `tests` is None where their calls differ from run
     to run.
     """
 
-    answer: CommandResult
+    answers: list[CommandResult]
     tests: CommandResult | None
     is_lost: bool
-    cpu_time_s: float
-    wall_time_s: float
 
 
 def tests_program(problem: Problem) -> str | None:
@@ -123,19 +122,18 @@ def exchange(calls: Calls, run_answer: Run, run_tests: Run) -> Exchange:
         run_answer: runs `answer_program`.
         run_tests: runs `tests_program`.
     """
-    cpu_time_s = wall_time_s = 0.0
-    for _ in range(_MAX_ROUNDS):
-        answer = run_answer(_frames(calls))
-        cpu_time_s, wall_time_s = cpu_time_s + answer.cpu_time_s, wall_time_s + answer.wall_time_s
-        answers = calls_of(answer.stdout)[: len(calls)]
+    runs: list[CommandResult] = []
+    for _ in range(MAX_ROUNDS):
+        runs.append(run_answer(_frames(calls)))
+        answers = calls_of(runs[-1].stdout)[: len(calls)]
         answered = calls[: len(answers)]
         tests = run_tests(_frames([part for pair in zip(answered, answers, strict=True) for part in pair]))
         made = calls_of(tests.stdout)
         is_lost = len(answers) < len(calls) and made[: len(answers) + 1] == calls[: len(answers) + 1]
         if is_lost or made == answered[: len(made)]:
-            return Exchange(answer, tests, is_lost, cpu_time_s, wall_time_s)
+            return Exchange(runs, tests, is_lost)
         calls = made
-    return Exchange(answer, None, False, cpu_time_s, wall_time_s)
+    return Exchange(runs, None, False)
 
 
 def _frames(texts: Sequence[bytes]) -> bytes:
