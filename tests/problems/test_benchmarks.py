@@ -69,15 +69,17 @@ def test_a_benchmark_of_ours_is_one_file(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     names, loaded, statuses, error = done.stdout.splitlines()
-    assert names.split() == ["evalplus", "humaneval", "mbpp", "old-riddles", "verilog-eval"]
+    assert names.split() == [
+        *("apps", "codeforces", "evalplus", "humaneval", "livecodebench", "mbpp", "old-riddles", "verilog-eval"),
+    ]
     assert loaded == "ibft.problems.benchmarks.old_riddles"  # the others wait until they are asked for
     assert statuses.split() == ["passed", "failed"]
-    assert "Use evalplus:PATH, humaneval, mbpp:PATH, old-riddles:PATH, verilog-eval:PATH, or" in error
+    assert "evalplus:PATH, humaneval, livecodebench:PATH, mbpp:PATH, old-riddles:PATH, verilog-eval:PATH, or" in error
 
 
 def test_its_problems_are_chosen_and_its_name_is_listed(riddles: str) -> None:
     assert [problem.task_id for problem in load_problems(riddles, tasks=["*/1"])] == ["Riddles/1"]
-    with pytest.raises(UserError, match=r"Use evalplus:PATH, humaneval, .*riddles:PATH"):
+    with pytest.raises(UserError, match=r"Use apps:PATH, .*humaneval, .*riddles:PATH"):
         load_problems("riddles")
 
 
@@ -86,7 +88,7 @@ def test_a_broken_package_is_not_imported_to_say_that_a_source_is_unknown(
 ) -> None:
     (tmp_path / "broken_benchmark.py").write_text("raise ImportError('no such library')\n")
     install_package(tmp_path / "broken_benchmark.py", "ibft.benchmarks", "broken = broken_benchmark:load")
-    with pytest.raises(UserError, match=r"'humanevil' is unknown\. Use evalplus:PATH, humaneval, .*broken\[:PATH\]"):
+    with pytest.raises(UserError, match=r"'humanevil' is unknown\. Use apps:PATH, .*humaneval, .*broken\[:PATH\]"):
         load_problems("humanevil")
     with pytest.raises(UserError, match=r"The benchmark broken of broken_benchmark .*ImportError: no such library"):
         load_problems("broken:file")

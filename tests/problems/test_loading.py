@@ -25,8 +25,8 @@ def test_own_format_plain_and_compressed(tmp_path: Path) -> None:
 
 def test_malformed_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
-    path.write_text('{"task_id": "a", "prompt": "", "tests": "assert a"}\n\n{"task_id": "b", "prompt": ""}\n')
-    with pytest.raises(UserError, match=r"own\.jsonl, line 3: .*`tests`"):
+    path.write_text('{"task_id": "a", "prompt": "", "tests": "assert a"}\n\n{"task_id": "b", "tests": ""}\n')
+    with pytest.raises(UserError, match=r"own\.jsonl, line 3: .*`prompt`"):
         load_problems(str(path))
 
 
@@ -38,7 +38,16 @@ def test_duplicates_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["mbpp:{}/none.json", "evalplus:{}/none.jsonl", "verilog-eval:{}/none.jsonl", "{}/none.jsonl", "{}/none.jsonl.gz"],
+    [
+        "mbpp:{}/none.json",
+        "evalplus:{}/none.jsonl",
+        "verilog-eval:{}/none.jsonl",
+        "livecodebench:{}/none.jsonl?since=2024-01-01",
+        "apps:{}/none.jsonl",
+        "codeforces:{}/none.jsonl",
+        "{}/none.jsonl",
+        "{}/none.jsonl.gz",
+    ],
 )
 def test_missing_file(tmp_path: Path, source: str) -> None:
     with pytest.raises(UserError, match=r"none\..*cannot be read"):
@@ -47,7 +56,9 @@ def test_missing_file(tmp_path: Path, source: str) -> None:
 
 @pytest.mark.parametrize("source", ["humanevil", "mbpp", "mbpp:", "evalplus:", "problems.csv"])
 def test_unknown_source(source: str) -> None:
-    with pytest.raises(UserError, match="Use evalplus:PATH, humaneval, mbpp:PATH, verilog-eval:PATH, "):
+    with pytest.raises(
+        UserError, match="Use apps:PATH, codeforces:PATH, evalplus:PATH, humaneval, livecodebench:PATH, mbpp:PATH, "
+    ):
         load_problems(source)
 
 

@@ -65,6 +65,55 @@ def test_problems_that_no_run_could_judge_as_meant_are_refused(
         load(tmp_path, **fields)
 
 
+IO = [{"input": "1\n", "output": "2\n"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"io": IO, "tests": "assert f()"}, "has io and tests"),
+        ({"io": IO, "setup": "import math", "inside": True}, "has io and setup and inside"),
+        ({"io": IO, "modules": [{"name": "shelf", "source": ""}]}, "has io and modules"),
+        ({"io": IO, "language": "verilog"}, "has io, which verilog problems cannot have"),
+        ({"tests": "assert f()", "checker": "def check(i, o, e): ..."}, "has checker, which is for problems with io"),
+        (
+            {"tests": "assert f()", "comparison": "exact", "time_limit_s": 2},
+            "has comparison and time_limit_s, which is",
+        ),
+        ({"io": IO, "comparison": "loosely"}, r"line 1: .*'loosely'.*comparison"),
+        ({"io": IO, "comparison": "floats", "tolerance": -1}, "the tolerance -1"),
+        ({"io": IO, "time_limit_s": -1}, "the time_limit_s -1"),
+        ({"io": IO, "tolerance": 0.1}, "which only the comparison 'floats' has"),
+        ({"io": IO, "comparison": "exact", "checker": "def check(i, o, e): ..."}, "a checker, which decides alone"),
+        ({"io": IO, "checker": "def check("}, "checker of t/0 is not valid Python"),
+        ({"io": IO, "checker": "def verify(i, o, e): ..."}, "neither defines check"),
+        ({"io": IO, "preamble": "import ("}, "preamble of t/0 are not valid Python"),
+        ({"io": [{"input": "1"}]}, r"line 1: .*output.*io"),
+        ({"io": "1"}, r"line 1: .*io"),
+        ({"tests": "x", "language": "verilog", "preamble": "import math"}, "for Python problems"),
+    ],
+)
+def test_problems_of_standard_input_are_refused_where_they_could_not_be_judged_as_meant(
+    tmp_path: Path, fields: dict[str, object], expected: str
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        load(tmp_path, **{"tests": "", **fields})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"comparison": "floats", "tolerance": 0.001},
+        {"checker": "def check(input, output, expected):\n    return True\n"},
+        {"checker": "import sys\nprint(open(sys.argv[3]).read())\n", "time_limit_s": 2.5},
+    ],
+)
+def test_problems_of_standard_input_are_read(tmp_path: Path, fields: dict[str, object]) -> None:
+    problem = load(tmp_path, io=IO, **fields)
+    assert [(case.input, case.output) for case in problem.io] == [("1\n", "2\n")]
+    assert {name: getattr(problem, name) for name in fields} == fields
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -102,7 +102,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     In Python, `setup` is a program of the benchmark's own (imports, helpers, expected values) that runs once before
     the tests, out of the candidate's reach. `modules` are modules, such as an in-house library, that the candidate can
-    import; the model sees of them what the prompt shows. `inside` says where the tests run: True, in the candidate's
+    import; the model sees of them what the prompt shows. `preamble` is put in front of every program that is judged:
+    imports that some benchmarks let answers count on. `inside` says where the tests run: True, in the candidate's
     interpreter; False, outside of it; None, wherever the reference passes.
 
     `io`, instead of `tests`, are the runs of a program that reads standard input and prints. `comparison` says when an
@@ -119,12 +120,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     task_id: str
     prompt: str
-    tests: str
+    tests: str = ""
     entry_point: str = ""
     canonical_solution: str | None = None
     language: str = "python"
     description: str = ""
     setup: str = ""
+    preamble: str = ""
     modules: tuple[Module, ...] = ()
     inside: bool | None = None  # True is weaker: a candidate could see the tests
     io: tuple[Case, ...] = ()

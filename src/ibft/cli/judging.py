@@ -63,7 +63,10 @@ def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-SOURCES = "humaneval, mbpp:PATH, evalplus:PATH, verilog-eval:PATH, or a problem file."
+SOURCES = (
+    "humaneval, mbpp:PATH, evalplus:PATH, livecodebench:PATH, apps:PATH, codeforces:PATH, verilog-eval:PATH, or a "
+    "problem file."
+)
 
 
 # Hidden, since nobody has to type it: `_JudgeGroup` puts it in.

@@ -38,12 +38,21 @@ _GRACE_S = 0.5
 _MEMORY_BYTES = 4 << 30
 """Limit of the examiner itself: it decodes a candidate's values, and tests may unfold them (`list(range(10**9))`)."""
 
+_MAX_ORDER_BYTES = 1 << 30
+"""A problem's inputs and outputs: LiveCodeBench has some of more than 64 MiB."""
+
+_KEPT_CHARACTERS = 256 << 20
+"""Of the problems that an examiner keeps, those sent last: a benchmark may be larger than its memory."""
+
 _CLOSING_GRACE_S = 10.0
 _ENDING = "the judge is ending"
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it is sent: its problem, which may be megabytes, the first time only, and its number from then on."""
+    """A job as it is sent: its problem, which may be megabytes, the first time only, and its number from then on.
+
+    Number 0 with a problem: the earlier ones are to be forgotten.
+    """
 
     number: int
     problem: Problem | None
@@ -72,6 +81,7 @@ class Examiner:
         self._busy_for: threading.Event | None = None
         self._scratch = ""
         self._sent: dict[Problem, int] = {}
+        self._num_sent_characters = 0
 
     def start(self) -> None:
         """Start the process, without waiting until it is ready."""
@@ -172,10 +182,9 @@ class Examiner:
                 self.start()
             assert self._channel is not None
             channel = self._channel.fileno()
-        problem = None if job.problem in self._sent else job.problem
-        number = self._sent.setdefault(job.problem, len(self._sent))
+        number, problem = self._number(job.problem)
         order = _Order(number=number, problem=problem, limits=job.limits, sample=job.sample, reference=job.reference)
-        codec.send(channel, msgspec.to_builtins(order))
+        codec.send(channel, msgspec.to_builtins(order), _MAX_ORDER_BYTES)
         if problem is not None:
             codec.wait(channel, _PREPARING_S)
             codec.receive(channel)  # the problem is prepared; the job's own time begins only now
@@ -187,6 +196,15 @@ class Examiner:
         if job.sample is None:
             return msgspec.convert(answer, Reference)
         return msgspec.convert(answer, Outcome)
+
+    def _number(self, problem: Problem) -> tuple[int, Problem | None]:
+        """Return a problem's number, and the problem itself where it has to be sent."""
+        if problem in self._sent:
+            return self._sent[problem], None
+        self._num_sent_characters += _num_characters(problem)
+        if not self._sent or self._num_sent_characters > _KEPT_CHARACTERS:
+            self._sent, self._num_sent_characters = {}, _num_characters(problem)
+        return self._sent.setdefault(problem, len(self._sent)), problem
 
     def _kill(self) -> None:
         """Kill the process for the thread that waits for it, which drops it then (`_stop`)."""
@@ -212,6 +230,11 @@ class Examiner:
             _remove(scratch)
 
 
+def _num_characters(problem: Problem) -> int:
+    cases = sum(len(case.input) + len(case.output) for case in problem.io)
+    return cases + len(problem.setup) + len(problem.tests)
+
+
 def _remove(scratch: str) -> None:
     """Remove an examiner's folder, in which what was just killed may still be ending."""
     deadline = time.monotonic() + _CLOSING_GRACE_S
@@ -231,8 +254,11 @@ def _main(descriptor: int, level: Level, scratch: str) -> None:
         problems: list[Problem] = []
         with contextlib.suppress(codec.ChannelClosed):
             while True:
-                order = msgspec.convert(codec.receive(descriptor), _Order)
+                order = msgspec.convert(codec.receive(descriptor, _MAX_ORDER_BYTES), _Order)
                 if order.problem is not None:
+                    if order.number == 0:
+                        problems.clear()
+                        workplace.forget()
                     problems.append(order.problem)
                     workplace.learn(order.problem)
                     codec.send(descriptor, "prepared")

@@ -43,7 +43,8 @@ def completed(problem: Problem) -> Problem:
         if names.count(module_name) > 1:
             raise ValueError(f"{problem.task_id} has the module {module_name!r} twice. Give each module its own name.")
     modules = (("modules", module.source) for module in problem.modules)
-    for field, source in (("setup", problem.setup), ("tests", problem.tests), *modules):
+    fields = ((name, getattr(problem, name)) for name in ("preamble", "setup", "tests"))
+    for field, source in (*fields, *modules):
         try:
             ast.parse(source)
         except (SyntaxError, ValueError) as error:

@@ -155,8 +155,11 @@ class Sandbox:
         request = {"kind": "program", "keep_bytes": max_output_bytes, **msgspec.structs.asdict(limits)}
         with self._begin(request) as channel:
             # Not with the request: later samples inherit the memory of the server, which would have read it.
-            with contextlib.suppress(codec.ChannelClosed):  # it has ended already, and the answer says how
-                codec.send(channel.fileno(), [source, stdin])
+            try:
+                with contextlib.suppress(codec.ChannelClosed):  # it has ended already, and the answer says how
+                    codec.send(channel.fileno(), [source, stdin])
+            except codec.CodecError as error:  # too large: the child still waits for it
+                raise self._failed(error) from None
             answer = self._answer(limits.wall_s)
         return msgspec.convert(answer["results"][0], CommandResult)
 

@@ -7,7 +7,6 @@ in the sandbox too, after the program and in a process of its own (`inside/check
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import NamedTuple, Protocol
 
@@ -19,7 +18,6 @@ from ibft.execution.languages import Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.outputs import difference, shown
 from ibft.execution.sandbox import MAX_OUTPUT_BYTES, CommandResult, Limits
-from ibft.text.names import bound_names
 
 __all__ = ["Run", "bad_end", "judge_io", "num_io_runs", "reference_io"]
 
@@ -165,7 +163,7 @@ def _wrongness(problem: Problem, case: Case, output: str, limits: Limits, sandbo
     if not problem.checker:
         return _Wrongness(difference(problem, case.output, output))
     packages = [*limits.packages, *(["numpy"] if "numpy" in problem.checker else [])]
-    given = json.dumps([problem.checker, _is_program(problem.checker), case.input, case.output, output])
+    given = json.dumps([problem.checker, "argv" in problem.checker, case.input, case.output, output])
     result = sandboxes(packages=packages).run_program(_CHECKING, given, _limits_with(limits, given))
     if (ended := bad_end(result, limits)) is not None:
         return _Wrongness(f"its checker: {ended[1]}", result.cpu_time_s)
@@ -174,12 +172,6 @@ def _wrongness(problem: Problem, case: Case, output: str, limits: Limits, sandbo
         return _Wrongness("" if float(score) > 0 else "its checker says that it is wrong", result.cpu_time_s)
     except ValueError:
         return _Wrongness(f"its checker printed {shown(score)}, not a score", result.cpu_time_s)
-
-
-@functools.lru_cache(maxsize=64)
-def _is_program(checker: str) -> bool:
-    """Decide whether a checker reads the names of files, as opposed to defining `check`."""
-    return "argv" in checker or "check" not in bound_names(checker)
 
 
 def _limits_with(limits: Limits, stdin: str) -> Limits:

@@ -38,6 +38,11 @@ class Workplace:
         except (Exception, SystemExit) as error:  # a setup may call exit(), which must not end this process
             self._broken[problem] = f"its setup or tests are broken: {type(error).__name__}: {error}"
 
+    def forget(self) -> None:
+        """Drop the problems that were learned."""
+        self._prepared.clear()
+        self._broken.clear()
+
     def do(self, job: Job) -> Outcome | Reference:
         """Judge a sample, or run a reference. Must be called from the main thread: tests are ended by an alarm.
 

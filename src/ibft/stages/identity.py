@@ -285,6 +285,8 @@ def generate_inputs(
 
 def _decides_extraction(problem: Problem) -> tuple[str, ...]:
     """Return what decides which program of an answer is taken: the name to define, else the tests that use one."""
+    if problem.io:  # one that reads and prints, whatever it defines
+        return ("io",)
     return (problem.entry_point,) if problem.entry_point else ("", problem.setup, problem.tests)
 
 

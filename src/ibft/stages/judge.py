@@ -156,11 +156,11 @@ def require_tests(problems: Sequence[Problem], source: str) -> None:
     Raises:
         UserError: names the first.
     """
-    untested = [problem.task_id for problem in problems if not problem.tests.strip()]
+    untested = [problem.task_id for problem in problems if not problem.tests.strip() and not problem.io]
     if untested:
         raise UserError(
             f"problems: {source} has {len(untested)} problems with empty tests (first: {untested[0]!r}), which every "
-            "sample would pass. Write tests for them, or remove them."
+            "sample would pass. Write tests for them (or io, for programs that read standard input), or remove them."
         )
 
 

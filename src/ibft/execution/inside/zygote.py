@@ -38,6 +38,7 @@ for _name in _COMMON.split():
 # `random` would seed itself again in every child. Without that, all have the same state, and verdicts can be repeated.
 _register_at_fork, os.register_at_fork = os.register_at_fork, lambda **_: None
 import random  # noqa: E402
+import statistics  # noqa: E402, F401  # here, since it imports `random`
 
 os.register_at_fork = _register_at_fork
 random.seed(0)

@@ -41,6 +41,9 @@ class Language(Reader, Protocol):
     min_cpu_factor: float = 1.0
     """A sample may use at least this many times `judge.timeout_s` of CPU time."""
 
+    judges_io: bool = False
+    """It judges problems with `io` (by `execution.standard_io`), which have no tests."""
+
     def judge(self, job: Job, prepared: Any, sandboxes: Sandboxes) -> Outcome:
         """Judge a sample by what it does in a sandbox, within the job's limits.
 

@@ -32,6 +32,7 @@ from ibft.execution.sandbox import End, Limits, Sandbox
 from ibft.execution.standard_io import Run, judge_io, num_io_runs, reference_io
 from ibft.text.answers.programs import continues_code
 from ibft.text.answers.python_reader import PythonReader
+from ibft.text.answers.syntax import in_front
 from ibft.text.names import free_names
 
 __all__ = ["PYTHON", "Prepared", "Python", "imports_numpy", "judge_python"]
@@ -53,6 +54,8 @@ class Prepared(NamedTuple):
 
 class Python(PythonReader, Language):
     """Python, judged by values that cross the sandbox's border, or inside where only that works."""
+
+    judges_io = True
 
     def prepare(self, problem: Problem) -> Prepared:
         """Compile the tests and run the problem's setup.
@@ -86,14 +89,13 @@ class Python(PythonReader, Language):
             SandboxError: the sandbox itself failed.
         """
         problem = job.problem
+        solution = Sample(task_id=problem.task_id, completion=problem.canonical_solution)
+        source = self.source(problem, solution)
         if problem.io:
-            solution = Sample(task_id=problem.task_id, completion=problem.canonical_solution)
             has_solution = problem.canonical_solution is not None
-            run = _program(problem, self.source(problem, solution), sandboxes) if has_solution else None
-            return reference_io(job, run, sandboxes)
+            return reference_io(job, _program(problem, source, sandboxes) if has_solution else None, sandboxes)
         if problem.canonical_solution is None:
             return Reference(status="passed", message="it has no reference solution", is_weak=problem.inside is True)
-        source = problem.prompt + problem.canonical_solution
         sandbox = _sandbox(problem, source, sandboxes)
         outcomes = []
         for inside in [False, True] if problem.inside is None else [problem.inside]:
@@ -105,13 +107,15 @@ class Python(PythonReader, Language):
         return Reference(status=status, message=message, cpu_time_s=cpu_time_s, is_weak=decisive.is_weak)
 
     def source(self, problem: Problem, sample: Sample) -> str:
-        """Return the program that is judged. One that reads standard input need not continue its prompt.
+        """Return the program that is judged, behind the problem's preamble.
 
-        A completion that does not continue the prompt to a program is taken to be whole: the prompt may be words.
+        Where a program reads standard input, a completion that does not continue the prompt to one is taken to be
+        whole: the prompt may be words.
         """
+        source = super().source(problem, sample)
         if problem.io and sample.completion is not None and not continues_code(sample.completion, problem.prompt):
-            return sample.completion
-        return super().source(problem, sample)
+            source = sample.completion
+        return in_front(problem.preamble, source)
 
     def num_runs(self, problem: Problem, *, is_reference: bool) -> int:
         """Return the number of cases, or 2 for a reference, whose tests may run outside, then inside."""

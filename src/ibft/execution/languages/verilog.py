@@ -137,9 +137,9 @@ class Verilog(VerilogReader, Language):
 
     def completed(self, problem: Problem) -> Problem:
         """Return the problem with the name of its module, by default `top_module`."""
-        if problem.setup or problem.modules or problem.inside is not None:
+        if problem.setup or problem.preamble or problem.modules or problem.inside is not None:
             raise ValueError(
-                f"{problem.task_id} has setup, modules or inside, which are for Python problems. Remove them."
+                f"{problem.task_id} has setup, preamble, modules or inside, which are for Python problems. Remove them."
             )
         name = _entry_point(problem)
         if not _NAME.fullmatch(name):

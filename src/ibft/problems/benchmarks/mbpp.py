@@ -10,6 +10,7 @@ import msgspec
 from ibft.artifacts.json_lines import read_content
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
+from ibft.problems.prompts import as_docstring
 from ibft.text.names import bound_names, free_names
 
 __all__ = ["MbppRow", "load_mbpp", "tested_function"]
@@ -63,13 +64,8 @@ def load_mbpp(path: Path) -> list[Problem]:
 
 
 def _prompt(text: str, first_assertion: str) -> str:
-    """Return the prompt of bigcode-evaluation-harness: a docstring of the task's text and its first assertion.
-
-    The model writes the whole program after it, so the prompt itself is valid Python and adds nothing.
-    """
-    # Unescaped, a quote or backslash of the text (regular expressions) would end the docstring or change it.
-    escaped = f"{text}\n{first_assertion}".replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return f'"""\n{escaped}\n"""\n'
+    """Return the prompt of bigcode-evaluation-harness: a docstring of the task's text and its first assertion."""
+    return as_docstring(f"{text}\n{first_assertion}")
 
 
 def tested_function(code: str, assertion: str) -> str:

@@ -21,7 +21,8 @@ __all__ = [
 
 
 class ProblemsConfig(Section, frozen=True):
-    """The benchmark: `humaneval`, `mbpp:PATH`, `evalplus:PATH`, `verilog-eval:PATH`, or a problem file of your own.
+    """The benchmark: `humaneval`, `mbpp:PATH`, `evalplus:PATH`, `livecodebench:PATH[?since=DATE&until=DATE]`,
+    `apps:PATH`, `codeforces:PATH`, `verilog-eval:PATH`, or a problem file of your own.
 
     `limit` keeps the first problems (docs/problems.md), so that a short run is not a choice of easy ones. `tasks` keeps
     those whose ids match (`HumanEval/1*`).

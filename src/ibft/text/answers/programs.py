@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 
 from ibft.artifacts.rows import Problem
 from ibft.text.answers.blocks import split_blocks
 from ibft.text.answers.loose import find_code
 from ibft.text.answers.prompt import Asked, leaves_function_open
-from ibft.text.answers.python import cleaned, in_order, readable, with_helpers
+from ibft.text.answers.python import cleaned, fragment, in_order, readable, with_helpers
 from ibft.text.answers.reader import Answer, Form
-from ibft.text.answers.syntax import compiles, is_code, names_in, parse
+from ibft.text.answers.syntax import compiles, in_front, is_code, names_in, parse
 from ibft.text.answers.turn import plain_texts
 
-__all__ = ["continues_code", "find_whole"]
+__all__ = ["continues_code", "find_whole", "without_program"]
 
 _READS = re.compile(r"\b(?:input|stdin|open|fileinput)\b")
 _PRINTS = re.compile(r"\b(?:print|stdout|write|writelines)\b")
@@ -49,10 +50,19 @@ def find_whole(text: str, problem: Problem, form: Form, *, is_strict: bool = Fal
     return None
 
 
+def without_program(text: str, form: Form) -> Answer:
+    """Return what stands for an answer without a program: code that does not compile, "" where there is only prose."""
+    plain = next(plain_texts(text))
+    if form == "completion":
+        return Answer(completion=plain)
+    split = split_blocks(cleaned(plain), _acts, _parses)
+    return Answer(solution=fragment(split.blocks, split.loose, _ANY))
+
+
 def _find(text: str, is_strict: bool) -> str | None:
     if _acts(text):
         return text
-    split = split_blocks(text, _acts, lambda code: parse(code) is not None)
+    split = split_blocks(text, _acts, _parses)
     blocks = in_order(split.blocks[-_MAX_READ:])
     codes = [code for block in blocks for code in [readable(block, _ANY)] if code is not None and is_code(code)]
     rest = find_code(split.loose)
@@ -77,6 +87,10 @@ def _acts(code: str) -> bool:
     )
 
 
+def _parses(code: str) -> bool:
+    return parse(textwrap.dedent(code)) is not None
+
+
 def _rank(code: str) -> tuple[bool, bool, bool]:
     """Order pieces of code by how far each is a program: it acts, reads, and needs nothing from elsewhere."""
     _, needed = names_in(code)
@@ -87,4 +101,4 @@ def _with_prompt(code: str, prompt: str) -> str:
     """Put the prompt in front, where it is code that the program needs and does not have."""
     if not is_code(prompt) or not names_in(code)[1] & names_in(prompt)[0]:
         return code
-    return prompt + code
+    return in_front(prompt, code)

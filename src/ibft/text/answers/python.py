@@ -16,6 +16,7 @@ from ibft.text.answers.syntax import (
     Statement,
     compiles,
     defines,
+    in_front,
     names_in,
     num_statements,
     parse,
@@ -23,7 +24,7 @@ from ibft.text.answers.syntax import (
     without_examples,
 )
 
-__all__ = ["Program", "cleaned", "continues", "find_program", "in_order", "readable", "with_helpers"]
+__all__ = ["Program", "cleaned", "continues", "find_program", "fragment", "in_order", "readable", "with_helpers"]
 
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|#39);")
 _TRANSCRIPT = re.compile(r"\s*(?:>>> |In \[\d+\]: )")
@@ -76,7 +77,7 @@ def find_program(text: str, asked: Asked, *, is_strict: bool = False) -> Program
             return Program(None, method, True)
         if (body := _as_body(code, asked)) is not None:
             return Program(body, None, True)
-    return Program(None, _fragment(blocks, split.loose, asked), False)
+    return Program(None, fragment(blocks, split.loose, asked), False)
 
 
 def cleaned(text: str) -> str:
@@ -154,11 +155,7 @@ def _with_preamble(code: str, asked: Asked) -> str:
     # Nobody knows which names a star imports, so such a preamble is always put in front.
     if (needed <= bound and "import *" not in asked.preamble) or code.startswith(asked.preamble):
         return code
-    # Python takes imports from __future__ at the start of a program alone, so what is put in front goes behind them.
-    future = re.match(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:from __future__ import [^\n]*\n)+", code)
-    if future and "__future__" not in asked.preamble:
-        return future.group() + asked.preamble + code[future.end() :]
-    return asked.preamble + code
+    return in_front(asked.preamble, code)
 
 
 def with_helpers(code: str, others: Sequence[str], asked: Asked) -> str:
@@ -267,7 +264,7 @@ def _as_method(code: str, asked: Asked) -> str | None:
     return solution if defines(solution, asked.names) else None
 
 
-def _fragment(blocks: Sequence[Block], loose: str, asked: Asked) -> str:
+def fragment(blocks: Sequence[Block], loose: str, asked: Asked) -> str:
     """Return what stands for an answer without a program: code that does not compile, "" where there is only prose."""
     codes = [block.code for block in blocks if block.language not in OTHER_LANGUAGES]
     definition = re.compile(rf"(?m)^[ \t]*(?:async +def|def|class) +(?:{'|'.join(map(re.escape, asked.names))})\b")

@@ -8,7 +8,7 @@ from ibft.artifacts.rows import Problem, Sample
 from ibft.text.answers.blocks import PYTHON, has_fence
 from ibft.text.answers.completion import cut
 from ibft.text.answers.loose import looks_like_code
-from ibft.text.answers.programs import find_whole
+from ibft.text.answers.programs import find_whole, without_program
 from ibft.text.answers.prompt import Asked, asked, leaves_function_open
 from ibft.text.answers.python import Program, continues, find_program
 from ibft.text.answers.reader import Answer, Form, Reader
@@ -28,7 +28,7 @@ class PythonReader(Reader):
     def extract(self, text: str, problem: Problem, form: Form) -> Answer:
         """Return the program in a chat's answer, or the part of a text that continues the prompt."""
         if problem.io:
-            return find_whole(text, problem, form) or Answer(solution=next(plain_texts(text)))
+            return find_whole(text, problem, form) or without_program(text, form)
         wanted = asked(problem)
         if form == "chat":
             program = _best(text, wanted, is_strict=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -18,6 +19,7 @@ __all__ = [
     "Statement",
     "compiles",
     "defines",
+    "in_front",
     "is_code",
     "names_in",
     "num_statements",
@@ -108,6 +110,15 @@ def num_statements(source: str) -> int:
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         number += isinstance(node, ast.stmt) and not is_text
     return number
+
+
+def in_front(before: str, source: str) -> str:
+    """Put imports and helpers in front of a program."""
+    # Python takes imports from __future__ at the start of a program alone, so what is put in front goes behind them.
+    future = re.match(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:from __future__ import [^\n]*\n)+", source)
+    if future and "__future__" not in before:
+        return future.group() + before + source[future.end() :]
+    return before + source
 
 
 def is_code(source: str) -> bool:
