@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ibft.execution.cgroup import MAX_TASKS, Cgroup
 from ibft.execution.inside import codec, folder
 from ibft.execution.isolation import WORK_FOLDER, Level, executable_paths, readable_paths, server_command
 from ibft.execution.packages import find_packages
@@ -42,7 +43,8 @@ class SandboxError(Exception):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a program may use. CPU time decides, so that load does not; `wall_s` ends a program that only waits.
 
-    `packages` are those that Python programs may import beside the standard library and NumPy.
+    `packages` are those that Python programs may import beside the standard library and NumPy. With `threads` a
+    program may start threads and processes, which a control group bounds.
     """
 
     cpu_s: float
@@ -50,6 +52,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     file_bytes: int = 1 << 20
     packages: tuple[str, ...] = ()
+    threads: bool = False
 
 
 class End(msgspec.Struct, frozen=True):
@@ -75,6 +78,7 @@ class Sandbox:
         level: see `isolation.detect_level`.
         tools: programs that `run_commands` will be asked for, by absolute path.
         compiles: the tools make programs, which commands may run then.
+        group_memory_mib: samples may start threads and processes, which have this much memory together; 0: they may not.
         packages: installed packages that candidates can import; loaded before the first of them.
         scratch: where the samples' files go at levels without a file system of their own; default: the system's.
         without: defenses to leave out. Only the tests of the defenses do.
@@ -86,12 +90,15 @@ class Sandbox:
         *,
         tools: Sequence[str] = (),
         compiles: bool = False,
+        group_memory_mib: int = 0,
         packages: Iterable[str] = (),
         scratch: str | None = None,
         without: Iterable[str] = (),
     ) -> None:
         self.level = level
         self._tools, self._compiles = tools, compiles
+        self._group_memory_mib = group_memory_mib
+        self._group: Cgroup | None = None
         self._packages = find_packages(packages)
         self._scratch = scratch
         self._without = sorted(_DEFENSES if level == "none" else without)
@@ -120,13 +127,15 @@ class Sandbox:
         if self.level != "bubblewrap":  # there the work folder is in memory
             self._folder = tempfile.mkdtemp(prefix="ibft-judge-", dir=self._scratch)
         try:
+            if self._group_memory_mib:
+                self._group = Cgroup(self._group_memory_mib)
             with theirs:
                 self._process = subprocess.Popen(
                     self._command(theirs.fileno()),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._errors,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), *(self._group.descriptors if self._group else ())],
                     cwd="/",
                     # A fixed hash seed: no verdict may depend on the order of a set of strings. One thread: numerical
                     # libraries reserve memory for each, which counts against the limit.
@@ -214,6 +223,9 @@ class Sandbox:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+        if self._group is not None:
+            self._group.close()
+            self._group = None
         if self._folder:
             with contextlib.suppress(OSError):
                 folder.empty(self._folder)
@@ -266,6 +278,7 @@ class Sandbox:
             "readable": readable_paths(self._packages),
             "executable": executable_paths(self._tools),
             "compiles": self._compiles,
+            "group": self._group and [self._group.processes, self._group.max_tasks, self._group.cpu_time, MAX_TASKS],
             "packages": self._packages,
             "in_namespace": self.level == "bubblewrap",
             "without": self._without,

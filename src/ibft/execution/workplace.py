@@ -27,7 +27,8 @@ class Workplace:
     def __init__(self, level: Level, scratch: str, cleanup: contextlib.ExitStack) -> None:
         self._level, self._scratch = level, scratch
         self._cleanup = cleanup
-        self._sandboxes: dict[tuple[tuple[str, ...], bool, frozenset[str]], Sandbox] = {}
+        self._sandboxes: dict[tuple[tuple[str, ...], bool, frozenset[str], int], Sandbox] = {}
+        self._group_memory_mib = 0  # of the job that is done
         self._prepared: dict[Problem, Any] = {}
         self._broken: dict[Problem, str] = {}
 
@@ -53,6 +54,7 @@ class Workplace:
             self.learn(job.problem)
         if job.problem in self._broken:
             return job.unfinished("failed", self._broken[job.problem])
+        self._group_memory_mib = job.limits.memory_mib if job.limits.threads else 0
         language = LANGUAGES[job.problem.language]
         run = language.reference if job.sample is None else language.judge
         return run(job, self._prepared[job.problem], self._sandbox)
@@ -60,8 +62,15 @@ class Workplace:
     def _sandbox(
         self, *, tools: Sequence[str] = (), compiles: bool = False, packages: Iterable[str] = ()
     ) -> Sandbox:
-        key = (tuple(tools), compiles, frozenset(packages))
+        key = (tuple(tools), compiles, frozenset(packages), self._group_memory_mib)
         if key not in self._sandboxes:
-            sandbox = Sandbox(self._level, tools=tools, compiles=compiles, packages=key[2], scratch=self._scratch)
+            sandbox = Sandbox(
+                self._level,
+                tools=tools,
+                compiles=compiles,
+                group_memory_mib=self._group_memory_mib,
+                packages=key[2],
+                scratch=self._scratch,
+            )
             self._sandboxes[key] = self._cleanup.enter_context(sandbox)
         return self._sandboxes[key]

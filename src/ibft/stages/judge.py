@@ -166,9 +166,12 @@ def require_tests(problems: Sequence[Problem], source: str) -> None:
 
 def _inputs(problems: Sequence[Problem], settings: JudgeSettings) -> dict[str, Any]:
     """Return what decides the verdicts on given samples."""
+    config = settings.config
+    # Left out where they are not used: results of earlier versions stay valid.
+    freedoms = {name: getattr(config, name) for name in ("packages", "threads") if getattr(config, name)}
     return {
         "problems": hashlib.sha256(msgspec.json.encode(problems)).hexdigest(),
-        "limits": {"timeout_s": settings.config.timeout_s, "memory_mib": settings.config.memory_mib},
+        "limits": {"timeout_s": config.timeout_s, "memory_mib": config.memory_mib, **freedoms},
         "sandbox": settings.level,
     }
 

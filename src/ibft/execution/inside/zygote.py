@@ -46,7 +46,7 @@ random.seed(0)
 # The module `site`, which this server runs without, has these two; programs end by them.
 vars(builtins).update(exit=sys.exit, quit=sys.exit)
 
-from . import candidate, checking, codec, folder, lockdown, script  # noqa: E402, F401
+from . import candidate, checking, codec, folder, group, lockdown, script  # noqa: E402, F401
 
 _FREEDOMS: dict[str, dict[str, bool]] = {
     "python": {},
@@ -62,11 +62,14 @@ _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _CHANNEL = 3
 _WORK = "work"
 _STDIN = ".stdin"
+_SHARED = "/dev/shm"  # where locks between processes are; in a namespace it is the sandbox's own
 _MAX_DESCRIPTORS = 256
 _STDERR_BYTES = 64 << 10
 _END, _LOST = "end", "lost"
 _LOST_GRACE_S = 1.0
 _SET_UP_FAILED = 125
+_NUM_CORES = os.cpu_count() or 1
+_ADDRESSES = 16  # times the memory of a sample in a group: each thread reserves a stack and a heap
 
 
 class _Server(typing.NamedTuple):
@@ -81,6 +84,7 @@ class _Server(typing.NamedTuple):
     complaints: int
     children: int | None
     with_limits: bool
+    group: group.Group | None
 
     def complain(self, error: BaseException) -> None:
         with contextlib.suppress(OSError):
@@ -102,7 +106,8 @@ def main(settings: dict[str, typing.Any]) -> None:
     Args:
         settings: `control` (the socket's descriptor), `folder` (for the samples' files), `readable` and `executable`
             (paths), `compiles` (commands
-            make programs that are to be run), `packages` (paths by import name; those to load), `in_namespace` (this is a process namespace of
+            make programs that are to be run), `group` (descriptors of a control group, see `group.Group`; None, if no
+            sample may start threads and processes), `packages` (paths by import name; those to load), `in_namespace` (this is a process namespace of
             its own, in which it may kill everything else), and `without` (defenses left out: all of them at level
             "none", one at a time in the tests).
     """
@@ -127,6 +132,8 @@ def main(settings: dict[str, typing.Any]) -> None:
                 are_kept = request["kind"] == "compiled" or request.get("keep_files", False)
                 if not are_kept:
                     folder.empty(_WORK)
+                if server.group is not None and server.children is None:
+                    folder.empty(_SHARED)
             except OSError as error:  # another server, with a folder of its own, takes over
                 server.complain(error)
                 return
@@ -184,20 +191,28 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
     lockdown.limit_all()
     if "capabilities" not in without:
         lockdown.drop_privileges()
+    bounds = group.Group(*settings["group"]) if settings["group"] else None
     rulesets: dict[str, int] = {}
     if "landlock" not in without:
         made = [work, *_LOADERS] if settings["compiles"] else []
-        lockdown.confine(
-            lockdown.build_ruleset(settings["readable"], [work, "/dev/null"], [*settings["executable"], *made])
-        )
+        writable = [work, "/dev/null", *([_SHARED] if bounds is not None and children is None else [])]
+        lockdown.confine(lockdown.build_ruleset(settings["readable"], writable, [*settings["executable"], *made]))
         rulesets["compiled"] = lockdown.build_ruleset(settings["readable"], ["/dev/null"], made)
+        if bounds is not None:  # a sample that can signal processes must not reach this one
+            rulesets |= dict.fromkeys(("python", "program"), lockdown.build_ruleset(settings["readable"], writable))
     filters: dict[str, lockdown.Filter | None] = dict.fromkeys(_FREEDOMS)
     if "seccomp" not in without:
-        filters = {kind: lockdown.build_filter(**freedoms) for kind, freedoms in _FREEDOMS.items()}
-    return _Server(control, filters, rulesets, complaints, children, "limits" not in without)
+        more = {} if bounds is None else {"processes": True, "signals": lockdown.keeps_signals_in()}
+        filters = {
+            kind: lockdown.build_filter(**(freedoms if kind == "commands" else {**freedoms, **more}))
+            for kind, freedoms in _FREEDOMS.items()
+        }
+    return _Server(control, filters, rulesets, complaints, children, "limits" not in without, bounds)
 
 
 def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -> dict[str, typing.Any]:
+    if server.group is not None:  # which bounds the memory that is used
+        request = {**request, "memory_mib": request["memory_mib"] * _ADDRESSES}
     if server.with_limits:  # twice: this holds from a child's start, `limit_child` for good
         lockdown.limit_children(request["memory_mib"], request["file_bytes"])
     if request["kind"] == "commands":
@@ -297,6 +312,8 @@ def _fork(server: _Server, request: dict[str, typing.Any], become: typing.Callab
             lockdown.limit_child(pid, request["cpu_s"], request["memory_mib"], request["file_bytes"])
         return pid
     try:
+        if server.group is not None:
+            server.group.enter()
         lockdown.die_with_parent()  # before the filter, which refuses prctl, so that nobody can undo it
         os.chdir(_WORK)
         if request["kind"] in server.rulesets:
@@ -334,7 +351,8 @@ def _be_command(command: list[str], stdin: int) -> None:
 
 def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], outputs: dict[int, _Output]) -> _End:
     """Wait until the child ends, its time is up or the judge says so; then kill all that it has started."""
-    start = time.monotonic()
+    bounds = server.group
+    start, spent_s = time.monotonic(), bounds.cpu_time_s() if bounds else 0.0
     deadline = start + request["wall_s"]
     child = os.pidfd_open(pid)  # what a poll can wait for, beside the judge's word and the outputs
     poller = select.poll()
@@ -343,12 +361,14 @@ def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], output
     has_ended = is_stopped = False
     try:
         while not has_ended:
-            # The child has one thread, so it cannot use up its CPU time in less than that of wall-clock time.
-            cpu_left_s = request["cpu_s"] - _cpu_time_s(pid) if server.with_limits else math.inf
+            used_s = bounds.cpu_time_s() - spent_s if bounds else _cpu_time_s(pid)
+            cpu_left_s = request["cpu_s"] - used_s if server.with_limits else math.inf
             wall_left_s = deadline - time.monotonic()
             if min(cpu_left_s, wall_left_s) <= 0:
                 break
-            for descriptor, _ in poller.poll(math.ceil(min(cpu_left_s, wall_left_s) * 1000)):
+            # With one thread the child cannot use up its CPU time in less than that of wall-clock time.
+            patience_s = min(cpu_left_s / (_NUM_CORES if bounds else 1), wall_left_s)
+            for descriptor, _ in poller.poll(math.ceil(patience_s * 1000)):
                 if descriptor == child:
                     has_ended = True
                 elif descriptor in outputs:
@@ -363,11 +383,12 @@ def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], output
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)  # its number is still its own: nobody has waited for it yet
         _, status, usage = os.wait4(pid, 0)
-        _kill_the_rest(server.children)
+        with bounds.closed() if bounds else contextlib.nullcontext():
+            _kill_the_rest(server.children)
     for output in outputs.values():
         while output.drain():
             pass
-    cpu_time_s = usage.ru_utime + usage.ru_stime
+    cpu_time_s = bounds.cpu_time_s() - spent_s if bounds else usage.ru_utime + usage.ru_stime
     is_over = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
     timed_out = ""
     if cpu_time_s > request["cpu_s"] or is_over:
@@ -392,7 +413,7 @@ def _word(control: socket.socket) -> typing.Any:
 
 
 def _kill_the_rest(children: int | None) -> None:
-    """Kill what outlived the child. Only commands can leave anything: a candidate cannot start processes."""
+    """Kill what outlived the child. A candidate starts processes only where a group bounds them."""
     with contextlib.suppress(ChildProcessError):  # raised once there is none left
         while True:
             if os.waitpid(-1, os.WNOHANG) != (0, 0):
