@@ -122,7 +122,11 @@ def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """`install_package(file, group, entry)`: by pip, for this process and those that it starts."""
 
     def install(file: Path, group: str, entry: str) -> None:
-        site, wheel, metadata = tmp_path / "site", tmp_path / f"{file.stem}-1.0-py3-none-any.whl", f"{file.stem}-1.0.dist-info"
+        site, wheel, metadata = (
+            tmp_path / "site",
+            tmp_path / f"{file.stem}-1.0-py3-none-any.whl",
+            f"{file.stem}-1.0.dist-info",
+        )
         files = {
             file.name: file.read_text(),
             f"{metadata}/METADATA": f"Metadata-Version: 2.1\nName: {file.stem}\nVersion: 1.0\n",

@@ -10,7 +10,9 @@ ADD = Problem(
     task_id="add", prompt="Read two numbers and print their sum.", tests="", language="cpp",
     io=(Case("1 2\n", "3\n"), Case("50 60\n", "110\n")),
 )  # fmt: skip
-RIGHT_ADD = "#include <bits/stdc++.h>\nusing namespace std;\nint main() { int a, b; cin >> a >> b; cout << a + b << endl; }\n"
+RIGHT_ADD = (
+    "#include <bits/stdc++.h>\nusing namespace std;\nint main() { int a, b; cin >> a >> b; cout << a + b << endl; }\n"
+)
 
 
 def function(head: str, checks: str, *, solution: str | None = None, prompt: str = HEAD) -> Problem:

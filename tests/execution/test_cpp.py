@@ -73,7 +73,8 @@ def test_programs_are_judged_by_what_they_print(pool: LocalPool, answer: str, st
         ("std::tuple<long, std::string> both(long n)", 'assert(candidate(1) == (std::make_tuple(1, "x")));',
          'return {n, "x"};', 'return {n, "y"};'),
         ("std::optional<long> largest(std::vector<long> v)",
-         "assert(candidate((std::vector<long>())) == std::nullopt); assert(candidate((std::vector<long>({3, 9}))) == 9);",
+         "assert(candidate((std::vector<long>())) == std::nullopt);"
+         " assert(candidate((std::vector<long>({3, 9}))) == 9);",
          "if (v.empty()) return std::nullopt; return *max_element(v.begin(), v.end());", "return std::nullopt;"),
         ("std::vector<std::vector<bool>> grid(long n)",
          "assert(candidate(1) == (std::vector<std::vector<bool>>({{true, false}})));",
@@ -82,7 +83,8 @@ def test_programs_are_judged_by_what_they_print(pool: LocalPool, answer: str, st
          "std::vector<int> v = {2, 1}; candidate(v); assert(v == std::vector<int>({1, 2}));",
          "std::sort(v.begin(), v.end());", "v = {2, 1};"),
         ("long after(long n)", "assert(candidate(candidate(candidate(1))) == 4);", "return n + 1;", "return n + 2;"),
-        ("long counted()", "assert(candidate() == 1); assert(candidate() == 2);", "static long n; return ++n;", "return 1;"),
+        ("long counted()", "assert(candidate() == 1); assert(candidate() == 2);",
+         "static long n; return ++n;", "return 1;"),
         ("long caller(long n)", "if (candidate(2) != 4) return 1;", "return 2 * n;", "return n;"),
         ("char first(std::string s)", "assert(candidate(\"xy\") == 'x');", "return s[0];", "return s[1];"),
     ],
@@ -102,13 +104,15 @@ def test_functions_are_judged_in_another_process_than_their_tests(
     ("answer", "status"),
     [
         (f"```cpp\n{DOUBLE.prompt}{RIGHT_DOUBLE}\nint main() {{ std::cout << doubled({{1}})[0]; }}\n```", "passed"),
-        (f"```c++\nstd::vector<long> doubled(const std::vector<long>& given) {{ auto numbers = given;\n{RIGHT_DOUBLE}```",
+        (f"```c++\nstd::vector<long> doubled(const std::vector<long>& given) {{ auto numbers = given;\n"
+         f"{RIGHT_DOUBLE}```",
          "passed"),
         (f"```cpp\n{RIGHT_DOUBLE}```", "passed"),
-        (f"It is simple.\n\n#include <vector>\nstd::vector<long> doubled(std::vector<long> numbers) {{\n{RIGHT_DOUBLE}\nDone.",
+        (f"It is simple.\n\n#include <vector>\nstd::vector<long> doubled(std::vector<long> numbers) {{\n"
+         f"{RIGHT_DOUBLE}\nDone.",
          "passed"),
-        (f"<think>Loop {{</think>```cpp\n#define int long long\nstd::vector<long> doubled(std::vector<long> numbers) {{\n"
-         f"{RIGHT_DOUBLE}```", "passed"),
+        (f"<think>Loop {{</think>```cpp\n#define int long long\n"
+         f"std::vector<long> doubled(std::vector<long> numbers) {{\n{RIGHT_DOUBLE}```", "passed"),
         ("```cpp\nstd::vector<long> other(std::vector<long> numbers) { return numbers; }\n```", "syntax_error"),
     ],
 )  # fmt: skip
@@ -136,9 +140,10 @@ def test_types_that_do_not_cross_are_judged_weakly(pool: LocalPool) -> None:
         (function("long zero(long n)", "assert(candidate(3) == 0);"), "empty value passes its tests"),
         (function("long any(long n)", "candidate(3);"), "empty value passes its tests"),
         (function("long never(long n)", ""), "empty value passes its tests"),
-        (msgspec.structs.replace(WEAK, tests=f"}}\nNumber made;\nint main() {{ auto all = {{twice(made)}}; }}\n"),
+        (msgspec.structs.replace(WEAK, tests="}\nNumber made;\nint main() { auto all = {twice(made)}; }\n"),
          "an empty program passes its tests"),
-        (msgspec.structs.replace(DOUBLE, canonical_solution="return numbers;"), "candidate((std::vector<long>({1, 2})))"),
+        (msgspec.structs.replace(DOUBLE, canonical_solution="return numbers;"),
+         "candidate((std::vector<long>({1, 2})))"),
         (msgspec.structs.replace(ADD, canonical_solution="int main() {}"), "case 1 of 2"),
         (msgspec.structs.replace(ADD, canonical_solution="int main() {"), "syntax error"),
     ],

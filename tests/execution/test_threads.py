@@ -26,7 +26,8 @@ HONEST = {
     "asyncio": "    import asyncio\n    async def all_of_them():\n"
     "        return await asyncio.gather(*(asyncio.to_thread(pow, x, 2) for x in xs))\n"
     "    return list(asyncio.run(all_of_them()))\n",
-    "processes": "    import multiprocessing\n    with multiprocessing.Pool(2) as pool: return pool.map(abs, [x * x for x in xs])\n",
+    "processes": "    import multiprocessing\n"
+    "    with multiprocessing.Pool(2) as pool: return pool.map(abs, [x * x for x in xs])\n",
     "executor": "    from concurrent.futures import ProcessPoolExecutor\n"
     "    with ProcessPoolExecutor(2) as pool: return list(pool.map(abs, [x * x for x in xs]))\n",
 }  # fmt: skip
@@ -71,7 +72,8 @@ def test_all_cpu_time_counts(run: Callable[[str], CommandResult]) -> None:
     "source",
     [
         "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n",
-        "import os, time\nfor _ in range(20):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(60)\nprint(1)\n",
+        "import os, time\nfor _ in range(20):\n"
+        "    if os.fork() == 0:\n        os.setsid()\n        time.sleep(60)\nprint(1)\n",
         "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n",
         "import os, signal\nos.kill(-1, signal.SIGKILL)\n",
         "import subprocess\nprint(subprocess.run(['/bin/echo', 'x']))\n",

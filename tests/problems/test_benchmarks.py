@@ -70,7 +70,17 @@ def test_a_benchmark_of_ours_is_one_file(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     names, loaded, statuses, error = done.stdout.splitlines()
     assert names.split() == [
-        *("apps", "codeforces", "evalplus", "humaneval", "livecodebench", "mbpp", "old-riddles", "verilog-eval"),
+        *(
+            "apps",
+            "codeforces",
+            "evalplus",
+            "humaneval",
+            "livecodebench",
+            "mbpp",
+            "multipl-e",
+            "old-riddles",
+            "verilog-eval",
+        ),
     ]
     assert loaded == "ibft.problems.benchmarks.old_riddles"  # the others wait until they are asked for
     assert statuses.split() == ["passed", "failed"]

@@ -52,6 +52,7 @@ def check_machine() -> Iterator[Check]:
     yield _program("bwrap", ("--version",), "apt install bubblewrap", "judge: the strongest sandbox")
     yield _sandbox()
     yield _program("iverilog", ("-V",), "apt install iverilog (12 recommended)", "judge: Verilog")
+    yield _program("g++", ("--version",), "apt install g++", "judge: C++")
 
 
 def _gpu() -> Check:

@@ -115,9 +115,7 @@ def _files(name: str) -> _Files:
             [pids, memory, cpu], processes, pids / "pids.max", memory / "memory.limit_in_bytes", cpu / "cpuacct.usage"
         )
     folder = _subtree(_ROOT / paths.get("", "")) / name
-    return _Files(
-        [folder], [folder / "cgroup.procs"], folder / "pids.max", folder / "memory.max", folder / "cpu.stat"
-    )
+    return _Files([folder], [folder / "cgroup.procs"], folder / "pids.max", folder / "memory.max", folder / "cpu.stat")
 
 
 def _subtree(folder: Path) -> Path:

@@ -22,7 +22,17 @@ from ibft.artifacts.rows import Problem
 from ibft.execution.sandbox import CommandResult
 from ibft.text.answers.cpp import macros
 
-__all__ = ["MAX_ROUNDS", "WIRE", "Calls", "Exchange", "answer_program", "exchange", "learn_calls", "tests_program", "weak_program"]
+__all__ = [
+    "MAX_ROUNDS",
+    "WIRE",
+    "Calls",
+    "Exchange",
+    "answer_program",
+    "exchange",
+    "learn_calls",
+    "tests_program",
+    "weak_program",
+]
 
 WIRE = Path(__file__).with_name("wire.hpp").read_bytes()
 
@@ -75,14 +85,15 @@ def weak_program(problem: Problem, source: str) -> tuple[str, str]:
     that it could define. The mark is random and printed when the block of `main` is left, so that `exit`, `_exit`,
     `longjmp` and a signal do not pass. An unbalanced brace or comment does not compile.
 
-    What this does not stop: an `operator==` or a conversion that is better than the standard's and always true, and
-    code that looks for the mark in its own memory, or reads its own source by `.incbin`.
+    What this does not stop: an `operator==` or a conversion that is better than the standard's and always true; a
+    handler of SIGILL that continues behind a failed assertion; code that looks for the mark in its own memory, or
+    reads its own source by `.incbin`.
     """
     mark = secrets.token_hex(16)
     known = macros(problem.prompt)
     undone = "".join(f"#undef {name}\n" for name in sorted(macros(source) - known | {"assert"}))
     checking = (
-        f"#define assert(...) ((__VA_ARGS__) ? (void)0 : (dprintf(2, \"%s\\n\", #__VA_ARGS__), __builtin_trap()))\n"
+        f'#define assert(...) ((__VA_ARGS__) ? (void)0 : (dprintf(2, "%s\\n", #__VA_ARGS__), __builtin_trap()))\n'
         f'struct End_{mark} {{ ~End_{mark}() {{ dprintf(1, "\\n{mark}\\n"); }} }};\n'
     )
     body = _MAIN.sub(lambda main: f"{main.group()} End_{mark} end_{mark};", _body(problem))

@@ -78,7 +78,7 @@ class Sandbox:
         level: see `isolation.detect_level`.
         tools: programs that `run_commands` will be asked for, by absolute path.
         compiles: the tools make programs, which commands may run then.
-        group_memory_mib: samples may start threads and processes, which have this much memory together; 0: they may not.
+        group_memory_mib: samples may start threads and processes, with this much memory together; 0: they may not.
         packages: installed packages that candidates can import; loaded before the first of them.
         scratch: where the samples' files go at levels without a file system of their own; default: the system's.
         without: defenses to leave out. Only the tests of the defenses do.

@@ -59,9 +59,7 @@ class Workplace:
         run = language.reference if job.sample is None else language.judge
         return run(job, self._prepared[job.problem], self._sandbox)
 
-    def _sandbox(
-        self, *, tools: Sequence[str] = (), compiles: bool = False, packages: Iterable[str] = ()
-    ) -> Sandbox:
+    def _sandbox(self, *, tools: Sequence[str] = (), compiles: bool = False, packages: Iterable[str] = ()) -> Sandbox:
         key = (tuple(tools), compiles, frozenset(packages), self._group_memory_mib)
         if key not in self._sandboxes:
             sandbox = Sandbox(

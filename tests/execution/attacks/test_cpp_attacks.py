@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+import msgspec
 import pytest
+from cpp_problems import ADD, DOUBLE, RIGHT_ADD, RIGHT_DOUBLE, RIGHT_WEAK, WEAK
 from hostile.baits import Baits, descendants, left_behind
 
 from ibft.artifacts.rows import Problem, Sample
@@ -13,10 +16,6 @@ from ibft.execution.isolation import Level, detect_level
 from ibft.execution.languages.cpp import CPP
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits, Sandbox
-
-sys_path = str(__import__("pathlib").Path(__file__).parents[1])
-__import__("sys").path.insert(0, sys_path)
-from cpp_problems import ADD, DOUBLE, RIGHT_ADD, RIGHT_DOUBLE, RIGHT_WEAK, WEAK  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")]
 
@@ -38,7 +37,6 @@ HEADERS = """
 #include <sys/un.h>
 #include <unistd.h>
 """
-Judge = Callable[..., Outcome]
 
 
 class Bench:
@@ -74,16 +72,18 @@ class Bench:
         return outcome
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param("bubblewrap"), pytest.param("landlock", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=[pytest.param("bubblewrap"), pytest.param("landlock", marks=pytest.mark.slow)])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     if request.param == "bubblewrap" and detect_level() != "bubblewrap":
         pytest.skip("no bubblewrap, or no user namespaces, here")
     with Baits() as baits:
         bench = Bench(request.param, baits)
         yield bench
-        for problem, right, is_weak in ((ADD, RIGHT_ADD, False), (DOUBLE, RIGHT_DOUBLE, False), (WEAK, RIGHT_WEAK, True)):
+        for problem, right, is_weak in (
+            (ADD, RIGHT_ADD, False),
+            (DOUBLE, RIGHT_DOUBLE, False),
+            (WEAK, RIGHT_WEAK, True),
+        ):
             assert bench.judge(problem, right, is_weak=is_weak).status == "passed"
 
 
@@ -104,18 +104,22 @@ PROGRAMS = {
     "reading the system": 'if (fopen("/etc/passwd", "r") || fopen("/proc/self/maps", "r")) puts("3");',
     "reading its source": 'if (fopen("answer.cpp", "a")) puts("3");',
     "a file in the home folder": 'creat("@MARK@", 0600); mkdir("@MARK@", 0700); symlink("/", "@MARK@");',
-    "files elsewhere": 'creat("/tmp/@MARK_NAME@", 0600); creat("/dev/shm/@MARK_NAME@", 0600); creat("../@MARK_NAME@", 0600);',
+    "files elsewhere": 'creat("/tmp/@MARK_NAME@", 0600); creat("/dev/shm/@MARK_NAME@", 0600);'
+    ' creat("../@MARK_NAME@", 0600);',
     "a file for the next case": 'if (creat("kept", 0600) >= 0) puts("3");',
     "another program in its place": 'if (unlink("answer") == 0 || open("answer", O_RDWR) >= 0) puts("3");',
-    "changing a file": 'truncate("@SECRET@", 0); chmod("@SECRET@", 0777); rename("@SECRET@", "@MARK@"); unlink("@SECRET@");',
+    "changing a file": 'truncate("@SECRET@", 0); chmod("@SECRET@", 0777); rename("@SECRET@", "@MARK@");'
+    ' unlink("@SECRET@");',
     "the network": 'sockaddr_in a{AF_INET, htons(@TCP@), {htonl(0x7f000001)}};'
     ' int s = socket(AF_INET, SOCK_STREAM, 0); if (connect(s, (sockaddr*)&a, sizeof a) == 0) puts("3");',
     "a socket of the machine": 'sockaddr_un a{AF_UNIX, "@STREAM@"}; int s = socket(AF_UNIX, SOCK_STREAM, 0);'
     ' if (connect(s, (sockaddr*)&a, sizeof a) == 0) puts("3");',
-    "signals": "kill(@VICTIM@, 9); kill(@EXAMINER@, 9); kill(getppid(), 9); kill(-1, 9); syscall(234, @VICTIM@, @VICTIM@, 9);",
+    "signals": "kill(@VICTIM@, 9); kill(@EXAMINER@, 9); kill(getppid(), 9); kill(-1, 9);"
+    " syscall(234, @VICTIM@, @VICTIM@, 9);",
     "tracing": "ptrace(PTRACE_ATTACH, @VICTIM@, 0, 0); ptrace(PTRACE_ATTACH, getppid(), 0, 0);",
     "the server's descriptors": 'for (int n = 3; n < 300; ++n) if (write(n, "\\0\\0\\0\\3end", 7) > 0) puts("3");',
-    "other limits": "rlimit all{RLIM_INFINITY, RLIM_INFINITY}; if (!setrlimit(RLIMIT_CPU, &all)) puts(\"3\"); for (;;);",
+    "other limits": "rlimit all{RLIM_INFINITY, RLIM_INFINITY}; if (!setrlimit(RLIMIT_CPU, &all)) puts(\"3\");"
+    " for (;;);",
     "ignoring the limit": "signal(SIGXCPU, SIG_IGN); signal(SIGTERM, SIG_IGN); for (;;);",
     "waiting": "for (;;) pause();",
     "memory": 'for (;;) memset(malloc(1 << 20), 1, 1 << 20);',
@@ -141,7 +145,9 @@ TEXTS = {
     " template <int M> struct B : A<M - 1> {}; }; A<400> x; int main() {}",
     "a constant that takes long": "constexpr long f(long n) { return n < 2 ? n : f(n - 1) + f(n - 2); }"
     " constexpr long x = f(60); int main() {}",
-    "macros that double": "#define A x x\n" + "".join(f"#define {b} {a} {a}\n" for a, b in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "BCDEFGHIJKLMNOPQRSTUVWXYZa", strict=True)) + "a\nint main() {}",
+    "macros that double": "#define A x x\n"
+    + "".join(f"#define {b} {a} {a}\n" for a, b in itertools.pairwise("ABCDEFGHIJKLMNOPQRSTUVWXYZa"))
+    + "a\nint main() {}",
     "a huge array": "int x[1 << 29] = {1}; int main() {}",
     "a huge array by the assembler": 'asm(".data; .fill 0x7fffffffff, 1, 0");\nint main() {}',
     "a name of a gigabyte": '#define A(x) x##x\nint main() { puts("' + "x" * 200_000 + '"); }',
@@ -178,9 +184,10 @@ CHEATS = {
     "another meaning of main": "@WRONG@ }\n#define main(...) main() { return 0; } int other()\nvoid unused() {",
     "another meaning of if": "@WRONG@ }\n#define if(...) if (true)\nvoid unused() {",
     "another meaning of ==": "@WRONG@ }\n#define candidate 4 == 4 ||\nvoid unused() {",
-    "a failure that is none": '@WRONG@ }\nextern "C" void __assert_fail(const char*, const char*, unsigned, const char*)'
-    " noexcept { _exit(0); }\nvoid unused() {",
-    "functions of the library": '@WRONG@ }\nextern "C" int dprintf(int, const char*, ...) { _exit(0); }\nvoid unused() {',
+    "a failure that is none": '@WRONG@ }\nextern "C" void __assert_fail(const char*, const char*, unsigned,'
+    " const char*) noexcept { _exit(0); }\nvoid unused() {",
+    "functions of the library": '@WRONG@ }\nextern "C" int dprintf(int, const char*, ...) { _exit(0); }\n'
+    "void unused() {",
     "tests in a comment": "@WRONG@ }\n/*",
     "tests in a string": '@WRONG@ }\nconst char* all = R"x(',
     "tests in a class": "@WRONG@ }\nstruct Hidden {",
@@ -198,14 +205,15 @@ def test_cheat_does_not_pass(bench: Bench, name: str, is_weak: bool) -> None:
     wrong = "return Number{3};" if is_weak else "return {7, 7, 7};"
     source = CHEATS[name].replace("@WRONG@", wrong)
     extra = "#include <csetjmp>\n#include <csignal>\n#include <unistd.h>\n"
-    prompted = __import__("msgspec").structs.replace(problem, prompt=extra + problem.prompt)
+    prompted = msgspec.structs.replace(problem, prompt=extra + problem.prompt)
     bench.attack(prompted, source, is_weak=is_weak)
 
 
 STRONG = {
     "an equality that is always true": "return {7}; }\nnamespace std {\n"
     "bool operator==(const vector<long>&, const vector<long>&) { return true; }\n}\nvoid unused() {",
-    "answers before the calls": 'return {7}; }\nint early = [] { write(1, "2:0 2:0 ", 8); return 0; }();\nvoid unused() {',
+    "answers before the calls": 'return {7}; }\nint early = [] { write(1, "2:0 2:0 ", 8); return 0; }();\n'
+    "void unused() {",
     "answers of another length": 'write(ibft_wire::channel, "99999999999999999999:1 ", 23); _exit(0);',
     "answers that are no answers": 'write(ibft_wire::channel, "3:abc3:abc", 10); _exit(0);',
     "a gigantic answer": 'write(ibft_wire::channel, "22:9999999999999999999999 ", 25); _exit(0);',
@@ -221,8 +229,9 @@ def test_answers_cannot_be_forged(bench: Bench, name: str) -> None:
 
 def test_the_known_cheat_against_a_weak_verdict(bench: Bench) -> None:
     """What `weak_program` says it does not stop: counted apart, for this reason."""
-    source = "struct Yes { bool operator==(long) { return true; } };\nstruct Same { Yes value; };\nSame twice(Number) { return {}; }\n"
+    source = "struct Yes { bool operator==(long) { return true; } };\nstruct Same { Yes value; };\n"
+    source += "Same twice(Number) { return {}; }\n"
     prompt = WEAK.prompt.partition("Number twice")[0]
-    problem = __import__("msgspec").structs.replace(WEAK, prompt=prompt)
+    problem = msgspec.structs.replace(WEAK, prompt=prompt)
     outcome = bench.judge(problem, source, is_weak=True)
     assert (outcome.status, outcome.is_weak) == ("passed", True)

@@ -1,4 +1,4 @@
-"""The control group of a sandbox's samples, by descriptors: the server sees no file of /sys. See `execution/cgroup.py`."""
+"""The control group of a sandbox's samples (`execution/cgroup.py`), by descriptors: the server sees no file of /sys."""
 
 from __future__ import annotations
 

@@ -163,7 +163,10 @@ def _made(prepared: _Prepared, job: Job, sandboxes: Sandboxes) -> _Prepared:
     if source is None:
         return prepared
     files = {"tests.cpp": source.encode("utf-8", "replace"), "wire.hpp": cpp_tests.WIRE}
-    commands = [installed_gxx().command("tests.cpp", "tests", "-O0", "-s"), [shutil.which("cat") or "/bin/cat", "tests"]]
+    commands = [
+        installed_gxx().command("tests.cpp", "tests", "-O0", "-s"),
+        [shutil.which("cat") or "/bin/cat", "tests"],
+    ]
     limits = compiling_limits(job.limits)
     results = _compiler(sandboxes).run_commands(files, commands, limits, max_output_bytes=_OUTPUT_BYTES)
     if results[-1].exit_code == 0 and len(results) == len(commands):
@@ -183,9 +186,7 @@ def _run_tests(program: bytes, limits: Limits, sandboxes: Sandboxes, stdin: byte
     return result
 
 
-def _judge_function(
-    problem: Problem, source: str, limits: Limits, tests: _Prepared, sandboxes: Sandboxes
-) -> Outcome:
+def _judge_function(problem: Problem, source: str, limits: Limits, tests: _Prepared, sandboxes: Sandboxes) -> Outcome:
     sandbox = _compiler(sandboxes)
     if failed := _compile(cpp_tests.answer_program(problem, source), limits, sandbox):
         return failed

@@ -42,7 +42,9 @@ def body_end(text: str, depth: int) -> int | None:
 
 def defines(text: str, name: str) -> bool:
     """Decide whether a text has the definition of a function, as opposed to declarations and calls."""
-    return bool(name) and re.search(rf"\b{re.escape(name)}[ \t]*\([^;{{}}]*\)[^;{{}}()]*\{{", _blanked(text)) is not None
+    return (
+        bool(name) and re.search(rf"\b{re.escape(name)}[ \t]*\([^;{{}}]*\)[^;{{}}()]*\{{", _blanked(text)) is not None
+    )
 
 
 def head(text: str) -> str:

@@ -12,7 +12,9 @@ from ibft.text.answers.turn import plain_texts
 
 __all__ = ["CPP_READER", "CppReader"]
 
-_STARTS = re.compile(r"^(?:#[ \t]*(?:include|define|pragma)\b|using\s|template\s*<|(?:[\w:<>,&*]+\s+)+[\w:]+\([^;\n]*\{)", re.M)
+_STARTS = re.compile(
+    r"^(?:#[ \t]*(?:include|define|pragma)\b|using\s|template\s*<|(?:[\w:<>,&*]+\s+)+[\w:]+\([^;\n]*\{)", re.M
+)
 
 
 class CppReader(Reader):
@@ -24,7 +26,9 @@ class CppReader(Reader):
         """Return a function's body or the whole program."""
         plain = next(plain_texts(text))
         wanted = "main" if problem.io else problem.entry_point
-        blocks = [block for block in split_blocks(plain, lambda _: False).blocks if block.language in self.fences | {""}]
+        blocks = [
+            block for block in split_blocks(plain, lambda _: False).blocks if block.language in self.fences | {""}
+        ]
         whole = [block.code for block in blocks if defines(block.code, wanted)]
         if whole:
             return _solution(whole[-1], problem)
