@@ -108,8 +108,8 @@ def main(settings: dict[str, typing.Any]) -> None:
             (paths), `compiles` (commands
             make programs that are to be run), `group` (descriptors of a control group, see `group.Group`; None, if no
             sample may start threads and processes), `packages` (paths by import name; those to load), `in_namespace`
-            (this is a process namespace of its own, in which it may kill everything else), and `without` (defenses left out: all of them at level
-            "none", one at a time in the tests).
+            (this is a process namespace of its own, in which it may kill everything else), and `without` (defenses left
+            out: all of them at level "none", one at a time in the tests).
     """
     # A low number, so that a child can close all that it inherits.
     control = socket.socket(fileno=os.dup(settings["control"]))
