@@ -47,6 +47,8 @@ class _Prepared:
 class Cpp(CppReader, Language):
     """C++17, judged by g++."""
 
+    judges_io = True
+
     def prepare(self, problem: Problem) -> _Prepared:
         """Return a place for the tests."""
         return _Prepared()
