@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from ibft.artifacts.rows import Case, Problem
 
-HEAD = "#include<assert.h>\n#include<bits/stdc++.h>\n"
+# Not <bits/stdc++.h>, as MultiPL-E's have: that takes the compiler a second.
+_HEADERS = ("assert.h", "algorithm", "cmath", "optional", "string", "vector")
+HEAD = "".join(f"#include <{name}>\n" for name in _HEADERS)
 
 ADD = Problem(
     task_id="add", prompt="Read two numbers and print their sum.", tests="", language="cpp",
     io=(Case("1 2\n", "3\n"), Case("50 60\n", "110\n")),
 )  # fmt: skip
 RIGHT_ADD = (
-    "#include <bits/stdc++.h>\nusing namespace std;\nint main() { int a, b; cin >> a >> b; cout << a + b << endl; }\n"
+    "#include <iostream>\nusing namespace std;\nint main() { int a, b; cin >> a >> b; cout << a + b << endl; }\n"
 )
 
 
