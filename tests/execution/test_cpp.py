@@ -42,7 +42,11 @@ def completion(problem: Problem, text: str) -> Sample:
         (RIGHT_ADD.replace("a + b", "3"), "failed", "case 2 of 2"),
         (RIGHT_ADD.replace("int a", "it a"), "syntax_error", "'it' was not declared"),
         (RIGHT_ADD.replace("cin >>", "for (;;); cin >>"), "timeout_cpu", "more than 0.5 s"),
-        (RIGHT_ADD.replace("cin >>", "new long[1 << 30]; cin >>"), "memory", "bad_alloc"),
+        (
+            RIGHT_ADD.replace("cin >>", "static volatile char* all = new char[3l << 30]; all[0] = 1; cin >>"),
+            "memory",
+            "bad_alloc",
+        ),
         (RIGHT_ADD.replace("<< endl", "<< endl; return 3"), "failed", "exit code 3"),
         (RIGHT_ADD.replace("cin >>", "throw 1; cin >>"), "failed", "terminate called"),
         (
