@@ -65,6 +65,7 @@ def test_programs_are_judged_by_what_they_print(pool: LocalPool, answer: str, st
     assert message in outcome.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "checks", "right", "wrong"),
     [
