@@ -50,6 +50,17 @@ def test_problems_with_one_id_and_other_tests_are_told_apart(examiner: Examiner)
     ]  # fmt: skip
 
 
+def test_a_process_forgets_problems_for_which_there_is_no_room(
+    examiner: Examiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examiner_module, "_KEPT_CHARACTERS", 2 * len(PROBLEM.tests))
+    others = [msgspec.structs.replace(PROBLEM, tests=f"assert f(2) == {number}\n") for number in (5, 7, 6)]
+    problems = [PROBLEM, *others, PROBLEM, others[0]]
+    verdicts = [examiner.examine(job(problem=problem)).passed for problem in problems]
+    assert verdicts == [True, False, False, False, True, False]
+    assert len(examiner._sent) == 2
+
+
 def test_a_module_of_the_problem_may_need_numpy(examiner: Examiner) -> None:
     shelf = Module("shelf", "import numpy\n\ndef twice(x): return int(numpy.multiply(x, 2))\n")
     problem = msgspec.structs.replace(PROBLEM, modules=(shelf,), canonical_solution="from shelf import twice as f\n")

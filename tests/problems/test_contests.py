@@ -113,8 +113,9 @@ def test_functions_are_judged_as_livecodebench_does(tmp_path: Path) -> None:
     }
     source = f"livecodebench:{write(tmp_path / 'test.jsonl', FUNCTION)}"
     texts = [f"```python\n{FUNCTION['starter_code']}{body}\n```" for body in bodies]
+    texts.append("def pairs(xs, k):\n    return [x * k for x in xs]\n")  # without the class
     samples = [Sample(task_id="9001", solution=text) for text in texts]
-    assert statuses(source, samples, tmp_path) == [*bodies.values()]
+    assert statuses(source, samples, tmp_path) == [*bodies.values(), "passed"]
 
 
 @pytest.mark.parametrize(

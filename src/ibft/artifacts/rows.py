@@ -182,7 +182,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     judged, a whole `solution` included; `is_extracted` says that the sample's text held more than that. Times are in
     seconds. `is_weak` marks a verdict whose tests ran in the candidate's interpreter, where it could have seen them.
     `reached` is the name of the last group of tests that was begun, where the tests name their groups (EvalPlus:
-    `base`, `plus`).
+    `base`, `plus`), or of the last case that was run (`case 3 of 12`).
     """
 
     task_id: str

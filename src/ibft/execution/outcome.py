@@ -26,7 +26,7 @@ class Outcome(_Verdict, frozen=True, kw_only=True):
     """The verdict on one sample.
 
     `message` is a sentence; `is_weak`: the candidate could have seen its tests; `reached`: the last group of tests
-    that was begun, where the tests name their groups (EvalPlus's are "base" and "plus").
+    that was begun, where the tests name their groups (EvalPlus's are "base" and "plus"), or the last case of `io`.
     """
 
     wall_time_s: float = 0.0

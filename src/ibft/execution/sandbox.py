@@ -156,7 +156,7 @@ class Sandbox:
     def run_program(
         self, source: str, stdin: str, limits: Limits, max_output_bytes: int = MAX_OUTPUT_BYTES
     ) -> CommandResult:
-        """Run a Python program as a script that reads standard input and prints.
+        """Run a Python program as a script that reads standard input and prints, at most up to `max_output_bytes`.
 
         Raises:
             SandboxError: the sandbox itself failed.

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from ibft.artifacts.rows import Case, Problem, Status
+from ibft.execution.inside.codec import MAX_MESSAGE_BYTES
 from ibft.execution.inside.script import NOT_COMPILED
 from ibft.execution.languages import Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
@@ -22,6 +23,7 @@ from ibft.execution.sandbox import MAX_OUTPUT_BYTES, CommandResult, Limits
 __all__ = ["Run", "bad_end", "judge_io", "num_io_runs", "reference_io"]
 
 _LARGEST_OUTPUT_BYTES = 40 << 20  # what fits into one message of the sandbox's
+_LARGEST_CASE_CHARACTERS = MAX_MESSAGE_BYTES - 4096
 _CHECKING = "from inside import checking; checking.serve()"
 _MEMORY_ERRORS = ("MemoryError", "std::bad_alloc")
 _KINDS: dict[Status, str] = {
@@ -115,6 +117,8 @@ def _judged(job: Job, run: Run | None, sandboxes: Sandboxes) -> tuple[Outcome, f
 
 def _judge_case(job: Job, case: Case, run: Run | None, sandboxes: Sandboxes) -> _Verdict:
     if run is None:
+        if not case.output.strip():  # unknown: the checker needs none
+            return _Verdict("passed")
         wrongness = _wrongness(job.problem, case, case.output, job.limits, sandboxes)
         status: Status = "failed" if wrongness.words else "passed"
         return _Verdict(status, f"its expected output: {wrongness.words}", checker_s=wrongness.cpu_time_s)
@@ -122,11 +126,11 @@ def _judge_case(job: Job, case: Case, run: Run | None, sandboxes: Sandboxes) -> 
     if job.problem.checker:  # many outputs are right, some of them longer than the one that is known
         max_bytes = max(max_bytes, 16 * MAX_OUTPUT_BYTES)
     result = run(case.input, _limits_with(job.limits, case.input), max_bytes + 1)
-    ended = _Verdict(*(bad_end(result, job.limits) or ("passed", "")), result.cpu_time_s, result.wall_time_s)
-    if ended.status != "passed":
-        return ended
-    if len(result.stdout) > max_bytes:
+    ended = _Verdict("passed", "", result.cpu_time_s, result.wall_time_s)
+    if len(result.stdout) > max_bytes:  # first: a program may be stopped there
         return ended._replace(status="failed", words=f"it printed more than {max_bytes >> 20} MiB")
+    if (wrong_end := bad_end(result, job.limits)) is not None:
+        return ended._replace(status=wrong_end[0], words=wrong_end[1])
     # Bytes that are not UTF-8 become lone surrogates, which no expected output has.
     wrongness = _wrongness(job.problem, case, result.stdout.decode("utf-8", "surrogateescape"), job.limits, sandboxes)
     if wrongness.words:
@@ -164,6 +168,8 @@ def _wrongness(problem: Problem, case: Case, output: str, limits: Limits, sandbo
         return _Wrongness(difference(problem, case.output, output))
     packages = [*limits.packages, *(["numpy"] if "numpy" in problem.checker else [])]
     given = json.dumps([problem.checker, "argv" in problem.checker, case.input, case.output, output])
+    if len(given) + given.count("\\") + given.count('"') > _LARGEST_CASE_CHARACTERS:
+        return _Wrongness("it printed more than its checker can be given")
     result = sandboxes(packages=packages).run_program(_CHECKING, given, _limits_with(limits, given))
     if (ended := bad_end(result, limits)) is not None:
         return _Wrongness(f"its checker: {ended[1]}", result.cpu_time_s)

@@ -81,12 +81,14 @@ def function_problem(
     # A namespace of its own, so that no name of a candidate can replace one of its names.
     source = importlib.resources.files("ibft.problems").joinpath("call_oracle.py").read_text(encoding="utf-8")
     arguments = (json.dumps(calls), is_loose)
+    # LiveCodeBench and APPS take the function alone, too.
+    either = f"try:\n    function = Solution().{function}\nexcept NameError:\n    function = {function}\n"
     asks = f"Write a program that begins so:\n\n{starter.rstrip()}" if starter else f"Write a function {function}."
     return Problem(
         task_id=task_id,
         prompt=as_docstring(f"{text.strip()}\n\n{asks}"),
         setup=f"calls = {{}}\nexec({source!r}, calls)\noracle = calls['Oracle']{arguments!r}\n",
-        tests=f"oracle.check({f'Solution().{function}' if is_method else function})\n",
+        tests=f"{either}oracle.check(function)\n" if is_method else f"oracle.check({function})\n",
         entry_point="Solution" if is_method else function,
         canonical_solution=solution,
         description=text,

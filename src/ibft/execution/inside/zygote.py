@@ -269,7 +269,11 @@ def _run_with_outputs(
     server: _Server, request: dict[str, typing.Any], become: typing.Callable[[], None]
 ) -> dict[str, typing.Any]:
     """Fork a child whose outputs are kept; return how it ended and what they were."""
-    outputs = [_Output(request["keep_bytes"]), _Output(_STDERR_BYTES)]
+    # A program that has printed too much is wrong, and need not go on. A simulator's log may be cut.
+    outputs = [
+        _Output(request["keep_bytes"], is_end=request["kind"] in ("program", "compiled")),
+        _Output(_STDERR_BYTES),
+    ]
 
     def become_writer() -> None:
         for descriptor, output in enumerate(outputs, start=1):
@@ -287,13 +291,19 @@ def _run_with_outputs(
 
 
 class _Output:
-    """A pipe of which the first bytes are kept and the rest is read and dropped."""
+    """A pipe of which the first bytes are kept and the rest is read and dropped, or ends the child (`is_end`)."""
 
-    def __init__(self, keep_bytes: int) -> None:
+    def __init__(self, keep_bytes: int, is_end: bool = False) -> None:
         self.read_end, self.write_end = os.pipe()
         os.set_blocking(self.read_end, False)
         self.data = bytearray()
         self._keep_bytes = keep_bytes
+        self._is_end = is_end
+
+    @property
+    def ends_child(self) -> bool:
+        """Whether the child has printed all that it may."""
+        return self._is_end and len(self.data) == self._keep_bytes
 
     def drain(self) -> bool:
         """Read what is there; False once there is no more (now, or ever)."""
@@ -374,6 +384,8 @@ def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], output
                 elif descriptor in outputs:
                     if not outputs[descriptor].drain():
                         poller.unregister(descriptor)
+                    elif outputs[descriptor].ends_child:
+                        is_stopped, deadline = True, start
                 else:
                     poller.unregister(descriptor)
                     is_stopped = True

@@ -31,6 +31,8 @@ __all__ = ["CPP", "Cpp"]
 _OUTPUT_BYTES = 16 << 20  # of calls and answers
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _STUBS = ("__builtin_trap();\n}\n", "return {};\n}\n")
+_KINDS: dict[Status, str] = {"timeout_cpu": "timed out", "timeout_wall": "timed out", "memory": "out of memory"}
+_TOO_EARLY = "failed: the program ended before its tests did"
 _NOTHING_DECIDED = "failed: {} passes its tests, which so decide nothing"
 
 
@@ -202,11 +204,11 @@ def _judge_function(problem: Problem, source: str, limits: Limits, tests: _Prepa
     answer, checked, is_lost = cpp_tests.exchange(tests.calls, run_answer, run_tests)
     verdict: tuple[Status, str] | None = None
     if is_lost:
-        verdict = bad_end(answer[-1], limits) or ("failed", "the program ended before its tests did")
+        verdict = _bad_end(answer[-1], limits) or ("failed", _TOO_EARLY)
     elif checked is None:
-        verdict = "failed", "its tests make other calls in each run"
+        verdict = "failed", "failed: its tests make other calls in each run"
     else:
-        verdict = bad_end(checked, limits)
+        verdict = _bad_end(checked, limits)
         if verdict is not None and (line := _last_line(checked.stderr)):
             verdict = verdict[0], line
     return _outcome(verdict, answer) or _passed(answer)
@@ -218,11 +220,11 @@ def _judge_weakly(problem: Problem, source: str, limits: Limits, sandboxes: Sand
     outcome = _compile(program, limits, sandbox)
     if outcome is None:
         result = sandbox.run_compiled("answer", b"", limits, _OUTPUT_BYTES)
-        verdict = bad_end(result, limits)
+        verdict = _bad_end(result, limits)
         if verdict is not None and (line := _last_line(result.stderr)):
             verdict = verdict[0], line
         elif verdict is None and mark.encode() not in result.stdout:
-            verdict = "failed", "the program ended before its tests did"
+            verdict = "failed", _TOO_EARLY
         outcome = _outcome(verdict, [result]) or _passed([result])
     return msgspec.structs.replace(outcome, is_weak=True)
 
@@ -251,6 +253,13 @@ def _weak_reference(
 
 def _compiler(sandboxes: Sandboxes) -> Sandbox:
     return sandboxes(tools=[installed_gxx().compiler], compiles=True)
+
+
+def _bad_end(result: CommandResult, limits: Limits) -> tuple[Status, str] | None:
+    if result.exit_code is None and not result.timed_out:
+        return "failed", f"failed: it printed more than {_OUTPUT_BYTES >> 20} MiB"
+    ended = bad_end(result, limits)
+    return ended and (ended[0], f"{_KINDS.get(ended[0], 'failed')}: {ended[1]}")
 
 
 def _last_line(stderr: bytes) -> str:

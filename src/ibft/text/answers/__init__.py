@@ -36,6 +36,11 @@ Where a rule leaves a choice, it is made by what compiles. docs/answers.md has t
 12. *A new start*: text that begins with words, a fence, or the function or prompt once more is read as in a chat, if
     that gives a program.
 
+**Python that reads standard input** (`programs`)
+
+13. *A program by what it does*: the last block that prints when it runs, rather one that also reads, and rather one
+    that needs nothing from elsewhere. Nothing is taken off it.
+
 The recipe's `generate.stop` strings end the answer in every case. `reader` has the table of the languages and
 what holds for all of them, `verilog` the rules for Verilog.
 A sample that is judged (`extract_sample`) is left as it is where it compiles within its problem, where no whole program
