@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
+import sys
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -116,15 +119,26 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str, str], None]:
-    """`install_package(file, group, entry)`: as pip would, in this process and in those that it starts."""
+    """`install_package(file, group, entry)`: by pip, for this process and those that it starts."""
 
     def install(file: Path, group: str, entry: str) -> None:
-        site = tmp_path / "site"
-        metadata = site / f"{file.stem}-1.0.dist-info"
-        metadata.mkdir(parents=True)
-        (site / file.name).write_bytes(file.read_bytes())
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {file.stem}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
+        site, wheel, metadata = (
+            tmp_path / "site",
+            tmp_path / f"{file.stem}-1.0-py3-none-any.whl",
+            f"{file.stem}-1.0.dist-info",
+        )
+        files = {
+            file.name: file.read_text(),
+            f"{metadata}/METADATA": f"Metadata-Version: 2.1\nName: {file.stem}\nVersion: 1.0\n",
+            f"{metadata}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{metadata}/entry_points.txt": f"[{group}]\n{entry}\n",
+        }
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+            archive.writestr(f"{metadata}/RECORD", "".join(f"{name},,\n" for name in [*files, f"{metadata}/RECORD"]))
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(site)]
+        subprocess.run([*pip, str(wheel)], check=True)
         monkeypatch.syspath_prepend(site)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
 

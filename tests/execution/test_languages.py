@@ -90,12 +90,13 @@ def test_a_language_is_one_file(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["python", "shell", "verilog", "passed", "failed"]
+    assert done.stdout.split() == ["cpp", "python", "shell", "verilog", "passed", "failed"]
 
 
 def test_a_reader_of_its_own_loads_nothing_of_the_judge() -> None:
     program = (
-        "import sys; from ibft.text.answers.reader import READERS; READERS['python'], READERS['verilog'];"
+        "import sys; from ibft.text.answers.reader import READERS;"
+        "READERS['cpp'], READERS['python'], READERS['verilog'];"
         "print(*(name for name in sys.modules if name.startswith('ibft.execution')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
@@ -104,5 +105,5 @@ def test_a_reader_of_its_own_loads_nothing_of_the_judge() -> None:
 
 def test_an_unknown_language_is_refused_and_the_known_ones_are_named(tmp_path: Path) -> None:
     write_rows(tmp_path / "problems.jsonl", [msgspec.structs.replace(PROBLEM, language="cobol")])
-    with pytest.raises(UserError, match=r"line 1: 'cobol' is not a known language.*python, verilog.*ibft\.languages"):
+    with pytest.raises(UserError, match=r"line 1: 'cobol' is not a known.*cpp, python, verilog.*ibft\.languages"):
         load_problems(str(tmp_path / "problems.jsonl"))

@@ -233,11 +233,12 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("machine", sorted(lockdown.FILTERED_MACHINES))
 @pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize("programs", [True, False])
 def test_filters_end_in_a_refusal_and_jump_only_within_themselves(
-    monkeypatch: pytest.MonkeyPatch, machine: str, processes: bool
+    monkeypatch: pytest.MonkeyPatch, machine: str, processes: bool, programs: bool
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    program = bytes(lockdown.build_filter(processes=processes)._program)
+    program = bytes(lockdown.build_filter(processes=processes, programs=programs)._program)
     steps = [program[start : start + 8] for start in range(0, len(program), 8)]
     for position, step in enumerate(steps):
         if step[0] & 0x07 == 0x05:  # a jump

@@ -70,11 +70,21 @@ def test_a_benchmark_of_ours_is_one_file(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     names, loaded, statuses, error = done.stdout.splitlines()
     assert names.split() == [
-        *("apps", "codeforces", "evalplus", "humaneval", "livecodebench", "mbpp", "old-riddles", "verilog-eval"),
+        *(
+            "apps",
+            "codeforces",
+            "evalplus",
+            "humaneval",
+            "livecodebench",
+            "mbpp",
+            "multipl-e",
+            "old-riddles",
+            "verilog-eval",
+        ),
     ]
     assert loaded == "ibft.problems.benchmarks.old_riddles"  # the others wait until they are asked for
     assert statuses.split() == ["passed", "failed"]
-    assert "evalplus:PATH, humaneval, livecodebench:PATH, mbpp:PATH, old-riddles:PATH, verilog-eval:PATH, or" in error
+    assert "evalplus:PATH, humaneval, livecodebench:PATH, mbpp:PATH, multipl-e:PATH, old-riddles:PATH" in error
 
 
 def test_its_problems_are_chosen_and_its_name_is_listed(riddles: str) -> None:

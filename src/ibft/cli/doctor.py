@@ -52,6 +52,7 @@ def check_machine() -> Iterator[Check]:
     yield _program("bwrap", ("--version",), "apt install bubblewrap", "judge: the strongest sandbox")
     yield _sandbox()
     yield _icarus()
+    yield _program("g++", ("--version",), "apt install g++", "judge: C++")
 
 
 def _gpu() -> Check:

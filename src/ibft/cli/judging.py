@@ -80,8 +80,8 @@ def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 SOURCES = (
-    "humaneval, mbpp:PATH, evalplus:PATH, livecodebench:PATH, apps:PATH, codeforces:PATH, verilog-eval:PATH, "
-    "rtllm:FOLDER, or a problem file."
+    "humaneval, mbpp:PATH, evalplus:PATH, livecodebench:PATH, apps:PATH, codeforces:PATH, multipl-e:PATH, "
+    "verilog-eval:PATH, rtllm:FOLDER, or a problem file."
 )
 
 

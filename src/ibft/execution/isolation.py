@@ -37,6 +37,9 @@ Level = Literal["bubblewrap", "landlock", "none"]
 WORK_FOLDER = "/sandbox"
 """Where the samples' files are inside bubblewrap, in memory."""
 
+_PARTS = ("bin", "include", "lib", "lib64", "libexec", "share")
+"""Of an installation: the folders that its programs use."""
+
 _WORK_FOLDER_BYTES = 64 << 20
 _START_S = 30.0
 _INSIDE = Path(__file__).with_name("inside")
@@ -123,7 +126,7 @@ def executable_paths(tools: Sequence[str]) -> list[str]:
     if not tools:
         return []
     prefixes = {Path(tool).resolve().parent.parent for tool in tools}
-    folders = [prefix / part for prefix in sorted(prefixes) for part in ("bin", "lib", "lib64", "libexec", "share")]
+    folders = [prefix / part for prefix in sorted(prefixes) for part in _PARTS]
     system = ["/bin", "/usr/bin", "/lib", "/lib64", "/usr/lib", "/usr/lib64"]
     return [path for path in dict.fromkeys([*map(str, folders), *system]) if os.path.exists(path)]
 

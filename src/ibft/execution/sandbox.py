@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ibft.execution.cgroup import MAX_TASKS, Cgroup
 from ibft.execution.inside import codec, folder
 from ibft.execution.isolation import WORK_FOLDER, Level, executable_paths, readable_paths, server_command
 from ibft.execution.packages import find_packages
@@ -42,7 +43,8 @@ class SandboxError(Exception):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a program may use. CPU time decides, so that load does not; `wall_s` ends a program that only waits.
 
-    `packages` are those that Python programs may import beside the standard library and NumPy.
+    `packages` are those that Python programs may import beside the standard library and NumPy. With `threads` a
+    program may start threads and processes, which a control group bounds.
     """
 
     cpu_s: float
@@ -50,6 +52,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     file_bytes: int = 1 << 20
     packages: tuple[str, ...] = ()
+    threads: bool = False
 
 
 class End(msgspec.Struct, frozen=True):
@@ -74,6 +77,8 @@ class Sandbox:
     Args:
         level: see `isolation.detect_level`.
         tools: programs that `run_commands` will be asked for, by absolute path.
+        compiles: the tools make programs, which commands may run then.
+        group_memory_mib: samples may start threads and processes, with this much memory together; 0: they may not.
         packages: installed packages that candidates can import; loaded before the first of them.
         scratch: where the samples' files go at levels without a file system of their own; default: the system's.
         without: defenses to leave out. Only the tests of the defenses do.
@@ -85,13 +90,17 @@ class Sandbox:
         level: Level,
         *,
         tools: Sequence[str] = (),
+        compiles: bool = False,
+        group_memory_mib: int = 0,
         packages: Iterable[str] = (),
         scratch: str | None = None,
         without: Iterable[str] = (),
         on_run: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.level = level
-        self._tools = tools
+        self._tools, self._compiles = tools, compiles
+        self._group_memory_mib = group_memory_mib
+        self._group: Cgroup | None = None
         self._packages = find_packages(packages)
         self._scratch = scratch
         self._on_run = on_run
@@ -121,13 +130,15 @@ class Sandbox:
         if self.level != "bubblewrap":  # there the work folder is in memory
             self._folder = tempfile.mkdtemp(prefix="ibft-judge-", dir=self._scratch)
         try:
+            if self._group_memory_mib:
+                self._group = Cgroup(self._group_memory_mib)
             with theirs:
                 self._process = subprocess.Popen(
                     self._command(theirs.fileno()),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._errors,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), *(self._group.descriptors if self._group else ())],
                     cwd="/",
                     # A fixed hash seed: no verdict may depend on the order of a set of strings. One thread: numerical
                     # libraries reserve memory for each, which counts against the limit.
@@ -172,10 +183,11 @@ class Sandbox:
         *,
         stdin: bytes = b"",
         max_output_bytes: int = MAX_OUTPUT_BYTES,
+        keep_files: bool = False,
     ) -> list[CommandResult]:
         """Write files into an empty folder and run commands there in order, to the first that fails.
 
-        Each reads `stdin` from its beginning.
+        Each reads `stdin` from its beginning. With `keep_files` the folder stays as it is for `run_compiled`.
 
         Raises:
             SandboxError: the sandbox itself failed.
@@ -183,11 +195,24 @@ class Sandbox:
         self.start()
         # msgspec has bytes as base64, both ways.
         request = msgspec.to_builtins({"files": dict(files), "stdin": stdin, "keep_bytes": max_output_bytes})
-        request |= {"kind": "commands", "commands": commands, **msgspec.structs.asdict(limits)}
-        wall_s = limits.wall_s * len(commands)
-        self._on_run(wall_s)
-        answer = self._ask(request, wall_s)
+        request |= {"kind": "commands", "commands": commands, "keep_files": keep_files}
+        answer = self._run(request, limits, limits.wall_s * len(commands))
         return msgspec.convert(answer["results"], list[CommandResult])
+
+    def run_compiled(
+        self, name: str, stdin: bytes, limits: Limits, max_output_bytes: int = MAX_OUTPUT_BYTES
+    ) -> CommandResult:
+        """Run a program that commands have made and kept, under the same rules as a candidate's Python.
+
+        It can read shared libraries and write no file; it starts no process.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        self.start()
+        request = msgspec.to_builtins({"stdin": stdin, "keep_bytes": max_output_bytes, "program": f"./{name}"})
+        answer = self._run(request | {"kind": "compiled"}, limits, limits.wall_s)
+        return msgspec.convert(answer["results"][0], CommandResult)
 
     def close(self) -> None:
         """End whatever runs, and the server; remove its folder."""
@@ -201,6 +226,9 @@ class Sandbox:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+        if self._group is not None:
+            self._group.close()
+            self._group = None
         if self._folder:
             with contextlib.suppress(OSError):
                 folder.empty(self._folder)
@@ -220,6 +248,10 @@ class Sandbox:
                 ours.close()
                 raise self._failed(error) from None
         return ours
+
+    def _run(self, request: dict[str, Any], limits: Limits, wall_s: float) -> Any:
+        self._on_run(wall_s)
+        return self._ask(request | msgspec.structs.asdict(limits), wall_s)
 
     def _ask(self, request: Any, wall_s: float) -> Any:
         assert self._control is not None
@@ -253,6 +285,8 @@ class Sandbox:
             "folder": WORK_FOLDER if self.level == "bubblewrap" else self._folder,
             "readable": readable_paths(self._packages),
             "executable": executable_paths(self._tools),
+            "compiles": self._compiles,
+            "group": self._group and [self._group.processes, self._group.max_tasks, self._group.cpu_time, MAX_TASKS],
             "packages": self._packages,
             "in_namespace": self.level == "bubblewrap",
             "without": self._without,

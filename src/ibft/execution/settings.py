@@ -18,6 +18,7 @@ import ibft
 from ibft.artifacts.rows import Problem, Sample
 from ibft.artifacts.samples import SampleFile
 from ibft.execution.cache import verdict_key
+from ibft.execution.cgroup import require_cgroup
 from ibft.execution.isolation import Level, detect_level
 from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Reference
@@ -59,8 +60,14 @@ class JudgeSettings(NamedTuple):
 
     def limits_of(self, cpu_s: float, memory_mib: int = 0) -> Limits:
         """Return the limits of a program with this much CPU time, and at least this much memory."""
-        memory_mib = max(self.config.memory_mib, memory_mib)
-        return Limits(cpu_s=cpu_s, wall_s=self.wall_s(cpu_s), memory_mib=memory_mib, packages=self.config.packages)
+        config = self.config
+        return Limits(
+            cpu_s=cpu_s,
+            wall_s=self.wall_s(cpu_s),
+            memory_mib=max(config.memory_mib, memory_mib),
+            packages=config.packages,
+            threads=config.threads,
+        )
 
     def reference_key(self, problem: Problem) -> str:
         """Return the key under which the verdict on a problem's reference is kept."""
@@ -86,6 +93,7 @@ class JudgeSettings(NamedTuple):
             "level": self.level,
             "memory_mib": self.config.memory_mib,
             "packages": self.config.packages,
+            "threads": self.config.threads,
             "versions": tool_versions(problem.language),
             "judge": _judge_digest(problem.language),
         }
@@ -125,9 +133,12 @@ def resolve_settings(config: JudgeConfig) -> JudgeSettings:
     """Return the settings on this machine: how many workers, and the sandbox.
 
     Raises:
-        UserError: no sandbox works here, and the recipe asks for one; or one of its packages is not installed.
+        UserError: no sandbox works here, and the recipe asks for one; one of its packages is not installed; or it asks
+            for threads, and nothing would bound them.
     """
     require_packages(config.packages)
+    if config.threads:
+        require_cgroup()
     level: Level = detect_level() if config.sandbox == "auto" else config.sandbox
     return JudgeSettings(config, level, config.workers or usable_cores())
 
@@ -148,7 +159,8 @@ def _digest(problem: Problem) -> str:
 def _judge_digest(language: str) -> str:
     """Return a digest of the files of the judge, of the extractor and of the language."""
     digest = hashlib.sha256()  # so that no verdict of an older version of theirs is taken for one of this version
-    files = [*Path(__file__).parent.rglob("*.py"), *Path(answers.__file__).parent.glob("*.py")]
+    here = Path(__file__).parent
+    files = [*here.rglob("*.py"), *here.rglob("*.hpp"), *Path(answers.__file__).parent.glob("*.py")]
     for path in sorted({*files, *_package_files(type(LANGUAGES[language]))}):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -20,7 +20,7 @@ from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.outputs import difference, shown
 from ibft.execution.sandbox import MAX_OUTPUT_BYTES, CommandResult, Limits
 
-__all__ = ["Run", "judge_io", "reference_io"]
+__all__ = ["Run", "bad_end", "judge_io", "reference_io"]
 
 _LARGEST_OUTPUT_BYTES = 40 << 20  # what fits into one message of the sandbox's
 _LARGEST_CASE_CHARACTERS = MAX_MESSAGE_BYTES - 4096
@@ -122,8 +122,8 @@ def _judge_case(job: Job, case: Case, run: Run | None, sandboxes: Sandboxes) -> 
     ended = _Verdict("passed", "", result.cpu_time_s, result.wall_time_s)
     if len(result.stdout) > max_bytes:  # first: a program may be stopped there
         return ended._replace(status="failed", words=f"it printed more than {max_bytes >> 20} MiB")
-    if (bad_end := _bad_end(result, job.limits)) is not None:
-        return ended._replace(status=bad_end[0], words=bad_end[1])
+    if (wrong_end := bad_end(result, job.limits)) is not None:
+        return ended._replace(status=wrong_end[0], words=wrong_end[1])
     # Bytes that are not UTF-8 become lone surrogates, which no expected output has.
     wrongness = _wrongness(job.problem, case, result.stdout.decode("utf-8", "surrogateescape"), job.limits, sandboxes)
     if wrongness.words:
@@ -131,7 +131,7 @@ def _judge_case(job: Job, case: Case, run: Run | None, sandboxes: Sandboxes) -> 
     return ended._replace(checker_s=wrongness.cpu_time_s)
 
 
-def _bad_end(result: CommandResult, limits: Limits) -> tuple[Status, str] | None:
+def bad_end(result: CommandResult, limits: Limits) -> tuple[Status, str] | None:
     """Return the verdict on a program that did not end well, whatever it has printed; None on one that did."""
     lines = result.stderr.decode("utf-8", "replace").strip().splitlines() or [""]
     if result.timed_out == "cpu":
@@ -164,8 +164,8 @@ def _wrongness(problem: Problem, case: Case, output: str, limits: Limits, sandbo
     if len(given) + given.count("\\") + given.count('"') > _LARGEST_CASE_CHARACTERS:
         return _Wrongness("it printed more than its checker can be given")
     result = sandboxes(packages=packages).run_program(_CHECKING, given, _limits_with(limits, given))
-    if (bad_end := _bad_end(result, limits)) is not None:
-        return _Wrongness(f"its checker: {bad_end[1]}", result.cpu_time_s)
+    if (ended := bad_end(result, limits)) is not None:
+        return _Wrongness(f"its checker: {ended[1]}", result.cpu_time_s)
     score = (result.stdout.decode("utf-8", "replace").split() or ["nothing"])[-1]
     try:
         return _Wrongness("" if float(score) > 0 else "its checker says that it is wrong", result.cpu_time_s)

@@ -34,7 +34,8 @@ class Workplace:
     ) -> None:
         self._level, self._scratch, self._on_run = level, scratch, on_run
         self._cleanup = cleanup
-        self._sandboxes: dict[tuple[tuple[str, ...], frozenset[str]], Sandbox] = {}
+        self._sandboxes: dict[tuple[tuple[str, ...], bool, frozenset[str], int], Sandbox] = {}
+        self._group_memory_mib = 0  # of the job that is done
         self._prepared: dict[Problem, Any] = {}
         self._broken: dict[Problem, str] = {}
 
@@ -60,13 +61,22 @@ class Workplace:
             self.learn(job.problem)
         if job.problem in self._broken:
             return job.unfinished("failed", self._broken[job.problem])
+        self._group_memory_mib = job.limits.memory_mib if job.limits.threads else 0
         language = LANGUAGES[job.problem.language]
         run = language.reference if job.sample is None else language.judge
         return run(job, self._prepared[job.problem], self._sandbox)
 
-    def _sandbox(self, *, tools: Sequence[str] = (), packages: Iterable[str] = ()) -> Sandbox:
-        key = (tuple(tools), frozenset(packages))
+    def _sandbox(self, *, tools: Sequence[str] = (), compiles: bool = False, packages: Iterable[str] = ()) -> Sandbox:
+        key = (tuple(tools), compiles, frozenset(packages), self._group_memory_mib)
         if key not in self._sandboxes:
-            sandbox = Sandbox(self._level, tools=tools, packages=key[1], scratch=self._scratch, on_run=self._on_run)
+            sandbox = Sandbox(
+                self._level,
+                tools=tools,
+                compiles=compiles,
+                group_memory_mib=self._group_memory_mib,
+                packages=key[2],
+                scratch=self._scratch,
+                on_run=self._on_run,
+            )
             self._sandboxes[key] = self._cleanup.enter_context(sandbox)
         return self._sandboxes[key]

@@ -58,6 +58,7 @@ def load_problems(source: str, limit: int | None = None, tasks: Sequence[str] = 
             mbpp.jsonl), `evalplus:PATH` (HumanEvalPlus.jsonl.gz or MbppPlus.jsonl.gz, or these from the hub),
             `livecodebench:PATH[?since=DATE&until=DATE]` (test*.jsonl of code_generation_lite), `apps:PATH`,
             `codeforces:PATH` (rows of open-r1/codeforces),
+            `multipl-e:PATH` (C++ rows of nuprl/MultiPL-E),
             `verilog-eval:PATH` (VerilogEval_{Human,Machine}.jsonl of version 1, or a data set folder of version 2),
             `rtllm:FOLDER` (RTLLM version 2),
             a benchmark of another package, or the path of a problem file `.jsonl[.gz]` with the fields of

@@ -29,6 +29,7 @@ __all__ = [
     "die_with_parent",
     "drop_privileges",
     "forbid_new_privileges",
+    "keeps_signals_in",
     "landlock_abi",
     "limit_all",
     "limit_child",
@@ -95,16 +96,19 @@ _COMPUTING = {
     getrandom=278 copy_file_range=285 sendfile=71 fadvise64=223
     """,
 }
-# In addition, for a compiler and a simulator, which start one another.
-_STARTING_PROCESSES = {
-    "x86_64": """
-    clone=56 fork=57 vfork=58 wait4=61 execve=59 execveat=322 waitid=247 clone3=435 symlink=88 link=86 setpgid=109
-    setsid=112
-    """,
-    "aarch64": """
-    clone=220 wait4=260 execve=221 execveat=281 waitid=95 clone3=435 setpgid=154 setsid=157
-    """,
+# In addition, for a compiler and a simulator, which start one another. The first alone is for what a compiler has made,
+# the second alone for what may start processes (with links, by which locks between them are made).
+_BECOMING_A_PROGRAM = {
+    "x86_64": "execve=59 execveat=322 symlink=88",
+    "aarch64": "execve=221 execveat=281",
 }
+_STARTING_PROCESSES = {
+    "x86_64": "clone=56 fork=57 vfork=58 wait4=61 waitid=247 setpgid=109 setsid=112 link=86 linkat=265",
+    "aarch64": "clone=220 wait4=260 waitid=95 setpgid=154 setsid=157 linkat=37",
+}
+_SIGNALLING = {"x86_64": "kill=62 tgkill=234", "aarch64": "kill=129 tgkill=131"}
+_CLONE3 = 435
+_NAMESPACES = 0x7E020000  # the flags of clone that make a namespace
 _AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # is it a terminal, how wide, bytes waiting, flags
@@ -118,6 +122,11 @@ FILTERED_MACHINES = frozenset(_COMPUTING)
 def landlock_abi() -> int:
     """Return the kernel's Landlock version; 0 where it has none or it is switched off."""
     return max(0, int(_LIBC.syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)))
+
+
+def keeps_signals_in() -> bool:
+    """Decide whether no process under a ruleset can signal one outside of it (Landlock version 6, Linux 6.12)."""
+    return landlock_abi() >= 6
 
 
 def build_ruleset(readable: Iterable[str], writable: Iterable[str], executable: Iterable[str] = ()) -> int:
@@ -166,19 +175,25 @@ def _add_rule(ruleset: int, path: str, rights: int) -> None:
         os.close(descriptor)
 
 
-def build_filter(*, processes: bool) -> Filter:
+def build_filter(*, programs: bool = False, processes: bool = False, signals: bool = False) -> Filter:
     """Return a seccomp program for this machine.
 
     Args:
-        processes: other programs may be started, as a compiler does; never for a candidate's own code.
+        programs: the process may become another program.
+        processes: processes and threads may be started; only where something else bounds their number.
+        signals: processes may be sent signals; only where Landlock keeps them in (`keeps_signals_in`).
 
     Raises:
         KeyError: this machine's system calls are not known here (see `FILTERED_MACHINES`).
     """
     machine = platform.machine()
     numbers = _numbers(_COMPUTING[machine])
+    if programs:
+        numbers |= _numbers(_BECOMING_A_PROGRAM[machine])
     if processes:
         numbers |= _numbers(_STARTING_PROCESSES[machine])
+    if signals:
+        numbers |= _numbers(_SIGNALLING[machine])
     program = [
         # The architecture first: at the 32-bit entry to the kernel the same numbers are other calls. x32, the third
         # numbering of x86_64, needs no such test: its numbers have a bit that none of the list has.
@@ -194,8 +209,10 @@ def build_filter(*, processes: bool) -> Filter:
     for name, argument in (("open", 1), ("openat", 2)):
         if name in numbers:
             program += _when(numbers.pop(name), _allow_unless_emptied(argument))
-    if not processes:
-        program += [_instruction(_JUMP_EQUAL, 435, 0, 1), _instruction(_RETURN, _ENOSYS)]  # clone3: use clone
+    if processes:
+        program += _when(numbers.pop("clone"), _allow_if_equal(0, (0,), mask=_NAMESPACES))
+    # A filter cannot see the flags of clone3. Told that there is none, libraries use clone.
+    program += [_instruction(_JUMP_EQUAL, _CLONE3, 0, 1), _instruction(_RETURN, _ENOSYS)]
     for number in numbers.values():
         program += [_instruction(_JUMP_EQUAL, number, 0, 1), _PASS]
     program.append(_REFUSE)

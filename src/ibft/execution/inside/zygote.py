@@ -8,6 +8,7 @@ socket ends the server and whatever is running.
     {"kind": "python", limits}                         -> {"exit_code", "timed_out", cpu and wall times}
     {"kind": "program", limits}                        -> {"results": [...]}, after its source and input on the channel
     {"kind": "commands", "files", "commands", limits}  -> {"results": [...]}
+    {"kind": "compiled", "program", "stdin", limits}   -> {"results": [...]}, of a program that commands have made
     "end" while a sample runs                          -> the sample is killed, then answered as above
     "lost" while a sample runs                         -> the same, after a second in which it may end
 """
@@ -45,26 +46,45 @@ random.seed(0)
 # The module `site`, which this server runs without, has these two; programs end by them.
 vars(builtins).update(exit=sys.exit, quit=sys.exit)
 
-from . import candidate, checking, codec, folder, lockdown, script  # noqa: E402, F401
+from . import candidate, checking, codec, folder, group, lockdown, script  # noqa: E402, F401
+
+_FREEDOMS: dict[str, dict[str, bool]] = {
+    "python": {},
+    "program": {},
+    "compiled": {"programs": True},
+    "commands": {"programs": True, "processes": True},
+}
+"""Of each kind of child: see `lockdown.build_filter`."""
+
+_LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
+"""What the kernel runs in place of a program with shared libraries."""
 
 _CHANNEL = 3
 _WORK = "work"
 _STDIN = ".stdin"
+_SHARED = "/dev/shm"  # where locks between processes are; in a namespace it is the sandbox's own
 _MAX_DESCRIPTORS = 256
 _STDERR_BYTES = 64 << 10
 _END, _LOST = "end", "lost"
 _LOST_GRACE_S = 1.0
 _SET_UP_FAILED = 125
+_NUM_CORES = os.cpu_count() or 1
+_ADDRESSES = 16  # times the memory of a sample in a group: each thread reserves a stack and a heap
 
 
 class _Server(typing.NamedTuple):
-    """A child that cannot be set up says why in `complaints`; `children` is the file of /proc that lists ours."""
+    """A child that cannot be set up says why in `complaints`; `children` is the file of /proc that lists ours.
+
+    `rulesets` are what Landlock leaves to a kind of child of what it leaves to this server.
+    """
 
     control: socket.socket
     filters: dict[str, lockdown.Filter | None]
+    rulesets: dict[str, int]
     complaints: int
     children: int | None
     with_limits: bool
+    group: group.Group | None
 
     def complain(self, error: BaseException) -> None:
         with contextlib.suppress(OSError):
@@ -85,9 +105,11 @@ def main(settings: dict[str, typing.Any]) -> None:
 
     Args:
         settings: `control` (the socket's descriptor), `folder` (for the samples' files), `readable` and `executable`
-            (paths), `packages` (paths by import name; those to load), `in_namespace` (this is a process namespace of
-            its own, in which it may kill everything else), and `without` (defenses left out: all of them at level
-            "none", one at a time in the tests).
+            (paths), `compiles` (commands
+            make programs that are to be run), `group` (descriptors of a control group, see `group.Group`; None, if no
+            sample may start threads and processes), `packages` (paths by import name; those to load), `in_namespace`
+            (this is a process namespace of its own, in which it may kill everything else), and `without` (defenses left
+            out: all of them at level "none", one at a time in the tests).
     """
     # A low number, so that a child can close all that it inherits.
     control = socket.socket(fileno=os.dup(settings["control"]))
@@ -97,14 +119,21 @@ def main(settings: dict[str, typing.Any]) -> None:
     codec.send(control.fileno(), "ready")
     gc.collect()
     gc.freeze()  # a collection in a child would write to every object here, and so copy its memory
+    are_kept = False  # the files of the last commands
     with contextlib.suppress(codec.ChannelClosed):
         while True:
             request, channel = codec.receive_with_descriptor(control)
             if request in (_END, _LOST):
                 continue  # the sample that it was meant for ended before it came
-            codec.send(control.fileno(), _run(server, request, channel))
             try:
-                folder.empty(_WORK)
+                if are_kept and request["kind"] != "compiled":
+                    folder.empty(_WORK)
+                codec.send(control.fileno(), _run(server, request, channel))
+                are_kept = request["kind"] == "compiled" or request.get("keep_files", False)
+                if not are_kept:
+                    folder.empty(_WORK)
+                if server.group is not None and server.children is None:
+                    folder.empty(_SHARED)
             except OSError as error:  # another server, with a folder of its own, takes over
                 server.complain(error)
                 return
@@ -162,18 +191,36 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
     lockdown.limit_all()
     if "capabilities" not in without:
         lockdown.drop_privileges()
+    bounds = group.Group(*settings["group"]) if settings["group"] else None
+    rulesets: dict[str, int] = {}
     if "landlock" not in without:
-        writable = [work, "/dev/null"]
-        lockdown.confine(lockdown.build_ruleset(settings["readable"], writable, settings["executable"]))
-    filters: dict[str, lockdown.Filter | None] = dict.fromkeys(("python", "program", "commands"))
+        made = [work, *_LOADERS] if settings["compiles"] else []
+        writable = [work, "/dev/null", *([_SHARED] if bounds is not None and children is None else [])]
+        lockdown.confine(lockdown.build_ruleset(settings["readable"], writable, [*settings["executable"], *made]))
+        rulesets["compiled"] = lockdown.build_ruleset(settings["readable"], ["/dev/null"], made)
+        if bounds is not None:  # a sample that can signal processes must not reach this one
+            rulesets |= dict.fromkeys(("python", "program"), lockdown.build_ruleset(settings["readable"], writable))
+    filters: dict[str, lockdown.Filter | None] = dict.fromkeys(_FREEDOMS)
     if "seccomp" not in without:
-        filters = {kind: lockdown.build_filter(processes=kind == "commands") for kind in filters}
-    return _Server(control, filters, complaints, children, "limits" not in without)
+        more = {} if bounds is None else {"processes": True, "signals": lockdown.keeps_signals_in()}
+        filters = {
+            kind: lockdown.build_filter(**(freedoms if kind == "commands" else {**freedoms, **more}))
+            for kind, freedoms in _FREEDOMS.items()
+        }
+    return _Server(control, filters, rulesets, complaints, children, "limits" not in without, bounds)
 
 
 def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -> dict[str, typing.Any]:
+    if server.group is not None:  # which bounds the memory that is used
+        request = {**request, "memory_mib": request["memory_mib"] * _ADDRESSES}
+    if server.with_limits:  # twice: this holds from a child's start, `limit_child` for good
+        lockdown.limit_children(request["memory_mib"], request["file_bytes"])
     if request["kind"] == "commands":
         return {"results": _run_commands(server, request)}
+    if request["kind"] == "compiled":
+        _make_executable(os.path.join(_WORK, request["program"]))
+        with _stdin(request) as stdin:
+            return {"results": [_run_with_outputs(server, request, lambda: _be_command([request["program"]], stdin))]}
     assert channel is not None
     try:
         if request["kind"] == "program":
@@ -185,23 +232,37 @@ def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -
 
 
 def _run_commands(server: _Server, request: dict[str, typing.Any]) -> list[dict[str, typing.Any]]:
-    if server.with_limits:  # of this request, or the last one's would hold for the files of this one
-        lockdown.limit_children(request["memory_mib"], request["file_bytes"])
-    for name, content in {**request["files"], _STDIN: request["stdin"]}.items():
+    for name, content in request["files"].items():
         with open(os.path.join(_WORK, name), "wb") as file:
             file.write(base64.b64decode(content))
-    stdin = os.open(os.path.join(_WORK, _STDIN), os.O_RDONLY)
-    os.unlink(os.path.join(_WORK, _STDIN))
+            os.fchmod(file.fileno(), 0o700)  # it may be a program that was made before
     results: list[dict[str, typing.Any]] = []
-    try:
+    with _stdin(request) as stdin:
         for command in request["commands"]:
             os.lseek(stdin, 0, os.SEEK_SET)
             results.append(_run_with_outputs(server, request, lambda: _be_command(command, stdin)))  # noqa: B023
             if results[-1]["exit_code"] != 0:
                 break
-    finally:
-        os.close(stdin)
     return results
+
+
+def _make_executable(path: str) -> None:
+    """Do for the linker what its filter refuses: a change of modes is not governed by Landlock."""
+    with contextlib.suppress(OSError):  # it is a link, say: then it will not run
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        os.fchmod(descriptor, 0o700)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _stdin(request: dict[str, typing.Any]) -> typing.Iterator[int]:
+    """Give a descriptor of a file with the request's standard input, which has no name any more."""
+    path = os.path.join(_WORK, _STDIN)
+    with open(path, "w+b") as file:
+        os.unlink(path)
+        file.write(base64.b64decode(request["stdin"]))
+        file.seek(0)
+        yield file.fileno()
 
 
 def _run_with_outputs(
@@ -209,7 +270,10 @@ def _run_with_outputs(
 ) -> dict[str, typing.Any]:
     """Fork a child whose outputs are kept; return how it ended and what they were."""
     # A program that has printed too much is wrong, and need not go on. A simulator's log may be cut.
-    outputs = [_Output(request["keep_bytes"], is_end=request["kind"] == "program"), _Output(_STDERR_BYTES)]
+    outputs = [
+        _Output(request["keep_bytes"], is_end=request["kind"] in ("program", "compiled")),
+        _Output(_STDERR_BYTES),
+    ]
 
     def become_writer() -> None:
         for descriptor, output in enumerate(outputs, start=1):
@@ -252,16 +316,18 @@ class _Output:
 
 
 def _fork(server: _Server, request: dict[str, typing.Any], become: typing.Callable[[], None]) -> int:
-    if server.with_limits:  # twice: the first holds from the child's start, the second is for good
-        lockdown.limit_children(request["memory_mib"], request["file_bytes"])
     pid = os.fork()
     if pid:
         if server.with_limits:  # from outside: a system call of a fresh child's own costs it more
             lockdown.limit_child(pid, request["cpu_s"], request["memory_mib"], request["file_bytes"])
         return pid
     try:
+        if server.group is not None:
+            server.group.enter()
         lockdown.die_with_parent()  # before the filter, which refuses prctl, so that nobody can undo it
         os.chdir(_WORK)
+        if request["kind"] in server.rulesets:
+            lockdown.confine(server.rulesets[request["kind"]])
         call_filter = server.filters[request["kind"]]
         if call_filter is not None:
             call_filter.apply()
@@ -295,7 +361,8 @@ def _be_command(command: list[str], stdin: int) -> None:
 
 def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], outputs: dict[int, _Output]) -> _End:
     """Wait until the child ends, its time is up or the judge says so; then kill all that it has started."""
-    start = time.monotonic()
+    bounds = server.group
+    start, spent_s = time.monotonic(), bounds.cpu_time_s() if bounds else 0.0
     deadline = start + request["wall_s"]
     child = os.pidfd_open(pid)  # what a poll can wait for, beside the judge's word and the outputs
     poller = select.poll()
@@ -304,12 +371,14 @@ def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], output
     has_ended = is_stopped = False
     try:
         while not has_ended:
-            # The child has one thread, so it cannot use up its CPU time in less than that of wall-clock time.
-            cpu_left_s = request["cpu_s"] - _cpu_time_s(pid) if server.with_limits else math.inf
+            used_s = bounds.cpu_time_s() - spent_s if bounds else _cpu_time_s(pid)
+            cpu_left_s = request["cpu_s"] - used_s if server.with_limits else math.inf
             wall_left_s = deadline - time.monotonic()
             if min(cpu_left_s, wall_left_s) <= 0:
                 break
-            for descriptor, _ in poller.poll(math.ceil(min(cpu_left_s, wall_left_s) * 1000)):
+            # With one thread the child cannot use up its CPU time in less than that of wall-clock time.
+            patience_s = min(cpu_left_s / (_NUM_CORES if bounds else 1), wall_left_s)
+            for descriptor, _ in poller.poll(math.ceil(patience_s * 1000)):
                 if descriptor == child:
                     has_ended = True
                 elif descriptor in outputs:
@@ -326,11 +395,12 @@ def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], output
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)  # its number is still its own: nobody has waited for it yet
         _, status, usage = os.wait4(pid, 0)
-        _kill_the_rest(server.children)
+        with bounds.closed() if bounds else contextlib.nullcontext():
+            _kill_the_rest(server.children)
     for output in outputs.values():
         while output.drain():
             pass
-    cpu_time_s = usage.ru_utime + usage.ru_stime
+    cpu_time_s = bounds.cpu_time_s() - spent_s if bounds else usage.ru_utime + usage.ru_stime
     is_over = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
     timed_out = ""
     if cpu_time_s > request["cpu_s"] or is_over:
@@ -355,7 +425,7 @@ def _word(control: socket.socket) -> typing.Any:
 
 
 def _kill_the_rest(children: int | None) -> None:
-    """Kill what outlived the child. Only commands can leave anything: a candidate cannot start processes."""
+    """Kill what outlived the child. A candidate starts processes only where a group bounds them."""
     with contextlib.suppress(ChildProcessError):  # raised once there is none left
         while True:
             if os.waitpid(-1, os.WNOHANG) != (0, 0):

@@ -26,8 +26,11 @@ __all__ = ["LANGUAGES", "Language", "Sandboxes"]
 class Sandboxes(Protocol):
     """Gives the sandboxes of one worker, each started when it is first needed and kept until the worker ends."""
 
-    def __call__(self, *, tools: Sequence[str] = (), packages: Iterable[str] = ()) -> Sandbox:
-        """Return the sandbox whose commands may run the tools (absolute paths) and whose programs import packages."""
+    def __call__(self, *, tools: Sequence[str] = (), compiles: bool = False, packages: Iterable[str] = ()) -> Sandbox:
+        """Return the sandbox whose commands may run the tools (absolute paths) and whose programs import packages.
+
+        With `compiles`, its programs may also be those that the tools have made (`Sandbox.run_compiled`).
+        """
         ...
 
 

@@ -65,6 +65,7 @@ READERS: Registry[Reader] = Registry(
     "ibft.languages",
     {
         **files_in("ibft.execution.languages"),
+        "cpp": "ibft.text.answers.cpp_reader:CPP_READER",
         "python": "ibft.text.answers.python_reader:PYTHON_READER",
         "verilog": "ibft.text.answers.verilog_reader:VERILOG_READER",
     },

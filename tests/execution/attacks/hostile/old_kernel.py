@@ -31,7 +31,7 @@ def _end_of(source: str, folder: str) -> str:
             os.chdir(folder)
             lockdown.drop_privileges()
             lockdown.confine(lockdown.build_ruleset(readable_paths(), [folder, "/dev/null"]))
-            lockdown.build_filter(processes=False).apply()
+            lockdown.build_filter().apply()
             exec(source, {"__name__": "__main__"})
         except BaseException as error:
             end = f"{type(error).__name__}: {error}"
