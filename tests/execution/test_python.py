@@ -102,7 +102,7 @@ def test_what_does_not_compile_is_a_syntax_error(judge: Judge, source: str) -> N
 
 def test_program_too_large_for_the_channel_is_no_failure_of_the_sandbox(judge: Judge) -> None:
     outcome = judge("#" * codec.MAX_ANSWER_BYTES + "\ndef f(x): return 4\n", "assert f(2) == 4\n")
-    assert (outcome.status, outcome.message) == ("syntax_error", "syntax error: the program is larger than 4 MiB")
+    assert (outcome.status, outcome.message) == ("syntax_error", "syntax error: the program is larger than 16 MiB")
 
 
 SHELF = Module("shelf", "from math import floor\n\ndef half(x):\n    return floor(x / 2)\n")

@@ -9,9 +9,8 @@ import pytest
 
 from ibft.artifacts.rows import Problem, Sample
 from ibft.errors import UserError
-from ibft.execution import cgroup, execute, local_pool
+from ibft.execution import Pool, cgroup, execute
 from ibft.execution.isolation import detect_level
-from ibft.execution.pool import LocalPool
 from ibft.execution.sandbox import CommandResult, Limits, Sandbox
 from ibft.execution.settings import resolve_settings
 from ibft.run.sections import JudgeConfig
@@ -34,13 +33,13 @@ HONEST = {
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[LocalPool]:
-    with local_pool(1) as pool:
+def pool() -> Iterator[Pool]:
+    with Pool(1) as pool:
         yield pool
 
 
 @pytest.mark.parametrize("kind", HONEST)
-def test_threads_and_processes_work_where_they_are_allowed(pool: LocalPool, kind: str) -> None:
+def test_threads_and_processes_work_where_they_are_allowed(pool: Pool, kind: str) -> None:
     if kind in ("processes", "executor") and detect_level() != "bubblewrap":
         pytest.skip("locks between processes need bubblewrap")
     sample = Sample(task_id="t", completion=HONEST[kind])
@@ -89,9 +88,9 @@ def test_hostile_programs_are_contained(run: Callable[[str], CommandResult], sou
 
 
 def test_memory_of_all_processes_together_is_bounded(run: Callable[[str], CommandResult]) -> None:
-    hungry = "import os, time\nfor _ in range(2): os.fork()\nx = b'x' * (@ << 20)\nos.write(1, b'.')\ntime.sleep(0.5)\n"
+    hungry = "import os, time\nfor _ in range(2): os.fork()\nx = b'x' * (@ << 20)\nos.write(1, b'.')\ntime.sleep(2)\n"
     assert len(run(hungry.replace("@", "20")).stdout) == 4
-    assert len(run(hungry.replace("@", "100")).stdout) <= 2
+    assert len(run(hungry.replace("@", "100")).stdout) < 4
     assert run("x = b'x' * (400 << 20)").exit_code == -9
 
 

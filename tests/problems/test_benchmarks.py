@@ -79,6 +79,7 @@ def test_a_benchmark_of_ours_is_one_file(tmp_path: Path) -> None:
             "mbpp",
             "multipl-e",
             "old-riddles",
+            "rtllm",
             "verilog-eval",
         ),
     ]

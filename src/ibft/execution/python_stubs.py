@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ibft.execution.python_run import passes_outside
@@ -33,21 +32,8 @@ def _return_none(*_: Any, **__: Any) -> None:
     return None
 
 
-class _Idle:
-    """An object, and a class of objects, all of whose methods return None."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _return_none
-
-
 _STUBS: dict[str, Any] = {
     "an empty program": None,
     "a program that only raises": _raise,
     "a program that returns None": _return_none,
-    "a program whose objects do nothing": _Idle,
 }

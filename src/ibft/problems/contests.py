@@ -93,4 +93,5 @@ def function_problem(
         canonical_solution=solution,
         description=text,
         preamble=PREAMBLE,
+        inside=False,  # what comes back is all that their own runners look at
     )

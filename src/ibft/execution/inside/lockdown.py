@@ -338,7 +338,9 @@ def capped(value: int, ceiling: int) -> int:
 
 def _limit(pid: int, kind: int, value: int) -> None:
     _, ceiling = resource.prlimit(pid, kind)
-    resource.prlimit(pid, kind, (capped(value, ceiling),) * 2)
+    # At the first the kernel warns of CPU time, by a signal of its own, and a second later it kills.
+    least, most = capped(value, ceiling), capped(value + (kind == resource.RLIMIT_CPU), ceiling)
+    resource.prlimit(pid, kind, (least, most))
 
 
 def _check(result: int) -> int:
