@@ -30,7 +30,7 @@ from ibft.execution import Pool, check_references, execute_all
 from ibft.execution.outcome import Outcome
 from ibft.problems.loading import load_problems
 
-CPU_S, WALL_S, MEMORY_BYTES = 10, 50, 2 << 30
+CPU_S, WALL_S, MEMORY_BYTES = 4, 30, 2 << 30
 EXPLAINED = ("timeout_cpu", "timeout_wall", "memory")
 
 
