@@ -7,13 +7,15 @@ are run as one module, in a process of their own with the same limits and no san
 class-level problems are ours (native.jsonl): their tests change arguments and results, keep objects, compare identity
 and print, which no channel carries.
 
-Every disagreement is printed. Explained are those in which time or memory decided, in either of the two; exit code 1
+Every disagreement is printed. Explained are those in which time or memory decided, in either of the two, and mutants
+of a helper of the prompt's that the tests use: here that is the prompt's own, out of the candidate's reach. Exit code 1
 for any other.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import random
 import resource
@@ -29,6 +31,7 @@ from ibft.artifacts.rows import Problem, Sample
 from ibft.execution import Pool, check_references, execute_all
 from ibft.execution.outcome import Outcome
 from ibft.problems.loading import load_problems
+from ibft.text.names import bound_names, free_names
 
 CPU_S, WALL_S, MEMORY_BYTES = 4, 30, 2 << 30
 EXPLAINED = ("timeout_cpu", "timeout_wall", "memory")
@@ -44,8 +47,10 @@ def main() -> None:
         "classes (ours)": str(Path(__file__).with_name("native.jsonl")),
     }
     chooser = random.Random(arguments.seed)
-    print("| problems | programs | pass here | weak | pass natively | of time or memory | other disagreements |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print(
+        "| problems | programs | pass here | weak | pass natively | of time or memory | of a helper | other disagreements |"
+    )
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     num_wrong = 0
     for name, source in sources.items():
         problems = load_problems(source)
@@ -76,7 +81,7 @@ def passes_natively(problem: Problem, program: str) -> bool | None:
     """Whether a program passes in a plain interpreter; None where time or memory ended it."""
     pid = os.fork()
     if not pid:
-        _be_native(f"{program}\n{problem.setup}\n{problem.tests}")
+        _be_native(f"{problem.setup}\n{program}\n{problem.tests}")
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 2:
         return None
@@ -112,18 +117,28 @@ def _print(name: str, programs: list[tuple[Problem, str]], ours: list[Outcome], 
         row["weak"] += outcome.passed and outcome.is_weak
         row["there"] += bool(native)
         if outcome.passed != bool(native):
-            is_explained = native is None or outcome.status in EXPLAINED
-            row["explained" if is_explained else "other"] += 1
-            if not is_explained:
+            kind = "other"
+            if native is None or outcome.status in EXPLAINED:
+                kind = "explained"
+            elif _helpers(problem, program) != _helpers(problem, problem.prompt + (problem.canonical_solution or "")):
+                kind = "helper"
+            row[kind] += 1
+            if kind == "other":
                 print(
                     f"{problem.task_id}: {outcome.message!r}, natively {native}\n    " + program.replace("\n", "\n    ")
                 )
     print(
         f"| {name} | {len(programs)} | {row['here']} | {row['weak']} | {row['there']} | {row['explained']} "
-        f"| {row['other']} |",
+        f"| {row['helper']} | {row['other']} |",
         flush=True,
     )
     return row["other"]
+
+
+def _helpers(problem: Problem, program: str) -> list[str]:
+    """What a program makes of the functions that the tests take from the prompt."""
+    names = bound_names(problem.setup) & free_names(problem.tests)
+    return [ast.unparse(node) for node in ast.parse(program).body if getattr(node, "name", "") in names]
 
 
 if __name__ == "__main__":
