@@ -47,9 +47,7 @@ def main() -> None:
         "classes (ours)": str(Path(__file__).with_name("native.jsonl")),
     }
     chooser = random.Random(arguments.seed)
-    print(
-        "| problems | programs | pass here | weak | pass natively | of time or memory | of a helper | other disagreements |"
-    )
+    print("| problems | programs | pass here | weak | pass natively | of time or memory | of a helper | other |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     num_wrong = 0
     for name, source in sources.items():
