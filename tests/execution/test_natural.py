@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from ibft.artifacts.rows import Problem
-from ibft.execution import Pool, execute
+from ibft.execution import Pool, check_references, execute
 from ibft.execution.inside import lockdown
 from ibft.execution.python_problems import completed
+from ibft.run.sections import JudgeConfig
 
 pytestmark = pytest.mark.skipif(not lockdown.landlock_abi(), reason="this kernel has no Landlock")
 
@@ -361,3 +363,27 @@ def test_a_candidate_that_is_not_deterministic_is_named(pool: Pool) -> None:
     problem = Problem(task_id="t", prompt="", tests="a = [1]\nassert f(a) == 1\nassert a == [1]\n", entry_point="f")
     messages = {execute(problem, f"{source}# {number}\n", pool=pool).message for number in range(12)}
     assert any("not deterministic" in message for message in messages), messages
+
+
+def test_packages_are_there_where_they_are_asked_for() -> None:
+    problem = Problem(
+        task_id="t",
+        prompt="",
+        entry_point="f",
+        tests="assert abs(f([1.0, 2.0, 4.0]) - 1.5275) < 1e-3\n",
+        canonical_solution="from scipy import stats\ndef f(x):\n    return float(stats.tstd(x))\n",
+    )
+    statuses = [
+        reference.status
+        for packages in ((), ("scipy",))
+        for reference in check_references([problem], JudgeConfig(workers=1, packages=packages)).values()
+    ]
+    assert statuses == ["failed", "passed"]
+
+
+def test_values_only_saves_the_second_run_and_sees_no_more(pool: Pool) -> None:
+    case = SEES["unchanged"]
+    problem = Problem(task_id="t", prompt="", tests=case.tests, entry_point="f", values_only=True)
+    changes = "def f(a):\n    b = sorted(a)\n    a.clear()\n    return b\n"
+    assert execute(problem, changes, pool=pool).passed
+    assert not execute(msgspec.structs.replace(problem, values_only=False), changes, pool=pool).passed

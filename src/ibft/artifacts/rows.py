@@ -112,7 +112,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the tests, out of the candidate's reach. `modules` are modules, such as an in-house library, that the candidate can
     import; the model sees of them what the prompt shows. `preamble` is put in front of every program that is judged:
     imports that some benchmarks let answers count on. `inside` says where the tests run: True, in the candidate's
-    interpreter; False, outside of it; None, wherever the reference passes.
+    interpreter; False, outside of it; None, wherever the reference passes. `values_only`: they look at nothing but
+    values, so that a pass outside needs no second run.
 
     `io`, instead of `tests`, are the runs of a program that reads standard input and prints. `comparison` says when an
     output is right: `exact` (but for spaces at the ends of lines and empty lines at the end), `lines` (but for spaces
@@ -138,6 +139,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preamble: str = ""
     modules: tuple[Module, ...] = ()
     inside: bool | None = None  # True is weaker: a candidate could see the tests
+    values_only: bool = False
     io: tuple[Case, ...] = ()
     comparison: Literal["exact", "lines", "tokens", "floats"] = "tokens"
     tolerance: float = 1e-6

@@ -73,8 +73,16 @@ def prepare(problem: Problem) -> Prepared:
         examples=examples,
         aliases=tuple(imported),
         packages=frozenset({form} - {"program"} | {"numpy"} & mentions(problem.setup, tests)),
-        reach=find_reach(tests, problem.setup, frozenset(names)) if not examples else Reach(False, False, True),
+        reach=_reach(problem, tests, frozenset(names), bool(examples)),
     )
+
+
+def _reach(problem: Problem, tests: str, names: frozenset[str], has_examples: bool) -> Reach:
+    if problem.values_only:
+        return Reach(is_whole=True, passes_fresh=True, keeps_results=False)
+    if has_examples:  # which look at what is printed
+        return Reach(is_whole=False, passes_fresh=False, keeps_results=True)
+    return find_reach(tests, problem.setup, names)
 
 
 def mentions(*sources: str) -> set[str]:

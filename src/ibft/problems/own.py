@@ -15,7 +15,7 @@ from ibft.text.names import bound_names
 __all__ = ["load_own"]
 
 _OF_IO = ("checker", "comparison", "tolerance", "time_limit_s")
-_OF_TESTS = ("tests", "setup", "modules", "inside")
+_OF_TESTS = ("tests", "setup", "modules", "inside", "values_only")
 
 
 def load_own(path: Path) -> list[Problem]:

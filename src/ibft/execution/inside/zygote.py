@@ -182,6 +182,8 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
     work = os.path.join(settings["folder"], _WORK)
     os.environ.clear()
     os.environ.update(HOME=work, TMPDIR=work)
+    if settings["packages"]:  # numerical libraries that are loaded later would start threads, and fail
+        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     os.chdir(settings["folder"])
     os.mkdir(_WORK, 0o700)
     # Opened now: Landlock is about to hide /proc.

@@ -135,7 +135,7 @@ def _from_release(row: _ReleasedRow) -> Problem:
         tests="".join(steps),
         entry_point=row.entry_point,
         canonical_solution=row.canonical_solution,
-        inside=False,  # what comes back is all that EvalPlus looks at, too
+        values_only=True,  # what comes back is all that EvalPlus looks at, too
     )
 
 
