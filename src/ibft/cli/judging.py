@@ -65,6 +65,7 @@ def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
             metavar="NAME,NAME",
             help="Installed Python packages that programs may import. NumPy always is.",
         ),
+        click.option("--threads", is_flag=True, help="Programs may start threads and processes (needs a cgroup)."),
         click.option(
             "--memory",
             "memory_mib",
@@ -190,6 +191,7 @@ _SETTINGS_IN_RECIPE = {
     "timeout_s": "judge.timeout_s=SECONDS",
     "memory_mib": "judge.memory_mib=MIB",
     "packages": "judge.packages=[NAME,NAME]",
+    "threads": "judge.threads=true",
     "no_cache": "judge.cache=false",
     "ray": "judge.ray=ADDRESS",
     "extract": None,
