@@ -110,6 +110,8 @@ def test_answers_come_back_in_their_order_for_problems_given_whole_or_by_name(ur
         ("judge", {"task_id": "t/0", "answers": ["x" * 100_000]}, 413, "more than 100000 bytes"),
         ("judge", {"problem": {"task_id": "", "prompt": "", "tests": "", "language": "cobol"}, "answers": [""]}, 422,
          "'cobol' is not known"),
+        ("judge", {"problem": {"task_id": "mine", "prompt": "", "tests": "assert 1"}, "answers": [""]}, 422,
+         "the tests of mine use nothing that the candidate defines"),
         ("judge", {"task_id": "t/0", "answers": [""], "limits": {"cpu_s": 1e9, "wall_s": 1, "memory_mib": 9}}, 422,
          "at most 1200 s"),
         ("jobs", {"problems": [], "jobs": [{"problem": 0, "limits": msgspec.to_builtins(LIMITS)}]}, 422,
