@@ -140,9 +140,8 @@ class Sandbox:
                     stderr=self._errors,
                     pass_fds=[theirs.fileno(), *(self._group.descriptors if self._group else ())],
                     cwd="/",
-                    # A fixed hash seed: no verdict may depend on the order of a set of strings. One thread: numerical
-                    # libraries reserve memory for each, which counts against the limit.
-                    env={"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                    # A fixed hash seed: no verdict may depend on the order of a set of strings.
+                    env={"PYTHONHASHSEED": "0"},
                 )
             self._receive(0)
         except (OSError, codec.CodecError) as error:

@@ -69,6 +69,9 @@ _END, _LOST = "end", "lost"
 _LOST_GRACE_S = 1.0
 _SET_UP_FAILED = 125
 _NUM_CORES = os.cpu_count() or 1
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""For numerical libraries, many of which are loaded when a sample first needs them: they end a program that cannot
+start a thread, and reserve memory for each."""
 _ADDRESSES = 16  # times the memory of a sample in a group: each thread reserves a stack and a heap
 
 
@@ -114,6 +117,7 @@ def main(settings: dict[str, typing.Any]) -> None:
     # A low number, so that a child can close all that it inherits.
     control = socket.socket(fileno=os.dup(settings["control"]))
     os.close(settings["control"])
+    os.environ.update(_ONE_THREAD)
     _load_packages(settings["packages"])
     server = _set_up(settings, control)
     codec.send(control.fileno(), "ready")
@@ -181,7 +185,7 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
     without = settings["without"]
     work = os.path.join(settings["folder"], _WORK)
     os.environ.clear()
-    os.environ.update(HOME=work, TMPDIR=work)
+    os.environ.update(_ONE_THREAD, HOME=work, TMPDIR=work)
     os.chdir(settings["folder"])
     os.mkdir(_WORK, 0o700)
     # Opened now: Landlock is about to hide /proc.
