@@ -236,6 +236,19 @@ def test_run_code_refuses_what_it_does_not_do_in_its_own_schema(url: str) -> Non
         assert (status, answer["status"], words in answer["message"]) == (200, "SandboxError", True)
 
 
+def test_a_client_that_hangs_up_ends_its_program(url: str) -> None:
+    sleeping = {"code": "import time; time.sleep(60)", "language": "python", "compile_timeout": 100}
+    body = json.dumps(sleeping).encode()
+    request = urllib.request.Request(f"{url}/run_code", body, {"Content-Type": "application/json"})
+    for _ in range(2):  # one runs, one waits
+        with pytest.raises(TimeoutError):
+            urllib.request.urlopen(request, timeout=0.5)
+    start = time.monotonic()
+    status, answer = post(f"{url}/run_code", {"code": "print(1)", "language": "python"})
+    assert (status, answer["run_result"]["stdout"]) == (200, "1\n")
+    assert time.monotonic() - start < 20
+
+
 def test_submit_judges_an_answer_to_a_problem_of_a_data_set(url: str) -> None:
     answer = "Sure:\n```python\ndef f(x):\n    return 2 * x\n```\n"
     for dataset, task_id in (("toy", "t/0"), ("toy_python", 0)):

@@ -72,7 +72,7 @@ def create_app(desk: Desk, token: str | None) -> FastAPI:
         body = await _read(desk, request, RunCodeRequest)
         desk.limits.require(body.limits())
         with desk.room(1, full_status=504):  # the only status after which verl's client tries again
-            answer = await asyncio.wrap_future(programs.submit(body))
+            answer = await _unless_gone(request, programs.run(body))
         desk.counts["programs", answer.status] += 1
         return _json(answer)
 
