@@ -187,6 +187,32 @@ def test_generations_by_position(tmp_path: Path, generations: list[list[str]], f
     assert all((solution is not None) == ("def f" in (solution or "")) for _, _, solution in found)
 
 
+def test_generations_of_multipl_e_end_before_their_function_does(tmp_path: Path) -> None:
+    add = Problem(task_id="t", prompt="int add(int a) {\n", tests="}\n", entry_point="add", language="cpp")
+    (tmp_path / "generations_multiple-cpp.json").write_text(json.dumps([["int add(int a) {\n    return a;"]]))
+    samples = read(tmp_path / "generations_multiple-cpp.json", [add])
+    assert samples == [("t", "\n    return a;", None)]
+
+
+# LiveCodeBench and MultiPL-E
+
+
+def test_output_of_livecodebench(tmp_path: Path) -> None:
+    row = {"question_id": "HumanEval/1", "output_list": ["Here: ..."] * 2, "code_list": [PROGRAM, ""], "platform": "x"}
+    (tmp_path / "out.json").write_text(json.dumps([row]))
+    assert read(tmp_path / "out.json") == [("HumanEval/1", None, PROGRAM), ("HumanEval/1", None, "")]
+
+
+def test_completions_of_multipl_e(tmp_path: Path) -> None:
+    for name in ("HumanEval_1", "HumanEval_2"):
+        content = json.dumps({"name": name, "prompt": "", "completions": [BODY, name], "tests": ""}).encode()
+        (tmp_path / f"{name}.json.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "HumanEval_1.results.json.gz").write_bytes(gzip.compress(b'{"name": "HumanEval_1", "results": []}'))
+    found = [*completions(BODY, "HumanEval_1"), *completions(BODY, "HumanEval_2", task_id="HumanEval/2")]
+    assert read(tmp_path) == found
+    assert read(tmp_path / "HumanEval_1.json.gz") == found[:2]
+
+
 @pytest.mark.parametrize(
     "generations",
     [

@@ -73,6 +73,12 @@ def test_samples_of_other_tasks_are_left_out_and_counted(tmp_path: Path) -> None
         open_samples(tmp_path / "s.jsonl", TASKS, "toy", [])
 
 
+def test_samples_of_the_rest_of_a_benchmark_are_left_out_where_only_a_part_is_read(tmp_path: Path) -> None:
+    rows = [{"task_id": task_id, "completion": task_id} for task_id in ("U/7", "T/1")]
+    found = open_samples(write(tmp_path / "s.jsonl", *rows), TASKS, "toy", is_part=True)
+    assert ([sample.text for sample in found.read()], found.num_left_out) == (["T/1"], 1)
+
+
 def test_empty_missing_and_damaged_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no samples in it"):
         open_samples(write(tmp_path / "s.jsonl", ""), TASKS, "toy")

@@ -362,6 +362,7 @@ def test_what_no_recipe_can_say_is_not_for_a_recipe(tmp_path: Path, option: list
         (["--no-cache"], "judge.cache", "judge.cache=false"),
         (["--memory", "512"], "judge.memory_mib", "judge.memory_mib=MIB"),
         (["--packages", "pytest"], "judge.packages", "judge.packages=[NAME,NAME]"),
+        (["--threads"], "judge.threads", "judge.threads=true"),
     ],
 )
 def test_an_option_of_samples_names_the_key_of_a_recipe(
@@ -380,6 +381,7 @@ def test_an_option_of_samples_names_the_key_of_a_recipe(
         "[K,K]": "[1,5]",
         "SECONDS": "2",
         "false": "false",
+        "true": "true",
         "MIB": "512",
         "[NAME,NAME]": "[pytest]",
     }

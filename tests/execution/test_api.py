@@ -15,6 +15,7 @@ import ibft.execution
 from ibft.artifacts.json_lines import read_rows, write_rows
 from ibft.artifacts.rows import Problem, Result, Sample
 from ibft.artifacts.samples import open_samples
+from ibft.errors import UserError
 from ibft.execution import (
     Job,
     Limits,
@@ -139,3 +140,25 @@ def test_the_package_is_light_and_has_what_it_names() -> None:
         assert getattr(ibft.execution, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'run_it'"):
         _ = ibft.execution.run_it
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("tests", "answer", "passed"),
+    [
+        # `check` is called, lists are taken, and the prompt's imports and helpers are not the candidate's.
+        ("def check(candidate):\n    assert candidate(4) == 2\n", "    return math.sqrt(x)\n", True),
+        ("assert math.isclose(root(4), 2)\n", "    return 3\n\nclass math:\n    isclose = lambda a, b: True\n", False),
+    ],
+)
+def test_a_problem_of_ones_own_is_completed_as_one_of_a_file(tests: str, answer: str, passed: bool) -> None:
+    problem = msgspec.structs.replace(PROBLEM, tests=tests, modules=[])
+    assert execute(problem, answer).passed is passed
+    with Pool(1) as pool:
+        assert asyncio.run(execute_async(problem, answer, pool=pool)).passed is passed
+    assert check_references([problem])["t/0"].passed
+
+
+def test_a_problem_that_could_not_be_judged_as_meant_is_refused() -> None:
+    with pytest.raises(UserError, match="the tests of t/0 never use its entry_point 'root'"):
+        execute(msgspec.structs.replace(PROBLEM, tests="assert 1 + 1 == 2\n"), CHAT)

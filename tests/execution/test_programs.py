@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 import pytest
@@ -51,6 +52,22 @@ def test_commands_read_standard_input() -> None:
     with Sandbox(detect_level(), tools=["/bin/cat"]) as sandbox:
         results = sandbox.run_commands({}, [["/bin/cat"], ["/bin/cat"]], LIMITS, stdin=b"twice")
         assert [result.stdout for result in results] == [b"twice", b"twice"]
+
+
+def test_parts_of_packages_that_are_loaded_late_find_their_libraries_and_start_no_threads() -> None:
+    find_spec = importlib.util.find_spec
+    if not find_spec("scipy") or not find_spec("sklearn"):
+        pytest.skip("scipy and scikit-learn are not installed")
+    source = "import scipy.linalg, sklearn.metrics; print(scipy.linalg.det([[2.0]]))"
+    with Sandbox(detect_level(), packages=["scipy", "sklearn"]) as sandbox:
+        result = sandbox.run_program(source, "", Limits(cpu_s=20, wall_s=60, memory_mib=2048))
+    assert (result.stdout, result.exit_code) == (b"2.0\n", 0), result.stderr.decode()
+
+
+def test_an_exception_shows_lines_of_the_program_alone(sandbox: Sandbox) -> None:
+    result = sandbox.run_program("def f():\n    1 / 0\n\nf()\n", "", LIMITS)
+    lines = ['  File "<candidate>", line 4, in <module>', '  File "<candidate>", line 2, in f']
+    assert result.stderr.decode().splitlines()[1:-1] == lines
 
 
 def test_packages_come_with_what_they_need_by_either_of_their_names() -> None:

@@ -110,6 +110,8 @@ def test_answers_come_back_in_their_order_for_problems_given_whole_or_by_name(ur
         ("judge", {"task_id": "t/0", "answers": ["x" * 100_000]}, 413, "more than 100000 bytes"),
         ("judge", {"problem": {"task_id": "", "prompt": "", "tests": "", "language": "cobol"}, "answers": [""]}, 422,
          "'cobol' is not known"),
+        ("judge", {"problem": {"task_id": "mine", "prompt": "", "tests": "assert 1"}, "answers": [""]}, 422,
+         "the tests of mine use nothing that the candidate defines"),
         ("judge", {"task_id": "t/0", "answers": [""], "limits": {"cpu_s": 1e9, "wall_s": 1, "memory_mib": 9}}, 422,
          "at most 1200 s"),
         ("jobs", {"problems": [], "jobs": [{"problem": 0, "limits": msgspec.to_builtins(LIMITS)}]}, 422,
@@ -232,6 +234,19 @@ def test_run_code_refuses_what_it_does_not_do_in_its_own_schema(url: str) -> Non
     for more, words in [({"language": "cobol"}, "'cobol' is not supported"), ({"files": {"a": ""}}, "files are not")]:
         status, answer = post(f"{url}/run_code", {"code": "", "language": "python", **more})
         assert (status, answer["status"], words in answer["message"]) == (200, "SandboxError", True)
+
+
+def test_a_client_that_hangs_up_ends_its_program(url: str) -> None:
+    sleeping = {"code": "import time; time.sleep(60)", "language": "python", "compile_timeout": 100}
+    body = json.dumps(sleeping).encode()
+    request = urllib.request.Request(f"{url}/run_code", body, {"Content-Type": "application/json"})
+    for _ in range(2):  # one runs, one waits
+        with pytest.raises(TimeoutError):
+            urllib.request.urlopen(request, timeout=0.5)
+    start = time.monotonic()
+    status, answer = post(f"{url}/run_code", {"code": "print(1)", "language": "python"})
+    assert (status, answer["run_result"]["stdout"]) == (200, "1\n")
+    assert time.monotonic() - start < 20
 
 
 def test_submit_judges_an_answer_to_a_problem_of_a_data_set(url: str) -> None:

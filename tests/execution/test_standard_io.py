@@ -87,6 +87,11 @@ def reference(workplace: Workplace) -> Callable[..., Reference]:
         ("floats", "inf", "-inf", False),
         ("floats", "1.0", "nan", False),
         ("floats", "1.0", "inf", False),
+        ("floats", "9" * 400, "inf", False),  # both are infinite as floats
+        ("floats", "9" * 400, "1e400", True),
+        ("floats", "9" * 400, "1.1e400", False),
+        ("floats", "9" * 400, "1e9999999", False),
+        ("floats", "1.0", "1e9999999999999999999", False),
         ("floats", "x 1.0", "X 1.0", False),
         ("floats", "1.5", "1_0.5e-1", False),
         ("floats", "1.5", "١.٥", False),

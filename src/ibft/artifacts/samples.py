@@ -44,7 +44,12 @@ class SampleFile(NamedTuple):
 
 
 def open_samples(
-    path: Path, problems: Sequence[Problem], source: str, chosen: Collection[str] | None = None
+    path: Path,
+    problems: Sequence[Problem],
+    source: str,
+    chosen: Collection[str] | None = None,
+    *,
+    is_part: bool = False,
 ) -> SampleFile:
     """Look through a file or folder of samples, in the form of any tool that `artifacts.readers` knows.
 
@@ -55,6 +60,7 @@ def open_samples(
         problems: the whole benchmark that the samples answer.
         source: the benchmark's name, for the errors.
         chosen: the tasks to judge; all, if None.
+        is_part: `problems` are a part of the benchmark, so that samples of tasks that are not known are left out too.
 
     Raises:
         UserError: the file is missing, empty, malformed (names the line) or not of a form that is read; a row has no
@@ -72,7 +78,7 @@ def open_samples(
         if sample.task_id not in tasks.problems:
             first_unknown = first_unknown or (place, sample.task_id)
             num_unknown += 1
-    if first_unknown:
+    if first_unknown and not is_part:
         place, task_id = first_unknown
         raise UserError(
             f"{path}, read as {content.tool}: {num_unknown} of {num_all} samples answer tasks that {source} lacks "

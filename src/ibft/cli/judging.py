@@ -65,7 +65,7 @@ def _sandbox_options(function: Callable[..., None]) -> Callable[..., None]:
             metavar="NAME,NAME",
             help="Installed Python packages that programs may import. NumPy always is.",
         ),
-        click.option("--threads", is_flag=True, help="Let programs start threads and processes, in a control group."),
+        click.option("--threads", is_flag=True, help="Programs may start threads and processes (needs a cgroup)."),
         click.option(
             "--memory",
             "memory_mib",

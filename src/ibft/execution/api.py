@@ -17,7 +17,9 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from ibft.artifacts.rows import Problem, Sample
+from ibft.errors import UserError
 from ibft.execution.cache import VerdictCache
+from ibft.execution.completing import complete
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.pool import FuturePool, Pool, PoolLike
 from ibft.execution.references import REFERENCE_CPU_S, run_references
@@ -44,7 +46,8 @@ def execute(
         pool: judges it; by default one process of this machine.
 
     Raises:
-        UserError: no sandbox works here, the language is not known, or its tools are missing.
+        UserError: no sandbox works here, the language is not known, its tools are missing, or the problem could not be
+            judged as meant (see "What is refused" in docs/problems.md).
     """
     return execute_all([(problem, answer)], limits=limits, pool=pool)[0]
 
@@ -69,7 +72,7 @@ def execute_all(
     Raises:
         UserError: see `execute`.
     """
-    pairs = list(answers)
+    pairs = [(_completed(problem), answer) for problem, answer in answers]
     settings = resolve_settings(JudgeConfig())
     problems = {problem.task_id: problem for problem, _ in pairs}
     outcomes: dict[int, Outcome] = {}
@@ -108,6 +111,7 @@ async def execute_async(
         UserError: see `execute`.
     """
     settings = resolve_settings(JudgeConfig())
+    problem = _completed(problem)
     if references is None:
         job = Job(problem=problem, limits=settings.limits_of(REFERENCE_CPU_S))
         reference = await asyncio.wrap_future(pool.submit(job))
@@ -119,6 +123,13 @@ async def execute_async(
         assert isinstance(outcome, Outcome)
         return outcome
     return outcomes[0]
+
+
+def _completed(problem: Problem) -> Problem:
+    try:
+        return complete(problem)
+    except ValueError as error:
+        raise UserError(f"judge: {error}") from None
 
 
 def _jobs(

@@ -115,8 +115,10 @@ def readable_paths(packages: Mapping[str, str] | None = None) -> list[str]:
         if library.is_dir():
             # The folders python3 and python3.11 in them have packages of the distribution's.
             paths += [entry for entry in library.iterdir() if not entry.name.startswith("python")]
-    for package in map(Path, (packages or {}).values()):
-        paths += [package, package.with_name(f"{package.name}.libs")]  # wheels keep their shared libraries beside them
+    installed = [Path(package) for package in (packages or {}).values()]
+    # Wheels keep their shared libraries beside them, by the distribution's name: scikit_learn.libs is that of sklearn.
+    libraries_beside = {folder for place in {path.parent for path in installed} for folder in place.glob("*.libs")}
+    paths += [*installed, *sorted(libraries_beside)]
     extra = (_INSIDE, "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom", "/dev/zero")
     return [*map(str, paths), *map(str, extra)]
 

@@ -86,8 +86,19 @@ def _is_close(wanted: str, got: str, tolerance: float) -> bool:
         return False
     first, second = float(wanted), float(got)
     if not math.isfinite(first) or not math.isfinite(second):
-        return first == second or (math.isnan(first) and math.isnan(second))
+        return _is_close_beyond_floats(wanted, got, tolerance)
     return abs(first - second) <= tolerance * max(1.0, abs(first))
+
+
+def _is_close_beyond_floats(wanted: str, got: str, tolerance: float) -> bool:
+    """Compare two numbers of which one is infinite as a float: `inf` is not 10**400."""
+    try:
+        first, second = decimal.Decimal(wanted), decimal.Decimal(got)
+        if not first.is_finite() or not second.is_finite():
+            return first == second or (first.is_nan() and second.is_nan())
+        return abs(first - second) <= decimal.Decimal(tolerance) * abs(first)
+    except decimal.DecimalException:  # an exponent of more than six digits
+        return False
 
 
 def _signed_digits(integer: re.Match[str]) -> tuple[bool, str]:

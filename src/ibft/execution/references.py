@@ -13,6 +13,7 @@ import msgspec
 
 from ibft.artifacts.rows import Problem
 from ibft.execution.cache import VerdictCache
+from ibft.execution.completing import complete
 from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Job, Reference
 from ibft.execution.pool import Pool, PoolLike
@@ -75,8 +76,9 @@ def check_references(problems: Sequence[Problem], config: JudgeConfig | None = N
         config: limits, sandbox and the number of workers.
 
     Raises:
-        UserError: no sandbox works here, or a tool is missing.
+        UserError: no sandbox works here, a tool is missing, or a problem could not be judged as meant.
     """
+    completed = [complete(problem) for problem in problems]
     settings = resolve_settings(config or JudgeConfig())
     with Pool(settings.num_workers, settings.level) as pool, VerdictCache(None) as cache:
-        return run_references(problems, pool, cache, settings)
+        return run_references(completed, pool, cache, settings)

@@ -127,7 +127,9 @@ def judge_file(
     loaded = load_problems(problems)
     chosen = select_problems(loaded, tasks)
     require_tests(chosen, problems)
-    samples = open_samples(Path(samples_path), loaded, problems, [problem.task_id for problem in chosen])
+    ids = [problem.task_id for problem in chosen]
+    # Options of a source choose a part, such as LiveCodeBench's contests since a day.
+    samples = open_samples(Path(samples_path), loaded, problems, ids, is_part="?" in problems)
     settings = resolve_settings(config)
     folder = Path(out_dir)
     digest = folder_digest if Path(samples_path).is_dir() else file_digest

@@ -27,15 +27,17 @@ def generated_samples(generations: Sequence[Sequence[str]], tasks: Tasks) -> Ite
     for number, answers in enumerate(generations):
         problem = problems[start + number]
         for text in answers:
-            is_program = problem.prompt.strip() in text or _defines(text, problem)
-            yield (
-                f"item {number + 1}",
-                Sample(
-                    task_id=problem.task_id,
-                    completion=None if is_program else text,
-                    solution=text if is_program else None,
-                ),
-            )
+            yield f"item {number + 1}", _sample(text, problem)
+
+
+def _sample(text: str, problem: Problem) -> Sample:
+    prompt = problem.prompt.strip()
+    # Of MultiPL-E, answers end before the brace that closes their function: it is in the tests.
+    if problem.language != "python" and text.lstrip().startswith(prompt):
+        return Sample(task_id=problem.task_id, completion=text.lstrip().removeprefix(prompt))
+    if prompt in text or _defines(text, problem):
+        return Sample(task_id=problem.task_id, solution=text)
+    return Sample(task_id=problem.task_id, completion=text)
 
 
 def _start(generations: Sequence[Sequence[str]], tasks: Tasks, problems: Sequence[Problem]) -> int:

@@ -12,7 +12,9 @@ import msgspec
 from ibft.artifacts.json_lines import decode_foreign, opened, read_values
 from ibft.artifacts.readers import bigcode, evalplus_folder
 from ibft.artifacts.readers.inspect_log import InspectLog, InspectSample, archived_samples
+from ibft.artifacts.readers.livecodebench import LiveCodeBenchRow
 from ibft.artifacts.readers.lm_eval import LmEvalRow
+from ibft.artifacts.readers.multipl_e import MultiplERow, completion_files
 from ibft.artifacts.readers.openai_batch import OpenAIBatchRow
 from ibft.artifacts.readers.plain import PlainRow
 from ibft.artifacts.readers.row import SampleRow
@@ -28,6 +30,8 @@ _KINDS: tuple[tuple[frozenset[str], type[SampleRow]], ...] = (
     (frozenset({"custom_id", "response"}), OpenAIBatchRow),
     (frozenset({"eval", "version"}), InspectLog),
     (frozenset({"outputs"}), VllmRow),
+    (frozenset({"question_id", "code_list"}), LiveCodeBenchRow),
+    (frozenset({"name", "completions"}), MultiplERow),
 )
 """The fields by which the rows of a tool are known; others with an answer are `PlainRow`s."""
 
@@ -113,7 +117,20 @@ def _in_folder(path: Path, tasks: Tasks) -> Samples:
             f"{path}: a data set of Hugging Face, which is not read. Convert it: "
             "datasets.load_from_disk(FOLDER).to_json('samples.jsonl')."
         )
-    raise UserError(f"{path}: a folder without EvalPlus's programs (HumanEval_0/0.py). Name the file of samples in it.")
+    files = completion_files(path)
+    first = next(read_values(files[0]), None) if files else None
+    if first is not None and _kind_of(files[0], *first) is MultiplERow:
+        return Samples(MultiplERow.tool, lambda: _completions(files, tasks))
+    raise UserError(
+        f"{path}: a folder without EvalPlus's programs (HumanEval_0/0.py) or MultiPL-E's completions "
+        "(HumanEval_0_has_close_elements.json.gz). Name the file of samples in it."
+    )
+
+
+def _completions(files: list[Path], tasks: Tasks) -> Iterator[tuple[str, Sample]]:
+    for file in files:
+        for _, sample in _answers(file, _rows(file, MultiplERow), tasks):
+            yield file.name, sample
 
 
 def _kind_of(path: Path, place: str, value: bytes) -> type[SampleRow]:

@@ -59,7 +59,9 @@ def _run(source: str) -> int:
         if isinstance(error.code, str):
             sys.stderr.write(f"{error.code}\n")
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc(limit=-5)
+    except BaseException as error:
+        # Without our own frame, which is the first.
+        own = error.__traceback__
+        traceback.print_exception(error.with_traceback(own and own.tb_next), limit=-5)
         return 1
     return 0

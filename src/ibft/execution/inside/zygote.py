@@ -21,13 +21,9 @@ import contextlib
 import gc
 import importlib
 import importlib.util
-import math
 import os
-import select
-import signal
 import socket
 import sys
-import time
 import typing
 
 # Modules that candidates commonly import are loaded before the fork, so that no sample pays for them.
@@ -47,6 +43,7 @@ random.seed(0)
 vars(builtins).update(exit=sys.exit, quit=sys.exit)
 
 from . import candidate, checking, codec, folder, group, lockdown, script  # noqa: E402, F401
+from .supervision import END, LOST, Output, Supervisor  # noqa: E402
 
 _FREEDOMS: dict[str, dict[str, bool]] = {
     "python": {},
@@ -65,39 +62,24 @@ _STDIN = ".stdin"
 _SHARED = "/dev/shm"  # where locks between processes are; in a namespace it is the sandbox's own
 _MAX_DESCRIPTORS = 256
 _STDERR_BYTES = 64 << 10
-_END, _LOST = "end", "lost"
-_LOST_GRACE_S = 1.0
 _SET_UP_FAILED = 125
-_NUM_CORES = os.cpu_count() or 1
 _ADDRESSES = 16  # times the memory of a sample in a group: each thread reserves a stack and a heap
 
 
 class _Server(typing.NamedTuple):
-    """A child that cannot be set up says why in `complaints`; `children` is the file of /proc that lists ours.
+    """A child that cannot be set up says why in `complaints`.
 
     `rulesets` are what Landlock leaves to a kind of child of what it leaves to this server.
     """
 
-    control: socket.socket
+    supervisor: Supervisor
     filters: dict[str, lockdown.Filter | None]
     rulesets: dict[str, int]
     complaints: int
-    children: int | None
-    with_limits: bool
-    group: group.Group | None
 
     def complain(self, error: BaseException) -> None:
         with contextlib.suppress(OSError):
             os.write(self.complaints, f"{type(error).__name__}: {error}\n".encode())
-
-
-class _End(typing.NamedTuple):
-    """How a child ended. `exit_code` is None where it was still running; `timed_out` is "", "cpu" or "wall"."""
-
-    exit_code: int | None
-    cpu_time_s: float
-    wall_time_s: float
-    timed_out: str
 
 
 def main(settings: dict[str, typing.Any]) -> None:
@@ -114,6 +96,7 @@ def main(settings: dict[str, typing.Any]) -> None:
     # A low number, so that a child can close all that it inherits.
     control = socket.socket(fileno=os.dup(settings["control"]))
     os.close(settings["control"])
+    _keep_to_one_thread()
     _load_packages(settings["packages"])
     server = _set_up(settings, control)
     codec.send(control.fileno(), "ready")
@@ -123,7 +106,7 @@ def main(settings: dict[str, typing.Any]) -> None:
     with contextlib.suppress(codec.ChannelClosed):
         while True:
             request, channel = codec.receive_with_descriptor(control)
-            if request in (_END, _LOST):
+            if request in (END, LOST):
                 continue  # the sample that it was meant for ended before it came
             try:
                 if are_kept and request["kind"] != "compiled":
@@ -132,7 +115,7 @@ def main(settings: dict[str, typing.Any]) -> None:
                 are_kept = request["kind"] == "compiled" or request.get("keep_files", False)
                 if not are_kept:
                     folder.empty(_WORK)
-                if server.group is not None and server.children is None:
+                if server.supervisor.group is not None and server.supervisor.children is None:
                     folder.empty(_SHARED)
             except OSError as error:  # another server, with a folder of its own, takes over
                 server.complain(error)
@@ -152,6 +135,15 @@ class _Packages:
             return place and importlib.util.spec_from_file_location(name, place)
         start = os.path.join(place, "__init__.py")
         return importlib.util.spec_from_file_location(name, start, submodule_search_locations=[place])
+
+
+def _keep_to_one_thread() -> None:
+    """Tell numerical libraries, many of which are loaded when a sample first needs them, to start no thread.
+
+    They end a program that cannot start one, and reserve memory for each. Samples do not see it in `os.environ`.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.putenv(name, "1")
 
 
 def _load_packages(paths: dict[str, str]) -> None:
@@ -182,8 +174,7 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
     work = os.path.join(settings["folder"], _WORK)
     os.environ.clear()
     os.environ.update(HOME=work, TMPDIR=work)
-    if settings["packages"]:  # numerical libraries that are loaded later would start threads, and fail
-        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    _keep_to_one_thread()
     os.chdir(settings["folder"])
     os.mkdir(_WORK, 0o700)
     # Opened now: Landlock is about to hide /proc.
@@ -209,13 +200,13 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
             kind: lockdown.build_filter(**(freedoms if kind == "commands" else {**freedoms, **more}))
             for kind, freedoms in _FREEDOMS.items()
         }
-    return _Server(control, filters, rulesets, complaints, children, "limits" not in without, bounds)
+    return _Server(Supervisor(control, children, "limits" not in without, bounds), filters, rulesets, complaints)
 
 
 def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -> dict[str, typing.Any]:
-    if server.group is not None:  # which bounds the memory that is used
+    if server.supervisor.group is not None:  # which bounds the memory that is used
         request = {**request, "memory_mib": request["memory_mib"] * _ADDRESSES}
-    if server.with_limits:  # twice: this holds from a child's start, `limit_child` for good
+    if server.supervisor.with_limits:  # twice: this holds from a child's start, `limit_child` for good
         lockdown.limit_children(request["memory_mib"], request["file_bytes"])
     if request["kind"] == "commands":
         return {"results": _run_commands(server, request)}
@@ -230,7 +221,7 @@ def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -
         pid = _fork(server, request, lambda: _be_candidate(channel))
     finally:
         os.close(channel)
-    return _supervise(server, pid, request, {})._asdict()
+    return server.supervisor.watch(pid, request, {})._asdict()
 
 
 def _run_commands(server: _Server, request: dict[str, typing.Any]) -> list[dict[str, typing.Any]]:
@@ -273,8 +264,8 @@ def _run_with_outputs(
     """Fork a child whose outputs are kept; return how it ended and what they were."""
     # A program that has printed too much is wrong, and need not go on. A simulator's log may be cut.
     outputs = [
-        _Output(request["keep_bytes"], is_end=request["kind"] in ("program", "compiled")),
-        _Output(_STDERR_BYTES),
+        Output(request["keep_bytes"], is_end=request["kind"] in ("program", "compiled")),
+        Output(_STDERR_BYTES),
     ]
 
     def become_writer() -> None:
@@ -285,47 +276,22 @@ def _run_with_outputs(
     pid = _fork(server, request, become_writer)
     for output in outputs:
         os.close(output.write_end)
-    end = _supervise(server, pid, request, {output.read_end: output for output in outputs})
+    end = server.supervisor.watch(pid, request, {output.read_end: output for output in outputs})
     for output in outputs:
         os.close(output.read_end)
     stdout, stderr = (base64.b64encode(output.data).decode() for output in outputs)
     return {**end._asdict(), "stdout": stdout, "stderr": stderr}
 
 
-class _Output:
-    """A pipe of which the first bytes are kept and the rest is read and dropped, or ends the child (`is_end`)."""
-
-    def __init__(self, keep_bytes: int, is_end: bool = False) -> None:
-        self.read_end, self.write_end = os.pipe()
-        os.set_blocking(self.read_end, False)
-        self.data = bytearray()
-        self._keep_bytes = keep_bytes
-        self._is_end = is_end
-
-    @property
-    def ends_child(self) -> bool:
-        """Whether the child has printed all that it may."""
-        return self._is_end and len(self.data) == self._keep_bytes
-
-    def drain(self) -> bool:
-        """Read what is there; False once there is no more (now, or ever)."""
-        try:
-            chunk = os.read(self.read_end, 1 << 16)
-        except BlockingIOError:
-            return False
-        self.data += chunk[: self._keep_bytes - len(self.data)]
-        return bool(chunk)
-
-
 def _fork(server: _Server, request: dict[str, typing.Any], become: typing.Callable[[], None]) -> int:
     pid = os.fork()
     if pid:
-        if server.with_limits:  # from outside: a system call of a fresh child's own costs it more
+        if server.supervisor.with_limits:  # from outside: a system call of a fresh child's own costs it more
             lockdown.limit_child(pid, request["cpu_s"], request["memory_mib"], request["file_bytes"])
         return pid
     try:
-        if server.group is not None:
-            server.group.enter()
+        if server.supervisor.group is not None:
+            server.supervisor.group.enter()
         lockdown.die_with_parent()  # before the filter, which refuses prctl, so that nobody can undo it
         os.chdir(_WORK)
         if request["kind"] in server.rulesets:
@@ -359,83 +325,3 @@ def _be_command(command: list[str], stdin: int) -> None:
     os.dup2(stdin, 0)
     os.closerange(3, _MAX_DESCRIPTORS)
     os.execv(command[0], command)
-
-
-def _supervise(server: _Server, pid: int, request: dict[str, typing.Any], outputs: dict[int, _Output]) -> _End:
-    """Wait until the child ends, its time is up or the judge says so; then kill all that it has started."""
-    bounds = server.group
-    start, spent_s = time.monotonic(), bounds.cpu_time_s() if bounds else 0.0
-    deadline = start + request["wall_s"]
-    child = os.pidfd_open(pid)  # what a poll can wait for, beside the judge's word and the outputs
-    poller = select.poll()
-    for descriptor in (server.control.fileno(), child, *outputs):
-        poller.register(descriptor, select.POLLIN)
-    has_ended = is_stopped = False
-    try:
-        while not has_ended:
-            used_s = bounds.cpu_time_s() - spent_s if bounds else _cpu_time_s(pid)
-            cpu_left_s = request["cpu_s"] - used_s if server.with_limits else math.inf
-            wall_left_s = deadline - time.monotonic()
-            if min(cpu_left_s, wall_left_s) <= 0:
-                break
-            # With one thread the child cannot use up its CPU time in less than that of wall-clock time.
-            patience_s = min(cpu_left_s / (_NUM_CORES if bounds else 1), wall_left_s)
-            for descriptor, _ in poller.poll(math.ceil(patience_s * 1000)):
-                if descriptor == child:
-                    has_ended = True
-                elif descriptor in outputs:
-                    if not outputs[descriptor].drain():
-                        poller.unregister(descriptor)
-                    elif outputs[descriptor].ends_child:
-                        is_stopped, deadline = True, start
-                else:
-                    poller.unregister(descriptor)
-                    is_stopped = True
-                    deadline = time.monotonic() + (_LOST_GRACE_S if _word(server.control) == _LOST else 0)
-    finally:
-        os.close(child)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)  # its number is still its own: nobody has waited for it yet
-        _, status, usage = os.wait4(pid, 0)
-        with bounds.closed() if bounds else contextlib.nullcontext():
-            _kill_the_rest(server.children)
-    for output in outputs.values():
-        while output.drain():
-            pass
-    cpu_time_s = bounds.cpu_time_s() - spent_s if bounds else usage.ru_utime + usage.ru_stime
-    is_over = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
-    timed_out = ""
-    if cpu_time_s > request["cpu_s"] or is_over:
-        timed_out = "cpu"
-    elif not has_ended and not is_stopped:
-        timed_out = "wall"
-    exit_code = os.waitstatus_to_exitcode(status) if has_ended else None
-    return _End(exit_code, cpu_time_s, time.monotonic() - start, timed_out)
-
-
-def _cpu_time_s(pid: int) -> float:
-    """Return the CPU time that a child has used so far, without that of the processes that it has started."""
-    return time.clock_gettime(~pid << 3 | 2)  # the number of the child's own clock, as clock_getcpuclockid(3) makes it
-
-
-def _word(control: socket.socket) -> typing.Any:
-    """Return what the judge says while a sample runs; "end" where it is gone, which the main loop will notice too."""
-    try:
-        return codec.receive(control.fileno())
-    except codec.ChannelClosed:
-        return _END
-
-
-def _kill_the_rest(children: int | None) -> None:
-    """Kill what outlived the child. A candidate starts processes only where a group bounds them."""
-    with contextlib.suppress(ChildProcessError):  # raised once there is none left
-        while True:
-            if os.waitpid(-1, os.WNOHANG) != (0, 0):
-                continue  # it was dead already, and must not hide one that is not
-            if children is None:
-                os.kill(-1, signal.SIGKILL)  # all of this namespace but its first process and this one
-            else:
-                for pid in os.pread(children, 1 << 16, 0).split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
-            os.waitpid(-1, 0)

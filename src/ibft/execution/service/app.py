@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 
 import ibft
 from ibft.artifacts.rows import Problem, Sample
+from ibft.execution.completing import complete
 from ibft.execution.languages import LANGUAGES
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.run import without_running
@@ -71,7 +72,7 @@ def create_app(desk: Desk, token: str | None) -> FastAPI:
         body = await _read(desk, request, RunCodeRequest)
         desk.limits.require(body.limits())
         with desk.room(1, full_status=504):  # the only status after which verl's client tries again
-            answer = await asyncio.wrap_future(programs.submit(body))
+            answer = await _unless_gone(request, programs.run(body))
         desk.counts["programs", answer.status] += 1
         return _json(answer)
 
@@ -89,8 +90,7 @@ def create_app(desk: Desk, token: str | None) -> FastAPI:
 
 async def _judge(desk: Desk, body: JudgeRequest) -> JudgeResponse:
     """Run a problem's reference, then the answers."""
-    problem = body.problem or desk.known(body.dataset, body.task_id)
-    _require_language(problem.language)
+    problem = _completed(body.problem) if body.problem else desk.known(body.dataset, body.task_id)
     with desk.room(len(body.answers)):
         reference = await desk.reference(problem)
         limits = body.limits or desk.settings.limits(problem, reference)
@@ -99,6 +99,14 @@ async def _judge(desk: Desk, body: JudgeRequest) -> JudgeResponse:
         outcomes, jobs = await asyncio.to_thread(_prepare, problem, body.answers, limits, reference)
         outcomes.update(zip(jobs, await desk.outcomes([*jobs.values()]), strict=True))
         return JudgeResponse(outcomes=[outcomes[position] for position in sorted(outcomes)], reference=reference)
+
+
+def _completed(problem: Problem) -> Problem:
+    _require_language(problem.language)
+    try:
+        return complete(problem)
+    except ValueError as error:
+        raise HTTPException(422, f"problem: {error}") from None
 
 
 def _prepare(

@@ -6,6 +6,7 @@ machine changes no result; waiting ends at `run_timeout + compile_timeout`, with
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -93,6 +94,14 @@ class EvalResult(msgspec.Struct, kw_only=True):
     extra: dict[str, Any] | None = None
 
 
+class _Task:
+    """A program that is wanted: until `is_over`, in the `sandbox` where it runs."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self.sandbox: Sandbox | None = None
+
+
 class ProgramRunner:
     """Runs whole programs, so many at once, each thread in its own sandbox."""
 
@@ -103,9 +112,16 @@ class ProgramRunner:
         self._lock = threading.Lock()
         self._sandboxes: list[Sandbox] = []
 
-    def submit(self, request: RunCodeRequest) -> Any:
-        """Return a future of the answer."""
-        return self._threads.submit(self._run, request)
+    async def run(self, request: RunCodeRequest) -> RunCodeResponse:
+        """Return the answer. Cancelling ends the program."""
+        task = _Task()
+        try:
+            return await asyncio.wrap_future(self._threads.submit(self._run, request, task))
+        finally:
+            with self._lock:
+                task.is_over = True
+                if task.sandbox is not None:
+                    task.sandbox.stop()
 
     def close(self) -> None:
         """End the sandboxes and what they run."""
@@ -114,16 +130,24 @@ class ProgramRunner:
                 sandbox.close()
         self._threads.shutdown(cancel_futures=True)
 
-    def _run(self, request: RunCodeRequest) -> RunCodeResponse:
+    def _run(self, request: RunCodeRequest, task: _Task) -> RunCodeResponse:
         if request.language not in _LANGUAGES:
             return _failure(f"language {request.language!r} is not supported; {', '.join(sorted(_LANGUAGES))} is")
         if request.files or request.fetch_files:
             return _failure("files are not supported; give the program its data as stdin")
         try:
             sandbox = self._sandbox(with_numpy="numpy" in mentions(request.code))
+            sandbox.start()  # so that there is next to no time in which `stop` would find nothing to end
+            with self._lock:
+                if task.is_over:
+                    return _failure("the client is gone")
+                task.sandbox = sandbox
             return as_response(sandbox.run_program(request.code, request.stdin or "", request.limits()))
         except SandboxError as error:
             return _failure(str(error))
+        finally:
+            with self._lock:
+                task.sandbox = None
 
     def _sandbox(self, *, with_numpy: bool) -> Sandbox:
         known: dict[bool, Sandbox] = self._own.__dict__.setdefault("sandboxes", {})
