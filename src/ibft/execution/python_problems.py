@@ -19,6 +19,7 @@ from ibft.text.names import bound_names, free_names
 
 __all__ = ["completed"]
 
+_PACKAGES = {"np": "numpy as np", "pd": "pandas as pd", "numpy": "numpy", "pandas": "pandas", "pytest": "pytest"}
 _REACHES_ANY_NAME = {"eval", "exec", "globals", "locals", "vars"}
 
 
@@ -124,11 +125,11 @@ def _forbid_borrowed_modules(problem: Problem) -> None:
         ValueError: they do; names the modules.
     """
     known = bound_names(problem.setup) | {problem.entry_point}
-    borrowed = sorted((free_names(problem.tests) - known) & sys.stdlib_module_names)
+    borrowed = sorted((free_names(problem.tests) - known) & (sys.stdlib_module_names | _PACKAGES.keys()))
     if borrowed and not problem.inside:
         raise ValueError(
             f"the tests of {problem.task_id} use {', '.join(borrowed)} without importing it, so it would be whatever "
-            f"the candidate says it is. Add `import {borrowed[0]}` to the tests."
+            f"the candidate says it is. Add `import {_PACKAGES.get(borrowed[0], borrowed[0])}` to the tests."
         )
 
 

@@ -72,7 +72,7 @@ def prepare(problem: Problem) -> Prepared:
         form=form,
         examples=examples,
         aliases=tuple(imported),
-        packages=frozenset({form} - {"program"} | {"numpy"} & mentions(problem.setup, tests)),
+        packages=frozenset({form} - {"program"} | {"numpy", "pytest"} & mentions(problem.setup, tests)),
         reach=find_reach(tests, problem.setup, frozenset(names)) if not examples else Reach(False, False, True),
     )
 
@@ -116,16 +116,18 @@ def names_of_examples(examples: str) -> set[str]:
 def _form(tests: ast.Module) -> Form:
     """Return what runs the tests that a program defines and no call of a function without arguments could run."""
     cases: set[str] = set()
-    is_pytests = any(name == "pytest" for node in tests.body for name in _imports(node))
-    for node in tests.body:
-        if isinstance(node, ast.ClassDef):
-            bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-            if any(base.endswith("TestCase") for base in bases) or bases & cases:
-                cases.add(node.name)
-            elif node.name.startswith("Test"):
-                is_pytests = True
-    is_pytests = is_pytests or any(function.args.args for function in _defined_tests(tests))
-    return "pytest" if is_pytests else "unittest" if cases else "program"
+    classes = [node for node in tests.body if isinstance(node, ast.ClassDef)]
+    for node in classes:
+        bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        if any(base.endswith("TestCase") for base in bases) or bases & cases:
+            cases.add(node.name)
+    functions = _defined_tests(tests)
+    has_classes = any(node.name.startswith("Test") and node.name not in cases for node in classes)
+    if has_classes or any(function.args.args for function in functions):
+        return "pytest"
+    if (cases or functions) and any("pytest" in _imports(node) for node in ast.walk(tests)):
+        return "pytest"
+    return "unittest" if cases else "program"
 
 
 def _defined_tests(tests: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -148,8 +150,8 @@ def _with_calls(source: str, tests: ast.Module) -> str:
     return "\n".join([source, "".join(calls)]) if calls else source
 
 
-def _imports(node: ast.stmt) -> list[str]:
-    """Return the modules that a statement imports, by their outermost names."""
+def _imports(node: ast.AST) -> list[str]:
+    """Return the modules that a statement, if it is one, imports, by their outermost names."""
     match node:
         case ast.Import(names=aliases):
             return [alias.name.partition(".")[0] for alias in aliases]
@@ -163,12 +165,13 @@ def find_imported(problem: Problem, tests: ast.Module) -> dict[str, set[str]]:
     known = {module.name for module in problem.modules}
     taken: dict[str, set[str]] = {}
     for node in ast.walk(tests):
-        for name in _imports(node) if isinstance(node, ast.stmt) else ():
+        for name in _imports(node):
             if name in known or name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
                 continue
             names = taken.setdefault(name, set())
             if isinstance(node, ast.ImportFrom):
                 names.update(alias.name for alias in node.names if alias.name != "*")
+                taken.setdefault(node.module or name, set())  # `pkg.file`, which is asked for before `pkg`
             bound = {alias.asname or alias.name for alias in getattr(node, "names", ())}
             for use in ast.walk(tests):
                 if isinstance(use, ast.Attribute) and isinstance(use.value, ast.Name) and use.value.id in bound:
