@@ -434,6 +434,12 @@ SEES = {
         ("from datetime import *\ndef f(): return datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=1)))\n",),
         weak=True,
     ),
+    "patched, what the channel uses": Case(
+        "from unittest.mock import patch\nwith patch('json.loads', return_value=1):\n    assert f('2') == 1\n",
+        "import json\ndef f(s): return json.loads(s)\n",
+        ("def f(s): return 2\n",),
+        weak=True,
+    ),
     "seeded": Case(
         "import random\nrandom.seed(1)\na = f()\nrandom.seed(1)\nassert f() == a and 0 < a < 1\n",
         "import random\ndef f(): return random.random()\n",
@@ -471,15 +477,52 @@ def test_what_a_channel_cannot_carry_is_seen(pool: Pool, name: str, has_referenc
         assert verdict(pool, case.tests, wrong, solution=solution, entry_point=case.entry_point).endswith("failed")
 
 
+CHANGES = {
+    "patches": "from unittest import mock\nmock.patch('builtins.open', side_effect=OSError).start()\n",
+    "builtins": "import builtins\nbuiltins.open = None\n",
+    "environment": "import os\nos.environ['PYTEST_ADDOPTS'] = '-k nothing'\nos.chdir('/usr')\n",
+    "warnings": "import warnings\nwarnings.simplefilter('error')\n",
+    "precision": "import decimal\ndecimal.getcontext().prec = 3\n",
+    "limits": "import sys\nsys.setrecursionlimit(90)\nsys.path.insert(0, '/usr/lost')\n",
+    "output": "import sys\nsys.stdout = sys.stderr = None\n",
+    "modules": "import json, sys\njson.loads = None\nsys.modules['json'] = sys.modules['unittest'] = None\n",
+}
+UNCHANGED = """
+import decimal, json, os, sys, unittest, warnings
+with open(os.__file__) as file:
+    assert file.read(1)
+warnings.warn("not an error")
+assert decimal.Decimal(1) / 3 != decimal.Decimal("0.333")
+assert sys.getrecursionlimit() >= 1000 and "/usr/lost" not in sys.path and sys.stdout
+assert json.loads("[1]") == [1] and os.getcwd() != "/usr"
+def test_sum(tmp_path):
+    assert f(1, 2) == 3
+"""
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_tests_change_ends_with_them(pool: Pool, name: str) -> None:
+    for body in (WRONG, "    raise ValueError\n"):
+        assert verdict(pool, f"{CHANGES[name]}assert f(1, 2) == 3\n", ADD + body).endswith("failed")
+    assert verdict(pool, UNCHANGED, ADD + SUM) == "passed"
+
+
 def test_a_class_whose_methods_do_nothing_decides_nothing(pool: Pool) -> None:
     tests = "b = Bag()\nb.add(1)\nb.remove(1)\n"
     assert verdict(pool, tests, BAG.format(copy="[]", out="[]"), entry_point="Bag") == "excluded"
 
 
-def test_what_the_tests_borrow_from_a_package_is_to_be_imported() -> None:
-    problem = Problem(task_id="t", prompt="", tests="assert np.allclose(f(1), 2)\n", entry_point="f")
-    with pytest.raises(ValueError, match=r"use np without importing it.*Add `import numpy as np`"):
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [("np", "import numpy as np"), ("isclose", "from math import isclose"), ("math", "import math")],
+)
+def test_what_the_tests_borrow_from_a_library_is_to_be_imported(name: str, statement: str) -> None:
+    tests, solution = f"assert {name}.allclose(f(1), 2)\n", f"{statement}\ndef f(x): return 2 * x\n"
+    problem = Problem(task_id="t", prompt="", tests=tests, canonical_solution=solution, entry_point="f")
+    with pytest.raises(ValueError, match=f"use {name} without importing it.*Add `{statement}`"):
         completed(problem)
+    with_import = Problem(task_id="t", prompt="", tests=f"{statement}\n{tests}", entry_point="f")
+    assert completed(with_import) == with_import
 
 
 def test_a_candidate_that_is_not_deterministic_is_named(pool: Pool) -> None:

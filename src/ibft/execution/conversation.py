@@ -196,7 +196,7 @@ def _is_mutable(value: Any) -> bool:
 
 def _changed(old: Any, new: Any) -> Any:
     """Return what a value has become: the same container, for all who know it, with what is in it now."""
-    if type(old) is not type(new):
+    if type(old) is not type(new) or type(old) is Remote:
         return new
     if type(old) is tuple:
         return tuple(itertools.starmap(_changed, zip(old, new, strict=True))) if len(old) == len(new) else new

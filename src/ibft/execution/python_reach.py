@@ -246,7 +246,7 @@ class _Program:
             return True  # a copy of it is passed; `is_fresh` decides whether that matters
         function, parameter = self._callee(call), self._parameter(call, node)
         if function is None:
-            return _name(call.func).startswith("assert")
+            return _name(call.func).startswith("assert") and _name(call.func) not in self._defined
         if parameter is None or function in self._reaching:
             return False
         if (function, parameter) not in self._looks:

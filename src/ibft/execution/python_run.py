@@ -21,7 +21,8 @@ from ibft.artifacts.rows import Status
 from ibft.execution.conversation import Conversation, Lost, NoProgram
 from ibft.execution.inside.testing import TESTS, run_tests
 from ibft.execution.outcome import Outcome
-from ibft.execution.python_tests import Prepared
+from ibft.execution.python_state import restored
+from ibft.execution.python_tests import Prepared, mentions
 from ibft.execution.sandbox import End, Limits, Sandbox
 
 __all__ = ["Run", "judge_python", "passes_outside", "run_python"]
@@ -59,7 +60,7 @@ def run_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limits
     module = types.ModuleType("tests")
     module.__dict__.update(prepared.namespace)
     try:
-        with _alarm(limits.wall_s):
+        with _undone(prepared), _alarm(limits.wall_s):
             verdict = _hold(conversation, prepared, module, source, inside)
     except _OutOfTime:
         verdict = "timeout_wall", f"timed out: its tests still ran after {limits.wall_s:g} s"
@@ -86,7 +87,7 @@ def passes_outside(prepared: Prepared, stand_ins: dict[str, object], wall_s: flo
     module.__dict__.update(prepared.namespace)
     module.__dict__.update(stand_ins)
     try:
-        with _alarm(wall_s), _aliased(prepared, module):
+        with _undone(prepared), _alarm(wall_s), _aliased(prepared, module):
             run_tests(prepared.code, module, prepared.form, prepared.examples)
     except BaseException:  # SystemExit and the end of the time, too
         return False
@@ -122,6 +123,13 @@ def _hold(
     except BaseException as error:  # SystemExit and KeyboardInterrupt too, which a candidate may have raised
         return "failed", f"failed: {_describe(error, prepared.tests)}"
     return "passed", "passed"
+
+
+def _undone(prepared: Prepared) -> contextlib.AbstractContextManager[None]:
+    """Undo what tests change in this process, where they might: it takes a millisecond, which most need not spend."""
+    if prepared.reach.is_whole:
+        return contextlib.nullcontext()
+    return restored(mentions(prepared.setup, prepared.tests))
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ MAX_ANSWER_BYTES = 16 << 20
 MAX_DEPTH = 100
 _HEADER = struct.Struct("!I")
 _to_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` would make one for each message
+_from_json = json.JSONDecoder().decode  # and held, since tests may patch `json.loads`
 _EXACT_JSON = frozenset({type(None), bool, float, str})
 _DTYPES = frozenset(
     [
@@ -344,7 +345,7 @@ def _parsed(channel: int, header: bytes, max_bytes: int) -> Any:
     if size > max_bytes:  # before anything is read: the other side could fill our memory
         raise CodecError(f"larger than {max_bytes >> 20} MiB")
     try:
-        return json.loads(_read_exactly(channel, size))
+        return _from_json(str(_read_exactly(channel, size), "ascii"))
     except (ValueError, RecursionError):
         raise CodecError("not JSON") from None
 
