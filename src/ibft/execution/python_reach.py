@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import ast
 import builtins
-import collections
-from collections.abc import Iterator
 from typing import NamedTuple
+
+from ibft.execution.python_scopes import CHANGES, Scopes, name_of, parameters_of, place_of
 
 __all__ = ["Reach", "find_reach"]
 
@@ -55,14 +55,10 @@ _READING_METHODS = _words(
 )
 # Calls that cannot reach the candidate, whatever they are given.
 _HARMLESS = _LOOKING | _READING_METHODS | _COPYING | _COLLECTING | vars(builtins).keys()
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_FUNCTIONS = (*_DEFINITIONS, ast.Lambda)
-_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _PASSING = (
     *(ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Starred, ast.keyword, ast.Subscript, ast.Attribute, ast.Call),
     *(ast.List, ast.Tuple, ast.Set, ast.Dict),
 )
-_CHANGES = (ast.Store, ast.Del)
 _DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Starred, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.IfExp, ast.keyword)
 
 
@@ -70,8 +66,8 @@ class Reach(NamedTuple):
     """What a test program may see of a candidate.
 
     `is_whole`: the values of its calls and nothing else, if these are of plain types; where it is not, a failure
-    outside says little either. `passes_fresh`: it cannot look again at what it has passed. `keeps_results`: it may keep
-    what it was given, and so could change it.
+    outside says little either. `passes_fresh`: it cannot look again at what it has passed. `keeps_results`: it may
+    change what it was given, or look at it after another call, which could have changed it.
     """
 
     is_whole: bool
@@ -97,36 +93,15 @@ def find_reach(tests: str, setup: str, names: frozenset[str]) -> Reach:
             keeps_results = keeps_results or not program.only_looks(parent)
         elif not program.hands_on(name, parent):
             is_whole = False
-    return Reach(is_whole, passes_fresh and is_whole, keeps_results)
+    return Reach(is_whole, passes_fresh, keeps_results)
 
 
-class _Program:
+class _Program(Scopes):
     """A test program's syntax tree, with what is asked about its nodes."""
 
     def __init__(self, tests: ast.Module, setup: ast.Module, names: frozenset[str]) -> None:
+        super().__init__(tests, setup)
         self._names = names
-        self._tests, self._setup = tests, setup
-        self.parents: dict[ast.AST, ast.AST] = {}
-        for node in self.nodes():
-            for child in ast.iter_child_nodes(node):
-                self.parents[child] = node
-        definitions = [node for node in self.parents if isinstance(node, (*_DEFINITIONS, ast.ClassDef))]
-        self._defined = collections.Counter(node.name for node in definitions)
-        self._defined.update(node.arg for node in self.parents if isinstance(node, ast.arg))
-        self._defined.update(
-            node.id for node in self.parents if isinstance(node, ast.Name) and isinstance(node.ctx, _CHANGES)
-        )
-        self._functions = {
-            node.name: node
-            for node in (*setup.body, *tests.body)
-            if isinstance(node, ast.FunctionDef) and self._defined[node.name] == 1 and not node.decorator_list
-        }
-        self._uses: dict[tuple[ast.AST, str], list[ast.Name]] = {}
-        for node in self.parents:
-            if isinstance(node, ast.Name):
-                self._uses.setdefault((self._scope(node), node.id), []).append(node)
-        declarations = (node.names for node in self.parents if isinstance(node, (ast.Global, ast.Nonlocal)))
-        self._declared = {name for names_ in declarations for name in names_}
         self._handed: set[tuple[ast.AST, str]] = set()  # parameters that are the candidate's function
         while self._hand_on():
             pass
@@ -134,12 +109,7 @@ class _Program:
         self._reaching: dict[ast.AST, list[ast.Call]] = {}  # calls that may end in one of the candidate, by scope
         for node in self.parents:
             if isinstance(node, ast.Call) and self._may_reach(node, frozenset()):
-                self._reaching.setdefault(self._scope(node), []).append(node)
-
-    def nodes(self) -> Iterator[ast.AST]:
-        """Yield every node of setup and tests."""
-        yield from ast.walk(self._setup)
-        yield from ast.walk(self._tests)
+                self._reaching.setdefault(self.scope(node), []).append(node)
 
     def is_of_a_process(self, node: ast.AST) -> bool:
         """Decide whether a program looks at what stays in a process: output, files, patched modules, a cause."""
@@ -157,9 +127,9 @@ class _Program:
                     or not taken.isdisjoint(_PROCESS_ATTRIBUTES)
                 )
             case ast.Name(id=name):
-                return name in _PROCESS_NAMES and name not in self._defined
+                return name in _PROCESS_NAMES and name not in self.defined
             case ast.Attribute(attr=name, ctx=context, value=value):
-                is_own = isinstance(context, ast.Load) or _name(value) in ("self", "cls")
+                is_own = isinstance(context, ast.Load) or name_of(value) in ("self", "cls")
                 return name in _PROCESS_ATTRIBUTES or not is_own
             case ast.arg(arg=name):
                 return name in _PROCESS_FIXTURES
@@ -188,7 +158,7 @@ class _Program:
 
     def hands_on(self, name: ast.Name, parent: ast.AST) -> bool:
         """Decide whether a name is an argument of a function of the tests' own, whose body is looked at instead."""
-        return isinstance(parent, ast.Call) and self._parameter(parent, name) is not None
+        return isinstance(parent, ast.Call) and self.parameter(parent, name) is not None
 
     def is_fresh(self, node: ast.AST) -> bool:
         """Decide whether nobody can look at the value of an expression once it has been passed on."""
@@ -200,8 +170,8 @@ class _Program:
             case ast.Dict(keys=keys, values=values):
                 return all(part is None or self.is_fresh(part) for part in (*keys, *values))
             case ast.Call(func=function, args=arguments, keywords=keywords):
-                name = _name(function)
-                if name in self._defined:
+                name = name_of(function)
+                if name in self.defined:
                     return False
                 return name in _COPYING or (name in _COLLECTING and all(map(self.is_fresh, (*arguments, *keywords))))
             case ast.Name():
@@ -233,38 +203,38 @@ class _Program:
                     return self._is_alone(result, parent) and self._only_looked_at_by(parent, node)
                 case ast.Assign(targets=[ast.Name(id=name)]):
                     return self._only_looks_at_name(parent, name)
-                case _ if not isinstance(parent, _PASSING) or isinstance(getattr(parent, "ctx", None), _CHANGES):
+                case _ if not isinstance(parent, _PASSING) or isinstance(getattr(parent, "ctx", None), CHANGES):
                     return False
             node = parent
 
     def _is_looking(self, function: ast.expr) -> bool:
-        name = _name(function)
-        return name in _LOOKING and name not in self._defined
+        name = name_of(function)
+        return name in _LOOKING and name not in self.defined
 
     def _only_looked_at_by(self, call: ast.Call, node: ast.AST) -> bool:
         if isinstance(call.func, ast.Name) and self._is_candidate(call.func):
             return True  # a copy of it is passed; `is_fresh` decides whether that matters
-        function, parameter = self._callee(call), self._parameter(call, node)
+        function, parameter = self.callee(call), self.parameter(call, node)
         if function is None:
-            return _name(call.func).startswith("assert") and _name(call.func) not in self._defined
+            return name_of(call.func).startswith("assert") and name_of(call.func) not in self.defined
         if parameter is None or function in self._reaching:
             return False
         if (function, parameter) not in self._looks:
             self._looks[function, parameter] = True  # in case that it calls itself
-            uses = self._uses.get((function, parameter), [])
+            uses = self.uses.get((function, parameter), [])
             looks = all(isinstance(use.ctx, ast.Load) and self.only_looks(use) for use in uses)
             self._looks[function, parameter] = looks
         return self._looks[function, parameter]
 
     def _only_looks_at_name(self, binding: ast.Assign, name: str) -> bool:
-        scope = self._scope(binding)
-        loads = [use for use in self._uses[scope, name] if isinstance(use.ctx, ast.Load)]
-        if not self._is_local(binding, name):
+        scope = self.scope(binding)
+        loads = [use for use in self.uses[scope, name] if isinstance(use.ctx, ast.Load)]
+        if not self.is_local(binding, name):
             return False
-        last = max(map(_place, loads), default=(0, 0))
-        is_kept = any(_place(binding.value) < _place(call) < last for call in self._reaching.get(scope, ()))
+        last = max(map(place_of, loads), default=(0, 0))
+        is_kept = any(place_of(binding.value) < place_of(call) < last for call in self._reaching.get(scope, ()))
         return not is_kept and all(
-            _place(use) > _place(binding) and self._loops(use) == self._loops(binding) and self.only_looks(use)
+            place_of(use) > place_of(binding) and self.loops(use) == self.loops(binding) and self.only_looks(use)
             for use in loads
         )
 
@@ -277,10 +247,10 @@ class _Program:
         """Decide whether a call may end in one of the candidate."""
         if isinstance(call.func, ast.Name) and self._is_candidate(call.func):
             return True
-        function = self._callee(call)
+        function = self.callee(call)
         if function is None:
-            name = _name(call.func)
-            return name in self._defined or not (name in _HARMLESS or name.startswith("assert"))
+            name = name_of(call.func)
+            return name in self.defined or not (name in _HARMLESS or name.startswith("assert"))
         if function in seen:
             return False
         inner = (node for node in ast.walk(function) if isinstance(node, ast.Call))
@@ -288,113 +258,41 @@ class _Program:
 
     def _is_fresh_name(self, node: ast.Name) -> bool:
         """Decide whether this is the one place where a fresh value is used, and is reached once for each value."""
-        scope = self._scope(node)
-        uses = self._uses[scope, node.id]
+        scope = self.scope(node)
+        uses = self.uses[scope, node.id]
         bindings = [use for use in uses if isinstance(use.ctx, ast.Store)]
-        if len(uses) != 2 or len(bindings) != 1 or not self._is_local(node, node.id):
+        if len(uses) != 2 or len(bindings) != 1 or not self.is_local(node, node.id):
             return False
         target: ast.AST = bindings[0]
         while isinstance(self.parents[target], (ast.Tuple, ast.List)):
             target = self.parents[target]
         binding = self.parents[target]
-        loops, loops_of_binding = self._loops(node), self._loops(binding)
+        loops, loops_of_binding = self.loops(node), self.loops(binding)
         match binding:
             case ast.Assign(targets=[_], value=value):
                 return loops == loops_of_binding and self.is_fresh(value)
             case ast.For(iter=iterated) | ast.comprehension(iter=iterated):
-                return loops == [self._loop_of(binding), *loops_of_binding] and self.is_fresh(iterated)
+                return loops == [self.loop_of(binding), *loops_of_binding] and self.is_fresh(iterated)
         return False
-
-    def _is_local(self, node: ast.AST, name: str) -> bool:
-        """Decide whether a name is used in the scope around a node alone, and in no function within it or outside."""
-        scope = self._scope(node)
-        if name in self._declared or self._is_of_class(node):
-            return False
-        return not any(other == name and self._is_within(inner, scope) for inner, other in self._uses)
-
-    def _is_of_class(self, node: ast.AST) -> bool:
-        """Decide whether a statement is one of a class's body, whose names are attributes."""
-        outer = self.parents.get(node)
-        while outer is not None and not isinstance(outer, (ast.ClassDef, *_FUNCTIONS)):
-            outer = self.parents.get(outer)
-        return isinstance(outer, ast.ClassDef)
-
-    def _is_within(self, inner: ast.AST, scope: ast.AST) -> bool:
-        while inner is not self._tests:
-            inner = self._scope(inner)
-            if inner is scope:
-                return True
-        return False
-
-    def _loop_of(self, binding: ast.AST) -> ast.AST:
-        return self.parents[binding] if isinstance(binding, ast.comprehension) else binding
-
-    def _loops(self, node: ast.AST) -> list[ast.AST]:
-        """Return the loops around a node within its function, the innermost first."""
-        loops: list[ast.AST] = []
-        if isinstance(node, ast.comprehension):
-            node = self.parents[node]
-        inner = node
-        while (outer := self.parents.get(inner)) is not None and not isinstance(outer, _FUNCTIONS):
-            is_evaluated_once = isinstance(outer, (ast.For, ast.AsyncFor)) and outer.iter is inner
-            if isinstance(outer, _LOOPS) and not is_evaluated_once:
-                loops.append(outer)
-            inner = outer
-        return loops
 
     def _hand_on(self) -> bool:
         """Follow the candidate into the parameters of the tests' own functions; return True if that found new ones."""
         before = len(self._handed)
         for name in self.candidates():
             call = self.parents[name]
-            if isinstance(call, ast.Call) and (parameter := self._parameter(call, name)) is not None:
-                function = self._callee(call)
+            if isinstance(call, ast.Call) and (parameter := self.parameter(call, name)) is not None:
+                function = self.callee(call)
                 assert function is not None
                 self._handed.add((function, parameter))
         return len(self._handed) > before
 
-    def _callee(self, call: ast.Call) -> ast.FunctionDef | None:
-        return self._functions.get(call.func.id) if isinstance(call.func, ast.Name) else None
-
-    def _parameter(self, call: ast.Call, argument: ast.AST) -> str | None:
-        """Return the name under which a function of the tests' own gets an argument; None for another's, or `*args`."""
-        function = self._callee(call)
-        if function is None or argument not in call.args:
-            return None
-        place = call.args.index(argument)
-        parameters = [*function.args.posonlyargs, *function.args.args]
-        if place >= len(parameters) or any(isinstance(node, ast.Starred) for node in call.args[: place + 1]):
-            return None
-        return parameters[place].arg
-
     def _is_candidate(self, node: ast.Name) -> bool:
-        scope = self._scope(node)
+        scope = self.scope(node)
         while not isinstance(scope, ast.Module):
-            if node.id in _parameters(scope):
+            if node.id in parameters_of(scope):
                 return (scope, node.id) in self._handed
-            scope = self._scope(scope)
+            scope = self.scope(scope)
         return node.id in self._names
-
-    def _scope(self, node: ast.AST) -> ast.AST:
-        """Return the function around a node, or the whole program; setup and tests are one."""
-        while (outer := self.parents.get(node)) is not None:
-            # A default value is evaluated outside of its function.
-            if isinstance(outer, _FUNCTIONS) and not isinstance(node, ast.arguments):
-                return outer
-            node = outer
-        return self._tests
-
-
-def _parameters(function: ast.AST) -> set[str]:
-    assert isinstance(function, _FUNCTIONS)
-    return {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
-
-
-def _name(function: ast.AST) -> str:
-    """Return the last part of a function's name: `array` for `np.array`."""
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else ""
 
 
 def _is_flat(node: ast.AST) -> bool:
@@ -405,7 +303,3 @@ def _is_flat(node: ast.AST) -> bool:
         case ast.BinOp(left=left, right=right):
             return _is_flat(left) and _is_flat(right)
     return isinstance(node, (ast.Constant, ast.UnaryOp))
-
-
-def _place(node: ast.expr | ast.stmt) -> tuple[int, int]:
-    return node.lineno, node.col_offset

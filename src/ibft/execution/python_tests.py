@@ -28,7 +28,8 @@ class Prepared(NamedTuple):
 
     `tests` call what they define, where a call is enough; `form` and `examples` are what else runs after them. `names`
     are taken from the candidate, also by importing them from one of `aliases`, modules that do not exist. `packages`
-    have to be there for them, and `reach` says how much of the candidate they see.
+    have to be there for them, `reach` says how much of the candidate they see, and `touched` are the modules of this
+    process that they may change.
     """
 
     setup: str
@@ -42,6 +43,7 @@ class Prepared(NamedTuple):
     aliases: tuple[str, ...]
     packages: frozenset[str]
     reach: Reach
+    touched: frozenset[str]
 
 
 def prepare(problem: Problem) -> Prepared:
@@ -62,6 +64,8 @@ def prepare(problem: Problem) -> Prepared:
     names |= {name for taken in imported.values() for name in taken}
     if problem.entry_point:
         names |= {problem.entry_point}  # which may be called like a builtin: Mbpp/126 defines `sum`
+    words = mentions(problem.setup, tests)
+    reach = Reach(False, False, True) if examples else find_reach(tests, problem.setup, frozenset(names))
     return Prepared(
         setup=problem.setup,
         tests=tests,
@@ -72,8 +76,9 @@ def prepare(problem: Problem) -> Prepared:
         form=form,
         examples=examples,
         aliases=tuple(imported),
-        packages=frozenset({form} - {"program"} | {"numpy", "pytest"} & mentions(problem.setup, tests)),
-        reach=find_reach(tests, problem.setup, frozenset(names)) if not examples else Reach(False, False, True),
+        packages=frozenset({form} - {"program"} | {"numpy", "pytest"} & words),
+        reach=reach,
+        touched=frozenset(words & sys.modules.keys()) if not reach.is_whole else frozenset(),
     )
 
 
