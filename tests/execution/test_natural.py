@@ -424,6 +424,12 @@ SEES = {
         "import numpy as np\ndef f(n): return np.array(['a'] * n, dtype=object)\n",
         ("def f(n): return 'b' * n\n",),
     ),
+    "numpy, masked": Case(
+        "import numpy as np\nassert f().mask.tolist() == [True, False]\n",
+        "import numpy as np\ndef f(): return np.ma.array([1, 2], mask=[1, 0])\n",
+        ("import numpy as np\ndef f(): return np.array([1, 2])\n",),
+        weak=True,
+    ),
     "a deque": Case(
         "from collections import deque\na = deque([1, 2], maxlen=2)\nf(a)\nassert a == deque([2, 3])\n",
         "def f(a): a.append(3)\n",

@@ -203,7 +203,8 @@ def know_numpy() -> None:
 
     def encode_array(value: Any, handles: Handles | None, depth: int) -> Any:
         if value.dtype.name in _DTYPES and value.dtype.isnative:
-            return {"a": [value.dtype.name, list(value.shape), encode(value.tolist(), handles, depth)]}
+            items = numpy.ndarray.tolist(value)  # of a masked array, too
+            return {"a": [value.dtype.name, list(value.shape), encode(items, handles, depth)]}
         if handles is None:
             raise CodecError(f"an array of {value.dtype.name} cannot cross into the sandbox")
         return {"h": handles.number(value)}
