@@ -95,6 +95,7 @@ def _be_native(source: str) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
+        sys.argv[1:] = []  # which `unittest.main()` would read
         module = sys.modules["__main__"] = types.ModuleType("__main__")
         exec(compile(source, "<program>", "exec", dont_inherit=True), module.__dict__)
         exit_code = 0

@@ -91,6 +91,25 @@ FORMS = {
         ">>> f(1, 2)\n3\n>>> f(1, 'a')  # doctest: +ELLIPSIS\nTraceback (most recent call last):\nTypeError: ...\n"
     ),
     "doctest, in a string": '"""\n>>> f(1, 2)\n3\n"""\nimport doctest\ndoctest.testmod()\n',
+    "pytest, main inside": (
+        "def test_sum():\n    assert f(1, 2) == 3\nif __name__ == '__main__':\n    import pytest, sys\n"
+        "    sys.exit(pytest.main([__file__]))\n"
+    ),
+    "pytest, with unittest's main": (
+        "import pytest\n" + UNITTEST.format(name="Sums") + "if __name__ == '__main__':\n    unittest.main()\n"
+    ),
+    "pytest, in check": (
+        "import pytest\ndef check(candidate):\n    with pytest.raises(TypeError):\n        candidate(1, 'a')\n"
+        "    assert candidate(1, 2) == 3\n"
+    ),
+    "unittest, a class and subtests skipped": (
+        "import unittest\nclass A(unittest.TestCase):\n    @classmethod\n    def setUpClass(cls):\n"
+        "        raise unittest.SkipTest\n    def test_never(self):\n        pass\n"
+        "class B(unittest.TestCase):\n    def test_some(self):\n        for a in (1, 2, 3):\n"
+        "            with self.subTest(a=a):\n                if a > 1:\n                    self.skipTest('large')\n"
+        "                self.assertEqual(f(a, 2), 3)\n"
+    ),
+    "a file of a package": "from package.solution import f\ndef test_sum():\n    assert f(1, 2) == 3\n",
     "its own module": "from solution import f\ndef test_sum():\n    assert f(1, 2) == 3\n",
     "its own module, by name": "import solution\ndef test_sum():\n    assert solution.f(1, 2) == 3\n",
 }
@@ -167,6 +186,12 @@ SEES = {
         "def f(a): return sum(a)\n",
         ("def f(a):\n    s = 0\n    while a: s += a.pop()\n    return s\n",),
     ),
+    "changed in place, by another name": Case(
+        "g = f\na = [2, 1]\nassert g(a) is None\nassert a == [1, 2]\n",
+        "def f(a): a.sort()\n",
+        ("def f(a): return sorted(a)\n",),
+        weak=True,
+    ),
     "changed in place": Case(
         "a = [2, 1]\nassert f(a) is None\nassert a == [1, 2]\n",
         "def f(a): a.sort()\n",
@@ -194,6 +219,22 @@ SEES = {
     ),
     "a fresh result each time": Case(
         "a = f()\na.append(1)\nassert f() == []\n", "def f(): return []\n", ("x = []\ndef f(): return x\n",)
+    ),
+    "a result that later calls change": Case(
+        "a, b = f(1), f(2)\nassert a == [1]\nassert b == [2]\nassert [f(x) for x in (3, 4)] == [[3], [4]]\n",
+        "def f(x): return [x]\n",
+        ("kept = []\ndef f(x):\n    kept[:] = [x]\n    return kept\n",),
+    ),
+    "a row twice": Case(
+        "assert f([[0] * 2] * 2) == [[1, 0], [0, 0]]\n",
+        "def f(rows): return [[1, 0], [0, 0]]\n",
+        ("def f(rows):\n    rows[0][0] = 1\n    return rows\n",),
+    ),
+    "unchanged, as one of many": Case(
+        "def check_all(*functions):\n    for function in functions:\n        a = [2, 1]\n"
+        "        assert function(dict(a=a)) == [1, 2]\n        assert a == [2, 1]\ncheck_all(f)\n",
+        "def f(d): return sorted(d['a'])\n",
+        ("def f(d):\n    d['a'].sort()\n    return d['a']\n",),
     ),
     "a default that is kept": Case(
         "assert f(1) == [1]\nassert f(2) == [2]\n",
@@ -236,6 +277,24 @@ SEES = {
         ("def f(fs, x): return [-2, 4]\n",),
         weak=True,
     ),
+    "no cause and no arguments": Case(
+        "try:\n    f(1)\nexcept ValueError as error:\n    assert error.args == ()\nelse:\n    assert False\n",
+        "def f(x): raise ValueError\n",
+        ("def f(x): raise ValueError(x)\n", "def f(x): raise ValueError('')\n"),
+    ),
+    "the cause of an exception": Case(
+        "try:\n    f('k')\nexcept ValueError as error:\n    assert isinstance(error.__cause__, KeyError)\n"
+        "else:\n    assert False\n",
+        "def f(x):\n    try:\n        {}[x]\n    except KeyError as error:\n        raise ValueError(x) from error\n",
+        ("def f(x): raise ValueError(x)\n",),
+        weak=True,
+    ),
+    "the end of an iteration": Case(
+        "try:\n    f()\nexcept StopIteration:\n    pass\nelse:\n    assert False\n",
+        "def f(): raise StopIteration\n",
+        ("def f(): raise RuntimeError('the candidate raised StopIteration')\n",),
+        weak=True,
+    ),
     "its own exception": Case(
         "try:\n    f(-1)\nexcept Negative as error:\n    assert error.value == -1\nelse:\n    assert False\n",
         "class Negative(Exception):\n    def __init__(self, value): self.value = value\n"
@@ -261,6 +320,30 @@ SEES = {
         "assert out.getvalue() == ''\n",
         "def f(x): return 2 * x\n",
         ("def f(x):\n    print(x)\n    return 2 * x\n",),
+    ),
+    "warned": Case(
+        "import pytest\ndef test_warning():\n    with pytest.warns(UserWarning):\n        assert f() == 1\n",
+        "import warnings\ndef f():\n    warnings.warn('old')\n    return 1\n",
+        ("def f(): return 1\n",),
+        weak=True,
+    ),
+    "nothing is logged": Case(
+        "import unittest\nclass T(unittest.TestCase):\n    def test_quiet(self):\n        with self.assertNoLogs():\n"
+        "            self.assertEqual(f(), 1)\n",
+        "def f(): return 1\n",
+        ("import logging\ndef f():\n    logging.warning('loud')\n    return 1\n",),
+    ),
+    "precision": Case(
+        "import decimal\ndecimal.getcontext().prec = 3\nassert f(1, 3) == decimal.Decimal('0.333')\n",
+        "from decimal import Decimal\ndef f(a, b): return Decimal(a) / b\n",
+        ("def f(a, b): return a / b\n",),
+        weak=True,
+    ),
+    "a NaN": Case(
+        "n = float('nan')\nassert f([n]) == [n]\n",
+        "def f(a): return list(a)\n",
+        ("def f(a): return [float('nan')]\n",),
+        weak=True,
     ),
     "printed, pytest": Case(
         "def test_greeting(capsys):\n    f('Ada')\n    assert capsys.readouterr().out == 'Hello, Ada\\n'\n",
@@ -321,6 +404,51 @@ SEES = {
         "def f(a): return float(a.sum())\n",
         ("def f(a): return a.shape[0]\n",),
     ),
+    "numpy, in place": Case(
+        "import numpy as np\na = np.array([3, 1])\nassert f(a) is None\nassert a.tolist() == [1, 3]\n",
+        "def f(a): a.sort()\n",
+        ("def f(a): a = sorted(a)\n",),
+    ),
+    "numpy, type and shape": Case(
+        "import numpy as np\na = f(np.array([200], dtype=np.uint8))\nassert a.dtype == np.uint8\n"
+        "assert a.tolist() == [144]\nassert f(np.zeros((0, 3))).shape == (0, 3)\n",
+        "def f(a): return a + a\n",
+        ("def f(a): return (a + a).astype(int)\n", "import numpy as np\ndef f(a): return np.array(a.tolist()) * 2\n"),
+    ),
+    "numpy, text": Case(
+        "import numpy as np\nassert f(np.array(['a', 'b'])).tolist() == ['aa', 'bb']\n",
+        "import numpy as np\ndef f(a): return np.char.multiply(a, 2)\n",
+        ("def f(a): return a\n",),
+        weak=True,
+    ),
+    "numpy, text that is returned": Case(
+        "import numpy as np\nassert f(2)[1] == 'a'\n",
+        "import numpy as np\ndef f(n): return np.array(['a'] * n, dtype=object)\n",
+        ("def f(n): return 'b' * n\n",),
+    ),
+    "numpy, masked": Case(
+        "import numpy as np\nassert f().mask.tolist() == [True, False]\n",
+        "import numpy as np\ndef f(): return np.ma.array([1, 2], mask=[1, 0])\n",
+        ("import numpy as np\ndef f(): return np.array([1, 2])\n",),
+        weak=True,
+    ),
+    "a deque": Case(
+        "from collections import deque\na = deque([1, 2], maxlen=2)\nf(a)\nassert a == deque([2, 3])\n",
+        "def f(a): a.append(3)\n",
+        ("def f(a): a.appendleft(3)\n",),
+    ),
+    "a time zone": Case(
+        "assert f().tzname() == 'X'\n",
+        "from datetime import *\ndef f(): return datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=1), 'X'))\n",
+        ("from datetime import *\ndef f(): return datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=1)))\n",),
+        weak=True,
+    ),
+    "patched, what the channel uses": Case(
+        "from unittest.mock import patch\nwith patch('json.loads', return_value=1):\n    assert f('2') == 1\n",
+        "import json\ndef f(s): return json.loads(s)\n",
+        ("def f(s): return 2\n",),
+        weak=True,
+    ),
     "seeded": Case(
         "import random\nrandom.seed(1)\na = f()\nrandom.seed(1)\nassert f() == a and 0 < a < 1\n",
         "import random\ndef f(): return random.random()\n",
@@ -356,6 +484,54 @@ def test_what_a_channel_cannot_carry_is_seen(pool: Pool, name: str, has_referenc
     assert verdict(pool, case.tests, case.right, solution=solution, entry_point=case.entry_point) == passed
     for wrong in case.wrong:
         assert verdict(pool, case.tests, wrong, solution=solution, entry_point=case.entry_point).endswith("failed")
+
+
+CHANGES = {
+    "patches": "from unittest import mock\nmock.patch('builtins.open', side_effect=OSError).start()\n",
+    "builtins": "import builtins\nbuiltins.open = None\n",
+    "environment": "import os\nos.environ['PYTEST_ADDOPTS'] = '-k nothing'\nos.chdir('/usr')\n",
+    "warnings": "import warnings\nwarnings.simplefilter('error')\n",
+    "precision": "import decimal\ndecimal.getcontext().prec = 3\n",
+    "limits": "import sys\nsys.setrecursionlimit(90)\nsys.path.insert(0, '/usr/lost')\n",
+    "output": "import sys\nsys.stdout = sys.stderr = None\n",
+    "modules": "import json, sys\njson.loads = None\nsys.modules['json'] = sys.modules['unittest'] = None\n",
+}
+UNCHANGED = """
+import decimal, json, os, sys, unittest, warnings
+with open(os.__file__) as file:
+    assert file.read(1)
+warnings.warn("not an error")
+assert decimal.Decimal(1) / 3 != decimal.Decimal("0.333")
+assert sys.getrecursionlimit() >= 1000 and "/usr/lost" not in sys.path and sys.stdout
+assert json.loads("[1]") == [1] and os.getcwd() != "/usr"
+def test_sum(tmp_path):
+    assert f(1, 2) == 3
+"""
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_tests_change_ends_with_them(pool: Pool, name: str) -> None:
+    for body in (WRONG, "    raise ValueError\n"):
+        assert verdict(pool, f"{CHANGES[name]}assert f(1, 2) == 3\n", ADD + body).endswith("failed")
+    assert verdict(pool, UNCHANGED, ADD + SUM) == "passed"
+
+
+def test_a_class_whose_methods_do_nothing_decides_nothing(pool: Pool) -> None:
+    tests = "b = Bag()\nb.add(1)\nb.remove(1)\n"
+    assert verdict(pool, tests, BAG.format(copy="[]", out="[]"), entry_point="Bag") == "excluded"
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [("np", "import numpy as np"), ("isclose", "from math import isclose"), ("math", "import math")],
+)
+def test_what_the_tests_borrow_from_a_library_is_to_be_imported(name: str, statement: str) -> None:
+    tests, solution = f"assert {name}.allclose(f(1), 2)\n", f"{statement}\ndef f(x): return 2 * x\n"
+    problem = Problem(task_id="t", prompt="", tests=tests, canonical_solution=solution, entry_point="f")
+    with pytest.raises(ValueError, match=f"use {name} without importing it.*Add `{statement}`"):
+        completed(problem)
+    with_import = Problem(task_id="t", prompt="", tests=f"{statement}\n{tests}", entry_point="f")
+    assert completed(with_import) == with_import
 
 
 def test_a_candidate_that_is_not_deterministic_is_named(pool: Pool) -> None:

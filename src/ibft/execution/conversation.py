@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import contextlib
 import itertools
 import secrets
@@ -95,6 +96,7 @@ class Conversation:
         except (StopIteration, StopAsyncIteration) as error:
             if operation == "next":
                 raise
+            self._meet(f"a {type(error).__name__}")
             # As in a generator (PEP 479): the candidate must not end an iteration of the tests' own.
             raise RuntimeError(f"the candidate raised {type(error).__name__}") from None
 
@@ -194,7 +196,7 @@ def _is_mutable(value: Any) -> bool:
 
 def _changed(old: Any, new: Any) -> Any:
     """Return what a value has become: the same container, for all who know it, with what is in it now."""
-    if type(old) is not type(new):
+    if type(old) is not type(new) or type(old) is Remote:
         return new
     if type(old) is tuple:
         return tuple(itertools.starmap(_changed, zip(old, new, strict=True))) if len(old) == len(new) else new
@@ -209,6 +211,11 @@ def _changed(old: Any, new: Any) -> Any:
         old.update(new)
     elif type(old) is bytearray:
         old[:] = new
+    elif type(old) is collections.deque:
+        old.clear()
+        old.extend(new)
+    elif hasattr(old, "dtype") and (old.dtype, old.shape) == (new.dtype, new.shape) and old.flags.writeable:
+        old[...] = new
     else:
         return new
     return old
@@ -263,7 +270,7 @@ def _exception(names: list[str], message: str, trace: str) -> BaseException:
         if isinstance(kind, type) and issubclass(kind, BaseException):
             with contextlib.suppress(TypeError):  # some need more than a message
                 error: BaseException = kind(message)
-                error.args = (message,)
+                error.args = (message,) if message else ()
                 error.__notes__ = [names[0], trace]  # type: ignore[attr-defined]
                 return error
     return Exception(message)

@@ -118,18 +118,31 @@ def _require_use_of_candidate(problem: Problem) -> None:
 
 
 def _forbid_borrowed_modules(problem: Problem) -> None:
-    """Refuse tests that use a module without importing it: they would take the candidate's word for what it does.
+    """Refuse tests that use a library without importing it: they would take the candidate's word for what it does.
 
     Raises:
-        ValueError: they do; names the modules.
+        ValueError: they do; names what they use.
     """
     known = bound_names(problem.setup) | {problem.entry_point}
-    borrowed = sorted((free_names(problem.tests) - known) & sys.stdlib_module_names)
+    imports = {name: f"import {name}" for name in sys.stdlib_module_names} | _imports_of_reference(problem)
+    borrowed = sorted((free_names(problem.tests) - known) & imports.keys())
     if borrowed and not problem.inside:
         raise ValueError(
             f"the tests of {problem.task_id} use {', '.join(borrowed)} without importing it, so it would be whatever "
-            f"the candidate says it is. Add `import {borrowed[0]}` to the tests."
+            f"the candidate says it is. Add `{imports[borrowed[0]]}` to the tests."
         )
+
+
+def _imports_of_reference(problem: Problem) -> dict[str, str]:
+    """Return the names that the reference takes from libraries, with the statements that import them."""
+    solution = problem.canonical_solution or ""
+    source = next(filter(_is_python, (problem.prompt + solution, solution)), "")
+    return {
+        alias.asname or alias.name.partition(".")[0]: ast.unparse(node)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
 
 
 def _with_helpers_of_prompt(problem: Problem) -> Problem:

@@ -10,8 +10,10 @@ calls `is_whole` must not see more than values; any other is run in both places,
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import builtins
 from typing import NamedTuple
+
+from ibft.execution.python_scopes import CHANGES, Scopes, name_of, parameters_of, place_of
 
 __all__ = ["Reach", "find_reach"]
 
@@ -25,10 +27,16 @@ _PURE_MODULES = _words(
     hashlib heapq itertools json math numbers numpy operator pytest random re statistics string textwrap typing
     unittest"""
 )
-_PROCESS_NAMES = _words("open input globals locals vars eval exec __import__")
-_PROCESS_ATTRIBUTES = _words("seed mock patch")
+_PROCESS_NAMES = _words("open input globals locals vars eval exec hash setattr delattr __import__ __builtins__")
+# Of libraries, what changes or watches a process; of an exception, what stays behind in its own.
+_PROCESS_ATTRIBUTES = _words(
+    """seed setstate set_state mock patch MonkeyPatch getcontext setcontext localcontext errstate seterr printoptions
+    set_printoptions warns deprecated_call filterwarnings getfixturevalue usefixtures assertWarns assertWarnsRegex
+    assertLogs assertNoLogs __cause__ __context__ __suppress_context__ __traceback__ __notes__"""
+)
 _PROCESS_FIXTURES = _words(
-    """capsys capsysbinary capfd capfdbinary caplog monkeypatch tmp_path tmp_path_factory tmpdir recwarn"""
+    """capsys capsysbinary capfd capfdbinary caplog monkeypatch tmp_path tmp_path_factory tmpdir tmpdir_factory
+    recwarn"""
 )
 # Calls whose value is a fresh object, whatever they are given; and those whose value is as fresh as what they get.
 _COPYING = _words("deepcopy range str int float bool len abs round repr")
@@ -45,8 +53,12 @@ _READING_METHODS = _words(
     """all any copy count endswith get index isdigit isnan issubset items join keys lower shape size split startswith
     strip tolist upper values dtype"""
 )
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+# Calls that cannot reach the candidate, whatever they are given.
+_HARMLESS = _LOOKING | _READING_METHODS | _COPYING | _COLLECTING | vars(builtins).keys()
+_PASSING = (
+    *(ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Starred, ast.keyword, ast.Subscript, ast.Attribute, ast.Call),
+    *(ast.List, ast.Tuple, ast.Set, ast.Dict),
+)
 _DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Starred, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.IfExp, ast.keyword)
 
 
@@ -54,8 +66,8 @@ class Reach(NamedTuple):
     """What a test program may see of a candidate.
 
     `is_whole`: the values of its calls and nothing else, if these are of plain types; where it is not, a failure
-    outside says little either. `passes_fresh`: it cannot look again at what it has passed. `keeps_results`: it may keep
-    what it was given, and so could change it.
+    outside says little either. `passes_fresh`: it cannot look again at what it has passed. `keeps_results`: it may
+    change what it was given, or look at it after another call, which could have changed it.
     """
 
     is_whole: bool
@@ -72,7 +84,7 @@ def find_reach(tests: str, setup: str, names: frozenset[str]) -> Reach:
         names: those that it takes from the candidate.
     """
     program = _Program(ast.parse(tests), ast.parse(setup), names)
-    is_whole = not program.has_identity() and not any(map(_is_of_a_process, program.nodes()))
+    is_whole = not program.has_identity() and not any(map(program.is_of_a_process, program.nodes()))
     passes_fresh, keeps_results = True, False
     for name in program.candidates():
         parent = program.parents[name]
@@ -84,58 +96,50 @@ def find_reach(tests: str, setup: str, names: frozenset[str]) -> Reach:
     return Reach(is_whole, passes_fresh, keeps_results)
 
 
-def _is_of_a_process(node: ast.AST) -> bool:
-    """Decide whether a program here looks at what is another one's outside: output, files, modules that it patches."""
-    match node:
-        case ast.Import(names=aliases):
-            return any(
-                alias.name.partition(".")[0] not in _PURE_MODULES or alias.name == "unittest.mock" for alias in aliases
-            )
-        case ast.ImportFrom(module=str(module), names=aliases):
-            taken = {alias.name for alias in aliases}
-            return (
-                module.partition(".")[0] not in _PURE_MODULES
-                or "mock" in module
-                or not taken.isdisjoint(("mock", "seed"))
-            )
-        case ast.Name(id=name):
-            return name in _PROCESS_NAMES
-        case ast.Attribute(attr=name):
-            return name in _PROCESS_ATTRIBUTES
-        case ast.arg(arg=name):
-            return name in _PROCESS_FIXTURES
-    return isinstance(node, (ast.AsyncFunctionDef, ast.Await))
-
-
-class _Program:
+class _Program(Scopes):
     """A test program's syntax tree, with what is asked about its nodes."""
 
     def __init__(self, tests: ast.Module, setup: ast.Module, names: frozenset[str]) -> None:
+        super().__init__(tests, setup)
         self._names = names
-        self._tests, self._setup = tests, setup
-        self.parents: dict[ast.AST, ast.AST] = {}
-        for node in self.nodes():
-            for child in ast.iter_child_nodes(node):
-                self.parents[child] = node
-        bodies = [*setup.body, *tests.body]
-        self._functions = {node.name: node for node in bodies if isinstance(node, ast.FunctionDef)}
-        self._uses: dict[tuple[ast.AST, str], list[ast.Name]] = {}
-        for node in self.parents:
-            if isinstance(node, ast.Name):
-                self._uses.setdefault((self._scope(node), node.id), []).append(node)
-        declarations = (node.names for node in self.parents if isinstance(node, (ast.Global, ast.Nonlocal)))
-        self._declared = {name for names_ in declarations for name in names_}
         self._handed: set[tuple[ast.AST, str]] = set()  # parameters that are the candidate's function
         while self._hand_on():
             pass
+        self._looks: dict[tuple[ast.AST, str], bool] = {}  # what functions do with their parameters
+        self._reaching: dict[ast.AST, list[ast.Call]] = {}  # calls that may end in one of the candidate, by scope
+        for node in self.parents:
+            if isinstance(node, ast.Call) and self._may_reach(node, frozenset()):
+                self._reaching.setdefault(self.scope(node), []).append(node)
 
-    def nodes(self) -> Iterator[ast.AST]:
-        """Yield every node of setup and tests."""
-        yield from ast.walk(self._setup)
-        yield from ast.walk(self._tests)
+    def is_of_a_process(self, node: ast.AST) -> bool:
+        """Decide whether a program looks at what stays in a process: output, files, patched modules, a cause."""
+        match node:
+            case ast.Import(names=aliases):
+                return any(
+                    alias.name.partition(".")[0] not in _PURE_MODULES or alias.name == "unittest.mock"
+                    for alias in aliases
+                )
+            case ast.ImportFrom(module=str(module), names=aliases):
+                taken = {alias.name for alias in aliases}
+                return (
+                    module.partition(".")[0] not in _PURE_MODULES
+                    or "mock" in module
+                    or not taken.isdisjoint(_PROCESS_ATTRIBUTES)
+                )
+            case ast.Name(id=name):
+                return name in _PROCESS_NAMES and name not in self.defined
+            case ast.Attribute(attr=name, ctx=context, value=value):
+                is_own = isinstance(context, ast.Load) or name_of(value) in ("self", "cls")
+                return name in _PROCESS_ATTRIBUTES or not is_own
+            case ast.arg(arg=name):
+                return name in _PROCESS_FIXTURES
+        return isinstance(node, (ast.AsyncFunctionDef, ast.Await))
 
     def has_identity(self) -> bool:
-        """Decide whether any two objects are compared by identity, other than with None and the like."""
+        """Decide whether any two objects are compared by identity, other than with None and the like.
+
+        A container that holds a NaN equals another only if it is the same NaN.
+        """
         return any(
             (
                 isinstance(node, ast.Compare)
@@ -143,7 +147,8 @@ class _Program:
                 and not any(isinstance(side, ast.Constant) for side in (node.left, *node.comparators))
             )
             or (isinstance(node, ast.Name) and node.id == "id")
-            or (isinstance(node, ast.Attribute) and node.attr in ("assertIs", "assertIsNot"))
+            or (isinstance(node, ast.Attribute) and node.attr in ("assertIs", "assertIsNot", "nan", "NaN"))
+            or (isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lower() == "nan")
             for node in self.nodes()
         )
 
@@ -153,7 +158,7 @@ class _Program:
 
     def hands_on(self, name: ast.Name, parent: ast.AST) -> bool:
         """Decide whether a name is an argument of a function of the tests' own, whose body is looked at instead."""
-        return isinstance(parent, ast.Call) and name in parent.args and self._callee(parent) is not None
+        return isinstance(parent, ast.Call) and self.parameter(parent, name) is not None
 
     def is_fresh(self, node: ast.AST) -> bool:
         """Decide whether nobody can look at the value of an expression once it has been passed on."""
@@ -164,141 +169,137 @@ class _Program:
                 return True
             case ast.Dict(keys=keys, values=values):
                 return all(part is None or self.is_fresh(part) for part in (*keys, *values))
-            case ast.Call(func=function, args=arguments):
-                name = _name(function)
-                if name in self._functions:
+            case ast.Call(func=function, args=arguments, keywords=keywords):
+                name = name_of(function)
+                if name in self.defined:
                     return False
-                return name in _COPYING or (name in _COLLECTING and all(map(self.is_fresh, arguments)))
+                return name in _COPYING or (name in _COLLECTING and all(map(self.is_fresh, (*arguments, *keywords))))
             case ast.Name():
                 return self._is_fresh_name(node)
+            case ast.BinOp(op=ast.Mult(), left=left, right=right):
+                return _is_flat(left) and _is_flat(right)  # `[[0]] * 2` holds one list twice
         return isinstance(node, _DISPLAYS) and all(map(self.is_fresh, ast.iter_child_nodes(node)))
 
-    def only_looks(self, node: ast.AST, seen: frozenset[ast.AST] = frozenset()) -> bool:
-        """Decide whether the value of an expression is looked at, where it stands, and neither changed nor kept."""
-        parent = self.parents[node]
-        match parent:
-            case ast.Compare() | ast.Assert() | ast.BoolOp() | ast.UnaryOp() | ast.Expr() | ast.FormattedValue():
-                return True
-            case ast.If() | ast.While() | ast.IfExp():
-                return parent.test is node
-            case ast.BinOp() | ast.Starred() | ast.keyword() | ast.Subscript(ctx=ast.Load()):
-                return self.only_looks(parent, seen)
-            case ast.List() | ast.Tuple() | ast.Set() | ast.Dict() | ast.ListComp() | ast.GeneratorExp():
-                return self.only_looks(parent, seen)
-            case ast.Attribute(attr=name):
-                return name in _READING_METHODS and self.only_looks(parent, seen)
-            case ast.Call(func=function) if function is node:
-                return isinstance(node, ast.Call) or self.only_looks(parent, seen)
-            case ast.Call():
-                return self._only_looked_at_by(parent, node, seen)
-            case ast.Assign(targets=[ast.Name(id=name)]):
-                loads = [use for use in self._uses[self._scope(parent), name] if isinstance(use.ctx, ast.Load)]
-                return self._is_local(parent, name) and all(self.only_looks(use, seen) for use in loads)
-        return False
+    def only_looks(self, result: ast.AST) -> bool:
+        """Decide whether the value of an expression is looked at, where it stands, and neither changed nor kept.
 
-    def _only_looked_at_by(self, call: ast.Call, node: ast.AST, seen: frozenset[ast.AST]) -> bool:
-        name = _name(call.func)
-        if name in _LOOKING or name.startswith("assert"):
-            return name.startswith("assert") or self.only_looks(call, seen)
+        Kept is also what the candidate could change in a later call, before somebody looks.
+        """
+        node = result
+        while True:
+            parent = self.parents[node]
+            match parent:
+                case ast.Assert(test=test):
+                    return test is not node or self._is_alone(result, test)
+                case ast.Compare() | ast.Expr() | ast.FormattedValue():
+                    return self._is_alone(result, parent)
+                case ast.If() | ast.While() | ast.IfExp():
+                    return parent.test is node and self._is_alone(result, parent.test)
+                case ast.Attribute(attr=name) if name not in _READING_METHODS:
+                    return False
+                case ast.Call(func=function) if function is node and isinstance(node, ast.Call):
+                    return True  # a call of the candidate's own, which is looked at for itself
+                case ast.Call(func=function) if function is not node and not self._is_looking(function):
+                    return self._is_alone(result, parent) and self._only_looked_at_by(parent, node)
+                case ast.Assign(targets=[ast.Name(id=name)]):
+                    return self._only_looks_at_name(parent, name)
+                case _ if not isinstance(parent, _PASSING) or isinstance(getattr(parent, "ctx", None), CHANGES):
+                    return False
+            node = parent
+
+    def _is_looking(self, function: ast.expr) -> bool:
+        name = name_of(function)
+        return name in _LOOKING and name not in self.defined
+
+    def _only_looked_at_by(self, call: ast.Call, node: ast.AST) -> bool:
         if isinstance(call.func, ast.Name) and self._is_candidate(call.func):
             return True  # a copy of it is passed; `is_fresh` decides whether that matters
-        function = self._callee(call)
-        if function is None or node not in call.args or len(function.args.args) <= call.args.index(node):
+        function, parameter = self.callee(call), self.parameter(call, node)
+        if function is None:
+            return name_of(call.func).startswith("assert") and name_of(call.func) not in self.defined
+        if parameter is None or function in self._reaching:
             return False
-        if function in seen:
+        if (function, parameter) not in self._looks:
+            self._looks[function, parameter] = True  # in case that it calls itself
+            uses = self.uses.get((function, parameter), [])
+            looks = all(isinstance(use.ctx, ast.Load) and self.only_looks(use) for use in uses)
+            self._looks[function, parameter] = looks
+        return self._looks[function, parameter]
+
+    def _only_looks_at_name(self, binding: ast.Assign, name: str) -> bool:
+        scope = self.scope(binding)
+        loads = [use for use in self.uses[scope, name] if isinstance(use.ctx, ast.Load)]
+        if not self.is_local(binding, name):
+            return False
+        last = max(map(place_of, loads), default=(0, 0))
+        is_kept = any(place_of(binding.value) < place_of(call) < last for call in self._reaching.get(scope, ()))
+        return not is_kept and all(
+            place_of(use) > place_of(binding) and self.loops(use) == self.loops(binding) and self.only_looks(use)
+            for use in loads
+        )
+
+    def _is_alone(self, result: ast.AST, consumer: ast.AST) -> bool:
+        """Decide whether nothing calls the candidate between a result and whoever looks at it."""
+        calls = (node for node in ast.walk(consumer) if isinstance(node, ast.Call) and node is not result)
+        return not any(self._may_reach(call, frozenset()) for call in calls)
+
+    def _may_reach(self, call: ast.Call, seen: frozenset[ast.AST]) -> bool:
+        """Decide whether a call may end in one of the candidate."""
+        if isinstance(call.func, ast.Name) and self._is_candidate(call.func):
             return True
-        parameter = function.args.args[call.args.index(node)].arg
-        uses = self._uses.get((function, parameter), [])
-        return all(isinstance(use.ctx, ast.Load) and self.only_looks(use, seen | {function}) for use in uses)
+        function = self.callee(call)
+        if function is None:
+            name = name_of(call.func)
+            return name in self.defined or not (name in _HARMLESS or name.startswith("assert"))
+        if function in seen:
+            return False
+        inner = (node for node in ast.walk(function) if isinstance(node, ast.Call))
+        return any(self._may_reach(node, seen | {function}) for node in inner)
 
     def _is_fresh_name(self, node: ast.Name) -> bool:
         """Decide whether this is the one place where a fresh value is used, and is reached once for each value."""
-        scope = self._scope(node)
-        uses = self._uses[scope, node.id]
+        scope = self.scope(node)
+        uses = self.uses[scope, node.id]
         bindings = [use for use in uses if isinstance(use.ctx, ast.Store)]
-        if len(uses) != 2 or len(bindings) != 1 or not self._is_local(node, node.id):
+        if len(uses) != 2 or len(bindings) != 1 or not self.is_local(node, node.id):
             return False
         target: ast.AST = bindings[0]
         while isinstance(self.parents[target], (ast.Tuple, ast.List)):
             target = self.parents[target]
         binding = self.parents[target]
-        loops, loops_of_binding = self._loops(node), self._loops(binding)
+        loops, loops_of_binding = self.loops(node), self.loops(binding)
         match binding:
             case ast.Assign(targets=[_], value=value):
                 return loops == loops_of_binding and self.is_fresh(value)
             case ast.For(iter=iterated) | ast.comprehension(iter=iterated):
-                return loops == [self._loop_of(binding), *loops_of_binding] and self.is_fresh(iterated)
+                return loops == [self.loop_of(binding), *loops_of_binding] and self.is_fresh(iterated)
         return False
-
-    def _is_local(self, node: ast.AST, name: str) -> bool:
-        """Decide whether a name is used in the scope around a node alone, and in no function within it or outside."""
-        scope = self._scope(node)
-        if name in self._declared:
-            return False
-        return not any(other == name and self._is_within(inner, scope) for inner, other in self._uses)
-
-    def _is_within(self, inner: ast.AST, scope: ast.AST) -> bool:
-        while inner is not self._tests:
-            inner = self._scope(inner)
-            if inner is scope:
-                return True
-        return False
-
-    def _loop_of(self, binding: ast.AST) -> ast.AST:
-        return self.parents[binding] if isinstance(binding, ast.comprehension) else binding
-
-    def _loops(self, node: ast.AST) -> list[ast.AST]:
-        """Return the loops around a node within its function, the innermost first."""
-        loops: list[ast.AST] = []
-        if isinstance(node, ast.comprehension):
-            node = self.parents[node]
-        inner = node
-        while (outer := self.parents.get(inner)) is not None and not isinstance(outer, _FUNCTIONS):
-            is_evaluated_once = isinstance(outer, (ast.For, ast.AsyncFor)) and outer.iter is inner
-            if isinstance(outer, _LOOPS) and not is_evaluated_once:
-                loops.append(outer)
-            inner = outer
-        return loops
 
     def _hand_on(self) -> bool:
         """Follow the candidate into the parameters of the tests' own functions; return True if that found new ones."""
         before = len(self._handed)
         for name in self.candidates():
             call = self.parents[name]
-            if isinstance(call, ast.Call) and name in call.args and (function := self._callee(call)) is not None:
-                place = call.args.index(name)
-                if place < len(function.args.args):
-                    self._handed.add((function, function.args.args[place].arg))
+            if isinstance(call, ast.Call) and (parameter := self.parameter(call, name)) is not None:
+                function = self.callee(call)
+                assert function is not None
+                self._handed.add((function, parameter))
         return len(self._handed) > before
 
-    def _callee(self, call: ast.Call) -> ast.FunctionDef | None:
-        return self._functions.get(call.func.id) if isinstance(call.func, ast.Name) else None
-
     def _is_candidate(self, node: ast.Name) -> bool:
-        scope = self._scope(node)
+        scope = self.scope(node)
         while not isinstance(scope, ast.Module):
-            if node.id in _parameters(scope):
+            if node.id in parameters_of(scope):
                 return (scope, node.id) in self._handed
-            scope = self._scope(scope)
+            scope = self.scope(scope)
         return node.id in self._names
 
-    def _scope(self, node: ast.AST) -> ast.AST:
-        """Return the function around a node, or the whole program; setup and tests are one."""
-        while (outer := self.parents.get(node)) is not None:
-            # A default value is evaluated outside of its function.
-            if isinstance(outer, _FUNCTIONS) and not isinstance(node, ast.arguments):
-                return outer
-            node = outer
-        return self._tests
 
-
-def _parameters(function: ast.AST) -> set[str]:
-    assert isinstance(function, _FUNCTIONS)
-    return {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
-
-
-def _name(function: ast.AST) -> str:
-    """Return the last part of a function's name: `array` for `np.array`."""
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else ""
+def _is_flat(node: ast.AST) -> bool:
+    """Decide whether an expression is a number, or holds nothing that could be changed within it."""
+    match node:
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            return all(isinstance(element, (ast.Constant, ast.UnaryOp)) for element in elements)
+        case ast.BinOp(left=left, right=right):
+            return _is_flat(left) and _is_flat(right)
+    return isinstance(node, (ast.Constant, ast.UnaryOp))

@@ -28,7 +28,8 @@ class Prepared(NamedTuple):
 
     `tests` call what they define, where a call is enough; `form` and `examples` are what else runs after them. `names`
     are taken from the candidate, also by importing them from one of `aliases`, modules that do not exist. `packages`
-    have to be there for them, and `reach` says how much of the candidate they see.
+    have to be there for them, `reach` says how much of the candidate they see, and `touched` are the modules of this
+    process that they may change.
     """
 
     setup: str
@@ -42,6 +43,7 @@ class Prepared(NamedTuple):
     aliases: tuple[str, ...]
     packages: frozenset[str]
     reach: Reach
+    touched: frozenset[str]
 
 
 def prepare(problem: Problem) -> Prepared:
@@ -62,6 +64,8 @@ def prepare(problem: Problem) -> Prepared:
     names |= {name for taken in imported.values() for name in taken}
     if problem.entry_point:
         names |= {problem.entry_point}  # which may be called like a builtin: Mbpp/126 defines `sum`
+    words = mentions(problem.setup, tests)
+    reach = _reach(problem, tests, frozenset(names), bool(examples))
     return Prepared(
         setup=problem.setup,
         tests=tests,
@@ -72,8 +76,9 @@ def prepare(problem: Problem) -> Prepared:
         form=form,
         examples=examples,
         aliases=tuple(imported),
-        packages=frozenset({form} - {"program"} | {"numpy"} & mentions(problem.setup, tests)),
-        reach=_reach(problem, tests, frozenset(names), bool(examples)),
+        packages=frozenset({form} - {"program"} | {"numpy", "pytest"} & words),
+        reach=reach,
+        touched=frozenset(words & sys.modules.keys()) if not reach.is_whole else frozenset(),
     )
 
 
@@ -124,16 +129,18 @@ def names_of_examples(examples: str) -> set[str]:
 def _form(tests: ast.Module) -> Form:
     """Return what runs the tests that a program defines and no call of a function without arguments could run."""
     cases: set[str] = set()
-    is_pytests = any(name == "pytest" for node in tests.body for name in _imports(node))
-    for node in tests.body:
-        if isinstance(node, ast.ClassDef):
-            bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-            if any(base.endswith("TestCase") for base in bases) or bases & cases:
-                cases.add(node.name)
-            elif node.name.startswith("Test"):
-                is_pytests = True
-    is_pytests = is_pytests or any(function.args.args for function in _defined_tests(tests))
-    return "pytest" if is_pytests else "unittest" if cases else "program"
+    classes = [node for node in tests.body if isinstance(node, ast.ClassDef)]
+    for node in classes:
+        bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        if any(base.endswith("TestCase") for base in bases) or bases & cases:
+            cases.add(node.name)
+    functions = _defined_tests(tests)
+    has_classes = any(node.name.startswith("Test") and node.name not in cases for node in classes)
+    if has_classes or any(function.args.args for function in functions):
+        return "pytest"
+    if (cases or functions) and any("pytest" in _imports(node) for node in ast.walk(tests)):
+        return "pytest"
+    return "unittest" if cases else "program"
 
 
 def _defined_tests(tests: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -156,8 +163,8 @@ def _with_calls(source: str, tests: ast.Module) -> str:
     return "\n".join([source, "".join(calls)]) if calls else source
 
 
-def _imports(node: ast.stmt) -> list[str]:
-    """Return the modules that a statement imports, by their outermost names."""
+def _imports(node: ast.AST) -> list[str]:
+    """Return the modules that a statement, if it is one, imports, by their outermost names."""
     match node:
         case ast.Import(names=aliases):
             return [alias.name.partition(".")[0] for alias in aliases]
@@ -171,12 +178,13 @@ def find_imported(problem: Problem, tests: ast.Module) -> dict[str, set[str]]:
     known = {module.name for module in problem.modules}
     taken: dict[str, set[str]] = {}
     for node in ast.walk(tests):
-        for name in _imports(node) if isinstance(node, ast.stmt) else ():
+        for name in _imports(node):
             if name in known or name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
                 continue
             names = taken.setdefault(name, set())
             if isinstance(node, ast.ImportFrom):
                 names.update(alias.name for alias in node.names if alias.name != "*")
+                taken.setdefault(node.module or name, set())  # `pkg.file`, which is asked for before `pkg`
             bound = {alias.asname or alias.name for alias in getattr(node, "names", ())}
             for use in ast.walk(tests):
                 if isinstance(use, ast.Attribute) and isinstance(use.value, ast.Name) and use.value.id in bound:

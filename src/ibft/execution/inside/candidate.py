@@ -125,7 +125,7 @@ def _outcome(operation: Callable[..., Any], values: list[Any]) -> list[Any]:
 def _is_all(error: BaseException, text: str) -> bool:
     """Decide whether an exception is its class and this text and nothing more, as far as tests can see."""
     with contextlib.suppress(BaseException):
-        return error.args in ((), (text,)) and not vars(error)
+        return error.args == ((text,) if text else ()) and not vars(error)
     return False
 
 

@@ -45,7 +45,14 @@ MAX_ANSWER_BYTES = 16 << 20
 MAX_DEPTH = 100
 _HEADER = struct.Struct("!I")
 _to_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` would make one for each message
+_from_json = json.JSONDecoder().decode  # and held, since tests may patch `json.loads`
 _EXACT_JSON = frozenset({type(None), bool, float, str})
+_DTYPES = frozenset(
+    [
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    ]
+)
 # Larger integers cross in hexadecimal: Python refuses to print or read more than 4,300 decimal digits.
 _LARGEST_PLAIN_INT = 1 << 53
 
@@ -152,7 +159,9 @@ _ENCODERS: dict[type, Callable[..., Any]] = {
     tuple: _sequence("t", tuple),
     set: _sequence("s", set),
     frozenset: _sequence("f", frozenset),
-    collections.deque: _sequence("q", collections.deque),
+    collections.deque: lambda value, handles, depth: {
+        "q": [[encode(item, handles, depth) for item in collections.deque.__iter__(value)], value.maxlen]
+    },
     dict: lambda value, handles, depth: {
         # Pairs: JSON's keys can only be text.
         "d": [[encode(k, handles, depth), encode(v, handles, depth)] for k, v in dict.items(value)]
@@ -166,7 +175,7 @@ _ENCODERS: dict[type, Callable[..., Any]] = {
     },
     decimal.Decimal: lambda value, *_: {"D": decimal.Decimal.__str__(value)},
     fractions.Fraction: lambda value, *_: {"F": [hex(value.numerator), hex(value.denominator)]},
-    datetime.datetime: lambda value, *_: {"T": datetime.datetime.isoformat(value)},
+    datetime.datetime: lambda value, handles, depth: _moment(value, handles),
     datetime.date: lambda value, *_: {"Y": datetime.date.isoformat(value)},
     datetime.timedelta: lambda value, *_: {"E": [value.days, value.seconds, value.microseconds]},
     type(Ellipsis): lambda *_: {"e": 0},
@@ -177,15 +186,30 @@ _ENCODERS: dict[type, Callable[..., Any]] = {
 }
 
 
+def _moment(value: datetime.datetime, handles: Handles | None) -> dict[str, Any]:
+    moment = {"T": datetime.datetime.isoformat(value)}
+    if handles is None or not (value.fold or value.tzinfo not in (None, datetime.timezone.utc)):
+        return moment
+    handles.flattened()  # the zone becomes an offset, without its name
+    return {"x": moment}
+
+
 def know_numpy() -> None:
-    """Let arrays cross as arrays and NumPy's scalars as numbers, from now on in this process."""
+    """Let arrays of numbers cross as arrays and NumPy's scalars as numbers, from now on in this process."""
     import numpy
 
     global _numpy_array
     _numpy_array = numpy.array
-    _ENCODERS[numpy.ndarray] = lambda value, handles, depth: {
-        "a": [value.dtype.kind, encode(value.tolist(), handles, depth)]
-    }
+
+    def encode_array(value: Any, handles: Handles | None, depth: int) -> Any:
+        if value.dtype.name in _DTYPES and value.dtype.isnative:
+            items = numpy.ndarray.tolist(value)  # of a masked array, too
+            return {"a": [value.dtype.name, list(value.shape), encode(items, handles, depth)]}
+        if handles is None:
+            raise CodecError(f"an array of {value.dtype.name} cannot cross into the sandbox")
+        return {"h": handles.number(value)}
+
+    _ENCODERS[numpy.ndarray] = encode_array
     _ENCODERS[numpy.generic] = lambda value, handles, depth: encode(value.item(), handles, depth)
 
 
@@ -216,6 +240,11 @@ def _pairs(content: Any, item: Callable[[Any], Any]) -> dict[Any, Any]:
     return pairs
 
 
+def _deque(content: Any, item: Callable[[Any], Any]) -> collections.deque[Any]:
+    items, maxlen = _expect(content, list)
+    return collections.deque(_items(items, item), maxlen if maxlen is None else _expect(maxlen, int))
+
+
 def _int(content: Any) -> int:
     return int(_expect(content, str), 16)
 
@@ -223,9 +252,11 @@ def _int(content: Any) -> int:
 def _array(content: Any, item: Callable[[Any], Any]) -> Any:
     if _numpy_array is None:
         raise CodecError("no array can come here")
-    kind, nested = _expect(content, list)
-    # By a table: a candidate's own dtype could be one of objects.
-    return _numpy_array(item(nested), dtype={"b": bool, "i": int, "u": int, "f": float, "c": complex}[kind])
+    name, shape, nested = _expect(content, list)
+    if name not in _DTYPES:  # a candidate's own could be one of objects
+        raise CodecError("unknown dtype")
+    # An empty list does not say how many empty rows it would have.
+    return _numpy_array(item(nested), dtype=name).reshape(_expect(shape, list))
 
 
 _numpy_array: Callable[..., Any] | None = None  # set by `know_numpy`
@@ -234,7 +265,7 @@ _DECODERS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
     "t": lambda content, item: tuple(_items(content, item)),
     "s": _set,
     "f": lambda content, item: frozenset(_set(content, item)),
-    "q": lambda content, item: collections.deque(_items(content, item)),
+    "q": _deque,
     "d": _pairs,
     "b": lambda content, item: bytes.fromhex(_expect(content, str)),
     "B": lambda content, item: bytearray.fromhex(_expect(content, str)),
@@ -315,7 +346,7 @@ def _parsed(channel: int, header: bytes, max_bytes: int) -> Any:
     if size > max_bytes:  # before anything is read: the other side could fill our memory
         raise CodecError(f"larger than {max_bytes >> 20} MiB")
     try:
-        return json.loads(_read_exactly(channel, size))
+        return _from_json(str(_read_exactly(channel, size), "ascii"))
     except (ValueError, RecursionError):
         raise CodecError("not JSON") from None
 

@@ -74,15 +74,17 @@ def _without_runners(form: Form) -> Iterator[None]:
     if form == "program":
         yield
         return
-    library = __import__(form)
-    names = [name for name in ("main", "testmod", "testfile", "run_docstring_examples") if hasattr(library, name)]
-    originals = {name: getattr(library, name) for name in names}
+    libraries = [__import__(name) for name in {form, "unittest"}]  # pytest runs the other's tests too
+    names = ("main", "testmod", "testfile", "run_docstring_examples")
+    originals = [
+        (library, name, getattr(library, name)) for library in libraries for name in names if hasattr(library, name)
+    ]
     try:
-        for name in names:
+        for library, name, _ in originals:
             setattr(library, name, lambda *_, **__: 0)
         yield
     finally:
-        for name, original in originals.items():
+        for library, name, original in originals:
             setattr(library, name, original)
 
 
@@ -94,11 +96,18 @@ def _run_unittest(module: types.ModuleType, examples: str) -> None:
     import unittest
 
     raised: list[BaseException] = []
+    passed: list[Any] = []
 
     class Result(unittest.TestResult):
         """Keeps the exceptions themselves."""
 
         failfast = True
+
+        def addSuccess(self, test: Any) -> None:
+            passed.append(test)
+
+        def addExpectedFailure(self, test: Any, err: Any) -> None:
+            passed.append(test)
 
         def addError(self, test: Any, err: Any) -> None:
             raised.append(err[1])
@@ -111,6 +120,8 @@ def _run_unittest(module: types.ModuleType, examples: str) -> None:
         def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
             if err is not None:
                 raised.append(err[1])
+            else:
+                passed.append(subtest)  # where another was skipped, the test as a whole is no success
             super().addSubTest(test, subtest, err)
 
     result = Result()
@@ -118,7 +129,7 @@ def _run_unittest(module: types.ModuleType, examples: str) -> None:
     _raise_first(raised)
     if not result.wasSuccessful():
         raise AssertionError("a test that was expected to fail passed")
-    _require_some(result.testsRun - len(result.skipped))
+    _require_some(len(passed))
 
 
 def _run_pytest(module: types.ModuleType, examples: str) -> None:
