@@ -155,6 +155,7 @@ class Case(NamedTuple):
     right: str
     wrong: tuple[str, ...]
     weak: bool = False
+    weak_alone: bool = False  # without a reference
     entry_point: str = "f"
 
 
@@ -196,6 +197,7 @@ SEES = {
         "a = [2, 1]\nassert f(a) is None\nassert a == [1, 2]\n",
         "def f(a): a.sort()\n",
         ("def f(a): return sorted(a)\n", "def f(a): a = sorted(a)\n"),
+        weak_alone=True,
     ),
     "a copy is returned": Case(
         "a = [1]\nb = f(a)\nb.append(2)\nassert a == [1]\nassert b == [1, 2]\n",
@@ -408,6 +410,7 @@ SEES = {
         "import numpy as np\na = np.array([3, 1])\nassert f(a) is None\nassert a.tolist() == [1, 3]\n",
         "def f(a): a.sort()\n",
         ("def f(a): a = sorted(a)\n",),
+        weak_alone=True,
     ),
     "numpy, type and shape": Case(
         "import numpy as np\na = f(np.array([200], dtype=np.uint8))\nassert a.dtype == np.uint8\n"
@@ -436,6 +439,7 @@ SEES = {
         "from collections import deque\na = deque([1, 2], maxlen=2)\nf(a)\nassert a == deque([2, 3])\n",
         "def f(a): a.append(3)\n",
         ("def f(a): a.appendleft(3)\n",),
+        weak_alone=True,
     ),
     "a time zone": Case(
         "assert f().tzname() == 'X'\n",
@@ -480,7 +484,7 @@ SEES = {
 def test_what_a_channel_cannot_carry_is_seen(pool: Pool, name: str, has_reference: bool) -> None:
     case = SEES[name]
     solution = case.right if has_reference else None
-    passed = "weak passed" if case.weak else "passed"
+    passed = "weak passed" if case.weak or (case.weak_alone and not has_reference) else "passed"
     assert verdict(pool, case.tests, case.right, solution=solution, entry_point=case.entry_point) == passed
     for wrong in case.wrong:
         assert verdict(pool, case.tests, wrong, solution=solution, entry_point=case.entry_point).endswith("failed")
@@ -539,6 +543,14 @@ def test_a_candidate_that_is_not_deterministic_is_named(pool: Pool) -> None:
     problem = Problem(task_id="t", prompt="", tests="a = [1]\nassert f(a) == 1\nassert a == [1]\n", entry_point="f")
     messages = {execute(problem, f"{source}# {number}\n", pool=pool).message for number in range(12)}
     assert any("not deterministic" in message for message in messages), messages
+
+
+@pytest.mark.parametrize("solution", ["def f(xs): return sorted(xs)\n", None])
+def test_changed_arguments_help_nobody_to_a_strong_verdict(pool: Pool, solution: str | None) -> None:
+    tests = "xs = [3, 1]\nassert f(xs) == sorted(xs)\n"
+    assert verdict(pool, tests, "def f(xs): return sorted(xs)\n", solution=solution) == "passed"
+    cheat = "def f(xs):\n    xs.clear()\n    return xs\n"
+    assert verdict(pool, tests, cheat, solution=solution) == "weak passed"  # as a plain interpreter says, too
 
 
 def test_packages_are_there_where_they_are_asked_for() -> None:

@@ -13,7 +13,7 @@ from ibft.execution.inside import codec, lockdown
 from ibft.execution.isolation import detect_level
 from ibft.execution.languages.python import PYTHON
 from ibft.execution.outcome import Job, Outcome
-from ibft.execution.python_run import judge_python
+from ibft.execution.python_run import judge_python, run_python
 from ibft.execution.python_tests import mentions
 from ibft.execution.sandbox import Limits, Sandbox
 
@@ -264,8 +264,12 @@ def test_wrong_exception_fails(judge: Judge) -> None:
         ("def f(x): pass\n", "a = [0]\nf(a)\nassert a == [0]\n"),
     ],
 )
-def test_arguments_change_as_the_candidate_changes_them(judge: Judge, source: str, tests: str) -> None:
-    assert judge(source, tests).message == "passed"
+def test_arguments_change_as_the_candidate_changes_them(sandbox: Sandbox, source: str, tests: str) -> None:
+    prepared = PYTHON.prepare(Problem(task_id="t", prompt="", tests=tests, entry_point="f"))
+    in_place, copied = (run_python(prepared, source, sandbox, LIMITS, in_place=in_place) for in_place in (True, False))
+    assert in_place.outcome.message == "passed"
+    assert copied.outcome.passed == ("pass" in source)
+    assert copied.has_changed_arguments != copied.outcome.passed
 
 
 def test_functions_cannot_be_handed_over(judge: Judge) -> None:

@@ -35,15 +35,19 @@ class Conversation:
 
     It takes note of what the channel does not carry as it is. `is_exact`: nothing but plain values crossed, and none
     that somebody may have changed or kept. `obstacle`: what could not cross at all, in words; "" for nothing.
+    `has_changed_arguments`: by the candidate's own account.
 
     Args:
         process: the candidate's.
         reach: how far the tests reach.
+        in_place: the tests see arguments as the candidate changed them. Otherwise it has copies.
     """
 
-    def __init__(self, process: PythonProcess, reach: Reach) -> None:
+    def __init__(self, process: PythonProcess, reach: Reach, *, in_place: bool = False) -> None:
         self._process = process
         self._reach = reach
+        self._in_place = in_place
+        self.has_changed_arguments = False
         self.is_lost = False
         self.is_forged = False
         self.is_set_up = False
@@ -101,7 +105,7 @@ class Conversation:
             raise RuntimeError(f"the candidate raised {type(error).__name__}") from None
 
     def call(self, function: Remote, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Call a function of the candidate's; where the tests may look, the arguments are changed as it changed them.
+        """Call a function of the candidate's; where the tests may look, find out how it changed its arguments.
 
         Raises what it raised.
         """
@@ -110,8 +114,11 @@ class Conversation:
         self.is_exact = False  # somebody may have kept one of them
         match self.ask("call_and_look", function, arguments, named):
             case [value, tuple(changed), dict(changed_named)]:
-                _changed(arguments, changed)
-                _changed(named, changed_named)
+                if self._in_place:
+                    _changed(arguments, changed)
+                    _changed(named, changed_named)
+                elif not _are_equal([arguments, named], [changed, changed_named]):
+                    self.has_changed_arguments = True
                 return value
         self._forged()
 
@@ -192,6 +199,12 @@ class Conversation:
 
 def _is_mutable(value: Any) -> bool:
     return any(map(_is_mutable, value)) if type(value) is tuple else not isinstance(value, _IMMUTABLE)
+
+
+def _are_equal(old: Any, new: Any) -> bool:
+    with contextlib.suppress(Exception):  # arrays do not say
+        return bool(old == new)
+    return False
 
 
 def _changed(old: Any, new: Any) -> Any:

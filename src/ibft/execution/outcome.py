@@ -39,12 +39,14 @@ class Reference(_Verdict, frozen=True, kw_only=True):
     """The verdict on a problem's reference solution, which decides how its samples are judged.
 
     A problem is judged only if it passed. `is_weak`: it passes only with the tests in its own interpreter, so the
-    samples are judged in this way too. `cpu_time_s` scales their limit. `num_checked` (Verilog) counts the outputs that
+    samples are judged in this way too. `in_place`: outside it passes only if its changes of arguments are seen.
+    `cpu_time_s` scales their limit. `num_checked` (Verilog) counts the outputs that
     the test bench compared or the results that it printed, and `trace` is a hash of all that the reference answered or
     these results: a sample's run must have both. `memory_mib` is its limit where it needed more than
     `judge.memory_mib`: its samples get as much.
     """
 
+    in_place: bool = False
     num_checked: int | None = None
     trace: str = ""
     memory_mib: int = 0

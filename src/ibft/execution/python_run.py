@@ -35,12 +35,13 @@ class Run(NamedTuple):
     """One run and its outcome, and how much of the candidate the tests could see outside.
 
     `is_exact`: nothing that a channel would change came into play. `obstacle`: what could not be asked or carried, so
-    that a failure may be the channel's; "" for none.
+    that a failure may be the channel's; "" for none. `has_changed_arguments`: the candidate says that it did.
     """
 
     outcome: Outcome
     is_exact: bool = True
     obstacle: str = ""
+    has_changed_arguments: bool = False
 
 
 def judge_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limits, *, inside: bool) -> Outcome:
@@ -48,14 +49,25 @@ def judge_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limi
     return run_python(prepared, source, sandbox, limits, inside=inside).outcome
 
 
-def run_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limits, *, inside: bool) -> Run:
+def run_python(
+    prepared: Prepared, source: str, sandbox: Sandbox, limits: Limits, *, inside: bool = False, in_place: bool = False
+) -> Run:
     """Run a candidate's program against its tests. Must be called from the main thread: it sets an alarm.
+
+    Args:
+        prepared: the tests.
+        source: the program.
+        sandbox: where it runs.
+        limits: of the run.
+        inside: the tests run in the candidate's interpreter.
+        in_place: outside, the tests see arguments as the candidate changed them, of which it could take advantage
+            (`f(xs) == sorted(xs)`): only where the reference needs it.
 
     Raises:
         SandboxError: the sandbox itself failed.
     """
     process = sandbox.run_python(limits)
-    conversation = Conversation(process, prepared.reach)
+    conversation = Conversation(process, prepared.reach, in_place=in_place)
     # Of a module of their own, and a copy: the tests define names in it.
     module = types.ModuleType("tests")
     module.__dict__.update(prepared.namespace)
@@ -78,7 +90,7 @@ def run_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limits
         is_weak=inside,
         reached=str(module.__dict__.get("reached", ""))[:_MESSAGE_CHARACTERS],
     )
-    return Run(outcome, conversation.is_exact, obstacle)
+    return Run(outcome, conversation.is_exact, obstacle, conversation.has_changed_arguments)
 
 
 def passes_outside(prepared: Prepared, stand_ins: dict[str, object], wall_s: float) -> bool:

@@ -81,6 +81,7 @@ class JudgeSettings(NamedTuple):
             problem=_digest(problem),
             code=LANGUAGES[problem.language].source(problem, sample),
             is_weak=reference.is_weak,
+            in_place=reference.in_place,
             num_checked=reference.num_checked,
             trace=reference.trace,
             timeout_s=self.config.timeout_s,

@@ -80,14 +80,17 @@ class Python(PythonReader, Language):
         if solution is None:
             return Reference(status="passed", message="it has no reference solution", is_weak=problem.inside is True)
         runs = _Runs(job, prepared, source, sandbox)
-        outcome = _decide(runs, problem)
-        if not outcome.passed and not outcome.is_weak and problem.inside is None:
-            outcome = max(outcome, runs.inside().outcome, key=lambda one: one.passed)
+        outcome, in_place = _decide(runs, problem), False
+        if not runs.passed_outside and problem.inside is None:
+            if not outcome.passed:
+                outcome = max(outcome, runs.inside().outcome, key=lambda one: one.passed)
+            in_place = outcome.passed and runs.has_changed_arguments and runs.outside(in_place=True).outcome.passed
         return Reference(
             status=outcome.status,
             message=outcome.message,
             cpu_time_s=runs.cpu_time_s,
-            is_weak=outcome.is_weak,
+            is_weak=outcome.is_weak and not in_place,
+            in_place=in_place,
         )
 
     def source(self, problem: Problem, sample: Sample) -> str:
@@ -121,16 +124,21 @@ class _Runs:
     def __init__(self, job: Job, prepared: Prepared, source: str, sandbox: Sandbox) -> None:
         self.prepared, self._source, self._limits, self._sandbox = prepared, source, job.limits, sandbox
         self.has_reference = job.sample is not None and job.problem.canonical_solution is not None
+        self.in_place = job.reference is not None and job.reference.in_place
+        self.passed_outside = self.has_changed_arguments = False
         self.cpu_time_s = 0.0
 
-    def outside(self) -> Run:
-        return self._run(inside=False)
+    def outside(self, *, in_place: bool = False) -> Run:
+        run = self._run(in_place=in_place)
+        self.passed_outside |= run.outcome.passed
+        self.has_changed_arguments |= run.has_changed_arguments
+        return run
 
     def inside(self) -> Run:
         return self._run(inside=True)
 
-    def _run(self, *, inside: bool) -> Run:
-        run = run_python(self.prepared, self._source, self._sandbox, self._limits, inside=inside)
+    def _run(self, *, inside: bool = False, in_place: bool = False) -> Run:
+        run = run_python(self.prepared, self._source, self._sandbox, self._limits, inside=inside, in_place=in_place)
         self.cpu_time_s = max(self.cpu_time_s, run.outcome.cpu_time_s)
         return run
 
@@ -139,14 +147,15 @@ def _decide(runs: _Runs, problem: Problem) -> Outcome:
     """Run a program where it has to be run, and return the verdict."""
     if problem.inside:
         return runs.inside().outcome
-    run = runs.outside()
+    run = runs.outside(in_place=runs.in_place)
     outer = run.outcome
     if problem.inside is False or outer.status in ("infrastructure_error", "cheating_refused", "syntax_error"):
         return outer
     if outer.passed:
         return outer if run.is_exact else _confirmed(outer, runs)
     # The reference passed outside, so what a sample does not bring across is its own fault.
-    if runs.has_reference or (runs.prepared.reach.is_whole and not run.obstacle):
+    may_be_the_channels = not runs.has_reference and (bool(run.obstacle) or not runs.prepared.reach.is_whole)
+    if not may_be_the_channels and not run.has_changed_arguments:
         return outer
     inner = runs.inside().outcome
     return inner if inner.passed else outer
