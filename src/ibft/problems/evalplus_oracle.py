@@ -16,6 +16,7 @@ import cmath
 import contextlib
 import copy
 import io
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -63,8 +64,13 @@ class Oracle:
             AssertionError: a result is wrong; names the input.
             Exception: whatever the candidate raises.
         """
-        for number, (arguments, expected) in enumerate(self.cases[group]):
-            output = candidate(*arguments)
+        cases = self.cases[group]
+        rows = (arguments for arguments, _ in cases)
+        # What stands for a candidate in a sandbox can be asked for many calls at once.
+        each = getattr(candidate, "__each__", None)
+        outputs = each(rows) if each else itertools.starmap(candidate, rows)
+        # strict=False: ends with the cases, before a generator that is asked once more.
+        for number, ((arguments, expected), output) in enumerate(zip(cases, outputs, strict=False)):
             if not agrees(output, expected, arguments, self.rule, self.tolerance):
                 wanted = "" if self.rule else f", expected {_short(expected)}"
                 raise AssertionError(f"{group} input {number}: got {_short(output)}{wanted}")
