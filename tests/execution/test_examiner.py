@@ -2,7 +2,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ibft.execution.examiner import Examiner
 from ibft.execution.inside import codec
 from ibft.execution.isolation import detect_level
 from ibft.execution.outcome import Job, Outcome, Reference
-from ibft.execution.pool import Pool
+from ibft.execution.pool import Pool, _Order, _Waiting
 from ibft.execution.sandbox import Limits
 
 LIMITS = Limits(cpu_s=1, wall_s=2, memory_mib=512)
@@ -24,9 +24,15 @@ PROBLEM = Problem(
 )
 
 
-def job(solution: str | None = "f = lambda x: 2 * x\n", problem: Problem = PROBLEM, limits: Limits = LIMITS) -> Job:
+def job(
+    solution: str | None = "f = lambda x: 2 * x\n",
+    problem: Problem = PROBLEM,
+    limits: Limits = LIMITS,
+    cpu_time_s: float = 0.0,
+) -> Job:
     sample = None if solution is None else Sample(task_id=problem.task_id, solution=solution)
-    return Job(problem=problem, limits=limits, sample=sample, reference=Reference(status="passed", message=""))
+    reference = Reference(status="passed", message="", cpu_time_s=cpu_time_s)
+    return Job(problem=problem, limits=limits, sample=sample, reference=reference)
 
 
 @pytest.fixture
@@ -115,16 +121,31 @@ def test_nothing_is_left_after_closing(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_the_pool_starts_with_what_takes_longest() -> None:
     costs = [0.0, 3.0, 1.0, 2.0]
-    jobs = [
-        (cost, Job(problem=PROBLEM, limits=LIMITS, sample=Sample(task_id="t", solution="f = lambda x: 4"),
-                   reference=Reference(status="passed", message="", cpu_time_s=cost)))
-        for cost in costs
-    ]  # fmt: skip
+    jobs = [(cost, job(problem=msgspec.structs.replace(PROBLEM), cpu_time_s=cost)) for cost in costs]
     with Pool(1, detect_level()) as pool:
         order = [cost for cost, _ in pool.run(jobs)]
         # The first may have been taken before the others were there.
         assert order[1:] == sorted(order[1:], reverse=True)
         assert list(pool.run([])) == []
+
+
+def test_an_examiner_stays_with_a_problem_and_another_takes_another() -> None:
+    problems = {name: msgspec.structs.replace(PROBLEM) for name in ("cheap", "dear")}
+    costs = {"cheap": 0.0, "dear": 2.0}
+    waiting, first, second = _Waiting(), Examiner("none"), Examiner("none")
+    for name in ["cheap", "dear", "cheap", "dear", "dear"]:
+        one = job(problem=problems[name], cpu_time_s=costs[name])
+        waiting.put(_Order(one, threading.Event(), Future()))
+
+    def taken(examiner: Examiner) -> str:
+        order = waiting.get(examiner)
+        assert order is not None
+        return next(name for name, problem in problems.items() if problem is order.job.problem)
+
+    assert [taken(first), taken(second), taken(first)] == ["dear", "cheap", "dear"]
+    assert [taken(second), taken(second)] == ["cheap", "dear"]  # where its own are done, it helps
+    waiting.close()
+    assert waiting.get(first) is None
 
 
 def test_a_folder_that_another_thread_has_removed_is_not_waited_for(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import marshal
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
-from ibft.problems.evalplus_oracle import agrees, shaped
+from ibft.problems.evalplus_oracle import Oracle, agrees, shaped
 from ibft.problems.loading import load_problems
 from ibft.text.names import bound_names, free_names
 
@@ -240,3 +241,19 @@ def test_the_rule_belongs_to_the_task(tmp_path: Path) -> None:
     row = {**HALVE, **zero, "entry_point": "find_zero", "plus_input": [], "atol": 1e-4}
     assert outcome(load(tmp_path, **row), lambda xs: 1.00001)[1] == ""
     assert "expected 1.0" in outcome(load(tmp_path, **{**row, "task_id": "Mbpp/9"}), lambda xs: 1.1)[1]
+
+
+def test_results_are_kept_and_what_is_damaged_is_made_again(tmp_path: Path) -> None:
+    def results(program: str = "def f(x): return (x, {x})\n") -> list[Any]:
+        oracle = Oracle(program, "f", '{"base": [[1], [2]]}', ("",), "", 0, str(tmp_path / "kept"))
+        return [expected for _, expected in oracle.cases["base"]]
+
+    assert results() == [(1, {1}), (2, {2})]
+    (file,) = (tmp_path / "kept").iterdir()
+    file.write_bytes(marshal.dumps({"base": [3, 4]}))
+    assert results() == [3, 4]
+    file.write_bytes(b"damaged")
+    assert results() == [(1, {1}), (2, {2})]
+    assert results("def f(x): return x\n") == [1, 2]  # another program
+    assert results("class A: pass\na = A()\ndef f(x): return a\n")[0].__class__.__name__ == "A"  # cannot be kept
+    assert len([*(tmp_path / "kept").iterdir()]) == 2

@@ -7,7 +7,7 @@ import collections
 import contextlib
 import itertools
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from ibft.artifacts.rows import Module
@@ -18,6 +18,10 @@ from ibft.execution.python_reach import Reach
 from ibft.execution.sandbox import PythonProcess
 
 __all__ = ["Conversation", "Lost", "NoProgram", "Remote"]
+
+_MAX_WAITING_BYTES = 16 << 10
+_MAX_WAITING = 32
+"""Of questions sent ahead. More might fill the channel, whose two sides would then both wait to write."""
 
 _IMMUTABLE = (type(None), bool, int, float, complex, str, bytes, frozenset, range)
 
@@ -122,6 +126,27 @@ class Conversation:
                 return value
         self._forged()
 
+    def call_each(self, function: Remote, rows: Iterable[Sequence[Any]]) -> Iterator[Any]:
+        """Yield what a function returns for each row of arguments; raises, at its row, what it raised.
+
+        Questions are sent before those ahead of them are answered: waiting for each answer would cost more than most
+        calls. So the candidate sees arguments early, and the rows must not depend on the answers.
+        """
+        if not self._reach.passes_fresh:
+            self.is_exact = False  # what the candidate does to the arguments stays there
+        waiting: collections.deque[int] = collections.deque()
+        for row in rows:
+            arguments = encode(tuple(row), self)
+            question = self._process.framed(["call", encode(function, self), arguments, encode({}, self)])
+            while waiting and (len(waiting) == _MAX_WAITING or sum(waiting) + len(question) > _MAX_WAITING_BYTES):
+                waiting.popleft()
+                yield self._value(self._receive())
+            self.num_asked += 1
+            self._write(question)
+            waiting.append(len(question))
+        for _ in waiting:
+            yield self._value(self._receive())
+
     def run_inside(self, tests: str, form: Form, examples: str, aliases: Sequence[str]) -> None:
         """Run the tests on the candidate's side; the arguments are those of `Prepared`."""
         token = secrets.token_hex(16)  # a program that answers before it is asked cannot know it
@@ -148,10 +173,13 @@ class Conversation:
         self._meet("a value of a subclass")
 
     def _send(self, message: Any) -> None:
+        self._write(self._process.framed(message))
+
+    def _write(self, message: bytes) -> None:
         if self.is_lost:
             raise Lost
         try:
-            self._process.send(message)
+            self._process.write(message)
         except ChannelClosed:
             self._lose()
 
@@ -245,6 +273,10 @@ class Remote:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call it there; the answer is a value, or a `Remote` again."""
         return self._conversation.call(self, arguments, named)
+
+    def __each__(self, rows: Iterable[Sequence[Any]]) -> Iterator[Any]:
+        """Call it there with each row of arguments, without waiting between them (`Conversation.call_each`)."""
+        return self._conversation.call_each(self, rows)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # or copy, pickle and the like would take the candidate's word for a protocol

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
+import collections
 import contextlib
 import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 from ibft.execution.examiner import Examiner
 from ibft.execution.isolation import Level, detect_level
@@ -83,6 +84,65 @@ class FuturePool(abc.ABC):
                 future.cancel()
 
 
+_MOST_IN_A_ROW = 256
+"""Jobs of one problem that an examiner does while others wait: a stream of them must not keep all others waiting."""
+
+
+class _Order(NamedTuple):
+    job: Job
+    stopping: threading.Event
+    future: Future[Verdict]
+
+
+class _Waiting:
+    """The jobs that wait, by problem. Used by any threads.
+
+    An examiner prepares each problem that it meets, which for EvalPlus's takes as long as several samples. So it stays
+    with a problem while jobs of it wait, and then takes one that no other has, or else helps with one. Of these it
+    takes the most expensive: one that came last would run alone, beside idle workers.
+    """
+
+    def __init__(self) -> None:
+        self._state = threading.Condition()
+        self._orders: dict[int, collections.deque[_Order]] = {}  # by the problem's id: hashing a large one takes long
+        self._held: dict[Examiner, int] = {}
+        self._in_a_row: collections.Counter[Examiner] = collections.Counter()
+        self._closed = False
+
+    def put(self, order: _Order) -> None:
+        with self._state:
+            self._orders.setdefault(id(order.job.problem), collections.deque()).append(order)
+            self._state.notify()
+
+    def close(self) -> None:
+        """Have `get` return None once no job waits."""
+        with self._state:
+            self._closed = True
+            self._state.notify_all()
+
+    def get(self, examiner: Examiner) -> _Order | None:
+        """Wait for an examiner's next job; None if there will be none."""
+        with self._state:
+            self._state.wait_for(lambda: self._orders or self._closed)
+            if not self._orders:
+                return None
+            self._in_a_row[examiner] += 1
+            if (problem := self._held.get(examiner)) not in self._orders or self._in_a_row[examiner] > _MOST_IN_A_ROW:
+                self._in_a_row[examiner] = 0
+                held = set(self._held.values())
+                problem = max(self._orders, key=lambda problem: (problem not in held, self._cost(problem)))
+                self._held[examiner] = problem
+            orders = self._orders[problem]
+            order = orders.popleft()
+            if not orders:
+                del self._orders[problem]
+            return order
+
+    def _cost(self, problem: int) -> float:
+        reference = self._orders[problem][0].job.reference
+        return reference.cpu_time_s if reference is not None else 0.0
+
+
 class Pool(FuturePool):
     """The workers of this machine, started at once and kept until the end: a thread for each examiner process.
 
@@ -100,10 +160,7 @@ class Pool(FuturePool):
         self.level: Level = detect_level() if level == "auto" else level
         self.num_workers = num_workers or usable_cores()
         self._examiners = [Examiner(self.level) for _ in range(self.num_workers)]
-        # The most expensive first: one that came last would run alone, beside idle workers. Then a number, so that
-        # jobs themselves, which have no order, are never compared.
-        self._waiting: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
-        self._numbers = itertools.count()
+        self._waiting = _Waiting()
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -117,8 +174,7 @@ class Pool(FuturePool):
     def __exit__(self, *error: object) -> None:
         for examiner in self._examiners:
             examiner.close()  # whatever waits ends at once from now on, as not judged
-        for _ in self._threads:
-            self._waiting.put((float("inf"), next(self._numbers), None))
+        self._waiting.close()
         for thread in self._threads:
             thread.join()
 
@@ -134,12 +190,11 @@ class Pool(FuturePool):
                     examiner.interrupt(stopping)
 
         future.add_done_callback(end_if_cancelled)
-        cost = job.reference.cpu_time_s if job.reference is not None else 0.0
-        self._waiting.put((-cost, next(self._numbers), (job, stopping, future)))
+        self._waiting.put(_Order(job, stopping, future))
         return future
 
     def _work(self, examiner: Examiner) -> None:
-        while (order := self._waiting.get()[2]) is not None:
+        while (order := self._waiting.get(examiner)) is not None:
             job, stopping, future = order
             try:
                 settle(future, examiner.examine(job, stopping))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ibft.artifacts.rows import Module, Problem
 from ibft.execution.inside.testing import TESTS, Form
 from ibft.execution.python_reach import Reach, find_reach
+from ibft.run.digests import cache_folder
 from ibft.text.names import free_names
 
 __all__ = ["EXAMPLE", "Prepared", "find_examples", "find_imported", "mentions", "names_of_examples", "prepare"]
@@ -52,7 +53,7 @@ def prepare(problem: Problem) -> Prepared:
     Raises:
         Exception: whatever setup or tests raise or fail to compile with: the problem is broken.
     """
-    namespace: dict[str, Any] = {"__name__": "__tests__"}
+    namespace: dict[str, Any] = {"__name__": "__tests__", "__kept__": _folder_of_results()}
     exec(compile(problem.setup, "<setup>", "exec", dont_inherit=True), namespace)
     tree = ast.parse(problem.tests)
     examples = find_examples(problem, tree)
@@ -80,6 +81,14 @@ def prepare(problem: Problem) -> Prepared:
         reach=reach,
         touched=frozenset(words & sys.modules.keys()) if not reach.is_whole else frozenset(),
     )
+
+
+def _folder_of_results() -> str | None:
+    """Return where a setup may keep what takes it long to compute; None for a user without a home folder."""
+    try:
+        return str(cache_folder() / "expected")
+    except RuntimeError:
+        return None
 
 
 def _reach(problem: Problem, tests: str, names: frozenset[str], has_examples: bool) -> Reach:

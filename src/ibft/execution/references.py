@@ -46,7 +46,7 @@ def run_references(
         LANGUAGES[language].try_out(settings.level)
     with task("Running references", total=len(problems), done=len(problems) - len(missing)) as progress:
         fresh = _run(missing, pool, settings.limits_of(REFERENCE_CPU_S), progress.advance)
-        # No sample could pass in less than its reference needs; that of Mbpp/255 in MBPP+ needs over 2 GiB.
+        # No sample could pass in less than its reference needs.
         if needy := [problem for problem in missing if fresh[problem.task_id].status == "memory"]:
             more = _MORE_MEMORY * settings.config.memory_mib
             again = _run(needy, pool, settings.limits_of(REFERENCE_CPU_S, more), lambda: None)

@@ -321,7 +321,23 @@ class PythonProcess:
         Raises:
             ChannelClosed, CodecError: see `inside.codec`.
         """
-        codec.send(self._channel.fileno(), message, codec.MAX_ANSWER_BYTES)
+        self.write(self.framed(message))
+
+    def framed(self, message: Any) -> bytes:
+        """Return plain data as it is sent.
+
+        Raises:
+            CodecError: it is too large.
+        """
+        return codec.framed(message, codec.MAX_ANSWER_BYTES)
+
+    def write(self, message: bytes) -> None:
+        """Send what `framed` returned.
+
+        Raises:
+            ChannelClosed: the candidate is gone.
+        """
+        codec.write(self._channel.fileno(), message)
 
     def finish(self, *, is_lost: bool = False) -> End:
         """End the process, whatever it is doing, and return how it ended and what it has used.

@@ -28,12 +28,14 @@ __all__ = [
     "Handles",
     "decode",
     "encode",
+    "framed",
     "know_numpy",
     "receive",
     "receive_with_descriptor",
     "send",
     "send_with_descriptor",
     "wait",
+    "write",
 ]
 
 MAX_MESSAGE_BYTES = 64 << 20
@@ -289,7 +291,7 @@ def send(channel: int, message: Any, max_bytes: int = MAX_MESSAGE_BYTES) -> None
         CodecError: it is larger than `max_bytes`.
         ChannelClosed: the other side is gone.
     """
-    _write(channel, _framed(message, max_bytes))
+    write(channel, framed(message, max_bytes))
 
 
 def receive(channel: int, max_bytes: int = MAX_MESSAGE_BYTES) -> Any:
@@ -316,13 +318,13 @@ def wait(channel: int, timeout_s: float) -> None:
 
 def send_with_descriptor(channel: socket.socket, message: Any, descriptor: int) -> None:
     """Send one message, and a descriptor with it; raises as `send` does."""
-    data = _framed(message, MAX_MESSAGE_BYTES)
+    data = framed(message, MAX_MESSAGE_BYTES)
     try:
         # With the header alone: a descriptor goes with the first bytes of a write, and `recv_fds` asks for these.
         socket.send_fds(channel, [data[: _HEADER.size]], [descriptor])
     except OSError as error:
         raise ChannelClosed(str(error)) from None
-    _write(channel.fileno(), data[_HEADER.size :])
+    write(channel.fileno(), data[_HEADER.size :])
 
 
 def receive_with_descriptor(channel: socket.socket) -> tuple[Any, int | None]:
@@ -333,7 +335,8 @@ def receive_with_descriptor(channel: socket.socket) -> tuple[Any, int | None]:
     return _parsed(channel.fileno(), header, MAX_MESSAGE_BYTES), descriptors[0] if descriptors else None
 
 
-def _framed(message: Any, max_bytes: int) -> bytes:
+def framed(message: Any, max_bytes: int) -> bytes:
+    """Return one message of plain data as it crosses; raises CodecError if it is larger than `max_bytes`."""
     # ASCII: lone surrogates, which JSON text can hold and UTF-8 cannot, cross as escapes.
     data = _to_json(message).encode("ascii")
     if len(data) > max_bytes:
@@ -351,7 +354,8 @@ def _parsed(channel: int, header: bytes, max_bytes: int) -> Any:
         raise CodecError("not JSON") from None
 
 
-def _write(channel: int, data: bytes) -> None:
+def write(channel: int, data: bytes) -> None:
+    """Write all of some bytes; raises ChannelClosed if the other side is gone."""
     view = memoryview(data)
     try:
         while view:

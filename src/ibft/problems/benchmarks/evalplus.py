@@ -125,7 +125,8 @@ def _from_release(row: _ReleasedRow) -> Problem:
     )
     # The oracle has a namespace of its own, so that no name of a candidate can replace one of its names.
     source = importlib.resources.files("ibft.problems").joinpath("evalplus_oracle.py").read_text(encoding="utf-8")
-    setup = f"evalplus = {{}}\nexec({source!r}, evalplus)\noracle = evalplus['Oracle']{arguments!r}\n"
+    made = f"evalplus['Oracle'](*{arguments!r}, globals().get('__kept__'))"
+    setup = f"evalplus = {{}}\nexec({source!r}, evalplus)\noracle = {made}\n"
     # `reached` says afterwards how far a failed sample came: EvalPlus reports the base tests apart.
     steps = [f"reached = {group!r}\noracle.check({row.entry_point}, {group!r})\n" for group in inputs]
     return Problem(
