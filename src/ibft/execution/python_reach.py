@@ -84,7 +84,7 @@ def find_reach(tests: str, setup: str, names: frozenset[str]) -> Reach:
         names: those that it takes from the candidate.
     """
     program = _Program(ast.parse(tests), ast.parse(setup), names)
-    is_whole = not program.has_identity() and not any(map(program.is_of_a_process, program.nodes()))
+    is_whole = not program.has_identity() and not any(map(program.is_of_a_process, program.nodes))
     passes_fresh, keeps_results = True, False
     for name in program.candidates():
         parent = program.parents[name]
@@ -149,7 +149,7 @@ class _Program(Scopes):
             or (isinstance(node, ast.Name) and node.id == "id")
             or (isinstance(node, ast.Attribute) and node.attr in ("assertIs", "assertIsNot", "nan", "NaN"))
             or (isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lower() == "nan")
-            for node in self.nodes()
+            for node in self.nodes
         )
 
     def candidates(self) -> list[ast.Name]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import collections
-from collections.abc import Iterator
+import functools
 
 __all__ = ["CHANGES", "Scopes", "name_of", "parameters_of", "place_of"]
 
@@ -17,14 +17,15 @@ CHANGES = (ast.Store, ast.Del)
 class Scopes:
     """The nodes of a test program and of its setup, which is taken for a part of it.
 
-    `parents`: the node around each node; `functions`: the tests' own, if they have one definition and no decorator;
-    `defined`: how often each name is bound; `uses`: where names are used, by scope and name.
+    `nodes`: all of them; `parents`: the node around each; `functions`: the tests' own, if they have one definition and
+    no decorator; `defined`: how often each name is bound; `uses`: where names are used, by scope and name.
     """
 
     def __init__(self, tests: ast.Module, setup: ast.Module) -> None:
         self._tests, self._setup = tests, setup
         self.parents: dict[ast.AST, ast.AST] = {}
-        for node in self.nodes():
+        self.nodes = [*ast.walk(setup), *ast.walk(tests)]
+        for node in self.nodes:
             for child in ast.iter_child_nodes(node):
                 self.parents[child] = node
         definitions = [node for node in self.parents if isinstance(node, (*_DEFINITIONS, ast.ClassDef))]
@@ -44,11 +45,6 @@ class Scopes:
                 self.uses.setdefault((self.scope(node), node.id), []).append(node)
         declarations = (node.names for node in self.parents if isinstance(node, (ast.Global, ast.Nonlocal)))
         self._declared = {name for names_ in declarations for name in names_}
-
-    def nodes(self) -> Iterator[ast.AST]:
-        """Yield every node of setup and tests."""
-        yield from ast.walk(self._setup)
-        yield from ast.walk(self._tests)
 
     def is_local(self, node: ast.AST, name: str) -> bool:
         """Decide whether a name is used in the scope around a node alone, and in no function within it or outside."""
@@ -113,6 +109,7 @@ class Scopes:
         return self._tests
 
 
+@functools.lru_cache(maxsize=256)
 def parameters_of(function: ast.AST) -> set[str]:
     """Return the names of a function's parameters."""
     assert isinstance(function, _FUNCTIONS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import doctest
 import importlib.util
 import re
 import sys
@@ -29,8 +28,8 @@ class Prepared(NamedTuple):
 
     `tests` call what they define, where a call is enough; `form` and `examples` are what else runs after them. `names`
     are taken from the candidate, also by importing them from one of `aliases`, modules that do not exist. `packages`
-    have to be there for them, `reach` says how much of the candidate they see, and `touched` are the modules of this
-    process that they may change.
+    have to be there for them; `words` are all that the problem's programs mention. `reach` says how much of the
+    candidate they see, and `touched` are the modules of this process that they may change.
     """
 
     setup: str
@@ -43,6 +42,7 @@ class Prepared(NamedTuple):
     examples: str
     aliases: tuple[str, ...]
     packages: frozenset[str]
+    words: frozenset[str]
     reach: Reach
     touched: frozenset[str]
 
@@ -78,6 +78,7 @@ def prepare(problem: Problem) -> Prepared:
         examples=examples,
         aliases=tuple(imported),
         packages=frozenset({form} - {"program"} | {"numpy", "pytest"} & words),
+        words=frozenset(words.union(*(mentions(module.source) for module in problem.modules))),
         reach=reach,
         touched=frozenset(words & sys.modules.keys()) if not reach.is_whole else frozenset(),
     )
@@ -112,6 +113,8 @@ def find_examples(problem: Problem, tests: ast.Module) -> str:
     own = [text for text in _strings(tests) if EXAMPLE.search(text)]
     if own:
         return "\n\n".join(own)
+    if not any(name in problem.tests for name in ("testmod", "run_docstring_examples")):
+        return ""
     calls = {node.attr for node in ast.walk(tests) if isinstance(node, ast.Attribute)}
     calls |= {node.id for node in ast.walk(tests) if isinstance(node, ast.Name)}
     if calls.isdisjoint(("testmod", "run_docstring_examples")):
@@ -131,8 +134,11 @@ def _strings(tests: ast.Module) -> Iterator[str]:
 
 def names_of_examples(examples: str) -> set[str]:
     """Return the names that examples use and do not define."""
-    sources = [example.source for example in doctest.DocTestParser().get_examples(examples)] if examples else []
-    return free_names("".join(sources))
+    if not examples:
+        return set()
+    import doctest  # takes 10 ms, which the judge's processes need not spend
+
+    return free_names("".join(example.source for example in doctest.DocTestParser().get_examples(examples)))
 
 
 def _form(tests: ast.Module) -> Form:
@@ -154,12 +160,9 @@ def _form(tests: ast.Module) -> Form:
 
 def _defined_tests(tests: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Return the test functions that the program itself never uses."""
-    used = {node.id for node in ast.walk(tests) if isinstance(node, ast.Name)}
-    return [
-        node
-        for node in tests.body
-        if isinstance(node, _FUNCTIONS) and node.name.startswith("test") and node.name not in used
-    ]
+    found = [node for node in tests.body if isinstance(node, _FUNCTIONS) and node.name.startswith("test")]
+    used = {node.id for node in ast.walk(tests) if isinstance(node, ast.Name)} if found else set()
+    return [node for node in found if node.name not in used]
 
 
 def _with_calls(source: str, tests: ast.Module) -> str:
@@ -186,7 +189,7 @@ def find_imported(problem: Problem, tests: ast.Module) -> dict[str, set[str]]:
     """Return what the tests import from modules that do not exist: these can only be the candidate's own file."""
     known = {module.name for module in problem.modules}
     taken: dict[str, set[str]] = {}
-    for node in ast.walk(tests):
+    for node in ast.walk(tests) if "import" in problem.tests else ():
         for name in _imports(node):
             if name in known or name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
                 continue

@@ -178,8 +178,7 @@ def _confirmed(outer: Outcome, runs: _Runs) -> Outcome:
 
 def _sandbox(job: Job, prepared: Prepared, source: str, sandboxes: Sandboxes) -> Sandbox:
     # A server that has a package loaded takes longer to start and more memory in each child: only where it is needed.
-    words = mentions(source, prepared.setup, prepared.tests, *(module.source for module in job.problem.modules))
-    packages = prepared.packages | ({"numpy", *job.limits.packages} & words)
+    packages = prepared.packages | ({"numpy", *job.limits.packages} & (prepared.words | mentions(source)))
     if "numpy" in packages:
         codec.know_numpy()
     return sandboxes(packages=packages)
