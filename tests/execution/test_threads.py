@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -83,12 +84,15 @@ def test_hostile_programs_are_contained(run: Callable[[str], CommandResult], sou
     result = run(source)
     assert b"returncode" not in result.stdout
     group = cgroup._files("x").folders[0].parent
-    left = [path for path in group.glob("ibft-*/cgroup.procs") if path.read_text().strip()]
+    left = [path for path in group.glob(f"ibft-{os.getpid()}-*/cgroup.procs") if path.read_text().strip()]
     assert left == []
 
 
 def test_memory_of_all_processes_together_is_bounded(run: Callable[[str], CommandResult]) -> None:
-    hungry = "import os, time\nfor _ in range(2): os.fork()\nx = b'x' * (@ << 20)\nos.write(1, b'.')\ntime.sleep(2)\n"
+    hungry = (
+        "import os, time\nfor _ in range(2): os.fork()\nx = b'x' * (@ << 20)\ntime.sleep(2)\nos.write(1, b'.')\n"
+        "while True:\n    try: os.wait()\n    except OSError: break\n"
+    )
     assert len(run(hungry.replace("@", "20")).stdout) == 4
     assert len(run(hungry.replace("@", "100")).stdout) < 4
     assert run("x = b'x' * (400 << 20)").exit_code == -9
@@ -96,11 +100,11 @@ def test_memory_of_all_processes_together_is_bounded(run: Callable[[str], Comman
 
 def test_groups_are_removed() -> None:
     parent = cgroup._files("x").folders[0].parent
-    before = {*parent.glob("ibft-*")}
+    before = {*parent.glob(f"ibft-{os.getpid()}-*")}
     with Sandbox(detect_level(), group_memory_mib=64) as sandbox:
         sandbox.run_program("import os; os.fork()", "", LIMITS)
-        assert len({*parent.glob("ibft-*")} - before) == 1
-    assert {*parent.glob("ibft-*")} - before == set()
+        assert len({*parent.glob(f"ibft-{os.getpid()}-*")} - before) == 1
+    assert {*parent.glob(f"ibft-{os.getpid()}-*")} - before == set()
 
 
 def test_threads_are_refused_in_words_where_nothing_bounds_them(monkeypatch: pytest.MonkeyPatch) -> None:

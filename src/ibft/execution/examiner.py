@@ -189,7 +189,7 @@ class Examiner:
         if problem is not None:
             codec.wait(channel, _PREPARING_S)
             codec.receive(channel)  # the problem is prepared; the job's own time begins only now
-        # Each program that it runs has the limits for itself, and is announced. A reference comes behind stubs.
+        # Each program has the limits for itself, and all but the first are announced. A reference comes behind stubs.
         answer = {_RUNNING_S: _PREPARING_S if job.sample is None else job.limits.wall_s}
         while _RUNNING_S in answer:
             codec.wait(channel, answer[_RUNNING_S] + _GRACE_S)
@@ -253,7 +253,15 @@ def _main(descriptor: int, level: Level, scratch: str) -> None:
     _, ceiling = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (lockdown.capped(_MEMORY_BYTES, ceiling), ceiling))
     with contextlib.ExitStack() as cleanup:
-        workplace = Workplace(level, scratch, cleanup, lambda wall_s: codec.send(descriptor, {_RUNNING_S: wall_s}))
+        granted_s = 0.0
+
+        def announce(wall_s: float) -> None:
+            nonlocal granted_s
+            if wall_s > granted_s:  # the first program of a job is expected, and needs no word
+                codec.send(descriptor, {_RUNNING_S: wall_s})
+            granted_s = 0.0
+
+        workplace = Workplace(level, scratch, cleanup, announce)
         problems: list[Problem] = []
         with contextlib.suppress(codec.ChannelClosed):
             while True:
@@ -268,6 +276,7 @@ def _main(descriptor: int, level: Level, scratch: str) -> None:
                 job = Job(
                     problem=problems[order.number], limits=order.limits, sample=order.sample, reference=order.reference
                 )
+                granted_s = _PREPARING_S if job.sample is None else job.limits.wall_s
                 try:
                     answer = msgspec.to_builtins(workplace.do(job))
                 except SandboxError as error:

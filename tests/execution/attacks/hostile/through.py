@@ -39,7 +39,8 @@ def rows(pool: PoolLike, attacks: Iterable[Attack]) -> Iterator[dict[str, Any]]:
             yield {
                 "name": str(attack),
                 "verdict": outcome.status,
-                "false_pass": outcome.status == "passed" and not attack.may_pass,
+                # Their problems have no reference, so that an object that equals everything passes weakly.
+                "false_pass": outcome.status == "passed" and not outcome.is_weak and not attack.may_pass,
                 # `failed` is right as well: an examiner that knows NumPy decodes a forged array before it refuses it.
                 "wrong_verdict": outcome.status == "infrastructure_error"
                 or (bool(attack.statuses) and outcome.status not in attack.statuses | {"failed"}),
