@@ -22,7 +22,7 @@ from ibft.errors import UserError
 from ibft.execution.inside import codec
 from ibft.execution.isolation import detect_level
 from ibft.execution.languages.python import PYTHON
-from ibft.execution.python_run import judge_python
+from ibft.execution.python_run import run_python
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.text.answers.verilog import extract_design
 
@@ -149,7 +149,7 @@ class Channel:
             frames.append(frame(data, dice) if dice.random() < 0.95 else noise(dice))
         source = CANDIDATE.format(frames=frames, patience=dice.choice((0, 0.02, 0.02)))
         start = time.monotonic()
-        outcome = judge_python(self.prepared, source, self.sandbox, LIMITS, inside=False)
+        outcome = run_python(self.prepared, source, self.sandbox, LIMITS).outcome
         if outcome.status in ("passed", "infrastructure_error"):
             raise Finding(f"{outcome} for {frames}")
         if time.monotonic() - start > LIMITS.wall_s + OVERRUN_S:
@@ -157,7 +157,7 @@ class Channel:
         if not outcome.message.isprintable():
             raise Finding(f"control characters: {outcome.message!r} for {frames}")
         if dice.random() < 0.05:
-            after = judge_python(self.honest, "def f(x): return 4\n", self.sandbox, LIMITS, inside=False)
+            after = run_python(self.honest, "def f(x): return 4\n", self.sandbox, LIMITS).outcome
             if after.status != "passed":
                 raise Finding(f"the next sample: {after} after {frames}")
         return outcome.status

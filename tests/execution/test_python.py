@@ -13,8 +13,8 @@ from ibft.execution.inside import codec, lockdown
 from ibft.execution.isolation import detect_level
 from ibft.execution.languages.python import PYTHON
 from ibft.execution.outcome import Job, Outcome
-from ibft.execution.python_run import judge_python, run_python
-from ibft.execution.python_tests import mentions
+from ibft.execution.packages import mentions
+from ibft.execution.python_run import run_python
 from ibft.execution.sandbox import Limits, Sandbox
 
 LIMITS = Limits(cpu_s=2, wall_s=10, memory_mib=512)
@@ -49,7 +49,7 @@ def judge(sandbox: Sandbox) -> Judge:
         modules: tuple[Module, ...] = (),
     ) -> Outcome:
         problem = Problem(task_id="t", prompt="", tests=tests, setup=setup, entry_point=entry_point, modules=modules)
-        return judge_python(PYTHON.prepare(problem), source, sandbox, limits, inside=inside)
+        return run_python(PYTHON.prepare(problem), source, sandbox, limits, inside=inside).outcome
 
     return run
 
@@ -368,9 +368,9 @@ def test_broken_references_are_not_passed(sandbox: Sandbox) -> None:
 )
 def test_numpy_values_arrive(numpy_sandbox: Sandbox, source: str, tests: str) -> None:
     problem = Problem(task_id="t", prompt="", tests=tests, entry_point="f")
-    outcome = judge_python(
+    outcome = run_python(
         PYTHON.prepare(problem), f"import numpy as np\n{source}", numpy_sandbox, LIMITS, inside=False
-    )
+    ).outcome
     assert outcome.status == "passed", outcome.message
 
 

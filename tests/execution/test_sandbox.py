@@ -40,7 +40,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 def start(sandbox: Sandbox, source: str, limits: Limits = LIMITS, name: str = "") -> PythonProcess:
     """A process that loads a program, of which it will say what one name stands for."""
     process = sandbox.run_python(limits)
-    process.send(["load", source, [name], []])
+    process.write(process.framed(["load", source, [name], []]))
     assert process.receive() == SET_UP
     return process
 
@@ -86,7 +86,7 @@ def server_pids() -> set[int]:
 def test_a_program_is_loaded_and_asked(sandbox: Sandbox) -> None:
     process, answer = load(sandbox, "def f(x): return 2 * x\n", "f")
     assert answer == ["ok", {"d": [["f", {"h": 0}]]}]
-    process.send(["call", {"h": 0}, {"t": [3]}, {"d": []}])
+    process.write(process.framed(["call", {"h": 0}, {"t": [3]}, {"d": []}]))
     assert process.receive() == ["ok", 6]
     end = process.finish()
     assert end.exit_code in (None, 0)  # it was still running, or has seen the channel close

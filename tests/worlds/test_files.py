@@ -11,7 +11,7 @@ from ibft.execution.inside import lockdown
 from ibft.execution.isolation import detect_level
 from ibft.execution.languages.python import PYTHON
 from ibft.execution.outcome import Job
-from ibft.execution.python_run import judge_python
+from ibft.execution.python_run import run_python
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.problems.loading import load_problems
 from ibft.run.recipe import load_recipe
@@ -66,11 +66,11 @@ def test_references_pass_outside_and_what_lacks_an_operation_fails(folder: Path)
             assert (reference.status, reference.is_weak) == ("passed", False)
             shorter = example._replace(chain=example.chain[:-1], clauses=example.clauses[:-1])
             program = problem.prompt + world.completion(shorter)
-            assert judge_python(PYTHON.prepare(problem), program, sandbox, LIMITS, inside=False).status == "failed"
+            assert run_python(PYTHON.prepare(problem), program, sandbox, LIMITS).outcome.status == "failed"
         for stub in ("    pass\n", "    return xs\n", "    raise NotImplementedError\n", "    return []\n"):
-            outcome = judge_python(
+            outcome = run_python(
                 PYTHON.prepare(problems[0]), problems[0].prompt + stub, sandbox, LIMITS, inside=False
-            )
+            ).outcome
             assert outcome.status == "failed"
 
 

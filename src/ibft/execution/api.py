@@ -29,7 +29,7 @@ from ibft.execution.settings import JudgeSettings, resolve_settings
 from ibft.run.sections import JudgeConfig
 from ibft.text.answers import extract_sample
 
-__all__ = ["execute", "execute_all", "execute_async"]
+__all__ = ["execute", "execute_all", "execute_async", "jobs_of"]
 
 
 def execute(
@@ -81,7 +81,7 @@ def execute_all(
             pool = cleanup.enter_context(Pool(min(settings.num_workers, max(1, len(pairs)))))
         if references is None:
             references = run_references(list(problems.values()), pool, VerdictCache(None), settings)
-        jobs = _jobs(pairs, references, limits, settings, outcomes)
+        jobs = jobs_of(pairs, references, limits, settings, outcomes)
         for position, outcome in cleanup.enter_context(contextlib.closing(pool.run(jobs))):
             assert isinstance(outcome, Outcome)
             outcomes[position] = outcome
@@ -118,7 +118,7 @@ async def execute_async(
         assert isinstance(reference, Reference)
         references = {problem.task_id: reference}
     outcomes: dict[int, Outcome] = {}
-    for _, job in _jobs([(problem, answer)], references, limits, settings, outcomes):
+    for _, job in jobs_of([(problem, answer)], references, limits, settings, outcomes):
         outcome = await asyncio.wrap_future(pool.submit(job))
         assert isinstance(outcome, Outcome)
         return outcome
@@ -132,7 +132,7 @@ def _completed(problem: Problem) -> Problem:
         raise UserError(f"judge: {error}") from None
 
 
-def _jobs(
+def jobs_of(
     pairs: Iterable[tuple[Problem, str | Sample]],
     references: Mapping[str, Reference],
     limits: Limits | None,

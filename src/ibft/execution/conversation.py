@@ -89,7 +89,7 @@ class Conversation:
     def ask(self, operation: str, *arguments: Any) -> Any:
         """Return the value of an operation on the candidate's side; raises what it raised there."""
         self.num_asked += 1
-        if operation != "call":
+        if operation != "call":  # or one whose arguments somebody may have kept
             self.is_exact = False
         try:
             self._send([operation, *[encode(argument, self) for argument in arguments]])
@@ -115,7 +115,6 @@ class Conversation:
         """
         if self._reach.passes_fresh or not any(map(_is_mutable, (*arguments, *named.values()))):
             return self.ask("call", function, arguments, named)
-        self.is_exact = False  # somebody may have kept one of them
         match self.ask("call_and_look", function, arguments, named):
             case [value, tuple(changed), dict(changed_named)]:
                 if self._in_place:

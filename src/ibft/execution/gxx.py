@@ -13,6 +13,7 @@ import msgspec
 
 from ibft.artifacts.rows import Status
 from ibft.errors import UserError
+from ibft.execution.outcome import one_line
 from ibft.execution.sandbox import CommandResult, Limits
 
 __all__ = ["Gxx", "compile_error", "compiling_limits", "installed_gxx"]
@@ -23,7 +24,6 @@ COMPILING_FACTOR = 10
 _MOST_S = 60.0
 _MEMORY_MIB = 2048
 _FILE_BYTES = 32 << 20
-_MESSAGE_CHARACTERS = 200
 
 
 class Gxx(NamedTuple):
@@ -60,11 +60,7 @@ def compiling_limits(limits: Limits) -> Limits:
     """Return the limits of the compiler that makes a program with these limits."""
     factor = min(COMPILING_FACTOR, _MOST_S / limits.cpu_s)
     return msgspec.structs.replace(
-        limits,
-        cpu_s=limits.cpu_s * factor,
-        wall_s=limits.wall_s * factor,
-        memory_mib=max(limits.memory_mib, _MEMORY_MIB),
-        file_bytes=_FILE_BYTES,
+        limits.scaled(factor), memory_mib=max(limits.memory_mib, _MEMORY_MIB), file_bytes=_FILE_BYTES
     )
 
 
@@ -84,5 +80,4 @@ def compile_error(result: CommandResult, limits: Limits) -> tuple[Status, str] |
     if any("out of memory" in line or "cannot allocate" in line for line in lines):
         return "memory", "out of memory: the compiler used more than its share"
     line = next((line for line in lines if "error" in line or "undefined" in line), f"exit code {result.exit_code}")
-    text = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(line.split()))
-    return "syntax_error", f"syntax error: {text[:_MESSAGE_CHARACTERS]}"
+    return "syntax_error", f"syntax error: {one_line(line)}"

@@ -7,7 +7,17 @@ import msgspec
 from ibft.artifacts.rows import Problem, Sample, Status
 from ibft.execution.sandbox import Limits
 
-__all__ = ["Job", "Outcome", "Reference"]
+__all__ = ["MESSAGE_CHARACTERS", "Job", "Outcome", "Reference", "one_line"]
+
+
+MESSAGE_CHARACTERS = 200
+"""Of a program's text, in a message."""
+
+
+def one_line(text: str) -> str:
+    """Return text of a program's, short, without the control characters that a terminal would obey."""
+    short = " ".join(text.split())[:MESSAGE_CHARACTERS]
+    return "".join(character if character.isprintable() else "\ufffd" for character in short)
 
 
 class _Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,12 +6,12 @@ import functools
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 from ibft.errors import UserError
 
-__all__ = ["find_packages", "require_packages"]
+__all__ = ["find_packages", "mentions", "needed_packages", "require_packages"]
 
 
 def require_packages(names: Iterable[str]) -> None:
@@ -23,6 +23,25 @@ def require_packages(names: Iterable[str]) -> None:
     for name in names:
         if not find_packages([name]):
             raise UserError(f"judge.packages: {name!r} is not installed. Install it with `pip install {name}`.")
+
+
+def mentions(*sources: str) -> set[str]:
+    """Return every word of some programs: a package whose name is not among them is not imported."""
+    return {word for source in sources for word in re.findall(r"\w+", source)}
+
+
+def needed_packages(allowed: Iterable[str], words: Set[str]) -> set[str]:
+    """Return NumPy and those of the allowed packages that programs with these words may import."""
+    return {name for name in ("numpy", *allowed) if name in words or not words.isdisjoint(_import_names(name))}
+
+
+@functools.cache
+def _import_names(name: str) -> frozenset[str]:
+    """Return the import names of a distribution, which may be called otherwise (`scikit-learn` is `sklearn`)."""
+    try:
+        return frozenset(imported for imported, _ in _imports(importlib.metadata.distribution(name)))
+    except importlib.metadata.PackageNotFoundError:
+        return frozenset()
 
 
 def find_packages(names: Iterable[str]) -> dict[str, str]:
@@ -43,9 +62,8 @@ def find_packages(names: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             if name in _by_import():
                 waiting += _by_import()[name]
-            elif (
-                name.isidentifier() and (spec := importlib.util.find_spec(name)) and spec.origin
-            ):  # copied, not installed
+            # One that was copied and not installed.
+            elif name.isidentifier() and (spec := importlib.util.find_spec(name)) and spec.origin:
                 paths[name] = str(Path(spec.origin).parent if spec.submodule_search_locations else spec.origin)
             continue
         paths.update(_imports(distribution))

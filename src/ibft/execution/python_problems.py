@@ -15,6 +15,7 @@ import msgspec
 from ibft.artifacts.rows import Problem
 from ibft.execution.python_tests import EXAMPLE, find_examples, find_imported, names_of_examples
 from ibft.text.answers.prompt import before_entry_point
+from ibft.text.answers.syntax import parse
 from ibft.text.names import bound_names, free_names
 
 __all__ = ["completed"]
@@ -43,7 +44,7 @@ def completed(problem: Problem) -> Problem:
             )
         if names.count(module_name) > 1:
             raise ValueError(f"{problem.task_id} has the module {module_name!r} twice. Give each module its own name.")
-    if not _is_python(problem.tests) and EXAMPLE.search(problem.tests):  # doctest's examples as they are
+    if parse(problem.tests) is None and EXAMPLE.search(problem.tests):  # doctest's examples as they are
         problem = msgspec.structs.replace(problem, tests=f"{problem.tests!r}\n")
     modules = (("modules", module.source) for module in problem.modules)
     fields = ((name, getattr(problem, name)) for name in ("preamble", "setup", "tests"))
@@ -59,14 +60,6 @@ def completed(problem: Problem) -> Problem:
     problem = _with_helpers_of_prompt(problem)
     _forbid_borrowed_modules(problem)  # last: the prompt's helpers may import what the tests use
     return problem
-
-
-def _is_python(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    return True
 
 
 def _with_check_called(problem: Problem) -> Problem:
@@ -136,7 +129,7 @@ def _forbid_borrowed_modules(problem: Problem) -> None:
 def _imports_of_reference(problem: Problem) -> dict[str, str]:
     """Return the names that the reference takes from libraries, with the statements that import them."""
     solution = problem.canonical_solution or ""
-    source = next(filter(_is_python, (problem.prompt + solution, solution)), "")
+    source = next(filter(parse, (problem.prompt + solution, solution)), "")
     return {
         alias.asname or alias.name.partition(".")[0]: ast.unparse(node)
         for node in ast.walk(ast.parse(source))

@@ -20,14 +20,13 @@ from typing import NamedTuple, NoReturn
 from ibft.artifacts.rows import Status
 from ibft.execution.conversation import Conversation, Lost, NoProgram
 from ibft.execution.inside.testing import TESTS, run_tests
-from ibft.execution.outcome import Outcome
+from ibft.execution.outcome import MESSAGE_CHARACTERS, Outcome, one_line
 from ibft.execution.python_state import restored
 from ibft.execution.python_tests import Prepared
 from ibft.execution.sandbox import End, Limits, Sandbox
 
-__all__ = ["Run", "judge_python", "passes_outside", "run_python"]
+__all__ = ["Run", "passes_outside", "run_python"]
 
-_MESSAGE_CHARACTERS = 200
 _MANY_CALLS = 1000
 
 
@@ -42,11 +41,6 @@ class Run(NamedTuple):
     is_exact: bool = True
     obstacle: str = ""
     has_changed_arguments: bool = False
-
-
-def judge_python(prepared: Prepared, source: str, sandbox: Sandbox, limits: Limits, *, inside: bool) -> Outcome:
-    """Return the outcome of `run_python`."""
-    return run_python(prepared, source, sandbox, limits, inside=inside).outcome
 
 
 def run_python(
@@ -88,7 +82,7 @@ def run_python(
         wall_time_s=end.wall_time_s,
         cpu_time_s=end.cpu_time_s,
         is_weak=inside,
-        reached=str(module.__dict__.get("reached", ""))[:_MESSAGE_CHARACTERS],
+        reached=str(module.__dict__.get("reached", ""))[:MESSAGE_CHARACTERS],
     )
     return Run(outcome, conversation.is_exact, obstacle, conversation.has_changed_arguments)
 
@@ -129,7 +123,7 @@ def _hold(
     except Lost:
         return "failed", "failed: the program ended before its tests did"  # `_with_end` knows how
     except NoProgram as error:
-        return "syntax_error", f"syntax error: {_one_line(str(error))}"
+        return "syntax_error", f"syntax error: {one_line(str(error))}"
     except MemoryError:
         return "memory", "out of memory"
     except BaseException as error:  # SystemExit and KeyboardInterrupt too, which a candidate may have raised
@@ -200,16 +194,10 @@ def _describe(error: BaseException, tests: str) -> str:
     """Return one line on an exception, of the candidate or of the tests; for a bare assertion, its own line."""
     notes = getattr(error, "__notes__", [])
     name = notes[0] if notes else type(error).__name__
-    text = _one_line(str(error))
+    text = one_line(str(error))
     if not text and isinstance(error, AssertionError) and error.__traceback__ is not None:
         text = _failing_line(error.__traceback__, tests)
-    return f"{_one_line(name)}: {text}" if text else _one_line(name)
-
-
-def _one_line(text: str) -> str:
-    """Return text of the candidate's, short, without the control characters that a terminal would obey."""
-    short = " ".join(text.split())[:_MESSAGE_CHARACTERS]
-    return "".join(character if character.isprintable() else "\ufffd" for character in short)
+    return f"{one_line(name)}: {text}" if text else one_line(name)
 
 
 def _failing_line(trace: types.TracebackType, tests: str) -> str:

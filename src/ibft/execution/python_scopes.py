@@ -22,7 +22,7 @@ class Scopes:
     """
 
     def __init__(self, tests: ast.Module, setup: ast.Module) -> None:
-        self._tests, self._setup = tests, setup
+        self._tests = tests
         self.parents: dict[ast.AST, ast.AST] = {}
         self.nodes = [*ast.walk(setup), *ast.walk(tests)]
         for node in self.nodes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from ibft.execution.python_run import passes_outside
@@ -17,12 +18,9 @@ def passing_stub(prepared: Prepared) -> str:
 
     The programs are ours, so they run in this process, without a sandbox: it takes microseconds.
     """
-    for name, stub in _STUBS.items():
-        stand_ins = {} if stub is None else dict.fromkeys(prepared.names, stub)
-        if stub is _return_none:
-            stand_ins |= {class_: _Hollow for class_ in prepared.names if class_[:1].isupper()}
-        if passes_outside(prepared, stand_ins, _LIMIT_S):
-            return name
+    for stub, stand_ins in _STUBS.items():
+        if passes_outside(prepared, stand_ins(prepared.names), _LIMIT_S):
+            return stub
     return ""
 
 
@@ -46,8 +44,13 @@ class _Hollow:
         return _return_none
 
 
-_STUBS: dict[str, Any] = {
-    "an empty program": None,
-    "a program that only raises": _raise,
-    "a program that returns None": _return_none,
+def _hollow(names: Iterable[str]) -> dict[str, object]:
+    return {name: _Hollow if name[:1].isupper() else _return_none for name in names}
+
+
+_STUBS: dict[str, Callable[[Iterable[str]], dict[str, object]]] = {
+    "an empty program": lambda _: {},
+    "a program that only raises": lambda names: dict.fromkeys(names, _raise),
+    "a program that returns None": _hollow,
 }
+"""What each has for the names that tests take from it."""

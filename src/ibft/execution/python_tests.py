@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from ibft.artifacts.rows import Module, Problem
 from ibft.execution.inside.testing import TESTS, Form
+from ibft.execution.packages import mentions
 from ibft.execution.python_reach import Reach, find_reach
 from ibft.run.digests import cache_folder
 from ibft.text.names import free_names
 
-__all__ = ["EXAMPLE", "Prepared", "find_examples", "find_imported", "mentions", "names_of_examples", "prepare"]
+__all__ = ["EXAMPLE", "Prepared", "find_examples", "find_imported", "names_of_examples", "prepare"]
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 EXAMPLE = re.compile(r"(?m)^\s*>>> ")
@@ -98,11 +99,6 @@ def _reach(problem: Problem, tests: str, names: frozenset[str], has_examples: bo
     if has_examples:  # which look at what is printed
         return Reach(is_whole=False, passes_fresh=False, keeps_results=True)
     return find_reach(tests, problem.setup, names)
-
-
-def mentions(*sources: str) -> set[str]:
-    """Return every word of some programs: a package whose name is not among them is not imported."""
-    return {word for source in sources for word in re.findall(r"\w+", source)}
 
 
 def find_examples(problem: Problem, tests: ast.Module) -> str:

@@ -152,7 +152,7 @@ def scaled(limits: Limits, there: Reference, here: Reference) -> Limits:
     if not there.cpu_time_s:
         return limits
     factor = min(max(1.0, here.cpu_time_s / there.cpu_time_s), _MAX_SLOWDOWN)
-    return msgspec.structs.replace(limits, cpu_s=limits.cpu_s * factor, wall_s=limits.wall_s * factor)
+    return limits.scaled(factor)
 
 
 class _Judging:

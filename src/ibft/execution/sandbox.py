@@ -54,6 +54,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...] = ()
     threads: bool = False
 
+    def scaled(self, factor: float) -> Limits:
+        """Return these limits with so many times the CPU and wall-clock time."""
+        return msgspec.structs.replace(self, cpu_s=self.cpu_s * factor, wall_s=self.wall_s * factor)
+
+    def with_files(self, num_bytes: int) -> Limits:
+        """Return these limits with files of at least so many bytes."""
+        return msgspec.structs.replace(self, file_bytes=max(self.file_bytes, num_bytes))
+
 
 class End(msgspec.Struct, frozen=True):
     """How a process ended: `exit_code` is negative where a signal ended it, None where the judge did."""
@@ -191,7 +199,6 @@ class Sandbox:
         Raises:
             SandboxError: the sandbox itself failed.
         """
-        self.start()
         # msgspec has bytes as base64, both ways.
         request = msgspec.to_builtins({"files": dict(files), "stdin": stdin, "keep_bytes": max_output_bytes})
         request |= {"kind": "commands", "commands": commands, "keep_files": keep_files}
@@ -208,7 +215,6 @@ class Sandbox:
         Raises:
             SandboxError: the sandbox itself failed.
         """
-        self.start()
         request = msgspec.to_builtins({"stdin": stdin, "keep_bytes": max_output_bytes, "program": f"./{name}"})
         answer = self._run(request | {"kind": "compiled"}, limits, limits.wall_s)
         return msgspec.convert(answer["results"][0], CommandResult)
@@ -256,6 +262,7 @@ class Sandbox:
         return ours
 
     def _run(self, request: dict[str, Any], limits: Limits, wall_s: float) -> Any:
+        self.start()
         self._on_run(wall_s)
         return self._ask(request | msgspec.structs.asdict(limits), wall_s)
 
@@ -314,14 +321,6 @@ class PythonProcess:
             ChannelClosed, CodecError: see `inside.codec`.
         """
         return codec.receive(self._channel.fileno(), codec.MAX_ANSWER_BYTES)
-
-    def send(self, message: Any) -> None:
-        """Send plain data.
-
-        Raises:
-            ChannelClosed, CodecError: see `inside.codec`.
-        """
-        self.write(self.framed(message))
 
     def framed(self, message: Any) -> bytes:
         """Return plain data as it is sent.

@@ -6,8 +6,6 @@ import re
 import secrets
 from typing import NamedTuple
 
-import msgspec
-
 from ibft.artifacts.rows import Problem, Status
 from ibft.execution.icarus import abnormal_end, installed_icarus
 from ibft.execution.sandbox import Limits, Sandbox
@@ -65,7 +63,7 @@ def simulate(problem: Problem, source: str, sandbox: Sandbox, limits: Limits) ->
     compiling = [icarus.compiler, *_FLAGS, "-s", top, "-o", _COMPILED, *sources]
     # -n ends a simulation that stops to ask; -none writes no waveforms, which the test benches dump.
     running = [icarus.simulator, "-n", _COMPILED, "-none"]
-    results = sandbox.run_commands(files, [compiling, running], _roomy(limits))
+    results = sandbox.run_commands(files, [compiling, running], limits.with_files(_FILE_BYTES))
     spent = (sum(result.cpu_time_s for result in results), sum(result.wall_time_s for result in results))
     text = "".join(result.stderr.decode("utf-8", "replace") for result in results)
     messages = tuple(line.strip() for line in text.splitlines() if line.strip())
@@ -82,7 +80,7 @@ def compile_alone(problem: Problem, source: str, sandbox: Sandbox, limits: Limit
     top = top_module(problem.tests, problem.entry_point)
     files = {_ALONE: stand_in(problem.tests, problem.entry_point).encode(), DESIGN: _encode(source)}
     command = [installed_icarus().compiler, "-g2012", "-t", "null", "-s", top, *files]
-    (result,) = sandbox.run_commands(files, [command], _roomy(limits))
+    (result,) = sandbox.run_commands(files, [command], limits.with_files(_FILE_BYTES))
     run = run._replace(cpu_time_s=run.cpu_time_s + result.cpu_time_s, wall_time_s=run.wall_time_s + result.wall_time_s)
     ended = abnormal_end(result, "compiler")
     if ended is None:
@@ -95,7 +93,7 @@ def compile_alone(problem: Problem, source: str, sandbox: Sandbox, limits: Limit
 def expand(source: str, sandbox: Sandbox, limits: Limits) -> tuple[str, Simulation]:
     """Return the design with its macros expanded, and how the preprocessor ended."""
     command = [installed_icarus().compiler, "-g2012", "-E", "-o", "-", DESIGN]
-    (result,) = sandbox.run_commands({DESIGN: _encode(source)}, [command], _roomy(limits))
+    (result,) = sandbox.run_commands({DESIGN: _encode(source)}, [command], limits.with_files(_FILE_BYTES))
     ended = abnormal_end(result, "compiler") or ("passed", "")
     if ended[0] == "passed" and len(result.stdout) >= _EXPANDED_BYTES:  # the rest was dropped, and would go unchecked
         ended = ("memory", "its macros expand to more than 1 MiB")
@@ -130,10 +128,6 @@ def _said(output: str, messages: tuple[str, ...], marker: str, spent: tuple[floa
         return Simulation("failed", "the test bench printed no result and did not end itself", *spent, 0)
     message = "the test bench says what it says of the reference"
     return Simulation("passed", message, *spent, len(lines), "\n".join(lines))
-
-
-def _roomy(limits: Limits) -> Limits:
-    return msgspec.structs.replace(limits, file_bytes=max(limits.file_bytes, _FILE_BYTES))
 
 
 def _encode(source: str) -> bytes:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 from typing import NamedTuple, Protocol
 
-import msgspec
-
 from ibft.artifacts.rows import Case, Problem, Status
 from ibft.execution.inside.codec import MAX_MESSAGE_BYTES
 from ibft.execution.inside.script import NOT_COMPILED
 from ibft.execution.languages import Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.outputs import difference, shown
+from ibft.execution.packages import mentions, needed_packages
 from ibft.execution.sandbox import MAX_OUTPUT_BYTES, CommandResult, Limits
 
 __all__ = ["Run", "bad_end", "judge_io", "reference_io"]
@@ -118,7 +117,7 @@ def _judge_case(job: Job, case: Case, run: Run | None, sandboxes: Sandboxes) -> 
     max_bytes = min(_LARGEST_OUTPUT_BYTES, MAX_OUTPUT_BYTES + 4 * len(case.output))
     if job.problem.checker:  # many outputs are right, some of them longer than the one that is known
         max_bytes = max(max_bytes, 16 * MAX_OUTPUT_BYTES)
-    result = run(case.input, _limits_with(job.limits, case.input), max_bytes + 1)
+    result = run(case.input, job.limits.with_files(len(case.input.encode())), max_bytes + 1)
     ended = _Verdict("passed", "", result.cpu_time_s, result.wall_time_s)
     if len(result.stdout) > max_bytes:  # first: a program may be stopped there
         return ended._replace(status="failed", words=f"it printed more than {max_bytes >> 20} MiB")
@@ -159,11 +158,11 @@ class _Wrongness(NamedTuple):
 def _wrongness(problem: Problem, case: Case, output: str, limits: Limits, sandboxes: Sandboxes) -> _Wrongness:
     if not problem.checker:
         return _Wrongness(difference(problem, case.output, output))
-    packages = [*limits.packages, *(["numpy"] if "numpy" in problem.checker else [])]
+    packages = needed_packages(limits.packages, mentions(problem.checker))
     given = json.dumps([problem.checker, "argv" in problem.checker, case.input, case.output, output])
     if len(given) + given.count("\\") + given.count('"') > _LARGEST_CASE_CHARACTERS:
         return _Wrongness("it printed more than its checker can be given")
-    result = sandboxes(packages=packages).run_program(_CHECKING, given, _limits_with(limits, given))
+    result = sandboxes(packages=packages).run_program(_CHECKING, given, limits.with_files(len(given.encode())))
     if (ended := bad_end(result, limits)) is not None:
         return _Wrongness(f"its checker: {ended[1]}", result.cpu_time_s)
     score = (result.stdout.decode("utf-8", "replace").split() or ["nothing"])[-1]
@@ -171,8 +170,3 @@ def _wrongness(problem: Problem, case: Case, output: str, limits: Limits, sandbo
         return _Wrongness("" if float(score) > 0 else "its checker says that it is wrong", result.cpu_time_s)
     except ValueError:
         return _Wrongness(f"its checker printed {shown(score)}, not a score", result.cpu_time_s)
-
-
-def _limits_with(limits: Limits, stdin: str) -> Limits:
-    """Return the limits under which a program can have this input, which is a file."""
-    return msgspec.structs.replace(limits, file_bytes=max(limits.file_bytes, len(stdin.encode())))

@@ -14,7 +14,7 @@ import pytest
 from hostile.arena import PRELUDE, prepared
 
 from hostile import ATTACKS, Arena, Attack
-from ibft.execution.python_run import judge_python
+from ibft.execution.python_run import run_python
 from ibft.execution.sandbox import Limits
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the attacks are written for x86_64")
@@ -41,8 +41,7 @@ def test_busy_loop_meets_only_the_wall_clock_without_limits(arena: Callable[...,
     limits = Limits(cpu_s=0.1, wall_s=1, memory_mib=512)
     tests, source = prepared("f(2)\n"), "while True: pass\n"
     limited, unlimited = (
-        judge_python(tests, source, arena("landlock", without).sandbox(), limits, inside=False)
-        for without in ("", "limits")
+        run_python(tests, source, arena("landlock", without).sandbox(), limits).outcome for without in ("", "limits")
     )
     assert limited.wall_time_s < 0.9 < unlimited.wall_time_s
 

@@ -87,11 +87,10 @@ def main(settings: dict[str, typing.Any]) -> None:
 
     Args:
         settings: `control` (the socket's descriptor), `folder` (for the samples' files), `readable` and `executable`
-            (paths), `compiles` (commands
-            make programs that are to be run), `group` (descriptors of a control group, see `group.Group`; None, if no
-            sample may start threads and processes), `packages` (paths by import name; those to load), `in_namespace`
-            (this is a process namespace of its own, in which it may kill everything else), and `without` (defenses left
-            out: all of them at level "none", one at a time in the tests).
+            (paths), `compiles` (commands make programs that are to be run), `group` (descriptors of a control group,
+            see `group.Group`; None, if no sample may start threads and processes), `packages` (paths by import name;
+            those to load), `in_namespace` (this is a process namespace of its own, in which it may kill everything
+            else), and `without` (defenses left out: all of them at level "none", one at a time in the tests).
     """
     # A low number, so that a child can close all that it inherits.
     control = socket.socket(fileno=os.dup(settings["control"]))
@@ -174,7 +173,6 @@ def _set_up(settings: dict[str, typing.Any], control: socket.socket) -> _Server:
     work = os.path.join(settings["folder"], _WORK)
     os.environ.clear()
     os.environ.update(HOME=work, TMPDIR=work)
-    _keep_to_one_thread()
     os.chdir(settings["folder"])
     os.mkdir(_WORK, 0o700)
     # Opened now: Landlock is about to hide /proc.
@@ -217,8 +215,8 @@ def _run(server: _Server, request: dict[str, typing.Any], channel: int | None) -
     assert channel is not None
     try:
         if request["kind"] == "program":
-            return {"results": [_run_with_outputs(server, request, lambda: _be_program(channel))]}
-        pid = _fork(server, request, lambda: _be_candidate(channel))
+            return {"results": [_run_with_outputs(server, request, lambda: _be_python(channel, script.serve))]}
+        pid = _fork(server, request, lambda: _be_python(channel, candidate.serve))
     finally:
         os.close(channel)
     return server.supervisor.watch(pid, request, {})._asdict()
@@ -307,18 +305,11 @@ def _fork(server: _Server, request: dict[str, typing.Any], become: typing.Callab
         os._exit(0)  # whatever happens, a child never returns into the server's loop
 
 
-def _be_candidate(channel: int) -> None:
+def _be_python(channel: int, serve: typing.Callable[[int], None]) -> None:
     if channel != _CHANNEL:
         os.dup2(channel, _CHANNEL)
     os.closerange(_CHANNEL + 1, _MAX_DESCRIPTORS)  # the server's control socket above all
-    candidate.serve(_CHANNEL)
-
-
-def _be_program(channel: int) -> None:
-    if channel != _CHANNEL:
-        os.dup2(channel, _CHANNEL)
-    os.closerange(_CHANNEL + 1, _MAX_DESCRIPTORS)
-    script.serve(_CHANNEL)
+    serve(_CHANNEL)
 
 
 def _be_command(command: list[str], stdin: int) -> None:

@@ -20,7 +20,7 @@ from ibft.execution.sandbox import Sandbox
 from ibft.registry import Registry, files_in
 from ibft.text.answers import Reader
 
-__all__ = ["LANGUAGES", "Language", "Sandboxes"]
+__all__ = ["LANGUAGES", "Language", "Sandboxes", "refuse_python_fields"]
 
 
 class Sandboxes(Protocol):
@@ -116,6 +116,18 @@ class Language(Reader, Protocol):
     def warnings(self) -> list[str]:
         """Return the warnings about the tools for the user, as sentences without a period."""
         return []
+
+
+def refuse_python_fields(problem: Problem) -> None:
+    """Refuse a problem of another language that has fields which only Python's judge reads.
+
+    Raises:
+        ValueError: says which.
+    """
+    if problem.setup or problem.preamble or problem.modules or problem.inside is not None:
+        raise ValueError(
+            f"{problem.task_id} has setup, preamble, modules or inside, which are for Python problems. Remove them."
+        )
 
 
 LANGUAGES: Registry[Language] = Registry("language", "ibft.languages", files_in(__name__))

@@ -19,7 +19,7 @@ import msgspec
 from ibft.artifacts.rows import Problem, Sample, Status
 from ibft.execution import cpp_tests
 from ibft.execution.gxx import compile_error, compiling_limits, installed_gxx
-from ibft.execution.languages import Language, Sandboxes
+from ibft.execution.languages import Language, Sandboxes, refuse_python_fields
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import CommandResult, Limits, Sandbox
 from ibft.execution.standard_io import bad_end, judge_io, reference_io
@@ -107,10 +107,7 @@ class Cpp(CppReader, Language):
 
     def completed(self, problem: Problem) -> Problem:
         """Return the problem, unless it has what only Python has."""
-        if problem.setup or problem.modules or problem.inside is not None:
-            raise ValueError(
-                f"{problem.task_id} has setup, modules or inside, which are for Python problems. Remove them."
-            )
+        refuse_python_fields(problem)
         if problem.entry_point and not _NAME.fullmatch(problem.entry_point):
             raise ValueError(
                 f"{problem.task_id} has the entry_point {problem.entry_point!r}, which is not a C++ name. Give the "
@@ -176,10 +173,10 @@ def _made(prepared: _Prepared, job: Job, sandboxes: Sandboxes) -> _Prepared:
 
 def _run_tests(program: bytes, limits: Limits, sandboxes: Sandboxes, stdin: bytes) -> CommandResult:
     # In a sandbox of its own: an answer can read the files of the one that it runs in.
-    roomy = msgspec.structs.replace(limits, file_bytes=max(limits.file_bytes, len(stdin), len(program)))
+    limits = limits.with_files(max(len(stdin), len(program)))
     sandbox = sandboxes(compiles=True)
     (result,) = sandbox.run_commands(
-        {"tests": program}, [["./tests"]], roomy, stdin=stdin, max_output_bytes=_OUTPUT_BYTES
+        {"tests": program}, [["./tests"]], limits, stdin=stdin, max_output_bytes=_OUTPUT_BYTES
     )
     return result
 
@@ -191,8 +188,7 @@ def _judge_function(problem: Problem, source: str, limits: Limits, tests: _Prepa
     assert tests.program is not None
 
     def run_answer(stdin: bytes) -> CommandResult:
-        roomy = msgspec.structs.replace(limits, file_bytes=max(limits.file_bytes, len(stdin)))
-        return sandbox.run_compiled("answer", stdin, roomy, _OUTPUT_BYTES)
+        return sandbox.run_compiled("answer", stdin, limits.with_files(len(stdin)), _OUTPUT_BYTES)
 
     run_tests = functools.partial(_run_tests, tests.program, limits, sandboxes)
     answer, checked, is_lost = cpp_tests.exchange(tests.calls, run_answer, run_tests)

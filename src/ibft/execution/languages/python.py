@@ -24,10 +24,11 @@ from ibft.artifacts.rows import Problem, Sample
 from ibft.execution.inside import codec
 from ibft.execution.languages import Language, Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference
+from ibft.execution.packages import mentions, needed_packages
 from ibft.execution.python_problems import completed
 from ibft.execution.python_run import Run, run_python
 from ibft.execution.python_stubs import passing_stub
-from ibft.execution.python_tests import Prepared, mentions, prepare
+from ibft.execution.python_tests import Prepared, prepare
 from ibft.execution.sandbox import Sandbox
 from ibft.execution.standard_io import judge_io, reference_io
 from ibft.text.answers.programs import continues_code
@@ -178,7 +179,7 @@ def _confirmed(outer: Outcome, runs: _Runs) -> Outcome:
 
 def _sandbox(job: Job, prepared: Prepared, source: str, sandboxes: Sandboxes) -> Sandbox:
     # A server that has a package loaded takes longer to start and more memory in each child: only where it is needed.
-    packages = prepared.packages | ({"numpy", *job.limits.packages} & (prepared.words | mentions(source)))
+    packages = prepared.packages | needed_packages(job.limits.packages, prepared.words | mentions(source))
     if "numpy" in packages:
         codec.know_numpy()
     return sandboxes(packages=packages)

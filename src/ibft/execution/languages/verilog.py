@@ -35,7 +35,7 @@ from ibft.artifacts.rows import Problem, Sample
 from ibft.errors import UserError
 from ibft.execution.icarus import icarus_warning, installed_icarus
 from ibft.execution.isolation import Level
-from ibft.execution.languages import Language, Sandboxes
+from ibft.execution.languages import Language, Sandboxes, refuse_python_fields
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits, Sandbox
 from ibft.execution.simulation import Simulation, compile_alone, expand, misfit, reserved_files, simulate
@@ -136,10 +136,7 @@ class Verilog(VerilogReader, Language):
 
     def completed(self, problem: Problem) -> Problem:
         """Return the problem with the name of its module, by default `top_module`."""
-        if problem.setup or problem.preamble or problem.modules or problem.inside is not None:
-            raise ValueError(
-                f"{problem.task_id} has setup, preamble, modules or inside, which are for Python problems. Remove them."
-            )
+        refuse_python_fields(problem)
         name = problem.entry_point or _ENTRY_POINT
         if not _NAME.fullmatch(name):
             raise ValueError(
@@ -232,8 +229,7 @@ def _checked_for_failure(run: Simulation) -> Simulation:
 def _passes_empty(problem: Problem, source: str, sandbox: Sandbox, limits: Limits, reference: Reference) -> bool:
     """Decide whether a module without any content passes, too."""
     factor = min(1.0, max(_EMPTY_CPU_S, 10 * reference.cpu_time_s) / limits.cpu_s)
-    limits = msgspec.structs.replace(limits, cpu_s=factor * limits.cpu_s, wall_s=factor * limits.wall_s)
-    run = simulate(problem, empty_design(source, problem.entry_point), sandbox, limits)
+    run = simulate(problem, empty_design(source, problem.entry_point), sandbox, limits.scaled(factor))
     return run.status == "passed" and not _disturbance(problem, run, reference)
 
 

@@ -13,11 +13,10 @@ from fastapi.responses import StreamingResponse
 
 import ibft
 from ibft.artifacts.rows import Problem, Sample
+from ibft.execution.api import jobs_of
 from ibft.execution.completing import complete
 from ibft.execution.languages import LANGUAGES
-from ibft.execution.outcome import Job, Outcome, Reference
-from ibft.execution.run import without_running
-from ibft.execution.sandbox import Limits
+from ibft.execution.outcome import Job, Outcome
 from ibft.execution.service.access import Access
 from ibft.execution.service.desk import Desk
 from ibft.execution.service.sandbox_fusion import ProgramRunner, RunCodeRequest, SubmitRequest, as_eval_result
@@ -96,7 +95,9 @@ async def _judge(desk: Desk, body: JudgeRequest) -> JudgeResponse:
         limits = body.limits or desk.settings.limits(problem, reference)
         desk.limits.require(limits)
         # In a thread: to find the programs in many long answers takes a while, in which others want to be heard.
-        outcomes, jobs = await asyncio.to_thread(_prepare, problem, body.answers, limits, reference)
+        outcomes: dict[int, Outcome] = {}
+        pairs, references = [(problem, answer) for answer in body.answers], {problem.task_id: reference}
+        jobs = await asyncio.to_thread(lambda: dict(jobs_of(pairs, references, limits, desk.settings, outcomes)))
         outcomes.update(zip(jobs, await desk.outcomes([*jobs.values()]), strict=True))
         return JudgeResponse(outcomes=[outcomes[position] for position in sorted(outcomes)], reference=reference)
 
@@ -107,21 +108,6 @@ def _completed(problem: Problem) -> Problem:
         return complete(problem)
     except ValueError as error:
         raise HTTPException(422, f"problem: {error}") from None
-
-
-def _prepare(
-    problem: Problem, answers: list[str], limits: Limits, reference: Reference
-) -> tuple[dict[int, Outcome], dict[int, Job]]:
-    """Return the outcomes of the answers that need no run, and the jobs of the others, by position."""
-    outcomes: dict[int, Outcome] = {}
-    jobs: dict[int, Job] = {}
-    for position, answer in enumerate(answers):
-        sample = extract_sample(Sample(task_id=problem.task_id, completion=answer), problem)
-        if (outcome := without_running(sample, reference)) is not None:
-            outcomes[position] = outcome
-        else:
-            jobs[position] = Job(problem=problem, limits=limits, sample=sample, reference=reference)
-    return outcomes, jobs
 
 
 def _jobs(desk: Desk, body: JobsRequest) -> list[Job]:

@@ -15,7 +15,7 @@ import msgspec
 
 from ibft.execution.isolation import Level
 from ibft.execution.outcome import Outcome
-from ibft.execution.python_tests import mentions
+from ibft.execution.packages import mentions, needed_packages
 from ibft.execution.sandbox import CommandResult, Limits, Sandbox, SandboxError
 
 __all__ = ["EvalResult", "ProgramRunner", "RunCodeRequest", "RunCodeResponse", "SubmitRequest", "as_eval_result"]
@@ -136,7 +136,7 @@ class ProgramRunner:
         if request.files or request.fetch_files:
             return _failure("files are not supported; give the program its data as stdin")
         try:
-            sandbox = self._sandbox(with_numpy="numpy" in mentions(request.code))
+            sandbox = self._sandbox(frozenset(needed_packages((), mentions(request.code))))
             sandbox.start()  # so that there is next to no time in which `stop` would find nothing to end
             with self._lock:
                 if task.is_over:
@@ -149,13 +149,13 @@ class ProgramRunner:
             with self._lock:
                 task.sandbox = None
 
-    def _sandbox(self, *, with_numpy: bool) -> Sandbox:
-        known: dict[bool, Sandbox] = self._own.__dict__.setdefault("sandboxes", {})
-        if with_numpy not in known:
-            known[with_numpy] = Sandbox(self._level, packages=["numpy"] if with_numpy else ())
+    def _sandbox(self, packages: frozenset[str]) -> Sandbox:
+        known: dict[frozenset[str], Sandbox] = self._own.__dict__.setdefault("sandboxes", {})
+        if packages not in known:
+            known[packages] = Sandbox(self._level, packages=packages)
             with self._lock:
-                self._sandboxes.append(known[with_numpy])
-        return known[with_numpy]
+                self._sandboxes.append(known[packages])
+        return known[packages]
 
 
 def as_response(result: CommandResult) -> RunCodeResponse:

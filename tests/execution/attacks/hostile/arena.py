@@ -12,7 +12,7 @@ from ibft.artifacts.rows import Problem
 from ibft.execution.isolation import Level
 from ibft.execution.languages.python import PYTHON
 from ibft.execution.outcome import Outcome
-from ibft.execution.python_run import judge_python
+from ibft.execution.python_run import run_python
 from ibft.execution.python_tests import Prepared
 from ibft.execution.sandbox import Limits, Sandbox, SandboxError
 
@@ -138,12 +138,12 @@ class Arena:
         if attack.with_numpy not in self._state:
             self._state[attack.with_numpy] = _honest_state(sandbox)
         if attack.before:
-            judge_python(prepared(TESTS), attack.before, sandbox, _ROOMY, inside=False)
+            run_python(prepared(TESTS), attack.before, sandbox, _ROOMY)
         baits, processes = self.baits.look(), {*descendants()}
         limits = _SHORT if attack.statuses & {"timeout_cpu", "timeout_wall"} else _PATIENT
         source = PRELUDE + self.baits.fill_in(attack.source)
         try:
-            outcome = judge_python(prepared(attack.tests), source, sandbox, limits, inside=inside)
+            outcome = run_python(prepared(attack.tests), source, sandbox, limits, inside=inside).outcome
         except SandboxError as error:
             outcome = Outcome(status="infrastructure_error", message=str(error))
         effects = [*self.baits.effects(baits), *self._told(outcome.message)]
@@ -168,7 +168,7 @@ class Arena:
         setup = f"expected_state = {self._state[with_numpy]!r}\n"
         tests = prepared(f"{TESTS}assert state() == expected_state, state()\n", setup)
         try:
-            outcome = judge_python(tests, _HONEST, self.sandbox(with_numpy), _ROOMY, inside=False)
+            outcome = run_python(tests, _HONEST, self.sandbox(with_numpy), _ROOMY).outcome
         except SandboxError as error:
             return f"the next sample: {error}"
         return "" if outcome.status == "passed" else f"the next sample: {outcome.message}"
@@ -177,5 +177,5 @@ class Arena:
 def _honest_state(sandbox: Sandbox) -> str:
     """The state that an honest sample sees."""
     tests = prepared("seen.append(state())\n", "seen = []\n")
-    judge_python(tests, _HONEST, sandbox, _ROOMY, inside=False)
+    run_python(tests, _HONEST, sandbox, _ROOMY)
     return str(tests.namespace["seen"][0])
