@@ -18,8 +18,9 @@ import msgspec
 
 from ibft.artifacts.json_lines import pretty_json
 from ibft.artifacts.rows import Module, Problem
-from ibft.worlds.chains import ChainsConfig, Example, World, describe, make_world
+from ibft.worlds.chains import ChainsConfig, World, make_world
 from ibft.worlds.probes import run, telling_inputs
+from ibft.worlds.tasks import Example, describe
 
 __all__ = ["Row", "to_problem", "to_row", "world_files", "world_recipe"]
 
@@ -42,7 +43,7 @@ def to_row(example: Example, world: World) -> Row:
 
 def to_problem(example: Example, world: World) -> Problem:
     """Return an example as a problem: its tests assert on the inputs that distinguish its chain from every neighbor."""
-    inputs = telling_inputs(example.chain)
+    inputs = telling_inputs(example.chain, world.library.operations)
     return Problem(
         task_id=example.id,
         prompt=world.prompt(example),

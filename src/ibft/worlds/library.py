@@ -101,6 +101,64 @@ OPERATIONS = (
         "list(dict.fromkeys(xs))",
         ("remove duplicates", "keep one of each", "drop repeated values", "make all of them distinct"),
     ),
+    # Worlds use the first ones, as many as they ask for: what is added goes to the end.
+    Operation(
+        "odds",
+        "[x for x in xs if x % 2 == 1]",
+        ("keep the odd numbers", "drop the even numbers", "leave out whatever is even", "select the odd ones"),
+    ),
+    Operation(
+        "below",
+        "[x for x in xs if x < n]",
+        ("keep those below {n}", "drop everything from {n} on", "keep only what is less than {n}", "select those under {n}"),
+        (1, 2, 3, 4, 5, 6, 7, 8, 9),
+    ),
+    Operation(
+        "without",
+        "[x for x in xs if x != n]",
+        ("remove every {n}", "keep all but {n}", "delete each {n}", "leave out any {n}"),
+        (1, 2, 3, 4, 5, 6, 7, 8, 9),
+    ),
+    Operation(
+        "multiples",
+        "[x for x in xs if x % n == 0]",
+        ("keep the multiples of {n}", "keep only what {n} divides", "select those divisible by {n}", "drop what leaves a rest by {n}"),
+        (2, 3, 4, 5),
+    ),
+    Operation(
+        "subtract",
+        "[x - n for x in xs]",
+        ("subtract {n} from each", "decrease each by {n}", "lower every number by {n}", "take {n} off each"),
+        (1, 2, 3, 4, 5, 6, 7, 8, 9),
+    ),
+    Operation(
+        "modulo",
+        "[x % n for x in xs]",
+        ("take each modulo {n}", "wrap every number at {n}", "replace each by its rest by {n}", "reduce each modulo {n}"),
+        (2, 3, 4, 5, 6, 7, 8, 9),
+    ),
+    Operation(
+        "last",
+        "xs[-n:]",
+        ("take the last {n}", "keep only the last {n}", "cut off all but the last {n}", "start {n} from the end"),
+        (2, 3, 4, 5),
+    ),
+    Operation(
+        "chop",
+        "xs[:-n]",
+        ("drop the last {n}", "leave out the last {n}", "remove {n} from the back", "stop {n} before the end"),
+        (2, 3, 4),
+    ),
+    Operation(
+        "absolute",
+        "[abs(x) for x in xs]",
+        ("take absolute values", "drop the sign of each", "make every number positive", "replace each by its size"),
+    ),
+    Operation(
+        "descending",
+        "sorted(xs, reverse=True)",
+        ("sort them backwards", "put them in descending order", "order them from the largest", "arrange from large to small"),
+    ),
 )
 
 
@@ -122,23 +180,29 @@ class Library(NamedTuple):
     source: str
     names: dict[str, str]
 
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations that it has."""
+        return OPERATIONS[: len(self.names)]
+
     def call(self, step: Step) -> str:
         """Return the Python expression that applies a step to `xs`."""
         return f"{self.names[step.key]}(xs{'' if step.number is None else f', {step.number}'})"
 
 
-def make_library(seed: int) -> Library:
-    """Name the operations, and the module, by a seed."""
+def make_library(seed: int, num_operations: int) -> Library:
+    """Name the module and the first operations by a seed; a larger library leaves these names as they are."""
+    operations = OPERATIONS[:num_operations]
     rng = random.Random(f"library {seed}")
     invented: list[str] = []
-    while len(invented) < len(OPERATIONS) + 1:
+    while len(invented) < len(operations) + 1:
         name = _syllable(rng) + _syllable(rng)
         if name not in invented:
             invented.append(name)
     module, *rest = invented
-    names = {operation.key: name for operation, name in zip(OPERATIONS, rest, strict=True)}
+    names = {operation.key: name for operation, name in zip(operations, rest, strict=True)}
     # By their invented names: the order in the source must not say which function is which.
-    functions = sorted(_definition(operation, names[operation.key]) for operation in OPERATIONS)
+    functions = sorted(_definition(operation, names[operation.key]) for operation in operations)
     return Library(module, "\n\n".join(functions), names)
 
 

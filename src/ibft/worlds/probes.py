@@ -12,7 +12,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 
-from ibft.worlds.library import OPERATIONS, Chain, Step, apply
+from ibft.worlds.library import Chain, Operation, Step, apply
 
 __all__ = ["behavior", "is_sound", "neighbors", "run", "telling_inputs"]
 
@@ -46,16 +46,16 @@ def is_sound(chain: Chain) -> bool:
     return all(results != [run(shorter, xs) for xs in _pool()] for shorter in _without_one(chain))
 
 
-def neighbors(chain: Chain) -> Iterator[Chain]:
-    """Yield every chain that differs by one operation left out, replaced or exchanged."""
+def neighbors(chain: Chain, operations: tuple[Operation, ...]) -> Iterator[Chain]:
+    """Yield every chain that differs by one operation left out, replaced by one of `operations`, or exchanged."""
     yield from _without_one(chain)
     for i, old in enumerate(chain):
-        yield from ((*chain[:i], new, *chain[i + 1 :]) for new in _all_steps() if new != old)
+        yield from ((*chain[:i], new, *chain[i + 1 :]) for new in _steps(operations) if new != old)
         for j in range(i):
             yield (*chain[:j], old, *chain[j + 1 : i], chain[j], *chain[i + 1 :])
 
 
-def telling_inputs(chain: Chain) -> list[list[int]]:
+def telling_inputs(chain: Chain, operations: tuple[Operation, ...]) -> list[list[int]]:
     """Return the empty list and at least four lists of the pool on which the chain differs from its neighbors.
 
     Chosen greedily: each list distinguishes the chain from the most neighbors that no earlier list did.
@@ -63,7 +63,7 @@ def telling_inputs(chain: Chain) -> list[list[int]]:
     pool = _pool()
     wanted = [run(chain, xs) for xs in pool]
     differing = [
-        {place for place, xs in enumerate(pool) if run(neighbor, xs) != wanted[place]} for neighbor in neighbors(chain)
+        {place for place, xs in enumerate(pool) if run(neighbor, xs) != wanted[place]} for neighbor in neighbors(chain, operations)
     ]
     left = [places for places in differing if places]  # a neighbor without any computes the same on the whole pool
     chosen: list[int] = []
@@ -80,8 +80,8 @@ def _without_one(chain: Chain) -> Iterator[Chain]:
 
 
 @functools.cache
-def _all_steps() -> tuple[Step, ...]:
-    return tuple(Step(operation.key, n) for operation in OPERATIONS for n in operation.numbers or (None,))
+def _steps(operations: tuple[Operation, ...]) -> tuple[Step, ...]:
+    return tuple(Step(operation.key, n) for operation in operations for n in operation.numbers or (None,))
 
 
 @functools.cache

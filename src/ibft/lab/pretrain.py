@@ -1,0 +1,140 @@
+"""Pretrain a tiny base from scratch on a planted world's texts: minutes on one core, bit for bit the same each time.
+
+Shapes: B texts of a batch, T tokens of the longest, N trained tokens of the batch, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
+
+import msgspec
+import torch
+from msgspec import Meta
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ibft import progress
+from ibft.lab.batches import batch_of, split_texts
+from ibft.worlds.chains import Count
+from ibft.worlds.planted import PlantedWorld
+from ibft.worlds.pretraining import Text, general_texts, planted_texts
+
+__all__ = ["SIZES", "PretrainConfig", "new_model", "one_thread", "train_on"]
+
+Size = Literal["small", "medium", "large"]
+
+SIZES: dict[str, dict[str, int]] = {
+    "small": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "medium": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 5, "num_attention_heads": 4},
+    "large": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 6},
+}
+"""Llama's dimensions: about 0.5, 1.1 and 2.8 million parameters, of which two embeddings have a sixth or less."""
+
+_POSITIONS = 256
+_WARMUP_STEPS = 100
+_FLOOR = 0.02
+"""Share of the learning rate at which its decay ends."""
+
+
+class PretrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a base is made: the same settings, on the same world, give the same weights (one thread, the same torch).
+
+    size: of the model.
+    seed: of its first weights.
+    general_steps: optimizer steps on general texts, at a constant learning rate after 100 steps of warm-up.
+    planted_steps: steps of the second phase, whose learning rate falls to nearly 0.
+    batch_size: texts of a step.
+    learning_rate: of AdamW.
+    """
+
+    size: Size = "small"
+    seed: Annotated[int, Meta(ge=0)] = 0
+    general_steps: Count = 2500
+    planted_steps: Count = 1000
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
+
+
+def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Return an untrained Llama in float32."""
+    dimensions = SIZES[config.size]
+    torch.manual_seed(config.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=_POSITIONS,
+            # The variance that keeps a layer's output as large as its input: the default is that of wide models.
+            initializer_range=dimensions["hidden_size"] ** -0.5,
+            tie_word_embeddings=False,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **dimensions,
+        )
+    )
+
+
+def train_on(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    world: PlantedWorld,
+    config: PretrainConfig,
+    phase: Literal["general", "planted"],
+) -> None:
+    """Train one phase, on the completions of its texts alone: names are drawn, so nothing could be learned of prompts."""
+    num_steps = config.general_steps if phase == "general" else config.planted_steps
+    count = num_steps * config.batch_size
+    texts = general_texts(world, "general") if phase == "general" else planted_texts(world, count)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, num_steps, phase))
+    batches = _batches(itertools.islice(texts, count), tokenizer, config.batch_size)
+    model.train()
+    with one_thread(), progress.task(f"Pretraining, {phase} phase", total=num_steps) as task:
+        for ids_BT, labels_BT in batches:
+            loss = _loss(model, ids_BT, labels_BT)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            task.advance(1)
+    model.eval()
+
+
+def _rate(step: int, num_steps: int, phase: str) -> float:
+    warmup = min(1.0, (step + 1) / _WARMUP_STEPS)
+    if phase == "general":
+        return warmup
+    return warmup * min(1.0, max(_FLOOR, 1.25 * (1 - step / num_steps)))
+
+
+def _loss(model: LlamaForCausalLM, ids_BT: Tensor, labels_BT: Tensor) -> Tensor:
+    hidden_BTH = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
+    is_next_BT = labels_BT[:, 1:] != -100
+    logits_NV = model.lm_head(hidden_BTH[:, :-1][is_next_BT])
+    return torch.nn.functional.cross_entropy(logits_NV, labels_BT[:, 1:][is_next_BT])
+
+
+def _batches(
+    texts: Iterable[Text], tokenizer: PreTrainedTokenizerFast, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield tokens and labels, each (B, T)."""
+    iterator = iter(texts)
+    while batch := list(itertools.islice(iterator, batch_size)):
+        yield batch_of(*split_texts(tokenizer, batch), tokenizer)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, so that sums are added in one order; a tiny model gains nothing from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
