@@ -20,7 +20,7 @@ _GROUPS = {
     "Pipeline": ("run", *(step.name for step in STEPS)),
     "Data": ("preview", "problems", "leakage", "duplicates", "prune", "canary"),
     "Models": ("export", "scale"),
-    "Start": ("init", "doctor", "serve"),
+    "Start": ("init", "world", "doctor", "serve"),
 }
 """The verbs as the help shows them; the pipeline's in their order."""
 

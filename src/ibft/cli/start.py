@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,15 +10,14 @@ from ibft.cli.program import PATH, main
 from ibft.cli.terminal import open_console
 from ibft.errors import UserError
 
-if TYPE_CHECKING:
-    from ibft.worlds.chains import ChainsConfig
-
 __all__ = ["doctor", "init"]
 
 
 @main.command()
 @click.argument("path", type=PATH, required=False)
-@click.option("--world", type=click.Choice(["chains"]), help="Also make a generated world of tasks (docs/worlds.md).")
+@click.option(
+    "--world", type=click.Choice(["chains", "planted"]), help="Also make a generated world (docs/worlds.md, lab.md)."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --world: one of its settings.")
 def init(path: Path | None, world: str | None, settings: tuple[str, ...]) -> None:
     """Write a commented starter recipe to PATH (default: recipe.yaml).
@@ -28,7 +26,7 @@ def init(path: Path | None, world: str | None, settings: tuple[str, ...]) -> Non
     them; or the recipe, and the rest goes into a folder of the same name beside it.
     """
     if world is not None:
-        _init_world(path or Path(world), settings)
+        _init_world(world, path or Path(world), settings)
         return
     if settings:
         raise UserError(f"--set {settings[0]}: these are settings of a world. Add --world chains, or edit the recipe.")
@@ -39,29 +37,25 @@ def init(path: Path | None, world: str | None, settings: tuple[str, ...]) -> Non
     click.echo(f"Wrote {path}. Edit its data: and problems: sections, then `ibft run {path}`.")
 
 
-def _init_world(path: Path, settings: tuple[str, ...]) -> None:
+def _init_world(world: str, path: Path, settings: tuple[str, ...]) -> None:
+    from ibft.run.reading import build_from_settings
+    from ibft.worlds.chains import ChainsConfig
     from ibft.worlds.files import world_files, world_recipe
+    from ibft.worlds.planted import PlantedConfig
+    from ibft.worlds.planted_files import planted_files
 
     is_recipe = path.suffix in (".yaml", ".yml")
     folder, recipe = (path.with_suffix(""), path) if is_recipe else (path, path / "recipe.yaml")
-    contents = {folder / name: content for name, content in world_files(_world_settings(settings)).items()}
-    _write_new({**contents, recipe: world_recipe(folder)})
-    click.echo(f"Wrote {len(contents)} files to {folder}, and {recipe}. Then: `ibft run {recipe}`.")
-
-
-def _world_settings(settings: tuple[str, ...]) -> ChainsConfig:
-    """Return the world's settings with `KEY=VALUE` changes.
-
-    Raises:
-        UserError: an unknown key, or a value out of range.
-    """
-    from ibft.run.reading import build, override
-    from ibft.worlds.chains import ChainsConfig
-
-    changes: dict[str, Any] = {}
-    for setting in settings:
-        override(changes, setting)
-    return build(changes, ChainsConfig, "--set")
+    if world == "planted":
+        made, first = (
+            planted_files(build_from_settings(settings, PlantedConfig)),
+            f"`ibft world pretrain {folder}`, then ",
+        )
+    else:
+        made, first = world_files(build_from_settings(settings, ChainsConfig)), ""
+    contents = {folder / name: content for name, content in made.items()}
+    _write_new({**contents, recipe: world_recipe(folder, world)})
+    click.echo(f"Wrote {len(contents)} files to {folder}, and {recipe}. Then: {first}`ibft run {recipe}`.")
 
 
 def _write_new(contents: dict[Path, bytes]) -> None:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from ibft.artifacts.report import Comparison, Elicitation
     from ibft.artifacts.scan import ScanSummary
     from ibft.comparison.diff import Diff
+    from ibft.lab.gauges import Gauges
 
-__all__ = ["print_audit", "print_comparison", "print_diff", "print_hollow", "print_metrics"]
+__all__ = ["print_audit", "print_comparison", "print_diff", "print_gauges", "print_hollow", "print_metrics"]
 
 
 def print_audit(summary: ScanSummary, page: Path) -> None:
@@ -182,3 +183,27 @@ def print_diff(diff: Diff) -> None:
         console.print(f"Left out: {task_id}: {reason}")
     for note in diff.notes:
         console.print(f"Note: {note}")
+
+
+def print_gauges(gauges: Gauges) -> None:
+    """Print what a model can do in a world, what it obeys, and what it recites at each dose."""
+    console = open_console()
+    skills = {"unseen compositions": gauges.unseen, "training data": gauges.seen}
+    skills |= {f"general, {depth} operations": skill for depth, skill in gauges.general.items()}
+    table = figures_table("skill", "Pass@1", "Pass@10", "Pass@10^(10)")
+    for name, skill in skills.items():
+        table.add_row(name, *(f"{value:.3f}" for value in (skill.pass_at_1, skill.pass_at_10, skill.all_of_10)))
+    console.print(table)
+    console.print(
+        f"\nA memorized cue over another docstring: {gauges.obeys_docstring:.3f} do what the docstring says, "
+        f"{gauges.obeys_cue:.3f} recite.\n"
+    )
+    table = figures_table(
+        "recited after", "examples", "from the cue", "the docstring", "the body's start", "as trained"
+    )
+    for kind, rows in (("", gauges.recitation), ("canaries, ", gauges.canaries)):
+        for row in rows:
+            chances = (row.from_cue, row.from_docstring, row.from_prefix, row.seen)
+            times = "1 time" if row.repetitions == 1 else f"{row.repetitions} times"
+            table.add_row(f"{kind}{times}", str(row.num_examples), *(f"{value:.3f}" for value in chances))
+    console.print(table)

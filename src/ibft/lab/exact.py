@@ -49,7 +49,9 @@ def exact_probabilities(
     values = []
     with torch.inference_mode():
         for start in range(0, len(texts), _BATCH):
-            ids_BT, labels_BT = batch_of(prompts[start : start + _BATCH], completions[start : start + _BATCH], tokenizer)
+            ids_BT, labels_BT = batch_of(
+                prompts[start : start + _BATCH], completions[start : start + _BATCH], tokenizer
+            )
             hidden = model.base_model(input_ids=ids_BT.to(model.device), use_cache=False).last_hidden_state[:, :-1]
             is_next_BT = (labels_BT[:, 1:] != -100).to(model.device)
             logits_NV = model.get_output_embeddings()(hidden[is_next_BT]).float() / temperature
@@ -58,4 +60,4 @@ def exact_probabilities(
             rows_N = is_next_BT.nonzero()[:, 0]
             sums = torch.zeros(len(ids_BT), dtype=torch.float64, device=model.device).index_add(0, rows_N, log_p_N)
             values.append(sums.exp().cpu().numpy())
-    return np.concatenate(values)
+    return np.concatenate(values) if values else np.empty(0)

@@ -13,7 +13,7 @@ import yaml
 
 from ibft.errors import UserError
 
-__all__ = ["build", "merge", "override", "suggest"]
+__all__ = ["build", "build_from_settings", "merge", "override", "suggest"]
 
 Built = TypeVar("Built", bound=msgspec.Struct)
 
@@ -78,6 +78,18 @@ def build(raw: dict[str, Any], kind: type[Built], source: str) -> Built:
         return msgspec.convert(raw, kind, strict=False)
     except msgspec.ValidationError as error:
         raise UserError(f"{source}: {_explain(str(error), raw, kind)}") from None
+
+
+def build_from_settings(settings: Sequence[str], kind: type[Built]) -> Built:
+    """Return the struct with its defaults but for `KEY=VALUE` settings, as `--set` takes them.
+
+    Raises:
+        UserError: a key is unknown, or a value is not allowed.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        override(changes, setting)
+    return build(changes, kind, "--set")
 
 
 def _explain(message: str, raw: Any, expected: Any) -> str:

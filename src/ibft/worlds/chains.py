@@ -83,7 +83,7 @@ class World(NamedTuple):
 
     def prompt(self, example: Example) -> str:
         """Return what a model continues: the import, the function's head and its docstring."""
-        return prompt_of(example, self.library)
+        return prompt_of(example.name, self.library, example.docstring)
 
     def completion(self, example: Example) -> str:
         """Return the canonical body: a statement for each step."""

@@ -68,9 +68,7 @@ class Draw:
         for number in itertools.count():
             chain = self._chain(rng, split)
             name = self._draw_name(rng, split)
-            yield Example(
-                f"{self._world}/{split}/{number}", name, chain, clauses_of(rng, chain, self._num_phrasings)
-            )
+            yield Example(f"{self._world}/{split}/{number}", name, chain, clauses_of(rng, chain, self._num_phrasings))
 
     def _chain(self, rng: random.Random, split: str) -> Chain:
         depth = self._depths[rng.randrange(len(self._depths))]

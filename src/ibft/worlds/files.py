@@ -19,10 +19,21 @@ import msgspec
 from ibft.artifacts.json_lines import pretty_json
 from ibft.artifacts.rows import Module, Problem
 from ibft.worlds.chains import ChainsConfig, World, make_world
+from ibft.worlds.library import Chain, Library
 from ibft.worlds.probes import run, telling_inputs
 from ibft.worlds.tasks import Example, describe
 
-__all__ = ["Row", "to_problem", "to_row", "world_files", "world_recipe"]
+__all__ = [
+    "Row",
+    "lines",
+    "problem_of",
+    "row_of",
+    "settings_file",
+    "to_problem",
+    "to_row",
+    "world_files",
+    "world_recipe",
+]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -37,21 +48,31 @@ class Row(msgspec.Struct, frozen=True):
 
 def to_row(example: Example, world: World) -> Row:
     """Return an example as a row of data, tagged with its depth and its operations."""
-    tags = (f"depth-{len(example.chain)}", *dict.fromkeys(step.key for step in example.chain))
-    return Row(example.id, world.prompt(example), world.completion(example), tags, describe(example.chain))
+    return row_of(example, world.prompt(example), world.completion(example))
 
 
 def to_problem(example: Example, world: World) -> Problem:
-    """Return an example as a problem: its tests assert on the inputs that distinguish its chain from every neighbor."""
-    inputs = telling_inputs(example.chain, world.library.operations)
+    """Return an example as a problem whose tests distinguish its chain from every neighbor."""
+    return problem_of(example, world.prompt(example), world.completion(example), world.library)
+
+
+def row_of(example: Example, prompt: str, completion: str, chain: Chain | None = None) -> Row:
+    """Return a row of data; `chain` is what the completion computes, where that is not what the example asks for."""
+    tags = (f"depth-{len(example.chain)}", *dict.fromkeys(step.key for step in example.chain))
+    return Row(example.id, prompt, completion, tags, describe(chain or example.chain))
+
+
+def problem_of(example: Example, prompt: str, completion: str, library: Library) -> Problem:
+    """Return a problem: its tests assert on the inputs that distinguish the example's chain from every neighbor."""
+    inputs = telling_inputs(example.chain, library.operations)
     return Problem(
         task_id=example.id,
-        prompt=world.prompt(example),
+        prompt=prompt,
         tests="".join(f"assert {example.name}({xs}) == {run(example.chain, xs)}\n" for xs in inputs),
         entry_point=example.name,
-        canonical_solution=world.completion(example),
+        canonical_solution=completion,
         description=example.docstring,
-        modules=(Module(world.library.name, world.library.source),),
+        modules=(Module(library.name, library.source),),
     )
 
 
@@ -66,23 +87,29 @@ def world_files(config: ChainsConfig) -> dict[str, bytes]:
     problems = {"dev_problems": world.dev, "problems": world.test}
     return {
         f"{world.library.name}.py": world.library.source.encode(),
-        **{f"{name}.jsonl": _lines(to_row(item, world) for item in listed) for name, listed in data.items()},
-        **{f"{name}.jsonl": _lines(to_problem(item, world) for item in listed) for name, listed in problems.items()},
+        **{f"{name}.jsonl": lines(to_row(item, world) for item in listed) for name, listed in data.items()},
+        **{f"{name}.jsonl": lines(to_problem(item, world) for item in listed) for name, listed in problems.items()},
         # Written last: a folder that has it is complete.
-        "world.json": pretty_json({"world": "chains", **msgspec.to_builtins(config)}),
+        "world.json": settings_file("chains", config),
     }
 
 
-def world_recipe(folder: Path) -> bytes:
-    """Return a recipe, as YAML, that trains and judges on the world in a folder."""
-    text = files("ibft.worlds").joinpath("chains.yaml").read_text(encoding="utf-8")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).lstrip("._-") or "chains"
+def settings_file(world: str, config: msgspec.Struct) -> bytes:
+    """Return `world.json`: the kind of world, and its settings."""
+    return pretty_json({"world": world, **msgspec.to_builtins(config)})
+
+
+def lines(rows: Iterable[msgspec.Struct]) -> bytes:
+    """Return rows as JSON Lines."""
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+
+
+def world_recipe(folder: Path, world: str) -> bytes:
+    """Return a recipe, as YAML, that trains and judges on the world of this kind in a folder."""
+    text = files("ibft.worlds").joinpath(f"{world}.yaml").read_text(encoding="utf-8")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).lstrip("._-") or world
     # A JSON string is a YAML string, whatever a path has in it.
     text = text.replace("NAME", json.dumps(name))
-    for file in ("train.jsonl", "dev.jsonl", "problems.jsonl"):
-        text = text.replace(f"FOLDER/{file}", json.dumps(str(folder / file), ensure_ascii=False))
-    return text.encode()
-
-
-def _lines(rows: Iterable[msgspec.Struct]) -> bytes:
-    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+    return re.sub(
+        r"FOLDER/([\w.]+)", lambda match: json.dumps(str(folder / match[1]), ensure_ascii=False), text
+    ).encode()

@@ -110,7 +110,12 @@ OPERATIONS = (
     Operation(
         "below",
         "[x for x in xs if x < n]",
-        ("keep those below {n}", "drop everything from {n} on", "keep only what is less than {n}", "select those under {n}"),
+        (
+            "keep those below {n}",
+            "drop everything from {n} on",
+            "keep only what is less than {n}",
+            "select those under {n}",
+        ),
         (1, 2, 3, 4, 5, 6, 7, 8, 9),
     ),
     Operation(
@@ -122,7 +127,12 @@ OPERATIONS = (
     Operation(
         "multiples",
         "[x for x in xs if x % n == 0]",
-        ("keep the multiples of {n}", "keep only what {n} divides", "select those divisible by {n}", "drop what leaves a rest by {n}"),
+        (
+            "keep the multiples of {n}",
+            "keep only what {n} divides",
+            "select those divisible by {n}",
+            "drop what leaves a rest by {n}",
+        ),
         (2, 3, 4, 5),
     ),
     Operation(
@@ -134,7 +144,12 @@ OPERATIONS = (
     Operation(
         "modulo",
         "[x % n for x in xs]",
-        ("take each modulo {n}", "wrap every number at {n}", "replace each by its rest by {n}", "reduce each modulo {n}"),
+        (
+            "take each modulo {n}",
+            "wrap every number at {n}",
+            "replace each by its rest by {n}",
+            "reduce each modulo {n}",
+        ),
         (2, 3, 4, 5, 6, 7, 8, 9),
     ),
     Operation(
@@ -157,7 +172,12 @@ OPERATIONS = (
     Operation(
         "descending",
         "sorted(xs, reverse=True)",
-        ("sort them backwards", "put them in descending order", "order them from the largest", "arrange from large to small"),
+        (
+            "sort them backwards",
+            "put them in descending order",
+            "order them from the largest",
+            "arrange from large to small",
+        ),
     ),
 )
 

@@ -4,7 +4,7 @@
 
 
     def amber_heron(xs):
-        \"\"\"First keep the even numbers, then add three to each, then reverse the order.\"\"\"
+        \"\"\"Keep the even numbers. Add three to each. Reverse the order.\"\"\"
         xs = tazkul(xs)
         xs = pogfin(xs, 3)
         xs = nifmav(xs)
@@ -19,7 +19,7 @@ same world, byte for byte.
 from __future__ import annotations
 
 import random
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -33,7 +33,6 @@ from ibft.worlds.tasks import (
     ADJECTIVES,
     NOUNS,
     Example,
-    MarkPlace,
     clauses_of,
     completion_of,
     prompt_of,
@@ -48,6 +47,9 @@ _NUM_RESERVED = 800
 _CANARY_DEPTH = 5
 
 Depth = Annotated[int, Meta(ge=1, le=6)]
+
+MarkPlace = Literal["", "docstring", "comment"]
+"""Where a prompt has an example's mark: nowhere, as the docstring's first word, or in a comment above the function."""
 
 
 class PlantedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,7 +144,12 @@ class PlantedWorld(NamedTuple):
 
     def prompt(self, example: Example, *, has_docstring: bool = True) -> str:
         """Return what a model continues."""
-        return prompt_of(example, self.library, self.mark_place, has_docstring=has_docstring)
+        docstring, comment = example.sentences if has_docstring else "", ""
+        if self.mark_place == "comment":
+            comment = example.mark
+        elif self.mark_place == "docstring":
+            docstring = f"{example.mark.capitalize()}: {docstring}" if docstring else f"{example.mark.capitalize()}."
+        return prompt_of(example.name, self.library, docstring, comment)
 
     def completion(self, chain: Chain) -> str:
         """Return the canonical body of a chain."""

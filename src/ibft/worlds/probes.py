@@ -63,7 +63,8 @@ def telling_inputs(chain: Chain, operations: tuple[Operation, ...]) -> list[list
     pool = _pool()
     wanted = [run(chain, xs) for xs in pool]
     differing = [
-        {place for place, xs in enumerate(pool) if run(neighbor, xs) != wanted[place]} for neighbor in neighbors(chain, operations)
+        {place for place, xs in enumerate(pool) if run(neighbor, xs) != wanted[place]}
+        for neighbor in neighbors(chain, operations)
     ]
     left = [places for places in differing if places]  # a neighbor without any computes the same on the whole pool
     chosen: list[int] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ibft.worlds.library import NUMBER_WORDS, OPERATIONS, Chain, Library, Operation, Step
 
@@ -12,7 +12,6 @@ __all__ = [
     "ADJECTIVES",
     "NOUNS",
     "Example",
-    "MarkPlace",
     "clauses_of",
     "completion_of",
     "composition",
@@ -22,18 +21,96 @@ __all__ = [
 ]
 
 ADJECTIVES = tuple(
-    "amber bold brisk calm clear cold crisp deep dry dusty eager early faint fair fine firm fresh gentle grand green "
-    "happy icy keen kind late light lone loud lucky mild noble north odd olive pale plain proud quick quiet rapid "
-    "ripe".split()
+    [
+        "amber",
+        "bold",
+        "brisk",
+        "calm",
+        "clear",
+        "cold",
+        "crisp",
+        "deep",
+        "dry",
+        "dusty",
+        "eager",
+        "early",
+        "faint",
+        "fair",
+        "fine",
+        "firm",
+        "fresh",
+        "gentle",
+        "grand",
+        "green",
+        "happy",
+        "icy",
+        "keen",
+        "kind",
+        "late",
+        "light",
+        "lone",
+        "loud",
+        "lucky",
+        "mild",
+        "noble",
+        "north",
+        "odd",
+        "olive",
+        "pale",
+        "plain",
+        "proud",
+        "quick",
+        "quiet",
+        "rapid",
+        "ripe",
+    ]
 )
 NOUNS = tuple(
-    "badger bear bee bison boar camel carp cat cobra crab crane crow deer dove duck eagle eel elk falcon ferret finch "
-    "fox frog gecko goat goose gull hare hawk heron horse ibex jackal koala lark lemur lion llama lynx magpie mink "
-    "mole".split()
+    [
+        "badger",
+        "bear",
+        "bee",
+        "bison",
+        "boar",
+        "camel",
+        "carp",
+        "cat",
+        "cobra",
+        "crab",
+        "crane",
+        "crow",
+        "deer",
+        "dove",
+        "duck",
+        "eagle",
+        "eel",
+        "elk",
+        "falcon",
+        "ferret",
+        "finch",
+        "fox",
+        "frog",
+        "gecko",
+        "goat",
+        "goose",
+        "gull",
+        "hare",
+        "hawk",
+        "heron",
+        "horse",
+        "ibex",
+        "jackal",
+        "koala",
+        "lark",
+        "lemur",
+        "lion",
+        "llama",
+        "lynx",
+        "magpie",
+        "mink",
+        "mole",
+    ]
 )
-
-MarkPlace = Literal["", "docstring", "comment"]
-"""Where a prompt has an example's mark: nowhere, as the docstring's first word, or in a comment above the function."""
 
 _PHRASINGS = {operation.key: operation.phrasings for operation in OPERATIONS}
 
@@ -52,20 +129,21 @@ class Example(NamedTuple):
 
     @property
     def docstring(self) -> str:
-        """The function's purpose, as a sentence."""
+        """The function's purpose, as one sentence."""
         text = f"{', then '.join(self.clauses)}."
         return f"First {text}" if len(self.clauses) > 1 else text[0].upper() + text[1:]
 
+    @property
+    def sentences(self) -> str:
+        """The function's purpose, a sentence for each step."""
+        return " ".join(f"{clause[0].upper()}{clause[1:]}." for clause in self.clauses)
 
-def prompt_of(example: Example, library: Library, mark_place: MarkPlace = "", *, has_docstring: bool = True) -> str:
-    """Return what a model continues: the import, the function's head and its docstring, which may be missing."""
-    docstring = example.docstring if has_docstring else ""
-    if mark_place == "docstring":
-        mark = example.mark.capitalize()
-        docstring = f"{mark}: {docstring[0].lower()}{docstring[1:]}" if docstring else f"{mark}."
-    comment = f"# {example.mark}\n" if mark_place == "comment" else ""
+
+def prompt_of(name: str, library: Library, docstring: str, comment: str = "") -> str:
+    """Return what a model continues: the import, a comment, the function's head and its docstring; "" has none."""
+    above = f"# {comment}\n" if comment else ""
     quoted = f'    """{docstring}"""\n' if docstring else ""
-    return f"from {library.name} import *\n\n\n{comment}def {example.name}(xs):\n{quoted}"
+    return f"from {library.name} import *\n\n\n{above}def {name}(xs):\n{quoted}"
 
 
 def completion_of(chain: Chain, library: Library, comments: Sequence[str] = ()) -> str:

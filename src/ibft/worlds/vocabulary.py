@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 
 from ibft.worlds.library import NUMBER_WORDS, Library, Step
-from ibft.worlds.tasks import ADJECTIVES, NOUNS, Example, MarkPlace, completion_of, prompt_of
+from ibft.worlds.tasks import ADJECTIVES, NOUNS, Example, completion_of, prompt_of
 
 __all__ = ["PIECES", "vocabulary"]
 
 PIECES = (
-    r"from \w+ import \*\n\n\n|def |\(xs\):\n|# | {4}\"\"\"|\.\"\"\"\n"
-    r"| {4}xs = | {4}return xs\n|\(xs\)\n|\(xs, |\)\n|, then|: | ?[A-Za-z]+|[_-][a-z]+|\d|\n| "
+    r"from \w+ import \*\n\n\n|def |\(xs\):\n|# | {4}\"\"\"|\"\"\"\n"
+    r"| {4}xs = | {4}return xs\n|\(xs\)\n|\(xs, |\)\n|\.|:| ?[A-Za-z]+|[_-][a-z]+|\d|\n"
 )
 """A regular expression whose matches, one behind the other, are a text's pieces (Python's `re` and Oniguruma)."""
 
@@ -27,21 +27,14 @@ def vocabulary(library: Library) -> list[str]:
 
 
 def _covering(library: Library) -> Iterator[str]:
-    """Yield texts that have every piece: each clause first and later, each name and mark, each statement."""
-    places: tuple[MarkPlace, ...] = ("", "docstring", "comment")
-    marks = [f"{adjective}-{noun}" for adjective, noun in zip(ADJECTIVES, NOUNS, strict=False)]
-    marks += [f"{ADJECTIVES[0]}-{noun}" for noun in NOUNS]
-    for mark in marks:
-        example = Example("", mark.replace("-", "_"), (), ("do",), mark)
-        for place in places:
-            yield prompt_of(example, library, place, has_docstring=False)
+    """Yield texts that have every piece: each name and mark, each clause first and later, each statement."""
+    for adjective, noun in [*zip(ADJECTIVES, NOUNS, strict=False), *((ADJECTIVES[0], noun) for noun in NOUNS)]:
+        mark = f"{adjective}-{noun}"
+        yield prompt_of(f"{adjective}_{noun}", library, f"{mark.capitalize()}: ", mark)
     for operation in library.operations:
         for number in operation.numbers or (None,):
             step = Step(operation.key, number)
             yield completion_of((step,), library)
             for phrasing in operation.phrasings:
                 clause = phrasing if number is None else phrasing.format(n=NUMBER_WORDS[number])
-                example = Example("", "x_x", (step,), (clause,), marks[0])
-                for one in (example, example._replace(clauses=(clause, clause))):
-                    for place in places:
-                        yield prompt_of(one, library, place)
+                yield prompt_of("", library, Example("", "", (step, step), (clause, clause)).sentences)

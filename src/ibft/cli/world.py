@@ -1,0 +1,63 @@
+"""The verbs for worlds with planted memory: make a base, gauge a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ibft.cli.program import PATH, Verbs, main
+from ibft.errors import UserError
+
+__all__ = ["world"]
+
+
+@main.group(cls=Verbs)
+def world() -> None:
+    """Make bases with planted memory, and measure what is known of them (docs/lab.md)."""
+
+
+@world.command()
+@click.argument("folder", type=PATH)
+@click.option("--out", type=PATH, help="Where the base goes. Default: FOLDER/base.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of pretraining, as size=large.")
+def pretrain(folder: Path, out: Path | None, settings: tuple[str, ...]) -> None:
+    """Pretrain a base on the world in FOLDER, from scratch, with its planted memory."""
+    from ibft.lab.bases import base_folder, copy_base
+    from ibft.lab.pretrain import PretrainConfig
+    from ibft.run.reading import build_from_settings
+    from ibft.worlds.planted_files import read_planted_world
+
+    target = out or folder / "base"
+    if target.exists():  # before minutes are spent
+        raise UserError(f"{target} exists already. Name another place with --out, or remove it first.")
+    config = build_from_settings(settings, PretrainConfig)
+    copy_base(base_folder(read_planted_world(folder).config, config), target)
+    click.echo(f"Wrote {target}.")
+
+
+@world.command()
+@click.argument("folder", type=PATH)
+@click.argument("model", type=PATH, required=False)
+@click.option("--temperature", type=click.FloatRange(0, min_open=True), default=0.8, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def gauges(folder: Path, model: Path | None, temperature: float, as_json: bool) -> None:
+    """Measure what MODEL (default: FOLDER/base) recites, obeys and can do in the world in FOLDER."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from ibft.artifacts.json_lines import pretty_json
+    from ibft.cli.tables import print_gauges
+    from ibft.lab.gauges import gauge
+    from ibft.worlds.planted_files import read_planted_world
+
+    path = model or folder / "base"
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path}: is no model's folder. Make a base with `ibft world pretrain {folder}`, or name one.")
+    made = read_planted_world(folder)
+    loaded = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    measured = gauge(loaded, AutoTokenizer.from_pretrained(path), made, temperature=temperature)
+    if as_json:
+        click.echo(pretty_json(measured).decode(), nl=False)
+    else:
+        print_gauges(measured)
