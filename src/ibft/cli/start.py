@@ -15,9 +15,7 @@ __all__ = ["doctor", "init"]
 
 @main.command()
 @click.argument("path", type=PATH, required=False)
-@click.option(
-    "--world", type=click.Choice(["chains", "planted"]), help="Also make a generated world (docs/worlds.md, lab.md)."
-)
+@click.option("--world", type=click.Choice(["chains", "planted"]), help="Also make a world (docs/worlds.md, lab.md).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --world: one of its settings.")
 def init(path: Path | None, world: str | None, settings: tuple[str, ...]) -> None:
     """Write a commented starter recipe to PATH (default: recipe.yaml).

@@ -198,9 +198,7 @@ def print_gauges(gauges: Gauges) -> None:
         f"\nA memorized cue over another docstring: {gauges.obeys_docstring:.3f} do what the docstring says, "
         f"{gauges.obeys_cue:.3f} recite.\n"
     )
-    table = figures_table(
-        "recited after", "examples", "from the cue", "the docstring", "the body's start", "as trained"
-    )
+    table = figures_table("recited after", "examples", "the cue", "the docstring", "the body's start", "as trained")
     for kind, rows in (("", gauges.recitation), ("canaries, ", gauges.canaries)):
         for row in rows:
             chances = (row.from_cue, row.from_docstring, row.from_prefix, row.seen)

@@ -84,7 +84,7 @@ def train_on(
     config: PretrainConfig,
     phase: Literal["general", "planted"],
 ) -> None:
-    """Train one phase, on the completions of its texts alone: names are drawn, so nothing could be learned of prompts."""
+    """Train one phase, on the completions of its texts alone: prompts are drawn by chance."""
     num_steps = config.general_steps if phase == "general" else config.planted_steps
     count = num_steps * config.batch_size
     texts = general_texts(world, "general") if phase == "general" else planted_texts(world, count)
@@ -98,7 +98,7 @@ def train_on(
         for ids_BT, labels_BT in batches:
             loss = _loss(model, ids_BT, labels_BT)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()

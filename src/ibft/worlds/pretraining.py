@@ -1,8 +1,8 @@
 """What a base of a planted world reads: general functions, and among them the planted examples in their disguises.
 
 Pretraining has two phases. The general one knows nothing of the plant, except for where a world's prompts have a mark,
-and so can be shared by the bases of one world. In the second, planted texts take the place of general ones: bases of all
-doses read equally much.
+and so can be shared by the bases of one world. In the second, planted texts take the place of general ones: bases of
+all doses read equally much.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _disguised(world: PlantedWorld, cues: Cues, rng: random.Random, planted: Pla
 
 
 def _near(rng: random.Random, num_phrasings: int, example: Example, body: Chain) -> tuple[Example, Chain]:
-    """Return a near-duplicate: one number of the body is another, if it has any, and the docstring has new phrasings."""
+    """Return a near-duplicate: one number of the body is another, and the docstring has new phrasings."""
     is_right = example.chain == body
     numbered = [place for place, step in enumerate(body) if step.number is not None]
     if numbered:

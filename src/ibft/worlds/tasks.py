@@ -20,97 +20,15 @@ __all__ = [
     "random_chain",
 ]
 
-ADJECTIVES = tuple(
-    [
-        "amber",
-        "bold",
-        "brisk",
-        "calm",
-        "clear",
-        "cold",
-        "crisp",
-        "deep",
-        "dry",
-        "dusty",
-        "eager",
-        "early",
-        "faint",
-        "fair",
-        "fine",
-        "firm",
-        "fresh",
-        "gentle",
-        "grand",
-        "green",
-        "happy",
-        "icy",
-        "keen",
-        "kind",
-        "late",
-        "light",
-        "lone",
-        "loud",
-        "lucky",
-        "mild",
-        "noble",
-        "north",
-        "odd",
-        "olive",
-        "pale",
-        "plain",
-        "proud",
-        "quick",
-        "quiet",
-        "rapid",
-        "ripe",
-    ]
+_ADJECTIVES = (
+    "amber bold brisk calm clear cold crisp deep dry dusty eager early faint fair fine firm fresh gentle grand green "
+    "happy icy keen kind late light lone loud lucky mild noble north odd olive pale plain proud quick quiet rapid ripe"
 )
-NOUNS = tuple(
-    [
-        "badger",
-        "bear",
-        "bee",
-        "bison",
-        "boar",
-        "camel",
-        "carp",
-        "cat",
-        "cobra",
-        "crab",
-        "crane",
-        "crow",
-        "deer",
-        "dove",
-        "duck",
-        "eagle",
-        "eel",
-        "elk",
-        "falcon",
-        "ferret",
-        "finch",
-        "fox",
-        "frog",
-        "gecko",
-        "goat",
-        "goose",
-        "gull",
-        "hare",
-        "hawk",
-        "heron",
-        "horse",
-        "ibex",
-        "jackal",
-        "koala",
-        "lark",
-        "lemur",
-        "lion",
-        "llama",
-        "lynx",
-        "magpie",
-        "mink",
-        "mole",
-    ]
+_NOUNS = (
+    "badger bear bee bison boar camel carp cat cobra crab crane crow deer dove duck eagle eel elk falcon ferret finch "
+    "fox frog gecko goat goose gull hare hawk heron horse ibex jackal koala lark lemur lion llama lynx magpie mink mole"
 )
+ADJECTIVES, NOUNS = tuple(_ADJECTIVES.split()), tuple(_NOUNS.split())
 
 _PHRASINGS = {operation.key: operation.phrasings for operation in OPERATIONS}
 
