@@ -49,7 +49,7 @@ def scan(**options: Any) -> None:
 @main.command()
 @recipe_command("overwrite", "arms")
 def rescan(**options: Any) -> None:
-    """Measure the scanned training data again under every trained arm."""
+    """Measure the scanned data again under every trained arm, and what it has memorized of its training data."""
     with open_run(**options, stages=["rescan"]) as folder:
         _rescan(folder)
         _audit(folder)
@@ -87,10 +87,14 @@ def _scan(folder: RunFolder) -> None:
 
 
 def _rescan(folder: RunFolder) -> None:
+    from ibft.run.processes import is_main_process
     from ibft.stages.rescan import rescan
+    from ibft.stages.rescanned import compare_rescanned
 
     for objective in _objectives(folder):
         rescan(folder.recipe, folder, objective.arm)
+    if is_main_process():
+        compare_rescanned(folder.recipe, folder)
 
 
 def _audit(folder: RunFolder) -> None:

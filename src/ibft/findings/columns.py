@@ -56,6 +56,16 @@ class Columns:
     def __len__(self) -> int:
         return len(self.num_tokens)
 
+    def take(self, rows: NDArray[np.int64]) -> Columns:
+        """Return these rows, in this order, with all scores in memory."""
+        places = rows.tolist()
+        columns = {
+            name: [column[row] for row in places] if name in ("files", "tags") else column[rows]
+            for name, column in vars(self).items()
+            if name != "scores"
+        }
+        return Columns(scores={name: self.scores[name][rows] for name in self.scores}, **columns)
+
     def also_in(self, other: Columns) -> NDArray[np.bool_]:
         """Mark the examples whose code is in the other columns as well."""
         return np.isin(self.codes, other.codes)

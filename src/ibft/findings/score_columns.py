@@ -16,7 +16,7 @@ from ibft.artifacts.rows import Subset
 from ibft.artifacts.score_table import COUNTS, count_rows, read_batches
 from ibft.findings.columns import Columns, first_copies
 
-__all__ = ["read_columns", "read_places", "read_reasons"]
+__all__ = ["read_columns", "read_places", "read_reasons", "read_shares"]
 
 
 def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Columns:
@@ -91,6 +91,12 @@ def read_places(path: Path, subset: Subset) -> list[int]:
     """Return the places in the data of the rows that `read_columns` returns, in their order."""
     batches = read_batches(path, ["index"], subset, only_scored=True)
     return [place for batch in batches for place in batch["index"]]
+
+
+def read_shares(path: Path, subset: Subset, name: str) -> NDArray[np.float64]:
+    """Return a column of `WORD_FOR_WORD`, of the rows that `read_columns` returns, in their order."""
+    batches = read_batches(path, [name], subset, only_scored=True)
+    return np.array([value for batch in batches for value in batch[name]], np.float64)
 
 
 def read_reasons(path: Path, subset: Subset) -> dict[str, int]:

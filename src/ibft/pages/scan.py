@@ -11,8 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.rescan import RescanSummary
 from ibft.artifacts.rows import ShownExample
-from ibft.artifacts.scan import Densities, RescanSummary, ScanSummary
+from ibft.artifacts.scan import Densities, ScanSummary
 from ibft.artifacts.summaries import read_summary
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe
