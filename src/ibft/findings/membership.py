@@ -6,8 +6,8 @@ Pairs of similar length are compared, as in a scan; examples of one file, or cop
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ FALSE_POSITIVES = 0.01
 MIN_OTHERS = 99
 """With fewer values the 1st percentile would be below all of them."""
 
+_Value = TypeVar("_Value", np.float64, np.int64)
 _Values = tuple[NDArray[np.float64], NDArray[np.float64]]
 _Codes = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -177,6 +178,7 @@ def _with_values(*scores: _Values) -> tuple[NDArray[np.bool_], NDArray[np.bool_]
     return trained, others
 
 
-def _only(sides: Sequence[NDArray], kept: tuple[NDArray[np.bool_], NDArray[np.bool_]]) -> tuple[NDArray, NDArray]:
-    trained, others = (side[rows] for side, rows in zip(sides, kept, strict=True))
-    return trained, others
+def _only(
+    sides: tuple[NDArray[_Value], NDArray[_Value]], kept: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+) -> tuple[NDArray[_Value], NDArray[_Value]]:
+    return sides[0][kept[0]], sides[1][kept[1]]

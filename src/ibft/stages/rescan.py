@@ -1,9 +1,9 @@
 """The rescan stage: what training did to the scores of the data, and what a trained arm has memorized of it.
 
-rescan/<arm>/scores.parquet          trained examples ("train") and others ("control") under the arm, and compared with the base
-rescan/<arm>/before/scores.parquet   the same examples under the base, with the log-probability of each scored token
-rescan/<arm>/summary.json            what they say: `artifacts.rescan.RescanSummary`
-rescan/<arm>/densities.json          values of the headline score for the figure: `artifacts.scan.Densities`
+rescan/<arm>/scores.parquet         trained examples ("train") and others ("control") under the arm, beside the base
+rescan/<arm>/before/scores.parquet  the same examples under the base, with the log-probability of each scored token
+rescan/<arm>/summary.json           what they say: `artifacts.rescan.RescanSummary`
+rescan/<arm>/densities.json         values of the headline score for the figure: `artifacts.scan.Densities`
 
 The others are examples that the arm was not trained on: those of the control set, or, where the recipe has none, those
 that the arm held out (`data.validation`). `stages.rescanned` sets the arms beside each other.
@@ -32,7 +32,7 @@ from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.findings.columns import Columns
 from ibft.findings.densities import write_densities
 from ibft.findings.membership import Scored, membership, word_for_word
-from ibft.findings.score_columns import read_columns, read_places, read_shares
+from ibft.findings.score_columns import common_rows, read_columns, read_shares
 from ibft.models.loading import load_arm, load_model, load_tokenizer, weights_folder
 from ibft.run.folder import RunFolder
 from ibft.run.processes import is_main_process
@@ -177,21 +177,23 @@ class _Rows(NamedTuple):
     shares_before: Mapping[str, NDArray[np.float64]]
     shares_after: Mapping[str, NDArray[np.float64]]
 
+    @property
+    def columns(self) -> tuple[Columns, Columns]:
+        return self.before, self.after
+
 
 def _read(recipe: Recipe, folder: Path, subset: Subset) -> _Rows:
     paths, names = (folder / BEFORE / SCORES_FILE, folder / SCORES_FILE), recipe.scan.score_names
-    # An example may have finite probabilities under one of the two alone.
-    places = [read_places(path, subset) for path in paths]
-    _, *rows = np.intersect1d(*places, assume_unique=True, return_indices=True)
+    rows = common_rows(*paths, subset)
     before, after = (
         read_columns(path, subset, names_of).take(kept)
         for path, names_of, kept in zip(paths, (names, (*names, *AGAINST_BASE)), rows, strict=True)
     )
-    shares = [
+    shares_before, shares_after = (
         {name: read_shares(path, subset, name)[kept] for name in WORD_FOR_WORD}
         for path, kept in zip(paths, rows, strict=True)
-    ]
-    return _Rows(before, after, *shares)
+    )
+    return _Rows(before, after, shares_before, shares_after)
 
 
 def _conclude(recipe: Recipe, run: RunFolder, arm: str, folder: Path, drawn: _Drawn) -> None:
@@ -204,8 +206,11 @@ def _conclude(recipe: Recipe, run: RunFolder, arm: str, folder: Path, drawn: _Dr
     found: Membership | None = None
     not_known = drawn.not_known
     if drawn.others is not None:
-        sides = [Scored(getattr(rows["train"], when), getattr(rows["control"], when)) for when in ("before", "after")]
-        found = membership(*sides, score, recipe.seed)
+        before, now = (
+            Scored(trained, others)
+            for trained, others in zip(rows["train"].columns, rows["control"].columns, strict=True)
+        )
+        found = membership(before, now, score, recipe.seed)
         if found is None:
             not_known = "No example that the arm was not trained on is of similar length as one that it was trained on."
     summary = RescanSummary(

@@ -7,8 +7,6 @@ Like the report it is not a `Stage`: it takes a second, and is made again after 
 
 from __future__ import annotations
 
-import numpy as np
-
 from ibft.artifacts.json_lines import pretty_json, write_atomically
 from ibft.artifacts.rescan import ArmDifference, ArmDifferences
 from ibft.artifacts.rows import Subset
@@ -16,7 +14,7 @@ from ibft.artifacts.score_names import AGAINST_BASE
 from ibft.artifacts.score_table import SCORES_FILE
 from ibft.findings.columns import Columns
 from ibft.findings.membership import Scored, differences
-from ibft.findings.score_columns import read_columns, read_places
+from ibft.findings.score_columns import common_rows, read_columns, read_places
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import Recipe
 from ibft.run.stage import StageRecord, read_record
@@ -64,11 +62,10 @@ def _rescanned(recipe: Recipe, run: RunFolder) -> dict[str, StageRecord]:
 
 def _both(recipe: Recipe, run: RunFolder, arm: str, reference: str) -> tuple[Scored, Scored]:
     """Return the rows that both arms have."""
-    paths = [run.path / "rescan" / name / SCORES_FILE for name in (arm, reference)]
+    paths = (run.path / "rescan" / arm / SCORES_FILE, run.path / "rescan" / reference / SCORES_FILE)
 
     def columns(subset: Subset) -> list[Columns]:
-        _, *rows = np.intersect1d(*(read_places(path, subset) for path in paths), return_indices=True)
-        names = (*recipe.scan.score_names, *AGAINST_BASE)
+        rows, names = common_rows(*paths, subset), (*recipe.scan.score_names, *AGAINST_BASE)
         return [read_columns(path, subset, names).take(kept) for path, kept in zip(paths, rows, strict=True)]
 
     of_arm, of_reference = map(Scored, columns("train"), columns("control"))
