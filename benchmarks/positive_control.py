@@ -10,7 +10,7 @@ trained on, so the untrained model has to get no "yes", and one that read the ha
 
     python benchmarks/positive_control.py --epochs 1 2 --only-rescan --out benchmarks/results/after-training.json
 
-leaves out the audits of the trained models: 25 minutes on a busy machine of two cores.
+leaves out the audits of the trained models.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def main() -> None:
     for name, found in audited.items():
         print(f"| {name} | {' | '.join(audit_cells(found))} |")
     for name, found in rescanned.items():
-        print(
-            f"\n| {name} | AUROC before | after | less Min-20% Prob | found at 1% false | undefined, lowest |"
-        )
+        print(f"\n| {name} | AUROC before | after | less Min-20% Prob | found at 1% false | undefined, lowest |")
         print("|---|---|---|---|---|---|")
         for row in rescan_rows(found):
             print(f"| {' | '.join(row)} |")
+        of_all = f"{found['ez_mia_of_all']:.3f}, as its release orders them {found['ez_mia_of_all_as_released']:.3f}"
+        print(f"\nMedian {found['median_tokens']:g} tokens; EZ-MIA over all examples {of_all}")
     if arguments.out:
         result = {**facts(), "models": audited, "after_training": rescanned}
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -54,11 +54,11 @@ def print_after_training(after: AfterTraining) -> None:
     console = open_console()
     rows = [row for row in after.members if row.is_main]
     if rows:
-        beside = [f"less {after.reference}"] if after.reference else []
-        table = figures_table("after training", "score", "AUROC before", "after", "found at 1% false", *beside)
+        beside = [f"minus {after.reference}"] if after.reference else []
+        table = figures_table("after training", "AUROC before", "after", "found at 1% false", *beside)
         for row in rows:
             cells = [row.before, row.after, row.true_positives, *([row.against] if beside else [])]
-            table.add_row(row.arm, row.label, *(with_detail(cell.text, cell.detail) for cell in cells))
+            table.add_row(f"{row.arm}: {row.label}", *(with_detail(cell.text, cell.detail) for cell in cells))
         console.print()
         console.print(table)
     for words in after.words:
