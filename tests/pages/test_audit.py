@@ -16,8 +16,9 @@ import pytest
 
 from ibft.artifacts.scan import ScanSummary
 from ibft.artifacts.score_names import score_label
-from ibft.cli.tables import print_audit
+from ibft.cli.tables import print_after_training, print_audit
 from ibft.errors import UserError
+from ibft.pages.after_training import after_training
 from ibft.pages.audit import audit
 from ibft.pages.audit_rows import percent, score_rows
 from ibft.pages.page import prose
@@ -385,3 +386,74 @@ def test_neither_pyarrow_nor_torch_is_loaded(make_scan: MakeScan) -> None:
     )
     command = [sys.executable, "-c", code, run.recipe.name, run.recipe.output]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def test_what_each_arm_memorized_is_told_arm_by_arm(full: str) -> None:
+    after = section(full, "after")
+    text = words(after)
+    assert "ft: 240 trained examples beside as many of the control set. ib: 240" in text
+    # The headline score, then the two that compare with the base; the others below.
+    rows = re.findall(r'<tr><th scope="row" class="name">([^<]*)</th>(.*?)</tr>', after)
+    assert [label for label, _ in rows[:7]] == [
+        "ft: Min-20% Prob",
+        "ft: Ratio to the base",
+        "ft: EZ-MIA",
+        "ib: Min-20% Prob",
+        "ib: Ratio to the base",
+        "ib: EZ-MIA",
+        "ft: Mean NLL",
+    ]
+    cells = [re.findall(r"<td>(.*?)</td>", cells) for _, cells in rows]
+    assert cells[0] == [
+        "0.520<small>0.470 to 0.570</small>",
+        "0.660<small>0.610 to 0.710</small>",
+        "+0.140<small>+0.110 to +0.170</small>",
+        "3.1%<small>1.6% to 6.2%</small>",
+        "–",
+    ]
+    assert cells[5] == ["–", "0.700<small>0.650 to 0.750</small>", "–", "–", "−0.080<small>−0.110 to −0.050</small>"]
+    # Undefined is a dash with its reason.
+    assert "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60." in text
+    [word_for_word] = [cells for label, cells in rows if label == "ft: training data"]
+    assert "<td>600</td><td>0.120 → 0.300<small>+0.180 (+0.160 to +0.200)</small></td>" in word_for_word
+
+
+def test_without_others_it_says_what_is_not_known(make_scan: MakeScan) -> None:
+    run = make_scan(rescanned=("ft",))
+    path = run.path / "rescan" / "ft" / "summary.json"
+    summary = msgspec.json.decode(path.read_bytes()) | {"membership": None, "not_known": "There is no control set."}
+    path.write_bytes(msgspec.json.encode(summary))
+    after = section(read(run), "after")
+    assert "ft: There is no control set." in words(after)
+    assert "AUROC" not in after
+
+
+def test_an_older_rescan_has_no_such_section(make_scan: MakeScan) -> None:
+    run = make_scan(rescanned=("ft",))
+    (run.path / "rescan" / "ft" / "summary.json").write_text('{"median_after": 1.0}')
+    assert 'id="after"' not in read(run)
+
+
+def test_an_arm_that_was_scanned_again_is_not_compared(make_scan: MakeScan) -> None:
+    run = make_scan(rescanned=("ft", "ib"))
+    path = run.path / "rescan" / "arms.json"
+    arms = msgspec.json.decode(path.read_bytes())
+    arms["identities"]["ib"] = "another"
+    path.write_bytes(msgspec.json.encode(arms))
+    assert "−0.080" not in section(read(run), "after")
+
+
+def test_the_terminal_has_the_same(
+    make_scan: MakeScan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    run = make_scan(rescanned=("ft", "ib"))
+    scan = read_scan(run.recipe, run)
+    assert scan is not None
+    after = after_training(scan)
+    assert after is not None
+    print_after_training(after)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "ib: EZ-MIA – 0.700 0.650 to 0.750 – −0.080 −0.110 to −0.050" in lines
+    assert "ft: training data: extraction strength 0.120 → 0.300, exact memorization 0.600 → 0.700" in lines
+    assert lines[-1] == "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60."

@@ -1,4 +1,4 @@
-"""The findings of a scan, in numbers and in words: `scan/summary.json`, `densities.json`, `rescan/<arm>/summary.json`.
+"""The findings of a scan, in numbers and in words: `scan/summary.json`, `densities.json`.
 
 A run folder of an older version is shown as far as it goes: a count that its file lacks is None, a measured number is
 NaN, as one that is null in the file. Required are the names of scores and traits, the words of a verdict, and the
@@ -22,7 +22,6 @@ __all__ = [
     "ControlComparison",
     "Densities",
     "Extraction",
-    "RescanSummary",
     "ScanSummary",
     "ScoreAuroc",
     "SubsetSummary",
@@ -187,17 +186,3 @@ class Densities(msgspec.Struct, frozen=True):
     score: str = ""
     label: str = ""
     series: dict[str, list[float]] = {}
-
-
-class RescanSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Training examples before and after training: medians of the headline score over the same examples.
-
-    `share_below_threshold`: of them now below the barrier's threshold; None without a control set.
-    """
-
-    arm: str = ""
-    score: str = ""
-    num_examples: int | None = None
-    median_before: float = math.nan
-    median_after: float = math.nan
-    share_below_threshold: float | None = None

@@ -13,7 +13,7 @@ from ibft.findings.barrier import MIN_CONTROL, find_barrier
 from ibft.findings.columns import Columns
 from ibft.findings.comparison import Texts, compare_with_control
 from ibft.findings.extraction import count_extracted
-from ibft.findings.matching import Matches, match_by_length
+from ibft.findings.matching import match_columns
 from ibft.findings.verdict import barrier_verdict
 
 __all__ = ["summarize"]
@@ -57,7 +57,7 @@ def summarize(
     comparison = barrier = None
     num_in_both: dict[str, int] = {}
     if "control" in subsets:
-        matches, num_in_both = _match(train, subsets["control"], score, is_dated, seed)
+        matches, num_in_both = match_columns(train, subsets["control"], score, is_dated=is_dated, seed=seed)
         if len(matches.train):
             comparison = compare_with_control(train, subsets["control"], matches, texts, seed)
         if len(matches.train) >= MIN_CONTROL:
@@ -78,17 +78,6 @@ def summarize(
         extraction=extraction,
         verdict=verdict,
     )
-
-
-def _match(train: Columns, control: Columns, score: str, is_dated: bool, seed: int) -> tuple[Matches, dict[str, int]]:
-    """Return pairs of rows that have the headline score, and how many rows of each subset the other one has too."""
-    has_score = {"train": np.isfinite(train.scores[score]), "control": np.isfinite(control.scores[score])}
-    # Dates vouch for the control set, so it stays whole: both sets may then be one file.
-    in_both = {"train": train.also_in(control), "control": control.also_in(train) & (not is_dated)}
-    rows = {name: np.flatnonzero(has_score[name] & ~in_both[name]) for name in in_both}
-    matches = match_by_length(train.num_tokens[rows["train"]], control.num_tokens[rows["control"]], seed=seed)
-    matches = matches._replace(train=rows["train"][matches.train], control=rows["control"][matches.control])
-    return matches, {name: int((has_score[name] & in_both[name]).sum()) for name in in_both}
 
 
 def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:

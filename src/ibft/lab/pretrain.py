@@ -54,8 +54,8 @@ class PretrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     size: Size = "small"
     seed: Annotated[int, Meta(ge=0)] = 0
-    general_steps: Count = 1500
-    planted_steps: Count = 1000
+    general_steps: Count = 1200
+    planted_steps: Count = 700
     batch_size: Count = 64
     learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
 

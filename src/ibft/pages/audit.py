@@ -15,6 +15,7 @@ from ibft.artifacts.rows import ShownExample
 from ibft.artifacts.scan import Extraction
 from ibft.artifacts.score_names import score_label
 from ibft.errors import UserError
+from ibft.pages.after_training import after_training
 from ibft.pages.audit_rows import interval, key_figures, model_rows, number, percent, ratio, score_rows, share, times
 from ibft.pages.evidence import read_making, skipped_in_scan
 from ibft.pages.heatmap import LEGEND, Heatmap, heatmap
@@ -72,6 +73,7 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
         charts=charts,
         model_rows=model_rows(scan),
         rescans=scan.rescans,
+        after=after_training(scan),
         score_rows=score_rows(summary),
         times=times,
         subset_names=SUBSET_NAMES,

@@ -5,8 +5,7 @@ scan/summary.json           what the scores say: `artifacts.scan.ScanSummary`
 scan/densities.json         values of the headline score, at most 2,000 per subset: `artifacts.scan.Densities`
 scan/most_memorized.jsonl   the most memorized training examples token by token: `rows.ShownExample`
 
-rescan/<arm>/ has the same scores of some training examples under a trained arm, with its own densities and summary
-(`artifacts.scan.RescanSummary`).
+rescan/<arm>/ has the same scores of some of these examples under a trained arm (`ibft.stages.rescan`).
 """
 
 from __future__ import annotations
@@ -135,8 +134,18 @@ def _load_scorer(recipe: Recipe) -> Scorer:
     return make_scorer(recipe, load_model(recipe.model), load_tokenizer(recipe.model))
 
 
-def make_scorer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Scorer:
-    """Return the scorer that a recipe asks for, with its reference model loaded where it names one."""
+def make_scorer(
+    recipe: Recipe,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    base: Mapping[tuple[str, int], NDArray[np.float64]] | None = None,
+    keeps_tokens: bool = False,
+) -> Scorer:
+    """Return the scorer that a recipe asks for, with its reference model loaded where it names one.
+
+    `base` and `keeps_tokens` are those of `Scorer`.
+    """
     from ibft.scoring.engine import Scorer
     from ibft.scoring.forward import Forward
 
@@ -155,6 +164,8 @@ def make_scorer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTok
         prefix_tokens=config.prefix_tokens,
         suffix_tokens=config.suffix_tokens,
         reference=reference,
+        base=base,
+        keeps_tokens=keeps_tokens,
         # Tokens for a GPU are made by other processes, some blocks ahead, so that it does not wait.
         num_workers=max(1, min(8, usable_cores() // num_processes() - 1)) if forward.runs_beside else 0,
     )
@@ -166,8 +177,20 @@ def make_table(
     folder: Path,
     load: Callable[[], Scorer],
     title: str = "Scanning",
+    *,
+    score_names: Sequence[str] | None = None,
+    keeps_tokens: bool = False,
 ) -> Scorer | None:
     """Write `folder`'s table of the sources' scores, all processes together, each of which returns when it is complete.
+
+    Args:
+        recipe: its `scan` section names the scores.
+        sources: the examples of each subset.
+        folder: takes the table, and its blocks meanwhile.
+        load: makes the scorer.
+        title: of the progress bar.
+        score_names: the table's scores; None are those of the recipe.
+        keeps_tokens: the table holds the log-probabilities of the scored tokens, which the scorer then has to keep.
 
     Returns:
         The scorer; None if the table was there already.
@@ -191,7 +214,8 @@ def make_table(
         decide(lambda: None)  # a barrier: the main process joins the blocks when all are there
         files = complete_blocks(blocks, {source.subset: len(source) for source in sources})
         rows = (read_rows(file, Score) for file in files)
-        decide(lambda: write_scores(path, rows, recipe.scan.score_names, recipe.scan.score))
+        names = score_names or recipe.scan.score_names
+        decide(lambda: write_scores(path, rows, names, recipe.scan.score, keeps_tokens=keeps_tokens))
     if is_main_process():
         shutil.rmtree(blocks, ignore_errors=True)
     return scorer

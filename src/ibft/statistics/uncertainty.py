@@ -29,6 +29,7 @@ __all__ = [
     "bootstrap_means",
     "delong_interval",
     "effective_size",
+    "mean_interval",
     "wilson_interval",
 ]
 
@@ -182,11 +183,7 @@ def auroc_difference(
     error = math.sqrt(_grouped_variance(influences, codes))
     if math.isnan(error):
         return Difference(value, Interval(math.nan, math.nan))
-    if error == 0:
-        num = _least_groups(codes)
-        reach = _Z95**2 / (num + _Z95**2)
-    else:
-        reach = _quantile(codes) * error
+    reach = _quantile(codes) * error if error else _unseen(codes)
     return Difference(value, Interval(max(-1.0, value - reach), min(1.0, value + reach)))
 
 
@@ -199,6 +196,32 @@ def wilson_interval(num_successes: float, num: float) -> Interval:
     reach = _Z95 / (1 + _Z95**2 / num) * math.sqrt(share * (1 - share) / num + _Z95**2 / (4 * num * num))
     # Exact ends where rounding would leave 3e-17.
     return Interval(max(0.0, middle - reach) if share > 0 else 0.0, min(1.0, middle + reach) if share < 1 else 1.0)
+
+
+def mean_interval(values: Floats, groups: Codes) -> Interval:
+    """Return the 95% interval of the mean of values in [-1, 1] that come in groups (those of one group depend).
+
+    Student's, with the variance and degrees of freedom of `delong_interval`. Where no variance is seen it reaches as
+    far as Wilson's of a share of 0.
+
+    Args:
+        values: N of them, none NaN.
+        groups: N codes; equal codes are one group.
+
+    Returns:
+        NaN with fewer than two groups.
+    """
+    import numpy as np
+
+    numbers, codes = np.asarray(values, np.float64), [np.asarray(groups, np.int64)]
+    if not len(numbers):
+        return Interval(math.nan, math.nan)
+    mean = float(numbers.mean())
+    error = math.sqrt(_grouped_variance([(numbers - mean) / len(numbers)], codes))
+    if math.isnan(error):
+        return Interval(math.nan, math.nan)
+    reach = _quantile(codes) * error if error else _unseen(codes)
+    return Interval(max(-1.0, mean - reach), min(1.0, mean + reach))
 
 
 def effective_size(flags: Flags, groups: Codes, values: Floats | None = None) -> float:
@@ -239,6 +262,11 @@ def _quantile(codes: Sequence[NDArray[np.int64]]) -> float:
     # The variance is estimated from few groups, often of unequal size: with the normal quantile and the number of
     # groups simulated intervals held the truth in 87 to 93% of cases, with this one in 93 to 99%.
     return _student(_least_groups(codes) - 1)
+
+
+def _unseen(codes: Sequence[NDArray[np.int64]]) -> float:
+    """Return how far a difference may be from 0 where no variance is seen: as Wilson's interval of a share of 0."""
+    return _Z95**2 / (_least_groups(codes) + _Z95**2)
 
 
 def _least_groups(codes: Sequence[NDArray[np.int64]]) -> float:

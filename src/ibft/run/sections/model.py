@@ -80,7 +80,8 @@ class ScanConfig(Section, frozen=True):
     reference: a smaller or older model to take the ratio to; null is none. It costs a forward pass of its own.
     prefix_tokens, suffix_tokens: of discoverable extraction (50 and 50 in arXiv 2202.07646).
     max_shown: the most memorized examples that are shown token by token.
-    max_trained_examples: how many of the scanned examples are scored again under each trained arm; 0 is none.
+    max_trained_examples: how many of the scanned examples of each set are scored again under each trained arm, and
+        under the base; 0 is none.
     """
 
     score: str = "min_k_prob_20"
