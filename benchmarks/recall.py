@@ -24,7 +24,9 @@ CONTROL = "functions:agents,a2a,verifiers,pydantic_evals"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=110, help="functions of each set that are asked")
-    parser.add_argument("--scanned", type=int, default=300, help="of each set, from which pairs of one length are drawn")
+    parser.add_argument(
+        "--scanned", type=int, default=300, help="of each set, from which pairs of one length are drawn"
+    )
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--folder", type=Path, default=Path("runs/recall"))
     parser.add_argument("--out", type=Path)
@@ -39,7 +41,7 @@ def main() -> None:
             folder,
             model={"name": MODEL},
             data={"train": "functions:stdlib", "control": CONTROL, "max_tokens": arguments.max_tokens},
-            scan={"max_examples": arguments.scanned, "max_recall_examples": num, "prefix_tokens": 20, "suffix_tokens": 20},
+            scan={"max_examples": arguments.scanned, "max_recall_examples": num},
         )
         start = time.perf_counter()
         ibft("scan", recipe, "--overwrite")

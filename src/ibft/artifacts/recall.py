@@ -63,8 +63,8 @@ class SegmentRecall(msgspec.Struct, frozen=True, kw_only=True):
 class RecallSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The segments in the order of a prompt, and what they say in words.
 
-    By subset: `num_examples` were drawn, `num_told` of them have shares, and `undefined` has the number of the others by
-    reason. `headline` and `sentences` are for readers.
+    By subset: `num_examples` were drawn, `num_told` of them have shares, and `undefined` has the number of the others
+    by reason. `headline` and `sentences` are for readers.
     """
 
     num_examples: dict[str, int] = {}

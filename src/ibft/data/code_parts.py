@@ -30,8 +30,8 @@ def function_parts(prompt: str) -> list[Part]:
     """
     if prompt[:1] in (" ", "\t"):  # a method alone
         shift = len(_BLOCK)
-        parts = [part._replace(start=part.start - shift, end=part.end - shift) for part in function_parts(_BLOCK + prompt)]
-        return [part for part in parts if part.start >= 0]
+        parts = [part for part in function_parts(_BLOCK + prompt) if part.end > shift]
+        return [part._replace(start=max(part.start - shift, 0), end=part.end - shift) for part in parts]
     node = _last_function(prompt)
     if node is None:
         return []

@@ -103,8 +103,7 @@ def exchanged(pair: TrainingPair, prompt: SegmentedPrompt, foreign: Mapping[int,
 def _parts_of(pair: TrainingPair) -> tuple[tuple[str, ...], list[Part]]:
     """Return the texts of a prompt, and its parts with sentences that are not numbered yet."""
     if not isinstance(pair, Conversation):
-        texts = () if pair.prompt is None else (pair.prompt,)
-        return texts, [part for text in texts for part in _parts_of_text(text)]
+        return ((), []) if pair.prompt is None else ((pair.prompt,), _parts_of_text(pair.prompt))
     turns = pair.prompt
     texts = tuple(turn.content or "" for turn in turns)
     asked = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=-1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ibft.statistics.uncertainty import Codes
+    from ibft.statistics.groups import Codes
 
 __all__ = ["Matches", "match_by_length"]
 

@@ -86,12 +86,11 @@ def _compared(kind: str, subsets: Mapping[str, RecalledRows]) -> SegmentRecall:
     found = SegmentRecall(kind=kind, train=means.get("train"), control=means.get("control"))
     if len(means) < 2:
         return found
-    difference = mean_difference(
-        values["train"], values["control"], (groups["train"], groups["control"])
+    difference = mean_difference(values["train"], values["control"], (groups["train"], groups["control"]))
+    is_known = (
+        min(map(len, values.values())) >= MIN_EXAMPLES
+        and min(len(np.unique(of)) for of in groups.values()) >= MIN_GROUPS
     )
-    is_known = min(map(len, values.values())) >= MIN_EXAMPLES and min(
-        len(np.unique(of)) for of in groups.values()
-    ) >= MIN_GROUPS
     is_shortcut = difference.value >= LARGE_DIFFERENCE and difference.interval.low > 0
     return SegmentRecall(
         kind=kind,

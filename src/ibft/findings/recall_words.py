@@ -15,7 +15,7 @@ _MEANING_NONE = (
 )
 _MEANING_FOUND = (
     "What it means for IB-FT: fine-tuning can answer from {names} without reading the rest of the prompt. That is what "
-    "a bottleneck claims to take away, and what exchanging {names} for foreign text takes away as well: compare the two."
+    "a bottleneck claims to take away; exchanging {names} for foreign text takes it away as well: compare the two."
 )
 _NOT_SEEN = (
     "What cannot be seen this way: a dormant memory, which speaks only where the rest of the prompt is missing and not "

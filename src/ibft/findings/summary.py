@@ -91,7 +91,8 @@ def rows_compared(
 ) -> dict[Subset, NDArray[np.int64]]:
     """Return the rows of the pairs that `summarize` compares, as two arrays of one length.
 
-    Without a control set, or where nothing in it has the length of a training example, all training rows with the score.
+    Without a control set, or where nothing in it has the length of a training example: all training rows that have the
+    score.
     """
     if control is not None and score in control.scores:
         matches, _ = _match(train, control, score, is_dated, seed)

@@ -6,6 +6,7 @@ scan/recall.jsonl   one row per drawn example: `artifacts.recall.RecallRow`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from ibft.scoring.recall import recall
 if TYPE_CHECKING:
     from ibft.scoring.forward import Forward
 
-__all__ = ["ask_recall", "conclude_recall"]
+__all__ = ["RECALL_FILE", "ask_recall", "conclude_recall"]
 
 RECALL_FILE = "recall.jsonl"
 
@@ -66,7 +67,7 @@ def ask_recall(
                 encoder,
                 [example.pair for _, example in examples],
                 seed=recipe.seed,
-                advance=lambda count, subset=subset: task.advance(count, note=subset),
+                advance=partial(task.advance, note=subset),
             )
             rows += [
                 RecallRow(

@@ -24,6 +24,7 @@ def grouped_quantile(codes: Sequence[NDArray[np.int64]]) -> float:
 
 
 def least_groups(codes: Sequence[NDArray[np.int64]]) -> float:
+    """Return the smaller side's effective number of groups."""
     return min(map(effective_groups, codes))
 
 

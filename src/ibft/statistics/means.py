@@ -75,9 +75,7 @@ def mean_difference(a: Floats, b: Floats, groups: tuple[Codes, Codes]) -> MeanDi
         return MeanDifference(math.nan, Interval(math.nan, math.nan))
     means = [float(side.mean()) for side in samples]
     value = means[0] - means[1]
-    influences = [
-        sign * (side - mean) / len(side) for sign, side, mean in zip((1, -1), samples, means, strict=True)
-    ]
+    influences = [sign * (side - mean) / len(side) for sign, side, mean in zip((1, -1), samples, means, strict=True)]
     error = math.sqrt(grouped_variance(influences, codes))
     if math.isnan(error):
         return MeanDifference(value, Interval(math.nan, math.nan))
