@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.conftest import tiny_model
 
 from ibft.artifacts.rows import Conversation, Message, Pair
 from ibft.data.foreign import Donors
@@ -21,7 +22,6 @@ from ibft.scoring.encoder import Encoder
 from ibft.scoring.forward import Forward
 from ibft.scoring.recall import SILENT, Recall, recall, recalled_shares
 from ibft.text.encoding import TextCodec
-from tests.conftest import tiny_model
 
 ADJECTIVES = ("amber", "bold", "calm", "dusty", "eager", "faint")
 NOUNS = ("bear", "crab", "deer", "eel", "fox", "goat")
@@ -51,7 +51,7 @@ def tokenizer(tiny_model_folder: Path) -> Any:
 Sample = Callable[[random.Random], Pair]
 
 
-def trained(tokenizer: Any, sample: Sample, num_steps: int = 500) -> Any:
+def trained(tokenizer: Any, sample: Sample, num_steps: int = 250) -> Any:
     """A tiny model that has read examples drawn by `sample`, all of their tokens."""
     model = tiny_model(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, initializer_range=0.05)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -112,8 +112,15 @@ def test_models_whose_memory_is_known(tokenizer: Any, sample: Sample, by: str) -
     assert shares[by] >= 0.8, shares
     assert shares[other] <= 0.1, shares
     if sample is by_name_alone:  # it is there all the same
-        [row] = recall(forward, encoder, [task("amber_bear", None, WORKS["amber_bear"])], donors=PLANTED)
-        assert row.nll_own < 0.5 < row.nll_foreign
+        alone = [_nll(model, tokenizer, task(name, None, WORKS[name]), 12) for name in NAMES]
+        other_names = [_nll(model, tokenizer, task(name, None, WORKS[other]), 12) for name, other in _neighbors()]
+        assert np.mean(alone) < 1
+        assert np.mean(other_names) > 5
+
+
+def _neighbors() -> list[tuple[str, str]]:
+    """Each name, and the next, which stands for other work."""
+    return list(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True))
 
 
 class CountingForward(Forward):

@@ -57,10 +57,10 @@ def _print_recall(console: Console, recall: RecallSummary) -> None:
 
     console.print(f"\nWhat recalls the answer? {recall.headline}")
     if rows := recall_rows(recall):
-        table = figures_table("segment alone", "training data", "control set", "difference", "shortcut")
+        table = figures_table("segment alone", "of", "training data", "control set", "difference", "shortcut")
         for row in rows:
             cells = [with_detail(cell.text, cell.detail) for cell in (row.train, row.control, row.difference)]
-            table.add_row(row.kind, *cells, row.is_shortcut)
+            table.add_row(row.kind, row.counts, *cells, row.is_shortcut)
         console.print(table)
     for sentence in recall.sentences:
         console.print(sentence)

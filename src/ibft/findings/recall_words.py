@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ibft.artifacts.recall import RecallSummary, SegmentMean, SegmentRecall
-from ibft.statistics.uncertainty import Interval
 
 __all__ = ["headline", "sentences"]
 
 _MEANING_NONE = (
-    "What it means for IB-FT: no cue in the prompt short-circuits the rest of it, so there is none for a bottleneck to "
-    "compress."
+    "What it means for IB-FT: none of these segments short-circuits the rest of the prompt, so there is no cue among "
+    "them for a bottleneck to compress."
 )
 _MEANING_FOUND = (
     "What it means for IB-FT: fine-tuning can answer from {names} without reading the rest of the prompt. That is what "
@@ -49,7 +48,7 @@ def sentences(summary: RecallSummary) -> list[str]:
         text.append(_MEANING_FOUND.format(names=f"the {_joined([segment.kind for segment in found])}"))
         text.append(_STYLE)
     elif any(segment.is_shortcut is False for segment in summary.segments):
-        text.append(_MEANING_NONE)
+        text += [*_small(summary.segments), _MEANING_NONE]
     return [*text, _NOT_SEEN, *_undefined(summary.undefined)]
 
 
@@ -62,16 +61,26 @@ def _recovered(segment: SegmentRecall) -> str:
     if control is None:
         return f"{start}."
     end = {True: "an active shortcut", False: f"no active shortcut on the {segment.kind}", None: "too few to say"}
-    difference = f"{segment.difference:+.2f} ({_interval(segment.difference_ci95, '+.2f')})"
+    difference = f"{_signed(segment.difference)} ({' to '.join(map(_signed, segment.difference_ci95))})"
     return f"{start} and {_mean(control)} in the control set, a difference of {difference}: {end[segment.is_shortcut]}."
 
 
+def _small(segments: Sequence[SegmentRecall]) -> list[str]:
+    """Say which differences are beyond chance, and too small to count."""
+    beyond = [
+        f"{segment.kind} {_signed(segment.difference)}"
+        for segment in segments
+        if segment.is_shortcut is False and segment.difference_ci95.low > 0
+    ]
+    return [f"Above the control set for sure, but by too little to count: {', '.join(beyond)}."] if beyond else []
+
+
 def _mean(mean: SegmentMean) -> str:
-    return f"{mean.mean:.2f} ({_interval(mean.ci95, '.2f')})"
+    return f"{mean.mean:.2f} ({mean.ci95.low:.2f} to {mean.ci95.high:.2f})"
 
 
-def _interval(ends: Interval, form: str) -> str:
-    return f"{ends.low:{form}} to {ends.high:{form}}"
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0: a small negative one is +0.00, and not -0.00
 
 
 def _undefined(reasons: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -16,9 +16,13 @@ __all__ = ["RecallTableRow", "recall_chart", "recall_rows"]
 
 
 class RecallTableRow(NamedTuple):
-    """A kind of segment: its mean share in each set, their difference, and "yes", "no" or "–" for a shortcut."""
+    """A kind of segment, how many examples of both sets have it, its mean share in each, and their difference.
+
+    `is_shortcut` is "yes", "no" or "–".
+    """
 
     kind: str
+    counts: str
     train: Cell
     control: Cell
     difference: Cell
@@ -30,9 +34,10 @@ def recall_rows(summary: RecallSummary) -> list[RecallTableRow]:
     return [
         RecallTableRow(
             segment.kind,
+            f"{_count(segment.train)} and {_count(segment.control)}",
             _mean(segment.train),
             _mean(segment.control),
-            Cell(_signed(segment.difference), interval(segment.difference_ci95, _signed)),
+            _cell(_signed(segment.difference), interval(segment.difference_ci95, _signed)),
             {True: "yes", False: "no", None: "–"}[segment.is_shortcut],
         )
         for segment in summary.segments
@@ -52,11 +57,11 @@ def recall_chart(summary: RecallSummary) -> Chart | None:
     if not rows:
         return None
     names = [SUBSET_NAMES[subset] for subset in ("train", "control") if subset in summary.num_examples]
-    x_label = "Share of the answer that this segment alone recovers (%)"
+    x_label = "Share of the answer that it recovers (%)"
     drawing = draw_intervals(rows, x_label, styles={name: place for place, name in enumerate(names)})
     caption = (
-        "The rest of the prompt is another example's. Whiskers: 95% intervals. A shortcut is where the training data "
-        "lies far to the right of the control set."
+        "One segment of the prompt alone; the rest is another example's. Whiskers: 95% intervals. A shortcut is where "
+        "the training data lies far to the right of the control set."
     )
     return Chart("recall", drawing, caption)
 
@@ -69,7 +74,15 @@ def _dot(mean: SegmentMean) -> Dot:
 def _mean(mean: SegmentMean | None) -> Cell:
     if mean is None:
         return Cell("–")
-    return Cell(_decimal(mean.mean), f"{interval(mean.ci95, _decimal)}, n = {number(mean.num_examples)}")
+    return _cell(_decimal(mean.mean), interval(mean.ci95, _decimal))
+
+
+def _cell(text: str, detail: str) -> Cell:
+    return Cell(text, "" if detail == "–" else detail)
+
+
+def _count(mean: SegmentMean | None) -> str:
+    return "none" if mean is None else number(mean.num_examples)
 
 
 def _decimal(value: float | None) -> str:
@@ -78,4 +91,4 @@ def _decimal(value: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     # With the minus sign of typography, as in the other tables.
-    return "–" if value is None or math.isnan(value) else f"{value:+.2f}".replace("-", "−")
+    return "–" if value is None or math.isnan(value) else f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
