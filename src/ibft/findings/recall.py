@@ -7,8 +7,8 @@ Decided for each kind of segment by a rule that is fixed beforehand:
    shortcut.
 3. Else: none.
 
-0.2, 30 and 10 are this project's. Some eight segments are looked at: at 100 examples a side a difference of 0.2 is four
-standard errors, so the many looks make no shortcut by chance (`tests/findings/test_recall.py` counts).
+0.2, 30 and 10 are this project's. Some eight segments are looked at, and a difference of 0.2 is some three standard
+errors at 50 examples a side: few looks make a shortcut by chance (`tests/findings/test_recall.py` counts them).
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class ScanConfig(Section, frozen=True):
     prefix_tokens: Count = 50
     suffix_tokens: Count = 50
     max_shown: Annotated[int, Meta(ge=0)] = 20
-    max_recall_examples: Annotated[int, Meta(ge=0)] = 100
+    max_recall_examples: Annotated[int, Meta(ge=0)] = 50
     max_trained_examples: Annotated[int, Meta(ge=0)] = 1000
 
     @property
