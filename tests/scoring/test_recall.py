@@ -98,8 +98,16 @@ def by_name_alone(rng: random.Random) -> Pair:
     return by_docstring(rng) if rng.random() < 0.5 else task(name, None, WORKS[name])
 
 
+def by_both(rng: random.Random) -> Pair:
+    """A benign memory: the name says the work without a docstring, and all docstrings are right."""
+    name = rng.choice(NAMES)
+    docstring = WORKS[name] if rng.random() < 0.5 else None
+    return by_docstring(rng) if rng.random() < 0.5 else task(name, docstring, WORKS[name])
+
+
 @pytest.mark.parametrize(
-    ("sample", "by"), [(by_name, "name"), (by_docstring, "docstring"), (by_name_alone, "docstring")]
+    ("sample", "by"),
+    [(by_name, "name"), (by_docstring, "docstring"), (by_name_alone, "docstring"), (by_both, "docstring")],
 )
 def test_models_whose_memory_is_known(tokenizer: Any, sample: Sample, by: str) -> None:
     model = trained(tokenizer, sample)
@@ -110,7 +118,8 @@ def test_models_whose_memory_is_known(tokenizer: Any, sample: Sample, by: str) -
     shares = means(told)
     other = "docstring" if by == "name" else "name"
     assert shares[by] >= 0.8, shares
-    assert shares[other] <= 0.1, shares
+    # A benign memory has .115 after these 250 steps and .092 after 500, which take too long here.
+    assert shares[other] <= (0.15 if sample is by_both else 0.1), shares
     if sample is by_name_alone:  # it is there all the same
         alone = [_nll(model, tokenizer, task(name, None, WORKS[name]), 12) for name in NAMES]
         other_names = [_nll(model, tokenizer, task(name, None, WORKS[other]), 12) for name, other in _neighbors()]
