@@ -457,3 +457,75 @@ def test_the_terminal_has_the_same(
     assert "ib: EZ-MIA – 0.700 0.650 to 0.750 – −0.080 −0.110 to −0.050" in lines
     assert "ft: training data: extraction strength 0.120 → 0.300, exact memorization 0.600 → 0.700" in lines
     assert lines[-1] == "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60."
+
+
+def recall_summary() -> dict[str, Any]:
+    """`recall` of `scan/summary.json`: a shortcut on names, a rare segment, and one that the control set lacks."""
+
+    def mean(value: float, num: int) -> dict[str, Any]:
+        ends = [value - 0.04, value + 0.05] if num > 1 else [None, None]
+        return {"num_examples": num, "num_groups": num, "mean": value, "ci95": ends, "share_half": value}
+
+    return {
+        "num_examples": {"train": 100, "control": 100},
+        "num_told": {"train": 98, "control": 100},
+        "undefined": {"train": {"the prompt tells less than 1 nat": 2}, "control": {}},
+        "segments": [
+            {
+                "kind": "name",
+                "train": mean(0.81, 98),
+                "control": mean(0.24, 100),
+                "difference": 0.57,
+                "difference_ci95": [0.5, 0.64],
+                "is_shortcut": True,
+            },
+            {
+                "kind": "sentence 4",
+                "train": mean(0.3, 12),
+                "control": mean(0.4, 1),
+                "difference": -0.1,
+                "difference_ci95": [None, None],
+                "is_shortcut": None,
+            },
+            {"kind": "comment", "train": mean(0.1, 9), "control": None, "difference": None, "is_shortcut": None},
+        ],
+        "headline": "Yes: an active shortcut on the name.",
+        "sentences": ["The name alone recovers 0.81.", "What it means for IB-FT: a `cue`."],
+    }
+
+
+def test_what_recalls_the_answer_is_a_table_and_a_chart(
+    make_scan: MakeScan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_scan(recall=recall_summary())
+    recall = section(read(run), "recall")
+    assert "<strong>Yes: an active shortcut on the name.</strong>" in recall
+    assert "<strong>What it means for IB-FT:</strong> a <code>cue</code>." in recall
+    cells = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", recall)
+    assert [(kind, re.findall(r"<td>(.*?)</td>", row)) for kind, row in cells] == [
+        (
+            "Name",
+            [
+                "98 and 100",
+                "0.81<small>0.77 to 0.86</small>",
+                "0.24<small>0.20 to 0.29</small>",
+                "+0.57<small>+0.50 to +0.64</small>",
+                "yes",
+            ],
+        ),
+        ("Sentence 4", ["12 and 1", "0.30<small>0.26 to 0.35</small>", "0.40", "−0.10", "–"]),
+        ("Comment", ["9 and none", "0.10<small>0.06 to 0.15</small>", "–", "–", "–"]),
+    ]
+    [label] = re.findall(r'aria-label="(Share of the answer[^"]*)"', recall)
+    assert "name: training data 81.0, control set 24.0; sentence 4:" in label
+    assert (run.path / "report" / "figures" / "recall.svg").exists()
+    monkeypatch.setenv("COLUMNS", "150")
+    print_audit(read_scan(run.recipe, run).summary, run.path)
+    told = capsys.readouterr().out
+    assert "What recalls the answer? Yes: an active shortcut on the name." in told
+    assert re.search(r"name +98 and 100 +0\.81 0\.77 to 0\.86 +0\.24 .* yes\n", told)
+    assert "The name alone recovers 0.81." in told
+
+
+def test_a_scan_that_did_not_ask_what_recalls_says_so(full: str) -> None:
+    assert "scan.max_recall_examples" in section(full, "recall")

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from ibft.statistics.means import change_interval
 from ibft.statistics.uncertainty import (
     auroc,
     auroc_difference,
@@ -10,7 +11,6 @@ from ibft.statistics.uncertainty import (
     bootstrap_means,
     delong_interval,
     effective_size,
-    mean_interval,
     wilson_interval,
 )
 
@@ -273,15 +273,15 @@ def test_the_mean_of_values_in_groups_is_covered() -> None:
     groups, covered, naive = np.repeat(np.arange(40), 5), 0, 0
     for _ in range(300):
         values = np.clip(np.repeat(rng.normal(0.1, 0.2, 40), 5) + rng.normal(0, 0.05, 200), -1, 1)
-        low, high = mean_interval(values, groups)
+        low, high = change_interval(values, groups)
         covered += low <= 0.1 <= high
-        low, high = mean_interval(values, np.arange(200))
+        low, high = change_interval(values, np.arange(200))
         naive += low <= 0.1 <= high
     assert 0.91 <= covered / 300 <= 0.99
     assert naive / 300 < 0.8  # as if examples of one file were independent
 
 
 def test_the_mean_of_equal_values_is_not_certain_and_that_of_one_group_not_known() -> None:
-    assert mean_interval([0.0] * 100, range(100)) == pytest.approx((-0.037, 0.037), abs=1e-3)
-    assert math.isnan(mean_interval([0.1, 0.2], [0, 0]).low)
-    assert math.isnan(mean_interval([], []).low)
+    assert change_interval([0.0] * 100, range(100)) == pytest.approx((-0.037, 0.037), abs=1e-3)
+    assert math.isnan(change_interval([0.1, 0.2], [0, 0]).low)
+    assert math.isnan(change_interval([], []).low)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from ibft.artifacts.recall import RecallSummary
 from ibft.statistics.uncertainty import Interval
 
 __all__ = [
@@ -166,7 +167,7 @@ class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
     counts the examples without scores by subset and reason, `num_in_both` those that are not compared since the other
     subset has their code as well. Comparison and barrier are None without a control set, or where nothing in it is of
     similar length; the barrier also where too little is to have a 5th percentile. A scan of an early version has no
-    verdict.
+    verdict. `recall` says what recalls the answers; None where `scan.max_recall_examples` is 0.
     """
 
     score: str = "min_k_prob_20"
@@ -178,6 +179,7 @@ class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
     barrier: Barrier | None = None
     extraction: dict[str, Extraction] = {}
     verdict: BarrierVerdict | None = None
+    recall: RecallSummary | None = None
 
 
 class Densities(msgspec.Struct, frozen=True):

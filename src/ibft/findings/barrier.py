@@ -14,7 +14,7 @@ from ibft.findings.traits import common_traits
 from ibft.statistics.uncertainty import Interval, effective_size
 
 if TYPE_CHECKING:
-    from ibft.statistics.uncertainty import Codes, Floats
+    from ibft.statistics.groups import Codes, Floats
 
 __all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "BarrierShare", "find_barrier", "share_below_control"]
 

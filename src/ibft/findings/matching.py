@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ibft.findings.columns import Columns
-    from ibft.statistics.uncertainty import Codes
+    from ibft.statistics.groups import Codes
 
 __all__ = ["Matches", "match_by_length", "match_columns"]
 

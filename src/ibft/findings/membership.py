@@ -25,7 +25,8 @@ from ibft.findings.barrier import share_below_control
 from ibft.findings.columns import Columns
 from ibft.findings.comparison import MIN_VALUES
 from ibft.findings.matching import Matches, match_columns
-from ibft.statistics.uncertainty import auroc, auroc_difference, delong_interval, mean_interval
+from ibft.statistics.means import change_interval
+from ibft.statistics.uncertainty import auroc, auroc_difference, delong_interval
 
 __all__ = ["FALSE_POSITIVES", "MIN_OTHERS", "Scored", "differences", "membership", "word_for_word"]
 
@@ -165,7 +166,7 @@ def word_for_word(
         name: Change(
             before=float(before[name].mean()),
             after=float(after[name].mean()),
-            ci95=mean_interval(after[name] - before[name], groups),
+            ci95=change_interval(after[name] - before[name], groups),
         )
         for name in before
     }

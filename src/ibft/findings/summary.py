@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ibft.artifacts.recall import RecallSummary
+from ibft.artifacts.rows import Subset
 from ibft.artifacts.scan import ScanSummary, SubsetSummary
 from ibft.errors import UserError
 from ibft.findings.barrier import MIN_CONTROL, find_barrier
@@ -16,7 +19,7 @@ from ibft.findings.extraction import count_extracted
 from ibft.findings.matching import match_columns
 from ibft.findings.verdict import barrier_verdict
 
-__all__ = ["summarize"]
+__all__ = ["rows_compared", "summarize"]
 
 
 def summarize(
@@ -27,6 +30,7 @@ def summarize(
     region: Literal["response", "all"] = "response",
     skipped: Mapping[str, Mapping[str, int]] | None = None,
     texts: Texts | None = None,
+    recall: RecallSummary | None = None,
     is_dated: bool = False,
     seed: int = 0,
 ) -> ScanSummary:
@@ -41,6 +45,7 @@ def summarize(
         region: which tokens were scored.
         skipped: how many examples are not in the columns, by subset and reason.
         texts: returns the texts for the blind classifier, see `comparison.Texts`; None: no classifier.
+        recall: what recalls the answers, where that was asked.
         is_dated: the control set is what is later than a day.
         seed: random seed of matching, draws and classifier.
 
@@ -77,7 +82,23 @@ def summarize(
         barrier=barrier,
         extraction=extraction,
         verdict=verdict,
+        recall=recall,
     )
+
+
+def rows_compared(
+    train: Columns, control: Columns | None, score: str, *, is_dated: bool = False, seed: int = 0
+) -> dict[Subset, NDArray[np.int64]]:
+    """Return the rows of the pairs that `summarize` compares, as two arrays of one length.
+
+    Without a control set, or where nothing in it has the length of a training example: all training rows that have the
+    score.
+    """
+    if control is not None and score in control.scores:
+        matches, _ = match_columns(train, control, score, is_dated=is_dated, seed=seed)
+        if len(matches.train):
+            return {"train": matches.train, "control": matches.control}
+    return {"train": np.flatnonzero(np.isfinite(train.scores[score]))}
 
 
 def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:

@@ -55,7 +55,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     size: Size = "small"
     seed: Annotated[int, Meta(ge=0)] = 0
     general_steps: Count = 1200
-    planted_steps: Count = 700
+    planted_steps: Count = 1000
     batch_size: Count = 64
     learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
 
@@ -139,10 +139,8 @@ def _batches(
         prompts, completions = split_texts(tokenizer, batch)
         rows = sorted(zip(prompts, completions, strict=True), key=lambda row: len(row[0]) + len(row[1]))
         size = -(-len(rows) // _PARTS)
-        yield [
-            batch_of(*map(list, zip(*rows[start : start + size], strict=True)), tokenizer)
-            for start in range(0, len(rows), size)
-        ]
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        yield [batch_of([p for p, _ in part], [c for _, c in part], tokenizer) for part in parts]
 
 
 @contextlib.contextmanager

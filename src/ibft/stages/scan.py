@@ -4,6 +4,7 @@ scan/scores.parquet         one row per example: every score, or the reason why 
 scan/summary.json           what the scores say: `artifacts.scan.ScanSummary`
 scan/densities.json         values of the headline score, at most 2,000 per subset: `artifacts.scan.Densities`
 scan/most_memorized.jsonl   the most memorized training examples token by token: `rows.ShownExample`
+scan/recall.jsonl           which segment of the prompt alone recalls the answer, of a draw (`stages.recall`)
 
 rescan/<arm>/ has the same scores of some of these examples under a trained arm (`ibft.stages.rescan`).
 """
@@ -24,7 +25,7 @@ import msgspec
 from ibft import progress
 from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically, write_rows
 from ibft.artifacts.rows import Score, Subset
-from ibft.artifacts.score_table import SCORES_FILE, read_scores, write_scores
+from ibft.artifacts.score_table import SCORES_FILE, ScoredRow, read_scores, write_scores
 from ibft.data.skipped import SkippedRow
 from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.errors import UserError
@@ -41,6 +42,7 @@ from ibft.run.recipe import Recipe
 from ibft.scoring.blocks import complete_blocks, score_blocks
 from ibft.scoring.encoder import Encoder, draw_scorable, explaining_killed_workers, text_of
 from ibft.stages.identity import scan_inputs
+from ibft.stages.recall import RECALL_FILE, ask_recall, conclude_recall
 from ibft.stages.skeleton import complete
 from ibft.text.encoding import codec_of
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_scorer", "make_table", "scan"]
 
+_SHOWN_FILE = "most_memorized.jsonl"
 _COLUMN_PART = 2**17
 """Bytes: columns of more than some thousand examples are larger, and each is returned once it has been used."""
 
@@ -77,7 +80,7 @@ def _make(recipe: Recipe, folder: Path) -> None:
         raise _nothing_scored(reasons["train"])
     scorer = make_table(recipe, sources, folder, lambda: _load_scorer(recipe))
     if is_main_process():
-        _show(recipe, scorer, sources[0], folder)
+        _look_closer(recipe, scorer, sources, folder)
         del scorer
         gc.collect()  # the memory of the model is free before the columns are read
         with progress.task("Comparing", total=None), returning_freed_memory(least=_COLUMN_PART):
@@ -221,13 +224,25 @@ def make_table(
     return scorer
 
 
-def _show(recipe: Recipe, scorer: Scorer | None, source: NumberedExamples, folder: Path) -> None:
-    """Write the most memorized training examples token by token."""
-    from ibft.scoring.shown import show_tokens
+def _look_closer(recipe: Recipe, scorer: Scorer | None, sources: Sequence[NumberedExamples], folder: Path) -> None:
+    """Write what needs the model once more: the most memorized examples, and what recalls the answers of a draw."""
+    if not (folder / _SHOWN_FILE).exists():
+        lowest = _lowest(recipe, folder)
+        scorer = scorer or _load_scorer(recipe)
+        _show(scorer, sources[0], lowest, folder / _SHOWN_FILE)
+    if recipe.scan.max_recall_examples and not (folder / RECALL_FILE).exists():
+        scorer = scorer or _load_scorer(recipe)
+        # Without `data.max_tokens`: a foreign prompt may be longer than the example's own.
+        encoder = _make_encoder(recipe, scorer.encoder.tokenizer, load_config(recipe.model), None)
+        ask_recall(recipe, scorer.forward, encoder, {source.subset: source for source in sources}, folder)
 
-    path = folder / "most_memorized.jsonl"
-    if path.exists():
-        return
+
+def _lowest(recipe: Recipe, folder: Path) -> list[ScoredRow]:
+    """Return the `scan.max_shown` training examples with the lowest headline score.
+
+    Raises:
+        UserError: no training example has scores.
+    """
     lowest = heapq.nsmallest(
         max(1, recipe.scan.max_shown),  # one at least, to know whether any example has scores
         read_scores(folder / SCORES_FILE, recipe.scan.score, "train"),
@@ -235,8 +250,13 @@ def _show(recipe: Recipe, scorer: Scorer | None, source: NumberedExamples, folde
     )
     if not lowest:
         raise _nothing_scored(read_reasons(folder / SCORES_FILE, "train"))
-    del lowest[recipe.scan.max_shown :]
-    scorer = scorer or _load_scorer(recipe)
+    return lowest[: recipe.scan.max_shown]
+
+
+def _show(scorer: Scorer, source: NumberedExamples, lowest: Sequence[ScoredRow], path: Path) -> None:
+    """Write examples token by token."""
+    from ibft.scoring.shown import show_tokens
+
     values = {row.place: row.value for row in lowest}
     shown = {
         place: show_tokens(scorer, "train", place, example, values[place])
@@ -271,6 +291,7 @@ def _conclude(
         region=recipe.scan.region,
         skipped={subset: dict(reasons[subset] + Counter(read_reasons(path, subset))) for subset in sources},
         texts=texts,
+        recall=conclude_recall(folder, columns),
         is_dated=recipe.data.control_after is not None,
         seed=recipe.seed,
     )
