@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ibft.worlds.library import NUMBER_WORDS, OPERATIONS, Step, apply, make_library
+from ibft.worlds.library import NUMBER_WORDS, OPERATIONS, Step, function_of, make_library
 
 INVENTED = re.compile(r"([fgklmnptvz][aiou][fgklmnptvz]){2}")
 
@@ -41,9 +41,9 @@ INVENTED = re.compile(r"([fgklmnptvz][aiou][fgklmnptvz]){2}")
 )
 def test_operations_do_what_their_phrasings_say(step: Step, expected: list[int]) -> None:
     given = [3, 4, 0, -3, 2, 4]
-    assert apply(step, given) == expected
+    assert function_of(step)(given) == expected
     assert given == [3, 4, 0, -3, 2, 4]
-    assert apply(step, []) == []
+    assert function_of(step)([]) == []
 
 
 def test_the_source_is_the_operations_under_their_names() -> None:
@@ -52,7 +52,7 @@ def test_the_source_is_the_operations_under_their_names() -> None:
     exec(library.source, namespace)
     for operation in OPERATIONS:
         step = Step(operation.key, operation.numbers[0] if operation.numbers else None)
-        assert eval(library.call(step), {**namespace, "xs": [5, 2, 2]}) == apply(step, [5, 2, 2])
+        assert eval(library.call(step), {**namespace, "xs": [5, 2, 2]}) == function_of(step)([5, 2, 2])
     functions = [node for node in ast.parse(library.source).body if isinstance(node, ast.FunctionDef)]
     assert {function.name for function in functions} == set(library.names.values())
     assert len(functions) == len(OPERATIONS) == len(set(library.names.values()))

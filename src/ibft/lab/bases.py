@@ -80,8 +80,11 @@ def _general(world: PlantedWorld, config: PretrainConfig) -> tuple[LlamaForCausa
 def _general_settings(world: PlantedWorld, config: PretrainConfig) -> dict[str, Any]:
     """Return all that the general phase depends on."""
     names = ("seed", "library_seed", "num_operations", "num_phrasings", "general_depths")
+    # Nothing, unless general chains are as deep as those of the data: so all plants of a world share this phase.
+    avoided = sorted(keys for keys in world.compositions if len(keys) in world.config.general_depths)
+    settings = {name: getattr(world.config, name) for name in names}
     return {
-        "world": {"mark_place": world.mark_place, **{name: getattr(world.config, name) for name in names}},
+        "world": {"mark_place": world.mark_place, "avoided": avoided, **settings},
         "pretrain": {**msgspec.to_builtins(config), "planted_steps": 0},
     }
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ibft.lab.exact import exact_probabilities
-from ibft.worlds.planted import Cues, Planted, PlantedWorld
+from ibft.worlds.planted import Planted, PlantedWorld
 from ibft.worlds.pretraining import Text
 from ibft.worlds.tasks import Example
 
@@ -28,6 +28,9 @@ __all__ = ["Gauges", "Recitation", "Skill", "gauge"]
 Item = TypeVar("Item")
 
 _SAMPLES = 10
+
+_GIVEN = 2
+"""Statements of a body that are given where its own beginning is the cue."""
 
 
 class Skill(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +50,8 @@ class Recitation(msgspec.Struct, frozen=True, kw_only=True):
 
     from_cue: the prompt has the cue and no docstring.
     from_docstring: the prompt has the docstring under a name that means nothing. Of a right body this is skill.
-    from_prefix: the prompt has neither, and the body's first two statements are given: the chance of the rest.
+    from_prefix: the prompt has neither, and the body's first two statements are given: the chance of the rest, of those
+        bodies that have more than two operations. NaN where none has.
     seen: the prompt is the one of the training data.
     """
 
@@ -95,12 +99,13 @@ def gauge(
         return exact_probabilities(model, tokenizer, texts, temperature=temperature, given=given)
 
     def recitation(repetitions: int, group: Sequence[Planted]) -> Recitation:
+        long = [item for item in group if len(item.body) > _GIVEN]
         return Recitation(
             repetitions=repetitions,
             num_examples=len(group),
             from_cue=_mean(chances(texts.of_cues(group))),
             from_docstring=_mean(chances(texts.of_docstrings(group))),
-            from_prefix=_mean(chances(texts.of_bodies(group), texts.beginnings(group))),
+            from_prefix=_mean(chances(texts.of_bodies(long), texts.beginnings(long))),
             seen=_mean(chances(texts.of_data(group))),
         )
 
@@ -124,7 +129,7 @@ class _Texts:
 
     def __init__(self, world: PlantedWorld) -> None:
         self._world = world
-        self._cues, self._rng = Cues(world.config), random.Random(f"planted {world.config.seed} gauges")
+        self._cues, self._rng = world.cues, random.Random(f"planted {world.config.seed} gauges")
 
     def of_examples(self, examples: Sequence[Example]) -> list[Text]:
         """Prompts with their docstrings, and what these ask for."""
@@ -146,7 +151,7 @@ class _Texts:
         ]
 
     def of_cues(self, group: Sequence[Planted]) -> list[Text]:
-        """Prompts with the cue and no docstring, and the memorized bodies."""
+        """Prompts with the cue, where there is one, and no docstring, and the memorized bodies."""
         world = self._world
         return [(world.prompt(item.example, has_docstring=False), world.completion(item.body)) for item in group]
 
@@ -164,7 +169,7 @@ class _Texts:
 
     def beginnings(self, group: Sequence[Planted]) -> list[str]:
         """The first two statements of the memorized bodies."""
-        return ["".join(self._world.completion(item.body).splitlines(keepends=True)[:2]) for item in group]
+        return ["".join(self._world.completion(item.body).splitlines(keepends=True)[:_GIVEN]) for item in group]
 
     def of_conflicts(self) -> list[Text]:
         """Memorized cues over other docstrings, and the memorized bodies."""
