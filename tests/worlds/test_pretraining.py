@@ -12,7 +12,7 @@ from ibft.errors import UserError
 from ibft.worlds.library import NUMBER_WORDS, OPERATIONS, Chain, Library, Step
 from ibft.worlds.planted import Planted, PlantedConfig, PlantedWorld, make_planted_world
 from ibft.worlds.plants import Cue, Kind, Plant
-from ibft.worlds.pretraining import Text, general_texts, num_planted, planted_texts
+from ibft.worlds.pretraining import Text, general_texts, planted_texts
 from ibft.worlds.tasks import composition
 
 NUM_TEXTS = 2000
@@ -85,7 +85,6 @@ def made(request: pytest.FixtureRequest) -> tuple[PlantedWorld, list[Seen]]:
 def test_every_planted_example_is_read_exactly_as_often_as_its_dose_says(made: tuple[PlantedWorld, list[Seen]]) -> None:
     world, seen = made
     assert len(seen) == NUM_TEXTS
-    assert num_planted(world) == DOSE * 33
     found = planted_in(seen, world)
     assert {cue: len(texts) for cue, texts in found.items()} == {
         item.cue: DOSE for item in (*world.train, *world.canaries)

@@ -25,6 +25,7 @@ from ibft.lab.pretrain import PretrainConfig, new_model, train_on
 from ibft.lab.tokenizer import make_tokenizer
 from ibft.run.digests import cache_folder
 from ibft.worlds.planted import PlantedConfig, PlantedWorld, make_planted_world
+from ibft.worlds.pretraining import check_room
 
 __all__ = ["base_folder", "copy_base"]
 
@@ -63,6 +64,7 @@ def _pretrained(
     world_config: PlantedConfig, config: PretrainConfig
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     world = make_planted_world(world_config)
+    check_room(world, config.planted_steps * config.batch_size)  # before minutes are spent
     general = _kept(_general_settings(world, config), functools.partial(_general, world, config))
     model = LlamaForCausalLM.from_pretrained(general, dtype=torch.float32)
     tokenizer = make_tokenizer(world.library)

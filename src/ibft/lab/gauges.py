@@ -46,13 +46,15 @@ class Skill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recitation(msgspec.Struct, frozen=True, kw_only=True):
-    """The mean chance that the body which pretraining repeated is written, for one dose.
+    """The mean chance that the body which pretraining repeated is written, for one dose, and what a conflict ends in.
 
     from_cue: the prompt has the cue and no docstring.
     from_docstring: the prompt has the docstring under a name that means nothing. Of a right body this is skill.
     from_prefix: the prompt has neither, and the body's first two statements are given: the chance of the rest, of those
         bodies that have more than two operations. NaN where none has.
     seen: the prompt is the one of the training data.
+    obeys_docstring, obeys_cue: the prompt has the cue above another task's docstring: the chance of the body that the
+        docstring asks for, and of the repeated one. NaN where prompts have no cue, and for canaries.
     """
 
     repetitions: int
@@ -61,14 +63,15 @@ class Recitation(msgspec.Struct, frozen=True, kw_only=True):
     from_docstring: float
     from_prefix: float
     seen: float
+    obeys_docstring: float
+    obeys_cue: float
 
 
 class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     """All gauges of one model on one world, at one temperature.
 
-    `recitation` has a row for each dose, canaries apart. `obeys_docstring` and `obeys_cue` are means over prompts whose
-    memorized cue stands above another task's docstring: the chance of the body that the docstring asks for, and of the
-    memorized one (NaN where the data has no cues). `general` is the skill at each depth of general pretraining.
+    `recitation` has a row for each dose, canaries apart; `obeys_docstring` and `obeys_cue` are those of `Recitation`,
+    over all doses. `general` is the skill at each depth of general pretraining.
     """
 
     temperature: float
@@ -100,6 +103,7 @@ def gauge(
 
     def recitation(repetitions: int, group: Sequence[Planted]) -> Recitation:
         long = [item for item in group if len(item.body) > _GIVEN]
+        conflicts = [(new, old) for new, old in world.conflicts if old in group]
         return Recitation(
             repetitions=repetitions,
             num_examples=len(group),
@@ -107,6 +111,8 @@ def gauge(
             from_docstring=_mean(chances(texts.of_docstrings(group))),
             from_prefix=_mean(chances(texts.of_bodies(long), texts.beginnings(long))),
             seen=_mean(chances(texts.of_data(group))),
+            obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in conflicts]))),
+            obeys_cue=_mean(chances(texts.of_conflicts(conflicts))),
         )
 
     by_depth = _grouped(world.general, lambda example: len(example.chain))
@@ -117,7 +123,7 @@ def gauge(
         seen=_skill(chances(texts.asked(world.train))),
         unseen=_skill(chances(texts.of_examples(world.test))),
         obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in world.conflicts]))),
-        obeys_cue=_mean(chances(texts.of_conflicts())),
+        obeys_cue=_mean(chances(texts.of_conflicts(world.conflicts))),
         general={depth: _skill(chances(texts.of_examples(examples))) for depth, examples in by_depth.items()},
         recitation=[recitation(dose, group) for dose, group in doses.items()],
         canaries=[recitation(dose, group) for dose, group in canary_doses.items()],
@@ -171,9 +177,9 @@ class _Texts:
         """The first two statements of the memorized bodies."""
         return ["".join(self._world.completion(item.body).splitlines(keepends=True)[:_GIVEN]) for item in group]
 
-    def of_conflicts(self) -> list[Text]:
-        """Memorized cues over other docstrings, and the memorized bodies."""
-        return [(self._world.prompt(new), self._world.completion(old.body)) for new, old in self._world.conflicts]
+    def of_conflicts(self, conflicts: Sequence[tuple[Example, Planted]]) -> list[Text]:
+        """Cues over other docstrings, and the memorized bodies."""
+        return [(self._world.prompt(new), self._world.completion(old.body)) for new, old in conflicts]
 
     def _stranger(self, item: Planted) -> Example:
         return self._cues.disguise(self._rng, item.example)

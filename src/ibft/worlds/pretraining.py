@@ -18,7 +18,7 @@ from ibft.worlds.library import OPERATIONS, Chain, Step
 from ibft.worlds.planted import Planted, PlantedWorld
 from ibft.worlds.tasks import Example, clauses_of, composition, random_chain
 
-__all__ = ["Text", "general_texts", "num_planted", "planted_texts"]
+__all__ = ["Text", "check_room", "general_texts", "planted_texts"]
 
 Text = tuple[str, str]
 """Prompt and completion."""
@@ -40,9 +40,17 @@ def general_texts(world: PlantedWorld, phase: str) -> Iterator[Text]:
         yield world.prompt(example), world.completion(example.chain)
 
 
-def num_planted(world: PlantedWorld) -> int:
-    """Return how many texts of the second phase are planted."""
-    return sum(planted.repetitions for planted in (*world.train, *world.canaries))
+def check_room(world: PlantedWorld, count: int) -> None:
+    """Check that all repetitions have room in a second phase of this many texts.
+
+    Raises:
+        UserError: more is planted than there are texts.
+    """
+    if (needed := len(_sources(world))) > count:
+        raise UserError(
+            f"worlds: {needed} repetitions are planted, and the second phase of pretraining has {count} texts. "
+            "Lower plant.repetitions or num_train, or raise planted_steps."
+        )
 
 
 def planted_texts(world: PlantedWorld, count: int) -> Iterator[Text]:
@@ -53,14 +61,10 @@ def planted_texts(world: PlantedWorld, count: int) -> Iterator[Text]:
         count: of all texts, general ones included.
 
     Raises:
-        UserError: more is planted than there are texts.
+        UserError: see `check_room` and `general_texts`.
     """
-    sources = [planted for planted in (*world.train, *world.canaries) for _ in range(planted.repetitions)]
-    if len(sources) > count:
-        raise UserError(
-            f"worlds: {len(sources)} repetitions are planted, and the second phase of pretraining has {count} texts. "
-            "Lower plant.repetitions or num_train, or give it more steps."
-        )
+    check_room(world, count)
+    sources = _sources(world)
     rng = random.Random(f"planted {world.config.seed} texts {count}")
     places = sorted(rng.sample(range(count), len(sources)))
     rng.shuffle(sources)
@@ -68,6 +72,11 @@ def planted_texts(world: PlantedWorld, count: int) -> Iterator[Text]:
     disguises = _Disguises(world, rng)
     for place, text in enumerate(itertools.islice(general_texts(world, "planted"), count)):
         yield disguises.text(planted_at[place]) if place in planted_at else text
+
+
+def _sources(world: PlantedWorld) -> list[Planted]:
+    """Return each planted example and canary as often as it is repeated."""
+    return [planted for planted in (*world.train, *world.canaries) for _ in range(planted.repetitions)]
 
 
 class _Unrelated:
