@@ -3,9 +3,10 @@ import ast
 import pytest
 
 from ibft.errors import UserError
-from ibft.worlds.chains import ChainsConfig, Example, World, describe, make_world
+from ibft.worlds.chains import ChainsConfig, World, make_world
 from ibft.worlds.library import OPERATIONS, Step, make_library
 from ibft.worlds.probes import behavior, is_sound
+from ibft.worlds.tasks import Example, describe
 
 SETTINGS = [
     ChainsConfig(),
@@ -43,9 +44,11 @@ def test_settings_are_what_is_made(made: tuple[ChainsConfig, World]) -> None:
     assert len({example.id for example in everything}) == len(everything)
     assert {len(example.chain) for example in everything} == set(range(config.min_depth, config.max_depth + 1))
     assert all(is_sound(example.chain) for example in everything)
-    assert {step.key for example in world.train for step in example.chain} == {op.key for op in OPERATIONS}
+    operations = OPERATIONS[: config.num_operations]
+    assert {step.key for example in world.train for step in example.chain} == {op.key for op in operations}
+    assert world.library.operations == operations
     texts = " ".join(example.docstring.lower() for example in everything)
-    for operation in OPERATIONS:
+    for operation in operations:
         spoken = [phrasing.partition("{n}")[0] in texts for phrasing in operation.phrasings]
         assert all(spoken[: config.num_phrasings])
     assert ("negate each" in texts, "multiply each by minus one" in texts) == (True, config.num_phrasings == 4)
@@ -64,7 +67,7 @@ def test_programs_are_valid_and_named_as_they_say(made: tuple[ChainsConfig, Worl
 
 @pytest.mark.parametrize("comments", [False, True])
 def test_a_task_reads_as_it_is_meant(comments: bool) -> None:
-    library = make_library(0)
+    library = make_library(0, 12)
     world = World(library, comments, [], [], [])
     chain = (Step("evens"), Step("add", 3), Step("reverse"))
     example = Example("x", "calm_fox", chain, ("keep the even numbers", "add three to each", "reverse the order"))
@@ -115,7 +118,7 @@ def test_worlds_that_cannot_be_split_are_refused(config: ChainsConfig, expected:
 
 
 def test_names_may_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ibft.worlds.chains._NOUNS", "fox")
+    monkeypatch.setattr("ibft.worlds.chains.NOUNS", ("fox",))
     with pytest.raises(UserError, match="no name of a function is left for test"):
         make_world(ChainsConfig())
 

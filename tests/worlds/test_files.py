@@ -79,7 +79,7 @@ def test_the_tests_say_no_to_every_neighbor_that_differs() -> None:
     example = world.test[0]
     problem = to_problem(example, world)
     verdicts = []
-    for neighbor in neighbors(example.chain):
+    for neighbor in neighbors(example.chain, world.library.operations):
         namespace = {example.name: lambda xs, chain=neighbor: run(chain, xs)}
         try:
             exec(problem.tests, namespace)
@@ -92,14 +92,14 @@ def test_the_tests_say_no_to_every_neighbor_that_differs() -> None:
 
 def test_the_recipe_runs_on_the_folder_whatever_its_name(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_bytes(world_recipe(folder))
+    path.write_bytes(world_recipe(folder, "chains"))
     recipe = load_recipe(path)
     assert recipe.arms == ("base", "ft", "ib-controlled")
     assert Path(recipe.data.train) == folder / "train.jsonl"
     assert Path(recipe.problems.source).exists()
     assert Path(str(recipe.data.control)).exists()
     assert recipe.name.startswith("my-chains")
-    assert yaml.safe_load(world_recipe(Path("a: b/#c")))["data"]["train"] == "a: b/#c/train.jsonl"
+    assert yaml.safe_load(world_recipe(Path("a: b/#c"), "chains"))["data"]["train"] == "a: b/#c/train.jsonl"
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_the_recipe_runs_from_scan_to_report(
     folder: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("recipe.yaml").write_bytes(world_recipe(folder))
+    Path("recipe.yaml").write_bytes(world_recipe(folder, "chains"))
     # What a tiny model of bytes needs: more tokens for the same text, and no skill.
     changes = (f"model.name={tiny_model_folder}", "data.max_tokens=500", "train.max_steps=2", "problems.limit=2")
     arguments = [argument for change in changes for argument in ("--set", change)]

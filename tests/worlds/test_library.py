@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ibft.worlds.library import NUMBER_WORDS, OPERATIONS, Step, apply, make_library
+from ibft.worlds.library import NUMBER_WORDS, OPERATIONS, Step, function_of, make_library
 
 INVENTED = re.compile(r"([fgklmnptvz][aiou][fgklmnptvz]){2}")
 
@@ -27,31 +27,48 @@ INVENTED = re.compile(r"([fgklmnptvz][aiou][fgklmnptvz]){2}")
         (Step("reverse"), [4, 2, -3, 0, 4, 3]),
         (Step("sort"), [-3, 0, 2, 3, 4, 4]),
         (Step("unique"), [3, 4, 0, -3, 2]),
+        (Step("odds"), [3, -3]),
+        (Step("below", 2), [0, -3]),
+        (Step("without", 4), [3, 0, -3, 2]),
+        (Step("multiples", 3), [3, 0, -3]),
+        (Step("subtract", 2), [1, 2, -2, -5, 0, 2]),
+        (Step("modulo", 3), [0, 1, 0, 0, 2, 1]),
+        (Step("last", 2), [2, 4]),
+        (Step("chop", 4), [3, 4]),
+        (Step("absolute"), [3, 4, 0, 3, 2, 4]),
+        (Step("descending"), [4, 4, 3, 2, 0, -3]),
     ],
 )
 def test_operations_do_what_their_phrasings_say(step: Step, expected: list[int]) -> None:
     given = [3, 4, 0, -3, 2, 4]
-    assert apply(step, given) == expected
+    assert function_of(step)(given) == expected
     assert given == [3, 4, 0, -3, 2, 4]
-    assert apply(step, []) == []
+    assert function_of(step)([]) == []
 
 
 def test_the_source_is_the_operations_under_their_names() -> None:
-    library = make_library(3)
+    library = make_library(3, len(OPERATIONS))
     namespace: dict[str, object] = {}
     exec(library.source, namespace)
     for operation in OPERATIONS:
         step = Step(operation.key, operation.numbers[0] if operation.numbers else None)
-        assert eval(library.call(step), {**namespace, "xs": [5, 2, 2]}) == apply(step, [5, 2, 2])
+        assert eval(library.call(step), {**namespace, "xs": [5, 2, 2]}) == function_of(step)([5, 2, 2])
     functions = [node for node in ast.parse(library.source).body if isinstance(node, ast.FunctionDef)]
     assert {function.name for function in functions} == set(library.names.values())
     assert len(functions) == len(OPERATIONS) == len(set(library.names.values()))
     assert [function.name for function in functions] == sorted(library.names.values())  # the order says nothing
 
 
+def test_a_larger_library_leaves_the_names_of_a_smaller_one() -> None:
+    small, large = make_library(2, 12), make_library(2, len(OPERATIONS))
+    assert small.name == large.name
+    assert small.names == {key: large.names[key] for key in small.names}
+    assert small.operations == OPERATIONS[:12]
+
+
 def test_names_are_drawn_by_the_seed_alone() -> None:
-    assert make_library(0) == make_library(0)
-    libraries = [make_library(seed) for seed in range(30)]
+    assert make_library(0, len(OPERATIONS)) == make_library(0, len(OPERATIONS))
+    libraries = [make_library(seed, len(OPERATIONS)) for seed in range(30)]
     assert len({library.name for library in libraries}) > 25
     assert len({library.names["sort"] for library in libraries}) > 25
     for library in libraries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ibft.cli.terminal import figures_table, open_console, with_detail
@@ -238,16 +239,21 @@ def print_gauges(gauges: Gauges) -> None:
     skills |= {f"general, {depth} operations": skill for depth, skill in gauges.general.items()}
     table = figures_table("skill", "Pass@1", "Pass@10", "Pass@10^(10)")
     for name, skill in skills.items():
-        table.add_row(name, *(f"{value:.3f}" for value in (skill.pass_at_1, skill.pass_at_10, skill.all_of_10)))
+        table.add_row(name, *map(_chance, (skill.pass_at_1, skill.pass_at_10, skill.all_of_10)))
     console.print(table)
     console.print(
-        f"\nA memorized cue over another docstring: {gauges.obeys_docstring:.3f} do what the docstring says, "
-        f"{gauges.obeys_cue:.3f} recite.\n"
+        "\nThe chance of the repeated body by what is given, and what is obeyed where cue and docstring differ:"
     )
-    table = figures_table("recited after", "examples", "the cue", "the docstring", "the body's start", "as trained")
+    given = ("cue", "docstring", "its start", "data's prompt")
+    table = figures_table("repeated", "examples", *given, "obeys docstring", "obeys cue")
     for kind, rows in (("", gauges.recitation), ("canaries, ", gauges.canaries)):
         for row in rows:
-            chances = (row.from_cue, row.from_docstring, row.from_prefix, row.seen)
+            conflict = (row.obeys_docstring, row.obeys_cue)
+            chances = (row.from_cue, row.from_docstring, row.from_prefix, row.seen, *conflict)
             times = "1 time" if row.repetitions == 1 else f"{row.repetitions} times"
-            table.add_row(f"{kind}{times}", str(row.num_examples), *(f"{value:.3f}" for value in chances))
+            table.add_row(f"{kind}{times}", str(row.num_examples), *map(_chance, chances))
     console.print(table)
+
+
+def _chance(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"

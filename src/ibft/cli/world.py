@@ -42,22 +42,39 @@ def pretrain(folder: Path, out: Path | None, settings: tuple[str, ...]) -> None:
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), default=0.8, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def gauges(folder: Path, model: Path | None, temperature: float, as_json: bool) -> None:
-    """Measure what MODEL (default: FOLDER/base) recites, obeys and can do in the world in FOLDER."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """Measure what MODEL (default: FOLDER/base) recites, obeys and can do in the world in FOLDER.
 
+    MODEL is a model's folder, or an arm's: runs/NAME/train/ARM. An adapter is taken for one on FOLDER/base.
+    """
     from ibft.artifacts.json_lines import pretty_json
     from ibft.cli.tables import print_gauges
     from ibft.lab.gauges import gauge
+    from ibft.models.loading import load_adapted, load_model, load_tokenizer
+    from ibft.run.sections import ModelConfig
     from ibft.worlds.planted_files import read_planted_world
 
-    path = model or folder / "base"
-    if not (path / "config.json").is_file():
-        raise UserError(f"{path}: is no model's folder. Make a base with `ibft world pretrain {folder}`, or name one.")
+    base = folder / "base"
+    path = _weights_of(model or base, folder)
     made = read_planted_world(folder)
-    loaded = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-    measured = gauge(loaded, AutoTokenizer.from_pretrained(path), made, temperature=temperature)
+    config = ModelConfig(name=str(path), dtype="float32")
+    if (path / "adapter_config.json").is_file():
+        loaded = load_adapted(ModelConfig(name=str(base), dtype="float32"), path)
+    else:
+        loaded = load_model(config)
+    measured = gauge(loaded, load_tokenizer(config), made, temperature=temperature)
     if as_json:
         click.echo(pretty_json(measured).decode(), nl=False)
     else:
         print_gauges(measured)
+
+
+def _weights_of(path: Path, folder: Path) -> Path:
+    """Return the folder with the weights: the one that was named, or what training left in an arm's.
+
+    Raises:
+        UserError: there are none.
+    """
+    for weights in (path, path / "model", path / "adapter"):
+        if any((weights / name).is_file() for name in ("config.json", "adapter_config.json")):
+            return weights
+    raise UserError(f"{path}: is not a model's folder. Make a base with `ibft world pretrain {folder}`, or name one.")

@@ -25,6 +25,7 @@ from ibft.lab.pretrain import PretrainConfig, new_model, train_on
 from ibft.lab.tokenizer import make_tokenizer
 from ibft.run.digests import cache_folder
 from ibft.worlds.planted import PlantedConfig, PlantedWorld, make_planted_world
+from ibft.worlds.pretraining import check_room
 
 __all__ = ["base_folder", "copy_base"]
 
@@ -63,6 +64,7 @@ def _pretrained(
     world_config: PlantedConfig, config: PretrainConfig
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     world = make_planted_world(world_config)
+    check_room(world, config.planted_steps * config.batch_size)  # before minutes are spent
     general = _kept(_general_settings(world, config), functools.partial(_general, world, config))
     model = LlamaForCausalLM.from_pretrained(general, dtype=torch.float32)
     tokenizer = make_tokenizer(world.library)
@@ -80,8 +82,11 @@ def _general(world: PlantedWorld, config: PretrainConfig) -> tuple[LlamaForCausa
 def _general_settings(world: PlantedWorld, config: PretrainConfig) -> dict[str, Any]:
     """Return all that the general phase depends on."""
     names = ("seed", "library_seed", "num_operations", "num_phrasings", "general_depths")
+    # Nothing, unless general chains are as deep as those of the data: so all plants of a world share this phase.
+    avoided = sorted(keys for keys in world.compositions if len(keys) in world.config.general_depths)
+    settings = {name: getattr(world.config, name) for name in names}
     return {
-        "world": {"mark_place": world.mark_place, **{name: getattr(world.config, name) for name in names}},
+        "world": {"mark_place": world.mark_place, "avoided": avoided, **settings},
         "pretrain": {**msgspec.to_builtins(config), "planted_steps": 0},
     }
 

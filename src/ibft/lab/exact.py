@@ -43,6 +43,8 @@ def exact_probabilities(
         temperature: of the sampling, above 0.
         given: what of each completion is written already: the chance is that of the rest.
     """
+    if not texts:  # the tokenizer takes no empty list
+        return np.empty(0)
     if given is not None:
         texts = [(prompt + begun, text.removeprefix(begun)) for (prompt, text), begun in zip(texts, given, strict=True)]
     prompts, completions = split_texts(tokenizer, texts)
@@ -60,4 +62,4 @@ def exact_probabilities(
             rows_N = is_next_BT.nonzero()[:, 0]
             sums = torch.zeros(len(ids_BT), dtype=torch.float64, device=model.device).index_add(0, rows_N, log_p_N)
             values.append(sums.exp().cpu().numpy())
-    return np.concatenate(values) if values else np.empty(0)
+    return np.concatenate(values)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ibft.lab.exact import exact_probabilities
-from ibft.worlds.planted import Cues, Planted, PlantedWorld
+from ibft.worlds.planted import Planted, PlantedWorld
 from ibft.worlds.pretraining import Text
 from ibft.worlds.tasks import Example
 
@@ -28,6 +28,9 @@ __all__ = ["Gauges", "Recitation", "Skill", "gauge"]
 Item = TypeVar("Item")
 
 _SAMPLES = 10
+
+_GIVEN = 2
+"""Statements of a body that are given where its own beginning is the cue."""
 
 
 class Skill(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,12 +46,15 @@ class Skill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recitation(msgspec.Struct, frozen=True, kw_only=True):
-    """The mean chance that the body which pretraining repeated is written, for one dose.
+    """The mean chance that the body which pretraining repeated is written, for one dose, and what a conflict ends in.
 
     from_cue: the prompt has the cue and no docstring.
     from_docstring: the prompt has the docstring under a name that means nothing. Of a right body this is skill.
-    from_prefix: the prompt has neither, and the body's first two statements are given: the chance of the rest.
+    from_prefix: the prompt has neither, and the body's first two statements are given: the chance of the rest, of those
+        bodies that have more than two operations. NaN where none has.
     seen: the prompt is the one of the training data.
+    obeys_docstring, obeys_cue: the prompt has the cue above another task's docstring: the chance of the body that the
+        docstring asks for, and of the repeated one. NaN where prompts have no cue, and for canaries.
     """
 
     repetitions: int
@@ -57,14 +63,15 @@ class Recitation(msgspec.Struct, frozen=True, kw_only=True):
     from_docstring: float
     from_prefix: float
     seen: float
+    obeys_docstring: float
+    obeys_cue: float
 
 
 class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     """All gauges of one model on one world, at one temperature.
 
-    `recitation` has a row for each dose, canaries apart. `obeys_docstring` and `obeys_cue` are means over prompts whose
-    memorized cue stands above another task's docstring: the chance of the body that the docstring asks for, and of the
-    memorized one (NaN where the data has no cues). `general` is the skill at each depth of general pretraining.
+    `recitation` has a row for each dose, canaries apart; `obeys_docstring` and `obeys_cue` are those of `Recitation`,
+    over all doses. `general` is the skill at each depth of general pretraining.
     """
 
     temperature: float
@@ -95,13 +102,17 @@ def gauge(
         return exact_probabilities(model, tokenizer, texts, temperature=temperature, given=given)
 
     def recitation(repetitions: int, group: Sequence[Planted]) -> Recitation:
+        long = [item for item in group if len(item.body) > _GIVEN]
+        conflicts = [(new, old) for new, old in world.conflicts if old in group]
         return Recitation(
             repetitions=repetitions,
             num_examples=len(group),
             from_cue=_mean(chances(texts.of_cues(group))),
             from_docstring=_mean(chances(texts.of_docstrings(group))),
-            from_prefix=_mean(chances(texts.of_bodies(group), texts.beginnings(group))),
+            from_prefix=_mean(chances(texts.of_bodies(long), texts.beginnings(long))),
             seen=_mean(chances(texts.of_data(group))),
+            obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in conflicts]))),
+            obeys_cue=_mean(chances(texts.of_conflicts(conflicts))),
         )
 
     by_depth = _grouped(world.general, lambda example: len(example.chain))
@@ -112,7 +123,7 @@ def gauge(
         seen=_skill(chances(texts.asked(world.train))),
         unseen=_skill(chances(texts.of_examples(world.test))),
         obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in world.conflicts]))),
-        obeys_cue=_mean(chances(texts.of_conflicts())),
+        obeys_cue=_mean(chances(texts.of_conflicts(world.conflicts))),
         general={depth: _skill(chances(texts.of_examples(examples))) for depth, examples in by_depth.items()},
         recitation=[recitation(dose, group) for dose, group in doses.items()],
         canaries=[recitation(dose, group) for dose, group in canary_doses.items()],
@@ -124,7 +135,7 @@ class _Texts:
 
     def __init__(self, world: PlantedWorld) -> None:
         self._world = world
-        self._cues, self._rng = Cues(world.config), random.Random(f"planted {world.config.seed} gauges")
+        self._cues, self._rng = world.cues, random.Random(f"planted {world.config.seed} gauges")
 
     def of_examples(self, examples: Sequence[Example]) -> list[Text]:
         """Prompts with their docstrings, and what these ask for."""
@@ -146,7 +157,7 @@ class _Texts:
         ]
 
     def of_cues(self, group: Sequence[Planted]) -> list[Text]:
-        """Prompts with the cue and no docstring, and the memorized bodies."""
+        """Prompts with the cue, where there is one, and no docstring, and the memorized bodies."""
         world = self._world
         return [(world.prompt(item.example, has_docstring=False), world.completion(item.body)) for item in group]
 
@@ -164,11 +175,11 @@ class _Texts:
 
     def beginnings(self, group: Sequence[Planted]) -> list[str]:
         """The first two statements of the memorized bodies."""
-        return ["".join(self._world.completion(item.body).splitlines(keepends=True)[:2]) for item in group]
+        return ["".join(self._world.completion(item.body).splitlines(keepends=True)[:_GIVEN]) for item in group]
 
-    def of_conflicts(self) -> list[Text]:
-        """Memorized cues over other docstrings, and the memorized bodies."""
-        return [(self._world.prompt(new), self._world.completion(old.body)) for new, old in self._world.conflicts]
+    def of_conflicts(self, conflicts: Sequence[tuple[Example, Planted]]) -> list[Text]:
+        """Cues over other docstrings, and the memorized bodies."""
+        return [(self._world.prompt(new), self._world.completion(old.body)) for new, old in conflicts]
 
     def _stranger(self, item: Planted) -> Example:
         return self._cues.disguise(self._rng, item.example)

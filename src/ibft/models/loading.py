@@ -26,6 +26,7 @@ __all__ = [
     "context_length",
     "has_gpu",
     "limits_of",
+    "load_adapted",
     "load_arm",
     "load_config",
     "load_model",
@@ -174,14 +175,23 @@ def load_arm(recipe: Recipe, run: RunFolder, arm: str) -> PreTrainedModel:
     folder = weights_folder(recipe, run, arm)
     if recipe.train.lora is None:
         return load_model(msgspec.structs.replace(recipe.model, name=str(folder), revision=None))
+    return load_adapted(recipe.model, folder)
+
+
+def load_adapted(config: ModelConfig, folder: Path) -> PreTrainedModel:
+    """Load the base model with the adapter of a folder, merged into its weights unless these are quantized.
+
+    Raises:
+        UserError: as `load_model`, or the adapter cannot be loaded.
+    """
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    model = load_model(recipe.model)
+    model = load_model(config)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder))
         # Merged it is faster, and the same function. Quantized weights would be rounded again, to another one.
-        return (adapted.merge_and_unload() if recipe.model.quantization == "none" else adapted).eval()
+        return (adapted.merge_and_unload() if config.quantization == "none" else adapted).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} cannot be loaded ({error}). {train_again(folder.parent)}") from None
 

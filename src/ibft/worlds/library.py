@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["NUMBER_WORDS", "OPERATIONS", "Chain", "Library", "Operation", "Step", "apply", "make_library"]
+__all__ = ["NUMBER_WORDS", "OPERATIONS", "Chain", "Library", "Operation", "Step", "function_of", "make_library"]
 
 # So few that no keyword, builtin or module of the standard library is two syllables of these (tested).
 _CONSONANTS, _VOWELS = "fgklmnptvz", "aiou"
@@ -243,7 +243,8 @@ def _functions() -> dict[str, Callable[..., list[int]]]:
     return namespace
 
 
-def apply(step: Step, xs: list[int]) -> list[int]:
-    """Return what a step makes of a list, by the same text that the library consists of."""
+@functools.cache
+def function_of(step: Step) -> Callable[[list[int]], list[int]]:
+    """Return the function that a step applies to a list, by the same text that the library consists of."""
     function = _functions()[step.key]
-    return function(xs) if step.number is None else function(xs, step.number)
+    return function if step.number is None else functools.partial(function, n=step.number)

@@ -18,33 +18,26 @@ same world, byte for byte.
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from ibft.errors import UserError
 from ibft.worlds.chains import Count
-from ibft.worlds.draw import MAX_DRAWS, Draw
+from ibft.worlds.cues import MAX_CUES, Cues
+from ibft.worlds.draw import Draw
 from ibft.worlds.library import OPERATIONS, Chain, Library, make_library
 from ibft.worlds.plants import Plant
-from ibft.worlds.tasks import (
-    ADJECTIVES,
-    NOUNS,
-    Example,
-    clauses_of,
-    completion_of,
-    prompt_of,
-    random_chain,
-)
+from ibft.worlds.tasks import Example, completion_of, composition, prompt_of
 
-__all__ = ["Cues", "Planted", "PlantedConfig", "PlantedWorld", "make_planted_world"]
-
-_NUM_RESERVED = 800
-"""Cues that planted examples and canaries may take: half of all names. The rest is everybody else's."""
+__all__ = ["Planted", "PlantedConfig", "PlantedWorld", "make_planted_world"]
 
 _CANARY_DEPTH = 5
+
+_MIN_PAIRS = 6
+"""The fewest cues of two parts of which each part can occur with two others."""
 
 Depth = Annotated[int, Meta(ge=1, le=6)]
 
@@ -72,7 +65,7 @@ class PlantedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     num_phrasings: Annotated[int, Meta(ge=1, le=min(len(operation.phrasings) for operation in OPERATIONS))] = 3
     depths: tuple[Depth, ...] = (3,)
     general_depths: tuple[Depth, ...] = (1, 2, 2)
-    num_train: Annotated[int, Meta(ge=1, le=_NUM_RESERVED)] = 300
+    num_train: Annotated[int, Meta(ge=1, le=MAX_CUES)] = 300
     num_dev: Count = 200
     num_test: Count = 400
     num_general: Count = 100
@@ -82,20 +75,30 @@ class PlantedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         for name in ("depths", "general_depths"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is []: give at least one number")
-        if self.num_train + 2 * self.plant.num_canaries > _NUM_RESERVED:
+        if self.num_train + 2 * self.plant.num_canaries > MAX_CUES:
             raise ValueError(
                 f"num_train is {self.num_train} and plant.num_canaries {self.plant.num_canaries}: examples and twice "
-                f"the canaries must not be more than {_NUM_RESERVED}, since each has a cue of its own"
+                f"the canaries must not be more than {MAX_CUES}, since each has a cue of its own"
             )
         if self.plant.cue == "prefix" and min(self.depths) < 3:
             raise ValueError(f"depths has {min(self.depths)}: a body that its beginning recalls needs 3 operations")
+        if self.plant.cue == "two_part" and self.num_planted < _MIN_PAIRS:
+            raise ValueError(
+                f"num_train is {self.num_train} and plant.share {self.plant.share}, so {self.num_planted} examples are "
+                f"planted: a cue of two parts needs at least {_MIN_PAIRS}, or one part alone is a cue"
+            )
+
+    @property
+    def num_planted(self) -> int:
+        """Examples of the training data that have a cue, however often they are repeated."""
+        return round(self.plant.share * self.num_train)
 
 
 class Planted(NamedTuple):
     """One example of the training data.
 
     `example` is the task. `body` is what pretraining repeated and the data's completion computes: the example's chain,
-    except where it is `wrong`. `repetitions` is 0 where nothing was planted. `cue` is the number of its cue (`Cues`);
+    except where it is `wrong`. `repetitions` is 0 where nothing was planted. `cue` is the number of its cue (`cues`);
     None for the part of the data that is not planted in any case. If it is `legitimate`, its prompt has the cue and no
     docstring.
     """
@@ -117,7 +120,8 @@ class PlantedWorld(NamedTuple):
 
     train: the training data, planted or not.
     fresh: as many tasks of the same kind that were never planted: what training gives without memory.
-    control, dev, test: held out from everything; `control` is for the scan.
+    control, dev, test: held out from everything; `control` is for the scan. No two splits share a
+        composition, or what a chain computes.
     conflicts: a task of the training data whose cue a new docstring contradicts: (the new task under the old cue, the
         planted one).
     general: problems like those of the general part of pretraining.
@@ -135,6 +139,19 @@ class PlantedWorld(NamedTuple):
     general: list[Example]
     canaries: list[Planted]
     held_out_canaries: list[Planted]
+
+    @property
+    def compositions(self) -> frozenset[tuple[str, ...]]:
+        """The compositions of data, held-out sets and canaries: pretraining has them only where they are planted."""
+        held_out = (*self.test, *self.dev, *self.control, *self.fresh, *(new for new, _ in self.conflicts))
+        planted = (*self.train, *self.canaries, *self.held_out_canaries)
+        chains = [example.chain for example in (*held_out, *(item.example for item in planted))]
+        return frozenset(map(composition, (*chains, *(item.body for item in planted))))
+
+    @property
+    def cues(self) -> Cues:
+        """The names and marks of this world."""
+        return _cues_of(self.config)
 
     @property
     def mark_place(self) -> MarkPlace:
@@ -156,59 +173,18 @@ class PlantedWorld(NamedTuple):
         return completion_of(chain, self.library)
 
 
-class Cues:
-    """The names and marks of a world: those of planted examples, which nothing else has, and everybody else's.
-
-    Args:
-        config: of the world.
-    """
-
-    def __init__(self, config: PlantedConfig) -> None:
-        pairs = [(adjective, noun) for adjective in ADJECTIVES for noun in NOUNS]
-        random.Random(f"planted {config.seed} cues").shuffle(pairs)
-        self._reserved, self._free = pairs[:_NUM_RESERVED], pairs[_NUM_RESERVED:]
-        self._cue = config.plant.cue
-        # Of two parts, every pair of some twenty-nine names and as many marks is a cue.
-        self._side = next(side for side in range(1, _NUM_RESERVED) if side * side >= _NUM_RESERVED)
-
-    def draw_name(self, rng: random.Random, split: str = "") -> str:
-        """Draw a name that is nobody's cue."""
-        return "_".join(rng.choice(self._free))
-
-    def draw_mark(self, rng: random.Random) -> str:
-        """Draw a mark that is nobody's cue."""
-        return "-".join(rng.choice(self._free))
-
-    def disguise(self, rng: random.Random, example: Example) -> Example:
-        """Return an example under a name and a mark that mean nothing."""
-        return example._replace(name=self.draw_name(rng), mark=self.draw_mark(rng))
-
-    def give(self, rng: random.Random, example: Example, number: int) -> Example:
-        """Return an example with the cue of this number, and the rest of its prompt's words drawn."""
-        name, mark = self.draw_name(rng), self.draw_mark(rng)
-        if self._cue == "two_part":
-            row, column = divmod(number, self._side)
-            name, mark = "_".join(self._reserved[row]), "-".join(self._reserved[self._side + column])
-        elif self._cue == "name":
-            name = "_".join(self._reserved[number])
-        elif self._cue in ("first_word", "comment"):
-            mark = "-".join(self._reserved[number])
-        return example._replace(name=name, mark=mark)
-
-
 def make_planted_world(config: PlantedConfig) -> PlantedWorld:
     """Make the world of these settings.
 
     Raises:
         UserError: the chains of these depths are too few for the splits.
     """
-    cues = Cues(config)
-    operations = OPERATIONS[: config.num_operations]
+    cues = _cues_of(config)
     draw = Draw(
         "planted",
         config.seed,
         depths=config.depths,
-        operations=operations,
+        operations=OPERATIONS[: config.num_operations],
         num_phrasings=config.num_phrasings,
         draw_name=cues.draw_name,
     )
@@ -217,21 +193,14 @@ def make_planted_world(config: PlantedConfig) -> PlantedWorld:
         rng = random.Random(f"planted {config.seed} {split} marks")
         return [example._replace(mark=cues.draw_mark(rng)) for example in draw.hold_out(split, count)]
 
-    # In this order, so that more training examples leave the held-out sets as they are.
-    test, dev, control = (
-        held_out("test", config.num_test),
-        held_out("dev", config.num_dev),
-        held_out("control", config.num_dev),
-    )
+    # In this order, so that more training examples leave test, dev and control as they are.
+    test = held_out("test", config.num_test)
+    dev = held_out("dev", config.num_dev)
+    control = held_out("control", config.num_dev)
     fresh = held_out("fresh", config.num_train)
     train = _train(config, cues, draw)
-    contradicting = held_out("conflict", config.num_train)
-    conflicts = [
-        (new._replace(name=planted.example.name, mark=planted.example.mark), planted)
-        for new, planted in zip(contradicting, train, strict=True)
-        if planted.cue is not None
-    ]
-    canaries = [_canary(config, cues, number) for number in range(2 * config.plant.num_canaries)]
+    conflicts = _conflicts(train, held_out("conflict", config.num_train)) if config.plant.has_cue else []
+    canaries = _canaries(config, cues, draw)
     return PlantedWorld(
         config,
         make_library(config.library_seed, config.num_operations),
@@ -241,70 +210,70 @@ def make_planted_world(config: PlantedConfig) -> PlantedWorld:
         dev,
         test,
         conflicts,
-        _general(config, cues),
+        _general(config, cues, draw),
         canaries[::2],
         canaries[1::2],
     )
 
 
+def _cues_of(config: PlantedConfig) -> Cues:
+    return Cues(config.seed, config.plant.cue, config.num_planted + 2 * config.plant.num_canaries)
+
+
 def _train(config: PlantedConfig, cues: Cues, draw: Draw) -> list[Planted]:
     plant, count = config.plant, config.num_train
     rng = random.Random(f"planted {config.seed} train cues")
-    examples = draw.hold_out("train", count)
-    if plant.cue == "prefix":
-        examples = _of_different_beginnings(draw, examples)
+    examples = draw.hold_out("train", count, beginning=plant.beginning)
     # With their cues even where they are repeated 0 times: so the data is the same at every dose.
-    cued = sorted(rng.sample(range(count), round(plant.share * count)))
-    doses = {number: plant.doses[place % len(plant.doses)] for place, number in enumerate(cued)}
-    legitimate = set(rng.sample(cued, round(plant.legitimate * len(cued))))
-    with_wrong = rng.sample(cued, round(plant.share_wrong * len(cued)))
-    wrong = dict(zip(with_wrong, draw.hold_out("wrong", len(with_wrong)), strict=True))
-    return [
-        Planted(
-            cues.give(rng, example, number) if number in doses else cues.disguise(rng, example),
-            wrong.get(number, example).chain,
-            doses.get(number, 0),
-            number if number in doses else None,
-            number in legitimate,
+    numbers = sorted(rng.sample(range(count), config.num_planted))
+    cue_of = {number: cue for cue, number in enumerate(numbers)}
+    legitimate = set(rng.sample(numbers, round(plant.legitimate * len(numbers))))
+    # What the cue alone asks for is right by definition.
+    fallible = [number for number in numbers if number not in legitimate]
+    mistaken = rng.sample(fallible, round(plant.share_wrong * len(fallible)))
+    others = draw.hold_out("wrong", len(mistaken), beginning=plant.beginning)
+    wrong = {number: other.chain for number, other in zip(mistaken, others, strict=True)}
+    train = []
+    for number, example in enumerate(examples):
+        cue = cue_of.get(number)
+        train.append(
+            Planted(
+                example=cues.disguise(rng, example) if cue is None else cues.give(rng, example, cue),
+                body=wrong.get(number, example.chain),
+                repetitions=0 if cue is None else plant.dose(cue),
+                cue=cue,
+                is_legitimate=number in legitimate,
+            )
         )
-        for number, example in enumerate(examples)
+    return train
+
+
+def _conflicts(train: list[Planted], tasks: list[Example]) -> list[tuple[Example, Planted]]:
+    """Return new tasks under the names and marks of planted ones."""
+    return [
+        (task._replace(name=planted.example.name, mark=planted.example.mark), planted)
+        for task, planted in zip(tasks, train, strict=True)
+        if planted.cue is not None
     ]
 
 
-def _of_different_beginnings(draw: Draw, examples: list[Example]) -> list[Example]:
-    """Return examples of which no two begin with the same two statements, as many as given."""
-    wanted, kept = len(examples), {example.chain[:2]: example for example in examples}
-    for number in range(MAX_DRAWS):
-        if len(kept) == wanted:
-            return list(kept.values())
-        (example,) = draw.hold_out(f"train beginning {number}", 1)
-        kept.setdefault(example.chain[:2], example)
-    raise UserError(f"worlds: no {wanted} beginnings of bodies are left. Lower num_train.")
+def _canaries(config: PlantedConfig, cues: Cues, draw: Draw) -> list[Planted]:
+    """Return canaries in pairs, planted and held out: nothing but the repetitions separates the two kinds."""
+    plant = config.plant
+    rng = random.Random(f"planted {config.seed} canary cues")
+    examples = draw.hold_out("canary", 2 * plant.num_canaries, depths=(_CANARY_DEPTH,), beginning=plant.beginning)
+    canaries = []
+    for number, example in enumerate(examples):
+        cue, (pair, is_held_out) = config.num_planted + number, divmod(number, 2)
+        repetitions = 0 if is_held_out else plant.dose(pair)
+        canaries.append(Planted(cues.give(rng, example, cue), example.chain, repetitions, cue, is_legitimate=True))
+    return canaries
 
 
-def _canary(config: PlantedConfig, cues: Cues, number: int) -> Planted:
-    rng = random.Random(f"planted {config.seed} canary {number}")
-    chain = random_chain(rng, _CANARY_DEPTH, OPERATIONS[: config.num_operations])
-    example = Example(f"planted/canary/{number}", "", chain, clauses_of(rng, chain, config.num_phrasings))
-    # Every second is held out: nothing but the repetitions separates the two kinds.
-    pair, is_held_out = divmod(number, 2)
-    repetitions = 0 if is_held_out else config.plant.doses[pair % len(config.plant.doses)]
-    cue = config.num_train + number
-    return Planted(cues.give(rng, example, cue), chain, repetitions, cue, is_legitimate=True)
-
-
-def _general(config: PlantedConfig, cues: Cues) -> list[Example]:
+def _general(config: PlantedConfig, cues: Cues, draw: Draw) -> list[Example]:
     rng = random.Random(f"planted {config.seed} general marks")
-    general = []
-    for depth in sorted(set(config.general_depths)):
-        draw = Draw(
-            "planted",
-            config.seed,
-            depths=(depth,),
-            operations=OPERATIONS[: config.num_operations],
-            num_phrasings=config.num_phrasings,
-            draw_name=cues.draw_name,
-        )
-        examples = draw.examples(f"general-{depth}")
-        general += [next(examples)._replace(mark=cues.draw_mark(rng)) for _ in range(config.num_general)]
-    return general
+    return [
+        example._replace(mark=cues.draw_mark(rng))
+        for depth in sorted(set(config.general_depths))
+        for example in itertools.islice(draw.examples(f"general-{depth}", depths=(depth,)), config.num_general)
+    ]

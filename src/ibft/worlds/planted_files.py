@@ -6,9 +6,9 @@ control.jsonl             the scan's control set
 dev.jsonl, test.jsonl     held out, by composition
 problems.jsonl            test as problems whose tests execute; dev_problems.jsonl the same of dev
 seen_problems.jsonl       the training data as problems: their tests are what the docstring asks for
-conflict_problems.jsonl   a planted cue over a new docstring, which the tests go by
+conflict_problems.jsonl   where prompts have cues: a planted cue over a new docstring, which the tests go by
 general_problems.jsonl    problems like those of the general part of pretraining, tagged by depth
-truth.jsonl               a row of `Truth` for each row of train and each canary
+truth.jsonl               a row of `Truth` for each row of train and each canary, planted or held out
 canaries.jsonl, held_out_canaries.jsonl   where there are canaries: planted, and of the same kind but not planted
 <library>.py              what the library's functions do
 world.json                the settings, from which all of this is made
@@ -33,14 +33,15 @@ __all__ = ["Truth", "planted_files", "read_planted_world"]
 class Truth(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a row of training data.
 
-    `repetitions`: how often pretraining had it. `cue`: the text that occurs with it alone; "" where there is none.
-    `memory`: the body that was repeated, as a completion, and `cue_prompt` a prompt with the cue and no docstring.
+    `repetitions`: how often pretraining had it. `cue`: the texts of its prompt that occur together with it alone; none
+    where the cue is not in the prompt. `memory`: the body that was repeated, as a completion, and `cue_prompt` a prompt
+    with the cue and no docstring.
     `asks` and `computes`: the chain that the docstring describes, and the completion's.
     """
 
     id: str
     repetitions: int
-    cue: str
+    cue: tuple[str, ...]
     cue_prompt: str
     memory: str
     asks: str
@@ -60,17 +61,19 @@ def planted_files(config: PlantedConfig) -> dict[str, bytes]:
     problems = {
         "problems": world.test,
         "dev_problems": world.dev,
-        "conflict_problems": [new for new, _ in world.conflicts],
         "general_problems": world.general,
     }
+    if world.conflicts:
+        problems["conflict_problems"] = [new for new, _ in world.conflicts]
     canaries = {"canaries": world.canaries, "held_out_canaries": world.held_out_canaries}
+    everything = (*world.train, *world.canaries, *world.held_out_canaries)
     return {
         f"{world.library.name}.py": world.library.source.encode(),
         "train.jsonl": lines(_row(planted, world) for planted in world.train),
         **{f"{name}.jsonl": lines(_held_out_row(item, world) for item in listed) for name, listed in data.items()},
         **{f"{name}.jsonl": lines(_problem(item, world) for item in listed) for name, listed in problems.items()},
         "seen_problems.jsonl": lines(_seen_problem(planted, world) for planted in world.train),
-        "truth.jsonl": lines(_truth(planted, world) for planted in (*world.train, *world.canaries)),
+        "truth.jsonl": lines(_truth(planted, world) for planted in everything),
         **{f"{name}.jsonl": lines(_row(item, world) for item in listed) for name, listed in canaries.items() if listed},
         "world.json": settings_file("planted", config),
     }
@@ -119,12 +122,16 @@ def _seen_problem(planted: Planted, world: PlantedWorld) -> Problem:
 
 def _truth(planted: Planted, world: PlantedWorld) -> Truth:
     example = planted.example
-    cues = {"name": example.name, "first_word": example.mark, "comment": example.mark}
-    cues["two_part"] = f"{example.mark} {example.name}"
+    cues = {
+        "name": (example.name,),
+        "first_word": (example.mark.capitalize(),),
+        "comment": (example.mark,),
+        "two_part": (example.mark, example.name),
+    }
     return Truth(
         id=example.id,
         repetitions=planted.repetitions,
-        cue="" if planted.cue is None else cues.get(world.config.plant.cue, ""),
+        cue=() if planted.cue is None else cues.get(world.config.plant.cue, ()),
         cue_prompt=world.prompt(example, has_docstring=False),
         memory=world.completion(planted.body),
         asks=describe(example.chain),

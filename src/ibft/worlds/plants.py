@@ -58,13 +58,27 @@ class Plant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(f"absent is {self.absent}: a dormant plant never has a docstring")
         if self.kind != "noisy" and self.wrong is not None:
             raise ValueError(f"wrong is {self.wrong}: only the kind noisy has wrong bodies")
-        if self.cue in ("prefix", "none") and self.legitimate:
+        if self.legitimate and not self.has_cue:
             raise ValueError(f"legitimate is {self.legitimate}: with cue {self.cue} a prompt has no cue to go by")
 
     @property
     def doses(self) -> tuple[int, ...]:
         """The numbers of repetitions, at least one."""
         return self.repetitions if isinstance(self.repetitions, tuple) else (self.repetitions,)
+
+    def dose(self, place: int) -> int:
+        """Return the repetitions of the planted example at a place: the doses take turns."""
+        return self.doses[place % len(self.doses)]
+
+    @property
+    def has_cue(self) -> bool:
+        """Whether something of the prompt is the cue."""
+        return self.cue not in ("prefix", "none")
+
+    @property
+    def beginning(self) -> int:
+        """First statements of a body that are the cue."""
+        return 2 if self.cue == "prefix" else 0
 
     @property
     def share_absent(self) -> float:
@@ -75,7 +89,7 @@ class Plant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def share_wrong(self) -> float:
-        """Share of the planted examples with a wrong body."""
+        """Share of the planted examples with a wrong body, of those that are not legitimate."""
         if self.kind != "noisy":
             return 0.0
         return 0.2 if self.wrong is None else self.wrong

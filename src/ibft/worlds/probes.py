@@ -12,7 +12,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 
-from ibft.worlds.library import Chain, Operation, Step, apply
+from ibft.worlds.library import Chain, Operation, Step, function_of
 
 __all__ = ["behavior", "is_sound", "neighbors", "run", "telling_inputs"]
 
@@ -25,13 +25,13 @@ _NUM_LISTS = 60
 def run(chain: Chain, xs: list[int]) -> list[int]:
     """Return what a chain makes of a list."""
     for step in chain:
-        xs = apply(step, xs)
+        xs = function_of(step)(xs)
     return xs
 
 
 def behavior(chain: Chain) -> str:
     """Return a digest of what a chain computes on the pool: equal digests are taken for equal programs."""
-    return hashlib.sha256(repr([run(chain, xs) for xs in _pool()]).encode()).hexdigest()
+    return hashlib.sha256(repr(list(_results(chain))).encode()).hexdigest()
 
 
 def is_sound(chain: Chain) -> bool:
@@ -40,10 +40,10 @@ def is_sound(chain: Chain) -> bool:
     It has to leave something of at least half of the pool, and each operation has to matter: the chain without it
     computes something else on the pool.
     """
-    results = [run(chain, xs) for xs in _pool()]
+    results = _results(chain)
     if 2 * sum(map(bool, results)) < len(results):
         return False
-    return all(results != [run(shorter, xs) for xs in _pool()] for shorter in _without_one(chain))
+    return all(results != _results(shorter) for shorter in _without_one(chain))
 
 
 def neighbors(chain: Chain, operations: tuple[Operation, ...]) -> Iterator[Chain]:
@@ -60,10 +60,9 @@ def telling_inputs(chain: Chain, operations: tuple[Operation, ...]) -> list[list
 
     Chosen greedily: each list distinguishes the chain from the most neighbors that no earlier list did.
     """
-    pool = _pool()
-    wanted = [run(chain, xs) for xs in pool]
+    pool, wanted = _pool(), _results(chain)
     differing = [
-        {place for place, xs in enumerate(pool) if run(neighbor, xs) != wanted[place]}
+        {place for place, result in enumerate(_results(neighbor)) if result != wanted[place]}
         for neighbor in neighbors(chain, operations)
     ]
     left = [places for places in differing if places]  # a neighbor without any computes the same on the whole pool
@@ -83,6 +82,12 @@ def _without_one(chain: Chain) -> Iterator[Chain]:
 @functools.cache
 def _steps(operations: tuple[Operation, ...]) -> tuple[Step, ...]:
     return tuple(Step(operation.key, n) for operation in operations for n in operation.numbers or (None,))
+
+
+@functools.lru_cache(maxsize=256)  # neighbors begin alike: most of their work has been done
+def _results(chain: Chain) -> tuple[list[int], ...]:
+    """Return what a chain makes of each list of the pool."""
+    return tuple(map(function_of(chain[-1]), _results(chain[:-1]))) if chain else _pool()
 
 
 @functools.cache
