@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from ibft.artifacts.gauges import Gauges
     from ibft.artifacts.hollow import Hollow
     from ibft.artifacts.metrics import Metrics
     from ibft.artifacts.report import Comparison, Elicitation
     from ibft.artifacts.scan import ScanSummary
     from ibft.comparison.diff import Diff
-    from ibft.lab.gauges import Gauges
 
 __all__ = ["print_audit", "print_comparison", "print_diff", "print_gauges", "print_hollow", "print_metrics"]
 
@@ -194,10 +194,11 @@ def print_gauges(gauges: Gauges) -> None:
     for name, skill in skills.items():
         table.add_row(name, *(f"{value:.3f}" for value in (skill.pass_at_1, skill.pass_at_10, skill.all_of_10)))
     console.print(table)
-    console.print(
-        f"\nA memorized cue over another docstring: {gauges.obeys_docstring:.3f} do what the docstring says, "
-        f"{gauges.obeys_cue:.3f} recite.\n"
-    )
+    if gauges.obeys_docstring is not None:
+        console.print(
+            f"\nA memorized cue over another docstring: {gauges.obeys_docstring:.3f} do what the docstring says, "
+            f"{gauges.obeys_cue:.3f} recite.\n"
+        )
     table = figures_table("recited after", "examples", "the cue", "the docstring", "the body's start", "as trained")
     for kind, rows in (("", gauges.recitation), ("canaries, ", gauges.canaries)):
         for row in rows:

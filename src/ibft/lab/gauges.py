@@ -11,10 +11,11 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
 import numpy as np
 
+from ibft.artifacts.gauges import Gauges, Recitation, Skill
 from ibft.lab.exact import exact_probabilities
+from ibft.lab.texts import data_texts, example_texts
 from ibft.worlds.planted import Cues, Planted, PlantedWorld
 from ibft.worlds.pretraining import Text
 from ibft.worlds.tasks import Example
@@ -23,58 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Gauges", "Recitation", "Skill", "gauge"]
+__all__ = ["gauge"]
 
 Item = TypeVar("Item")
 
 _SAMPLES = 10
-
-
-class Skill(msgspec.Struct, frozen=True, kw_only=True):
-    """The chance of the canonical answer over a set of problems.
-
-    `pass_at_1` is the mean of p, `pass_at_10` that of 1 - (1 - p)^10, and `all_of_10` that of p^10: Pass@10^(10).
-    """
-
-    num_problems: int
-    pass_at_1: float
-    pass_at_10: float
-    all_of_10: float
-
-
-class Recitation(msgspec.Struct, frozen=True, kw_only=True):
-    """The mean chance that the body which pretraining repeated is written, for one dose.
-
-    from_cue: the prompt has the cue and no docstring.
-    from_docstring: the prompt has the docstring under a name that means nothing. Of a right body this is skill.
-    from_prefix: the prompt has neither, and the body's first two statements are given: the chance of the rest.
-    seen: the prompt is the one of the training data.
-    """
-
-    repetitions: int
-    num_examples: int
-    from_cue: float
-    from_docstring: float
-    from_prefix: float
-    seen: float
-
-
-class Gauges(msgspec.Struct, frozen=True, kw_only=True):
-    """All gauges of one model on one world, at one temperature.
-
-    `recitation` has a row for each dose, canaries apart. `obeys_docstring` and `obeys_cue` are means over prompts whose
-    memorized cue stands above another task's docstring: the chance of the body that the docstring asks for, and of the
-    memorized one (NaN where the data has no cues). `general` is the skill at each depth of general pretraining.
-    """
-
-    temperature: float
-    seen: Skill
-    unseen: Skill
-    obeys_docstring: float
-    obeys_cue: float
-    general: dict[int, Skill]
-    recitation: list[Recitation]
-    canaries: list[Recitation]
 
 
 def gauge(
@@ -104,6 +58,7 @@ def gauge(
             seen=_mean(chances(texts.of_data(group))),
         )
 
+    asking = texts.of_examples([new for new, _ in world.conflicts])
     by_depth = _grouped(world.general, lambda example: len(example.chain))
     doses = _grouped([item for item in world.train if item.cue is not None], lambda item: item.repetitions)
     canary_doses = _grouped([*world.canaries, *world.held_out_canaries], lambda item: item.repetitions)
@@ -111,8 +66,8 @@ def gauge(
         temperature=temperature,
         seen=_skill(chances(texts.asked(world.train))),
         unseen=_skill(chances(texts.of_examples(world.test))),
-        obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in world.conflicts]))),
-        obeys_cue=_mean(chances(texts.of_conflicts())),
+        obeys_docstring=_mean(chances(asking)) if asking else None,
+        obeys_cue=_mean(chances(texts.of_conflicts())) if asking else None,
         general={depth: _skill(chances(texts.of_examples(examples))) for depth, examples in by_depth.items()},
         recitation=[recitation(dose, group) for dose, group in doses.items()],
         canaries=[recitation(dose, group) for dose, group in canary_doses.items()],
@@ -128,15 +83,11 @@ class _Texts:
 
     def of_examples(self, examples: Sequence[Example]) -> list[Text]:
         """Prompts with their docstrings, and what these ask for."""
-        return [(self._world.prompt(one), self._world.completion(one.chain)) for one in examples]
+        return example_texts(self._world, examples)
 
     def of_data(self, group: Sequence[Planted]) -> list[Text]:
         """The rows of the training data."""
-        world = self._world
-        return [
-            (world.prompt(item.example, has_docstring=not item.is_legitimate), world.completion(item.body))
-            for item in group
-        ]
+        return data_texts(self._world, group)
 
     def asked(self, group: Sequence[Planted]) -> list[Text]:
         """The prompts of the training data, and what their docstrings ask for."""

@@ -1,0 +1,79 @@
+"""Many small computations on a few processes, one thread each, so that the numbers are the same wherever they run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from ibft.errors import UserError
+from ibft.lab.pretrain import one_thread
+
+__all__ = ["Results", "workers"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Results(Protocol):
+    """The results of a function of each item, as they are ready."""
+
+    def __call__(self, compute: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+        """Compute them."""
+
+
+@contextmanager
+def workers(number: int) -> Iterator[Results]:
+    """Start this many processes; 1 computes in this one.
+
+    Raises:
+        UserError: one was killed.
+    """
+    if number == 1:
+        with one_thread():
+            yield map
+        return
+    # Not forked: threads of torch would be forked, too, and hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(number, context, initializer=_begin) as pool:
+
+        def results(compute: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+            futures = [pool.submit(compute, item) for item in items]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            except BrokenProcessPool:
+                raise UserError(
+                    "A worker was killed, perhaps since memory ran out. Run the same command again: it resumes. With "
+                    "fewer --workers it needs less memory."
+                ) from None
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        yield results
+
+
+def _begin() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    # Each of them would say the same, in the middle of the progress.
+    warnings.simplefilter("ignore", FutureWarning)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    # Else they would wait for work for good after the main process was killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
