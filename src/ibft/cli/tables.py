@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     from ibft.artifacts.report import Comparison, Elicitation
     from ibft.artifacts.scan import ScanSummary
     from ibft.comparison.diff import Diff
+    from ibft.pages.barrier_means import Means
 
-__all__ = ["print_audit", "print_comparison", "print_diff", "print_gauges", "print_hollow", "print_metrics"]
+__all__ = [
+    "print_audit",
+    "print_barrier",
+    "print_comparison",
+    "print_diff",
+    "print_gauges",
+    "print_hollow",
+    "print_metrics",
+]
 
 
 def print_audit(summary: ScanSummary, page: Path) -> None:
@@ -183,6 +192,16 @@ def print_diff(diff: Diff) -> None:
         console.print(f"Left out: {task_id}: {reason}")
     for note in diff.notes:
         console.print(f"Note: {note}")
+
+
+def print_barrier(means: Means) -> None:
+    """Print every mean of the barrier experiment: what there is of it on the page."""
+    from ibft.pages.barrier import table_rows, table_titles
+
+    table = figures_table("condition", *table_titles(means))
+    for row in table_rows(means):
+        table.add_row(row.label, *(text for text, _ in row.cells))
+    open_console().print(table)
 
 
 def print_gauges(gauges: Gauges) -> None:

@@ -38,7 +38,9 @@ _ROWS = "rows.jsonl"
 _world = functools.lru_cache(maxsize=4)(make_planted_world)
 
 
-def run_barrier(config: BarrierConfig, folder: Path, *, num_workers: int) -> list[BarrierRow]:
+def run_barrier(
+    config: BarrierConfig, folder: Path, *, num_workers: int, prepare: Callable[[], None] | None = None
+) -> list[BarrierRow]:
     """Compute the cells that the folder does not have yet, and return the rows of all, in their order.
 
     A kill loses the cells in work at most: the next run resumes. Rows of other settings stay in the file.
@@ -47,6 +49,7 @@ def run_barrier(config: BarrierConfig, folder: Path, *, num_workers: int) -> lis
         config: the experiment.
         folder: is made where it is missing.
         num_workers: processes, each on one thread. The numbers are the same with any number.
+        prepare: each of several processes calls it first, such as to keep libraries quiet.
 
     Raises:
         UserError: the folder cannot be written, another command works in it, or a base cannot be made.
@@ -63,7 +66,7 @@ def run_barrier(config: BarrierConfig, folder: Path, *, num_workers: int) -> lis
             missing = [cell for key, cell in cells.items() if key not in kept]
             write_atomically(folder / "barrier.json", pretty_json(config))
             if missing:
-                with workers(min(num_workers, len(missing))) as results:
+                with workers(min(num_workers, len(missing)), prepare) as results:
                     _make_bases(missing, results)
                     kept |= _compute(missing, results, writer, num_done=len(cells) - len(missing))
         rows = [kept[key] for key in cells]

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -30,8 +29,12 @@ class Results(Protocol):
 
 
 @contextmanager
-def workers(number: int) -> Iterator[Results]:
+def workers(number: int, prepare: Callable[[], None] | None = None) -> Iterator[Results]:
     """Start this many processes; 1 computes in this one.
+
+    Args:
+        number: of processes.
+        prepare: each process calls it first; it must be a function of a module.
 
     Raises:
         UserError: one was killed.
@@ -42,7 +45,7 @@ def workers(number: int) -> Iterator[Results]:
         return
     # Not forked: threads of torch would be forked, too, and hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(number, context, initializer=_begin) as pool:
+    with ProcessPoolExecutor(number, context, initializer=_begin, initargs=(prepare,)) as pool:
 
         def results(compute: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
             futures = [pool.submit(compute, item) for item in items]
@@ -61,12 +64,12 @@ def workers(number: int) -> Iterator[Results]:
         yield results
 
 
-def _begin() -> None:
+def _begin(prepare: Callable[[], None] | None) -> None:
     import torch
 
     torch.set_num_threads(1)
-    # Each of them would say the same, in the middle of the progress.
-    warnings.simplefilter("ignore", FutureWarning)
+    if prepare is not None:
+        prepare()
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     # Else they would wait for work for good after the main process was killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -45,6 +45,7 @@ def draw_curves(
     styles: Mapping[str, int] | None = None,
     targets: Mapping[str, Curve] | None = None,
     limits: Sequence[float] = (),
+    ticks: Mapping[float, str] | None = None,
 ) -> Drawing:
     """Draw lines over a common x axis, one per series.
 
@@ -56,8 +57,9 @@ def draw_curves(
         is_percentage: y is in percent, so its axis begins at zero.
         is_log: y has a logarithmic axis; what is not positive falls off its lower end.
         styles: the number of each series' color and marker, if a name is to have the same in several charts.
-        targets: curves that a series should follow, as a thin line in its color.
+        targets: a curve beside a series, which it should follow, as a thin line in its color.
         limits: values of y that are marked right across.
+        ticks: the values of x that are marked, with their texts.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -72,6 +74,10 @@ def draw_curves(
         _draw(axes, curve, series_marker(numbers[name]), look, position, len(series), is_clipped=not is_percentage)
     for name, curve in (targets or {}).items():
         axes.plot(curve.x, curve.y, color=series_color(numbers[name]), linewidth=0.8)
+        if curve.intervals is not None:
+            axes.vlines(curve.x, *zip(*curve.intervals, strict=True), color=series_color(numbers[name]), linewidth=0.5)
+    if ticks is not None:
+        axes.set_xticks(list(ticks), list(ticks.values()))
     if whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     if is_percentage:
