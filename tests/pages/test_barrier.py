@@ -126,7 +126,7 @@ def test_a_barrier_is_said_with_its_rate_its_size_and_what_tuning_leaves() -> No
     assert "100 times" in text
     assert "points less (95% interval" in text
     assert "Tuned: the control's best is" in text
-    assert "of one operation from 98.0% to 30.0%, of 2 operations from 90.0% to 10.0%" in text
+    assert "30.0% for one operation (98.0% before), 10.0% for 2 operations (90.0% before)" in text
     assert "recites in 90.0% of answers of the base and in 45.0%" in text
 
 

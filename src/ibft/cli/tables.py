@@ -29,6 +29,9 @@ __all__ = [
     "print_metrics",
 ]
 
+_NUM_COLUMNS = 3
+"""Of the barrier experiment: worlds, Pass@1, Pass@10^(10)."""
+
 
 def print_audit(summary: ScanSummary, page: Path) -> None:
     """Print the verdict, the scores beside the blind classifier, what to do, and where the page is."""
@@ -195,12 +198,12 @@ def print_diff(diff: Diff) -> None:
 
 
 def print_barrier(means: Means) -> None:
-    """Print every mean of the barrier experiment: what there is of it on the page."""
+    """Print the means of the barrier experiment that fit a terminal; the page has all."""
     from ibft.pages.barrier import table_rows, table_titles
 
-    table = figures_table("condition", *table_titles(means))
+    table = figures_table("condition", *table_titles(means)[:_NUM_COLUMNS])
     for row in table_rows(means):
-        table.add_row(row.label, *(text for text, _ in row.cells))
+        table.add_row(row.label, *(with_detail(text, detail) for text, detail in row.cells[:_NUM_COLUMNS]))
     open_console().print(table)
 
 

@@ -19,7 +19,6 @@ __all__ = ["TableRow", "render_barrier", "table_rows", "table_titles"]
 class TableRow(NamedTuple):
     """A condition, and its means as text: each a figure with its interval, or the reason why there is none."""
 
-    condition: Condition
     label: str
     cells: list[tuple[str, str]]
 
@@ -49,6 +48,7 @@ def render_barrier(rows: Sequence[BarrierRow], num_cells: int, command: str) -> 
         titles=table_titles(means),
         num_cells=num_cells,
         num_missing=num_cells - len(rows),
+        temperature=next((row.gauges.temperature for row in rows if row.gauges), None),
         num_diverged=sum(row.gauges is None for row in rows),
         command=command,
     )
@@ -72,13 +72,14 @@ def table_titles(means: Means) -> list[str]:
 
 def table_rows(means: Means) -> list[TableRow]:
     """Return every mean of the experiment, a row for each condition."""
-    return [TableRow(condition, _label(condition), _cells(means, condition)) for condition in means.conditions]
+    return [TableRow(_label(means, condition), _cells(means, condition)) for condition in means.conditions]
 
 
-def _label(condition: Condition) -> str:
+def _label(means: Means, condition: Condition) -> str:
     if condition.setting is None:
         return f"r = {condition.dose}, base"
-    return f"r = {condition.dose}, {condition.arm} on {condition.data} data, {condition.setting.name}"
+    arm = f"{condition.arm}, " if len(means.arms) > 1 else ""
+    return f"r = {condition.dose}, {arm}{condition.data}, {condition.setting.name}"
 
 
 def _cells(means: Means, condition: Condition) -> list[tuple[str, str]]:

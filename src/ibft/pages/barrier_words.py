@@ -108,8 +108,8 @@ def _gap_sentence(
     )
     what = "fresh data" if control.data == "fresh" else "the same data on a base that has not read them"
     return (
-        f"At {reference.name}: {what} reach {_value(means, control):.1%} Pass@1 on unseen compositions, and data that "
-        f"pretraining had {_times(planted.dose)} {_value(means, planted):.1%}, {_less(gap)}. This is {chosen}."
+        f"At {reference.name}: {what} reach {_value(means, control):.1%} Pass@1 on unseen compositions; data that "
+        f"pretraining had {_times(planted.dose)} reach {_value(means, planted):.1%}, {_less(gap)}. This is {chosen}."
     )
 
 
@@ -168,8 +168,8 @@ def _forgetting(means: Means, planted: Condition) -> list[str]:
     for depth in means.depths:
         before, after = (means.mean(one, general(depth)) for one in (Condition(planted.dose), planted))
         if before is not None and after is not None:
-            parts.append(f"of {_operations(depth)} from {before.value:.1%} to {after.value:.1%}")
-    return [f"Forgetting: on planted data, Pass@1 on general problems went {', '.join(parts)}."] if parts else []
+            parts.append(f"{after.value:.1%} for {_operations(depth)} ({before.value:.1%} before)")
+    return [f"Forgetting: after planted data, Pass@1 on general problems is {', '.join(parts)}."] if parts else []
 
 
 def _points(gap: Estimate | None) -> Estimate:
