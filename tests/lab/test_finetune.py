@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ibft.artifacts.rows import TrainingPair
+from ibft.artifacts.rows import Pair
 from ibft.errors import UserError
 from ibft.lab.batches import batch_of, split_texts
 from ibft.lab.finetune import FinetuneConfig, Schedule, finetune
@@ -56,7 +56,7 @@ def test_tokens_and_labels_are_those_of_the_train_stage(tiny_world: PlantedWorld
     for data in ("planted", "fresh"):
         texts = training_texts(tiny_world, data)
         for prompt, completion, text in zip(*split_texts(world_tokenizer, texts), texts, strict=True):
-            encoded = encode_pair(codec, TrainingPair(id="x", prompt=text[0], completion=text[1]))
+            encoded = encode_pair(codec, Pair(id="x", prompt=text[0], completion=text[1]))
             assert encoded.input_ids == [*prompt, *completion]
             assert encoded.trained == ((len(prompt), len(prompt) + len(completion)),)
 
@@ -123,5 +123,9 @@ def test_other_objectives_train_otherwise_and_leave_nothing_in_the_model(
 def test_what_needs_a_scan_is_refused(tiny_world: PlantedWorld, world_tokenizer: Any, world_model: Any) -> None:
     with pytest.raises(UserError, match="weighs examples by a scan's scores"):
         finetune(
-            world_model, world_tokenizer, training_texts(tiny_world, "planted"), IBObjective(form="controlled", adaptive=True), QUICK
+            world_model,
+            world_tokenizer,
+            training_texts(tiny_world, "planted"),
+            IBObjective(form="controlled", adaptive=True),
+            QUICK,
         )

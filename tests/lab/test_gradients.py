@@ -55,7 +55,9 @@ def test_several_batches_have_the_gradient_of_one(
     assert same.cosine == pytest.approx(1.0)
 
 
-def test_without_a_gradient_there_is_no_cosine(tiny_world: PlantedWorld, world_tokenizer: Any, world_model: Any) -> None:
+def test_without_a_gradient_there_is_no_cosine(
+    tiny_world: PlantedWorld, world_tokenizer: Any, world_model: Any
+) -> None:
     texts = example_texts(tiny_world, tiny_world.dev)
     with torch.no_grad():
         for parameter in world_model.parameters():
