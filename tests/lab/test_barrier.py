@@ -99,13 +99,13 @@ def test_every_setting_is_part_of_a_cells_key() -> None:
         "lora.rank=4",
         "schedules=[linear]",
         "training_seeds=[1]",
-        "arms=[{name: ib, alpha: 2}]",
+        "arms=[{name: ib, alpha: 2, layer: 2}]",
         "learning_rates=[2e-3]",
         "world.num_phrasings=2",
     ):
         # The bases are the same where the setting is of the fine-tuning alone.
         assert len(plain & keys(setting)) == (0 if setting.startswith("world") else 2), setting
-    assert plain < keys("learning_rates=[1e-3,2e-3]", "doses=[0,2,3]")
+    assert plain < keys("learning_rates=[1e-3,2e-3]", "doses=[0,1,2]")
 
 
 def test_rows_are_the_cells_and_the_same_with_any_number_of_workers(
@@ -233,8 +233,10 @@ def test_the_command_writes_page_and_table(whole: tuple[Path, list[BarrierRow]])
         ("learning_rate=1e-3", "Did you mean learning_rates?"),
         ("schedules=[cosine]", "schedules.0 is 'cosine'"),
         ("steps=0", "steps is 0"),
-        ("doses=[500]", "Lower plant.repetitions or num_train"),
-        ("arms=[ft_kl]", "there is no such adapter"),
+        ("doses=[500]", "doses has 500: that is 12000 planted texts"),
+        ("arms=[ft_kl]", "compares with the base, which is the model with its adapter off. Set lora.rank"),
+        ("arms=[{name: ib, form: controlled, adaptive: true}]", "weighs examples by a scan"),
+        ("arms=[{name: ib, layer: 4}]", "layer must be from 1 to 3"),
     ],
 )
 def test_what_the_command_refuses_is_a_sentence(setting: str, message: str, tmp_path: Path) -> None:

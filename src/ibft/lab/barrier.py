@@ -17,7 +17,8 @@ from msgspec import Meta
 from ibft.artifacts.barrier import Data
 from ibft.errors import UserError
 from ibft.lab.finetune import FinetuneConfig, Schedule
-from ibft.lab.pretrain import PretrainConfig
+from ibft.lab.pretrain import SIZES, PretrainConfig
+from ibft.objectives.base import Objective
 from ibft.objectives.ft import FTObjective
 from ibft.objectives.registry import AnyObjective
 from ibft.run.reading import build, override
@@ -72,6 +73,30 @@ class BarrierConfig(Section, frozen=True):
         ):
             if value != ours:
                 raise UserError(f"{name} is {value}: the experiment varies it. Set {instead} instead.")
+        self._check_room()
+        for objective in self.arms:
+            self._check_arm(objective)
+
+    def _check_room(self) -> None:
+        plant, dose = self.world.plant, max(self.doses)
+        num_planted = dose * (round(plant.share * self.world.num_train) + plant.num_canaries)
+        num_texts = self.pretrain.planted_steps * self.pretrain.batch_size
+        if num_planted > num_texts:
+            raise UserError(
+                f"doses has {dose}: that is {num_planted} planted texts, and the second phase of pretraining has "
+                f"{num_texts}. Lower it, or raise pretrain.planted_steps."
+            )
+
+    def _check_arm(self, objective: Objective) -> None:
+        """Refuse now what would be refused when the bases have been pretrained."""
+        if objective.needs_base and self.lora is None:
+            raise UserError(
+                f"arms: {objective.arm} compares with the base, which is the model with its adapter off. Set "
+                "lora.rank, or leave it out."
+            )
+        if objective.weighs_examples:
+            raise UserError(f"arms: {objective.arm} weighs examples by a scan, which the lab has not. Leave it out.")
+        objective.layer_indices(SIZES[self.pretrain.size]["num_hidden_layers"])
 
     def _axes(self) -> dict[str, Sequence[Any]]:
         return {
