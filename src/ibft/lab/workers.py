@@ -48,7 +48,12 @@ def workers(number: int, prepare: Callable[[], None] | None = None) -> Iterator[
     with ProcessPoolExecutor(number, context, initializer=_begin, initargs=(prepare,)) as pool:
 
         def results(compute: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
-            futures = [pool.submit(compute, item) for item in items]
+            # Processes start here, and take an interruption when they have begun: else each prints where it was.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                futures = [pool.submit(compute, item) for item in items]
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -57,11 +62,12 @@ def workers(number: int, prepare: Callable[[], None] | None = None) -> Iterator[
                     "A worker was killed, perhaps since memory ran out. Run the same command again: it resumes. With "
                     "fewer --workers it needs less memory."
                 ) from None
-            finally:
-                for future in futures:
-                    future.cancel()
 
-        yield results
+        try:
+            yield results
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else what is not begun would be computed first
+            raise
 
 
 def _begin(prepare: Callable[[], None] | None) -> None:
@@ -71,6 +77,7 @@ def _begin(prepare: Callable[[], None] | None) -> None:
     if prepare is not None:
         prepare()
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # Else they would wait for work for good after the main process was killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
