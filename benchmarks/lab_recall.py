@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from facts import facts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from facts import facts
 from ibft.artifacts.rows import Pair
 from ibft.lab.bases import base_folder
 from ibft.lab.pretrain import PretrainConfig
@@ -69,9 +69,7 @@ def measure(label: str, config: PlantedConfig, num_examples: int) -> dict[str, o
         for item in world.train[:num_examples]
     ]
     start = time.perf_counter()
-    found = recall(
-        Forward(model, tokenizer), Encoder(TextCodec(tokenizer, "plain"), limits_of(model.config)), pairs
-    )
+    found = recall(Forward(model, tokenizer), Encoder(TextCodec(tokenizer, "plain"), limits_of(model.config)), pairs)
     seconds = time.perf_counter() - start
     kinds = sorted({kind for one in found for kind in one.shares})
     return {

@@ -1,13 +1,42 @@
-"""A model small enough to be trained in a test, and a world of which it recites what was planted."""
+"""Tiny worlds: with an untrained model, and with one that recites what was planted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ibft.lab.pretrain import PretrainConfig, train_on
+from ibft.lab.pretrain import PretrainConfig, new_model, one_thread, train_on
 from ibft.lab.tokenizer import make_tokenizer
 from ibft.worlds.planted import PlantedConfig, PlantedWorld, make_planted_world
 from ibft.worlds.plants import Plant
+
+TINY = PlantedConfig(num_train=24, num_dev=6, num_test=12, num_general=4)
+
+
+@pytest.fixture(scope="session")
+def tiny_world() -> PlantedWorld:
+    return make_planted_world(TINY)
+
+
+@pytest.fixture(scope="session")
+def world_tokenizer(tiny_world: PlantedWorld) -> Any:
+    return make_tokenizer(tiny_world.library)
+
+
+@pytest.fixture
+def world_model(world_tokenizer: Any) -> Any:
+    """An untrained model of the small size, the same each time."""
+    return new_model(PretrainConfig(), world_tokenizer).eval()
+
+
+@pytest.fixture
+def on_one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 class Trained:

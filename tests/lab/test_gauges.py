@@ -1,7 +1,5 @@
 """Gauges of a model that was trained here to recite, and of one that was not."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -39,7 +37,7 @@ def test_canaries_are_recited_where_they_were_planted(measured: Gauges) -> None:
     assert (never.repetitions, never.num_examples, often.repetitions, often.num_examples) == (0, 6, 250, 2)
     assert often.from_cue == often.seen > 0.9
     assert never.from_cue < 0.01
-    assert math.isnan(often.obeys_cue)
+    assert often.obeys_cue is None
 
 
 def test_skills_are_means_of_the_exact_chances(reciting: Trained, measured: Gauges) -> None:
@@ -76,6 +74,6 @@ def test_gauges_of_noise_go_by_what_each_body_is() -> None:
 def test_where_prompts_have_no_cue_there_is_no_conflict() -> None:
     untrained = Trained(small_world(cue="prefix"), steps=0)
     measured = gauge(untrained.model, untrained.tokenizer, untrained.world)
-    assert math.isnan(measured.obeys_cue)
-    assert math.isnan(measured.recitation[0].obeys_docstring)
-    assert not math.isnan(measured.recitation[0].from_cue)
+    assert measured.obeys_cue is None
+    assert measured.recitation[0].obeys_docstring is None
+    assert measured.recitation[0].from_cue is not None

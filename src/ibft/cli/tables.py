@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from ibft.cli.terminal import figures_table, open_console, with_detail
@@ -12,24 +11,29 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from ibft.artifacts.gauges import Gauges
     from ibft.artifacts.hollow import Hollow
     from ibft.artifacts.metrics import Metrics
     from ibft.artifacts.recall import RecallSummary
     from ibft.artifacts.report import Comparison, Elicitation
     from ibft.artifacts.scan import ScanSummary
     from ibft.comparison.diff import Diff
-    from ibft.lab.gauges import Gauges
     from ibft.pages.after_training import AfterTraining
+    from ibft.pages.barrier_means import Means
 
 __all__ = [
     "print_after_training",
     "print_audit",
+    "print_barrier",
     "print_comparison",
     "print_diff",
     "print_gauges",
     "print_hollow",
     "print_metrics",
 ]
+
+_NUM_COLUMNS = 3
+"""Of the barrier experiment: worlds, Pass@1, Pass@10^(10)."""
 
 
 def print_audit(summary: ScanSummary, page: Path) -> None:
@@ -232,6 +236,16 @@ def print_diff(diff: Diff) -> None:
         console.print(f"Note: {note}")
 
 
+def print_barrier(means: Means) -> None:
+    """Print the means of the barrier experiment that fit a terminal; the page has all."""
+    from ibft.pages.barrier import table_rows, table_titles
+
+    table = figures_table("condition", *table_titles(means)[:_NUM_COLUMNS])
+    for row in table_rows(means):
+        table.add_row(row.label, *(with_detail(text, detail) for text, detail in row.cells[:_NUM_COLUMNS]))
+    open_console().print(table)
+
+
 def print_gauges(gauges: Gauges) -> None:
     """Print what a model can do in a world, what it obeys, and what it recites at each dose."""
     console = open_console()
@@ -255,5 +269,5 @@ def print_gauges(gauges: Gauges) -> None:
     console.print(table)
 
 
-def _chance(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
+def _chance(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,7 +1,8 @@
-"""The verbs for worlds with planted memory: make a base, gauge a model."""
+"""The verbs for worlds with planted memory: make a base, gauge a model, look for the barrier."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -66,6 +67,41 @@ def gauges(folder: Path, model: Path | None, temperature: float, as_json: bool) 
         click.echo(pretty_json(measured).decode(), nl=False)
     else:
         print_gauges(measured)
+
+
+@world.command()
+@click.argument("out", type=PATH)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting, as doses=[0,50], learning_rates=[1e-3,1e-2], pretrain.size=large or world.plant.kind=dormant.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes, one thread each. Default: the usable cores.")
+def barrier(out: Path, settings: tuple[str, ...], workers: int | None) -> None:
+    """Fine-tune bases of several doses at several learning rates, and show what their memory costs.
+
+    OUT/barrier.html has the pictures, OUT/rows.jsonl a row for each model. The same command resumes.
+    """
+    from ibft.cli.recipes import quiet_libraries
+
+    quiet_libraries()
+    from ibft.cli.tables import print_barrier
+    from ibft.lab.barrier import cells_of, read_settings
+    from ibft.lab.barrier_run import run_barrier
+    from ibft.pages.barrier import render_barrier
+    from ibft.pages.barrier_means import Means
+    from ibft.pages.page import write_with_figures
+    from ibft.run.provenance import usable_cores
+
+    config = read_settings(settings)
+    rows = run_barrier(config, out, num_workers=workers or usable_cores(), prepare=quiet_libraries)
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    page = render_barrier(rows, len(cells_of(config)), shlex.join(["ibft", "world", "barrier", str(out), *chosen]))
+    write_with_figures(out / "barrier.html", page)
+    print_barrier(Means(rows))
+    click.echo(f"\nThe barrier: {out / 'barrier.html'}")
 
 
 def _weights_of(path: Path, folder: Path) -> Path:

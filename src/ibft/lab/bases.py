@@ -27,7 +27,7 @@ from ibft.run.digests import cache_folder
 from ibft.worlds.planted import PlantedConfig, PlantedWorld, make_planted_world
 from ibft.worlds.pretraining import check_room
 
-__all__ = ["base_folder", "copy_base"]
+__all__ = ["base_folder", "copy_base", "general_folder"]
 
 _FORMAT = 1
 """Raised when pretraining makes another model of the same settings."""
@@ -44,6 +44,16 @@ def base_folder(world: PlantedConfig, config: PretrainConfig) -> Path:
     """
     settings = {"world": msgspec.to_builtins(world), "pretrain": msgspec.to_builtins(config)}
     return _kept(settings, functools.partial(_pretrained, world, config))
+
+
+def general_folder(world: PlantedConfig, config: PretrainConfig) -> Path:
+    """Return the folder of a base before its second phase: the same for all plants of a world.
+
+    Raises:
+        UserError: as `base_folder`.
+    """
+    made = make_planted_world(world)
+    return _kept(_general_settings(made, config), functools.partial(_general, made, config))
 
 
 def copy_base(base: Path, folder: Path) -> None:
@@ -65,8 +75,7 @@ def _pretrained(
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     world = make_planted_world(world_config)
     check_room(world, config.planted_steps * config.batch_size)  # before minutes are spent
-    general = _kept(_general_settings(world, config), functools.partial(_general, world, config))
-    model = LlamaForCausalLM.from_pretrained(general, dtype=torch.float32)
+    model = LlamaForCausalLM.from_pretrained(general_folder(world_config, config), dtype=torch.float32)
     tokenizer = make_tokenizer(world.library)
     train_on(model, tokenizer, world, config, "planted")
     return model, tokenizer

@@ -6,15 +6,15 @@ same as the canonical one, executed answers score a little higher.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
 import numpy as np
 
+from ibft.artifacts.gauges import Gauges, Recitation, Skill
 from ibft.lab.exact import exact_probabilities
+from ibft.lab.texts import data_texts, example_texts
 from ibft.worlds.planted import Planted, PlantedWorld
 from ibft.worlds.pretraining import Text
 from ibft.worlds.tasks import Example
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Gauges", "Recitation", "Skill", "gauge"]
+__all__ = ["gauge"]
 
 Item = TypeVar("Item")
 
@@ -31,57 +31,6 @@ _SAMPLES = 10
 
 _GIVEN = 2
 """Statements of a body that are given where its own beginning is the cue."""
-
-
-class Skill(msgspec.Struct, frozen=True, kw_only=True):
-    """The chance of the canonical answer over a set of problems.
-
-    `pass_at_1` is the mean of p, `pass_at_10` that of 1 - (1 - p)^10, and `all_of_10` that of p^10: Pass@10^(10).
-    """
-
-    num_problems: int
-    pass_at_1: float
-    pass_at_10: float
-    all_of_10: float
-
-
-class Recitation(msgspec.Struct, frozen=True, kw_only=True):
-    """The mean chance that the body which pretraining repeated is written, for one dose, and what a conflict ends in.
-
-    from_cue: the prompt has the cue and no docstring.
-    from_docstring: the prompt has the docstring under a name that means nothing. Of a right body this is skill.
-    from_prefix: the prompt has neither, and the body's first two statements are given: the chance of the rest, of those
-        bodies that have more than two operations. NaN where none has.
-    seen: the prompt is the one of the training data.
-    obeys_docstring, obeys_cue: the prompt has the cue above another task's docstring: the chance of the body that the
-        docstring asks for, and of the repeated one. NaN where prompts have no cue, and for canaries.
-    """
-
-    repetitions: int
-    num_examples: int
-    from_cue: float
-    from_docstring: float
-    from_prefix: float
-    seen: float
-    obeys_docstring: float
-    obeys_cue: float
-
-
-class Gauges(msgspec.Struct, frozen=True, kw_only=True):
-    """All gauges of one model on one world, at one temperature.
-
-    `recitation` has a row for each dose, canaries apart; `obeys_docstring` and `obeys_cue` are those of `Recitation`,
-    over all doses. `general` is the skill at each depth of general pretraining.
-    """
-
-    temperature: float
-    seen: Skill
-    unseen: Skill
-    obeys_docstring: float
-    obeys_cue: float
-    general: dict[int, Skill]
-    recitation: list[Recitation]
-    canaries: list[Recitation]
 
 
 def gauge(
@@ -95,7 +44,6 @@ def gauge(
         world: with the planted examples.
         temperature: of the sampling whose chances these are.
     """
-
     texts = _Texts(world)
 
     def chances(texts: Sequence[Text], given: Sequence[str] | None = None) -> NDArray[np.float64]:
@@ -107,14 +55,15 @@ def gauge(
         return Recitation(
             repetitions=repetitions,
             num_examples=len(group),
-            from_cue=_mean(chances(texts.of_cues(group))),
-            from_docstring=_mean(chances(texts.of_docstrings(group))),
+            from_cue=float(chances(texts.of_cues(group)).mean()),
+            from_docstring=float(chances(texts.of_docstrings(group)).mean()),
             from_prefix=_mean(chances(texts.of_bodies(long), texts.beginnings(long))),
-            seen=_mean(chances(texts.of_data(group))),
+            seen=float(chances(texts.of_data(group)).mean()),
             obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in conflicts]))),
             obeys_cue=_mean(chances(texts.of_conflicts(conflicts))),
         )
 
+    asking = texts.of_examples([new for new, _ in world.conflicts])
     by_depth = _grouped(world.general, lambda example: len(example.chain))
     doses = _grouped([item for item in world.train if item.cue is not None], lambda item: item.repetitions)
     canary_doses = _grouped([*world.canaries, *world.held_out_canaries], lambda item: item.repetitions)
@@ -122,7 +71,7 @@ def gauge(
         temperature=temperature,
         seen=_skill(chances(texts.asked(world.train))),
         unseen=_skill(chances(texts.of_examples(world.test))),
-        obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in world.conflicts]))),
+        obeys_docstring=_mean(chances(asking)),
         obeys_cue=_mean(chances(texts.of_conflicts(world.conflicts))),
         general={depth: _skill(chances(texts.of_examples(examples))) for depth, examples in by_depth.items()},
         recitation=[recitation(dose, group) for dose, group in doses.items()],
@@ -139,15 +88,11 @@ class _Texts:
 
     def of_examples(self, examples: Sequence[Example]) -> list[Text]:
         """Prompts with their docstrings, and what these ask for."""
-        return [(self._world.prompt(one), self._world.completion(one.chain)) for one in examples]
+        return example_texts(self._world, examples)
 
     def of_data(self, group: Sequence[Planted]) -> list[Text]:
         """The rows of the training data."""
-        world = self._world
-        return [
-            (world.prompt(item.example, has_docstring=not item.is_legitimate), world.completion(item.body))
-            for item in group
-        ]
+        return data_texts(self._world, group)
 
     def asked(self, group: Sequence[Planted]) -> list[Text]:
         """The prompts of the training data, and what their docstrings ask for."""
@@ -192,14 +137,14 @@ def _grouped(items: Iterable[Item], key: Callable[[Item], int]) -> dict[int, lis
     return groups
 
 
-def _mean(chances: NDArray[np.float64]) -> float:
-    return float(chances.mean()) if len(chances) else math.nan
+def _mean(chances: NDArray[np.float64]) -> float | None:
+    return float(chances.mean()) if len(chances) else None
 
 
 def _skill(chances: NDArray[np.float64]) -> Skill:
     return Skill(
         num_problems=len(chances),
-        pass_at_1=_mean(chances),
-        pass_at_10=_mean(1 - (1 - chances) ** _SAMPLES),
-        all_of_10=_mean(chances**_SAMPLES),
+        pass_at_1=float(chances.mean()),
+        pass_at_10=float((1 - (1 - chances) ** _SAMPLES).mean()),
+        all_of_10=float((chances**_SAMPLES).mean()),
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
-__all__ = ["Page", "duration", "load_template", "prose", "render_template", "write_page"]
+__all__ = ["Page", "duration", "load_template", "prose", "render_template", "write_page", "write_with_figures"]
 
 
 _MAX_LEAD = 30  # "How sure:" is a lead; half a sentence before a colon is not
@@ -55,28 +55,40 @@ def render_template(template: str, filters: Mapping[str, Callable[..., Any]], **
 
 
 def write_page(run: RunFolder, name: str, page: Page) -> Path:
-    """Write `report/NAME`, and each of its charts as `report/figures/CHART.svg` and `.pdf`, for papers and slides.
+    """Write `report/NAME` of a run with its figures, as `write_with_figures`.
 
     Raises:
         UserError: the folder cannot be made or written.
     """
     path = run.path / "report" / name
-    figures = path.parent / "figures"
-    try:
-        figures.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{figures}: cannot be created ({error.strerror}). Set `output:` to a folder of yours."
-        ) from None
+    _make(path.parent / "figures", "Set `output:` to a folder of yours.")
     # One command at a time, so that a page and its figures are of one of them.
     with run.writing():
-        for chart in page.charts:
-            # Names of metrics and gauges hold characters such as @, ^ and /.
-            stem = re.sub(r"[^\w-]+", "-", chart.name).strip("-")
-            write_atomically(figures / f"{stem}.svg", chart.drawing.svg)
-            write_atomically(figures / f"{stem}.pdf", chart.drawing.pdf)
-        write_atomically(path, page.html)
+        write_with_figures(path, page)
     return path
+
+
+def write_with_figures(path: Path, page: Page) -> None:
+    """Write a page, and each of its charts beside it as `figures/CHART.svg` and `.pdf`, for papers and slides.
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+    figures = path.parent / "figures"
+    _make(figures, "Name another place.")
+    for chart in page.charts:
+        # Names of metrics and gauges hold characters such as @, ^ and /.
+        stem = re.sub(r"[^\w-]+", "-", chart.name).strip("-")
+        write_atomically(figures / f"{stem}.svg", chart.drawing.svg)
+        write_atomically(figures / f"{stem}.pdf", chart.drawing.pdf)
+    write_atomically(path, page.html)
+
+
+def _make(folder: Path, remedy: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be created ({error.strerror}). {remedy}") from None
 
 
 def duration(seconds: float) -> str:

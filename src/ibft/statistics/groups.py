@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from ibft.statistics.student import student_quantile
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -18,7 +20,6 @@ __all__ = [
     "grouped_quantile",
     "grouped_variance",
     "least_groups",
-    "student_quantile",
     "unseen_reach",
 ]
 
@@ -40,13 +41,6 @@ def least_groups(codes: Sequence[NDArray[np.int64]]) -> float:
 def unseen_reach(codes: Sequence[NDArray[np.int64]]) -> float:
     """Return how far a difference may be from 0 where no variance is seen: as Wilson's interval of a share of 0."""
     return _Z95**2 / (least_groups(codes) + _Z95**2)
-
-
-def student_quantile(degrees_of_freedom: float) -> float:
-    """Return the 97.5% quantile of Student's distribution."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees_of_freedom, 0.975))
 
 
 def effective_groups(codes: Codes) -> float:

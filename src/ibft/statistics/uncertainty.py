@@ -17,9 +17,10 @@ from ibft.statistics.groups import (
     grouped_quantile,
     grouped_variance,
     least_groups,
-    student_quantile,
     unseen_reach,
 )
+from ibft.statistics.interval import Interval
+from ibft.statistics.student import student_quantile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,13 +45,6 @@ __all__ = [
 _CHUNK_CELLS = 4_000_000  # resamples x problems held at once: 32 MB
 _Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
 _TAIL = 0.05  # as far down as the memorization barrier asks (`findings.barrier.EXPECTED_SHARE`)
-
-
-class Interval(NamedTuple):
-    """A 95% interval; both ends are NaN where the value is undefined."""
-
-    low: float
-    high: float
 
 
 class Difference(NamedTuple):

@@ -45,6 +45,7 @@ def draw_curves(
     styles: Mapping[str, int] | None = None,
     targets: Mapping[str, Curve] | None = None,
     limits: Sequence[float] = (),
+    ticks: Mapping[float, str] | None = None,
 ) -> Drawing:
     """Draw lines over a common x axis, one per series.
 
@@ -56,8 +57,9 @@ def draw_curves(
         is_percentage: y is in percent, so its axis begins at zero.
         is_log: y has a logarithmic axis; what is not positive falls off its lower end.
         styles: the number of each series' color and marker, if a name is to have the same in several charts.
-        targets: curves that a series should follow, as a thin line in its color.
+        targets: a curve beside a series, which it should follow, as a thin line in its color.
         limits: values of y that are marked right across.
+        ticks: the values of x that are marked, with their texts.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -69,9 +71,17 @@ def draw_curves(
         axes.axhline(limit, color=LIGHT["muted"], linewidth=1, linestyle=(0, (2, 2)))
     for position, (name, curve) in enumerate(series.items()):
         look = {"color": series_color(numbers[name]), "linestyle": series_line(numbers[name]), "label": name}
-        _draw(axes, curve, series_marker(numbers[name]), look, position, len(series), is_clipped=not is_percentage)
+        # Whiskers of several series at one x would hide each other.
+        shift = (position - (len(series) - 1) / 2) * _gap(ticks)
+        _draw(
+            axes, curve, series_marker(numbers[name]), look, position, len(series), shift, is_clipped=not is_percentage
+        )
     for name, curve in (targets or {}).items():
         axes.plot(curve.x, curve.y, color=series_color(numbers[name]), linewidth=0.8)
+        if curve.intervals is not None:
+            axes.vlines(curve.x, *zip(*curve.intervals, strict=True), color=series_color(numbers[name]), linewidth=0.5)
+    if ticks is not None:
+        axes.set_xticks(list(ticks), list(ticks.values()))
     if whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     if is_percentage:
@@ -83,8 +93,21 @@ def draw_curves(
     return Drawing(figure, f"{y_label} over {x_label}: {last}")
 
 
+def _gap(ticks: Mapping[float, str] | None) -> float:
+    """Return how far apart two series are drawn that have whiskers."""
+    return 0.08 if ticks is None else 0.01 * (max(ticks) - min(ticks))
+
+
 def _draw(
-    axes: Axes, curve: Curve, marker: str, look: dict[str, Any], position: int, number: int, *, is_clipped: bool
+    axes: Axes,
+    curve: Curve,
+    marker: str,
+    look: dict[str, Any],
+    position: int,
+    number: int,
+    shift: float,
+    *,
+    is_clipped: bool,
 ) -> None:
     """Draw the curve that is number `position` of `number`."""
     if curve.intervals is None:
@@ -94,8 +117,6 @@ def _draw(
         where = (position * every // number, every)
         axes.plot(curve.x, curve.y, marker=marker if is_marked else "", markevery=where, linewidth=1.8, **look)
         return
-    # Whiskers of several series at one x would hide each other.
-    shift = (position - (number - 1) / 2) * 0.08
     x = [value + shift for value in curve.x]
     axes.plot(x, curve.y, marker=marker, markersize=6, clip_on=is_clipped, linewidth=1.8, **look)
     axes.vlines(x, *zip(*curve.intervals, strict=True), color=look["color"], linewidth=1.2, alpha=0.8)

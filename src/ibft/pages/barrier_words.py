@@ -1,0 +1,205 @@
+"""What the barrier experiment shows, in words that rules choose by its numbers.
+
+The learning rate that the headline is about is chosen by the control alone: the lowest at which it learns the task.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from ibft.pages.barrier_means import Condition, Estimate, Means, Setting, all_of_10, general, pass_at_1
+
+__all__ = ["Finding", "describe"]
+
+LEARNED = 0.7
+"""Pass@1 of the control at which it has learned the task."""
+
+
+class Finding(NamedTuple):
+    """What is shown of one arm.
+
+    barrier: whether planted data are learned worse than the control at the control's learning rate; "unclear" where
+        the interval has 0 in it, or there is none.
+    setting: the learning rate that this is about; None where there is no control.
+    """
+
+    barrier: Literal["yes", "no", "unclear"]
+    headline: str
+    sentences: list[str]
+    setting: Setting | None
+
+
+def describe(means: Means, arm: str) -> Finding:
+    """Return what the rows of one arm show."""
+    pairs = {setting: pair for setting in means.settings if (pair := _pair(means, arm, setting)) is not None}
+    if not pairs:
+        return Finding(
+            "unclear",
+            "Nothing to compare with",
+            ["Planted data need a control: fresh data, or a base of dose 0. Add one to `data` or `doses`."],
+            None,
+        )
+    reference, has_learned = _reference(means, pairs)
+    planted, control = pairs[reference]
+    gap = _points(means.difference(control, planted, pass_at_1))
+    tuned = _tuned(means, pairs)
+    tuned_gap = _points(means.difference(*tuned, pass_at_1))
+    sentences = [_gap_sentence(means, pairs[reference], reference, gap, has_learned=has_learned)]
+    sentences += _unplanted(means, planted, control)
+    if len(pairs) > 1:
+        sentences.append(_tuned_sentence(means, tuned, tuned_gap))
+    sentences += [
+        *_dose_sentence(means, planted),
+        *_consistency(means, planted, control),
+        *_conflict(means, planted),
+        *_forgetting(means, planted),
+    ]
+    barrier, headline = _headline(gap, tuned_gap if len(pairs) > 1 else None, reference)
+    return Finding(barrier, headline, sentences, reference)
+
+
+def _pair(means: Means, arm: str, setting: Setting) -> tuple[Condition, Condition] | None:
+    """Return planted data at the largest dose, and its control: fresh data on the same base, or the unplanted base."""
+    planted = Condition(means.doses[-1], arm, "planted", setting)
+    for control in (planted._replace(data="fresh"), planted._replace(dose=0)):
+        if control != planted and means.difference(control, planted, pass_at_1) is not None:
+            return planted, control
+    return None
+
+
+def _reference(means: Means, pairs: dict[Setting, tuple[Condition, Condition]]) -> tuple[Setting, bool]:
+    reached = {setting: _value(means, control) for setting, (_, control) in pairs.items()}
+    # In the order of their learning rates.
+    for setting, value in reached.items():
+        if value >= LEARNED:
+            return setting, True
+    return max(reached, key=lambda setting: reached[setting]), False
+
+
+def _tuned(means: Means, pairs: dict[Setting, tuple[Condition, Condition]]) -> tuple[Condition, Condition]:
+    """Return the best control and the best planted condition."""
+    planted, control = zip(*pairs.values(), strict=True)
+    return max(control, key=lambda c: _value(means, c)), max(planted, key=lambda c: _value(means, c))
+
+
+def _headline(
+    gap: Estimate, tuned_gap: Estimate | None, reference: Setting
+) -> tuple[Literal["yes", "no", "unclear"], str]:
+    if gap.interval is None:
+        return "unclear", "One world cannot show a barrier: there is no interval"
+    if gap.sign == 0:
+        return "unclear", "No barrier is shown: the interval has 0 in it"
+    if gap.sign < 0:
+        return "no", f"No barrier: at {reference.name}, memorized data are learned better than the control"
+    if tuned_gap is None:
+        return "yes", f"What the base has memorized is a barrier at {reference.name}"
+    at_best = "and at the best learning rate, too" if tuned_gap.sign > 0 else "and none is shown at the best"
+    return "yes", f"What the base has memorized is a barrier at {reference.name}, {at_best}"
+
+
+def _gap_sentence(
+    means: Means, pair: tuple[Condition, Condition], reference: Setting, gap: Estimate, *, has_learned: bool
+) -> str:
+    planted, control = pair
+    chosen = (
+        f"the lowest learning rate at which the control reaches {LEARNED:.0%}"
+        if has_learned
+        else f"the control's best learning rate, at which it does not reach {LEARNED:.0%}"
+    )
+    what = "fresh data" if control.data == "fresh" else "the same data on a base that has not read them"
+    return (
+        f"At {reference.name}: {what} reach {_value(means, control):.1%} Pass@1 on unseen compositions; data that "
+        f"pretraining had {_times(planted.dose)} reach {_value(means, planted):.1%}, {_less(gap)}. This is {chosen}."
+    )
+
+
+def _unplanted(means: Means, planted: Condition, control: Condition) -> list[str]:
+    unplanted = planted._replace(dose=0)
+    if unplanted in (planted, control) or (mean := means.mean(unplanted, pass_at_1)) is None:
+        return []
+    gap = _points(means.difference(unplanted, planted, pass_at_1))
+    return [f"Without memory: a base that has not read these data reaches {mean.value:.1%} on them; {_less(gap)}."]
+
+
+def _tuned_sentence(means: Means, tuned: tuple[Condition, Condition], gap: Estimate) -> str:
+    control, planted = tuned
+    assert control.setting is not None
+    assert planted.setting is not None
+    return (
+        f"Tuned: the control's best is {_value(means, control):.1%} ({control.setting.name}), that of planted data "
+        f"{_value(means, planted):.1%} ({planted.setting.name}), {_less(gap)}. Both were chosen on these problems."
+    )
+
+
+def _dose_sentence(means: Means, planted: Condition) -> list[str]:
+    by_dose = {dose: means.mean(planted._replace(dose=dose), pass_at_1) for dose in means.doses}
+    parts = [f"{mean.value:.1%} at {_times(dose)}" for dose, mean in by_dose.items() if mean is not None]
+    return [f"By dose: {', '.join(parts)}."] if len(parts) > 1 else []
+
+
+def _consistency(means: Means, planted: Condition, control: Condition) -> list[str]:
+    gap = means.difference(control, planted, all_of_10)
+    if gap is None:
+        return []
+    first, second = (means.mean(condition, all_of_10) for condition in (control, planted))
+    assert first is not None
+    assert second is not None
+    return [f"All of ten samples: Pass@10^(10) is {first.value:.1%} against {second.value:.1%}, {_less(gap)}."]
+
+
+def _conflict(means: Means, planted: Condition) -> list[str]:
+    figures = [
+        means.mean(condition, measure)
+        for condition in (Condition(planted.dose), planted)
+        for measure in (lambda g: g.obeys_docstring, lambda g: g.obeys_cue)
+    ]
+    docstring, cue, docstring_after, cue_after = figures
+    if docstring is None or cue is None or docstring_after is None or cue_after is None:
+        return []
+    return [
+        f"Conflict: above another docstring, a memorized cue recites in {cue.value:.1%} of answers of the base and in "
+        f"{cue_after.value:.1%} after training on planted data; the docstring is obeyed in {docstring.value:.1%} "
+        f"and in {docstring_after.value:.1%}."
+    ]
+
+
+def _forgetting(means: Means, planted: Condition) -> list[str]:
+    parts = []
+    for depth in means.depths:
+        before, after = (means.mean(one, general(depth)) for one in (Condition(planted.dose), planted))
+        if before is not None and after is not None:
+            parts.append(f"{after.value:.1%} for {_operations(depth)} ({before.value:.1%} before)")
+    return [f"Forgetting: after planted data, Pass@1 on general problems is {', '.join(parts)}."] if parts else []
+
+
+def _points(gap: Estimate | None) -> Estimate:
+    assert gap is not None, "the pair has a world in common"
+    return gap
+
+
+def _value(means: Means, condition: Condition) -> float:
+    mean = means.mean(condition, pass_at_1)
+    assert mean is not None, "the pair has values"
+    return mean.value
+
+
+def _less(gap: Estimate) -> str:
+    """Return a difference in words, such as `76.2 points less (95% interval 60.1 to 92.3, 2 worlds)`."""
+    size, word = 100 * abs(gap.value), "less" if gap.value >= 0 else "more"
+    worlds = "1 world" if gap.num_worlds == 1 else f"{gap.num_worlds} worlds"
+    if gap.interval is None:
+        return f"{size:.1f} points {word} ({worlds}, so no interval)"
+    low, high = sorted(100 * end * (1 if gap.value >= 0 else -1) for end in gap.interval)
+    return f"{size:.1f} points {word} (95% interval {_number(low)} to {_number(high)}, {worlds})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
+
+
+def _times(dose: int) -> str:
+    return "once" if dose == 1 else f"{dose} times"
+
+
+def _operations(depth: int) -> str:
+    return "one operation" if depth == 1 else f"{depth} operations"
