@@ -56,7 +56,9 @@ def test_what_is_given_is_not_counted(reciting: Trained, texts: list[Text]) -> N
 def test_batches_change_nothing(reciting: Trained, texts: list[Text], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = exact_probabilities(reciting.model, reciting.tokenizer, texts)
     monkeypatch.setattr("ibft.lab.exact._BATCH", 2)
-    assert list(exact_probabilities(reciting.model, reciting.tokenizer, texts)) == pytest.approx(list(whole), rel=1e-4, abs=0)
+    assert list(exact_probabilities(reciting.model, reciting.tokenizer, texts)) == pytest.approx(
+        list(whole), rel=1e-4, abs=0
+    )
     assert exact_probabilities(reciting.model, reciting.tokenizer, []).shape == (0,)
 
 
