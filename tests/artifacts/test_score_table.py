@@ -21,6 +21,9 @@ BLOCKS = [
             num_suffix_tokens=3,
             num_matched_tokens=1,
             suffix_log_prob=-4.5,
+            extraction_strength=0.25,
+            exact_memorization=0.5,
+            log_probs=[-1 / 3, -2.0],
             file="é.py",
             tags=("x", "y"),
             fingerprint="00ff",
@@ -33,7 +36,7 @@ BLOCKS = [
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    write_scores(tmp_path / SCORES_FILE, BLOCKS, NAMES, "min_k_prob_20")
+    write_scores(tmp_path / SCORES_FILE, BLOCKS, NAMES, "min_k_prob_20", keeps_tokens=True)
     return tmp_path
 
 
@@ -47,6 +50,11 @@ def test_every_field_has_a_column_and_every_score_one_of_its_own(table: Path) ->
                 value = getattr(row, name)
                 assert found[name] == (list(value) if isinstance(value, tuple) else value), name
         assert {name: found[name] for name in NAMES if found[name] is not None} == row.scores
+
+
+def test_only_a_table_that_keeps_them_has_the_tokens(tmp_path: Path) -> None:
+    write_scores(tmp_path / SCORES_FILE, BLOCKS, NAMES, "min_k_prob_20")
+    assert "log_probs" not in pyarrow.parquet.read_schema(tmp_path / SCORES_FILE).names
 
 
 def test_a_block_is_a_row_group(table: Path) -> None:

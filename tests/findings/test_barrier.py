@@ -45,6 +45,19 @@ def test_covers_the_true_share_about_as_often_as_it_says(num: int, shift: float)
     assert 0.90 <= covered / 200 <= 0.995
 
 
+@pytest.mark.parametrize(("num", "shift"), [(100, 0.0), (400, 0.8)])
+def test_covers_the_true_positives_at_1_percent_too(num: int, shift: float) -> None:
+    rng = np.random.default_rng(4)
+    truth = 0.5 * math.erfc((2.3263479 - shift) / math.sqrt(2))
+    covered = 0
+    for seed in range(200):
+        found = share_below_control(rng.normal(-shift, 1, num), rng.normal(0, 1, num), at=0.01, seed=seed)
+        covered += found.interval.low <= truth <= found.interval.high
+    assert 0.90 <= covered / 200 <= 1
+    # The 1st percentile of 99 values is the lowest of them.
+    assert share_below_control([0.5, 0.9, 2.0, 3.0], np.arange(1.0, 100.0), at=0.01)[:2] == (pytest.approx(1.0), 0.5)
+
+
 def test_files_widen_the_interval() -> None:
     rng = np.random.default_rng(3)
     covered = naive = 0

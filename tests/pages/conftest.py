@@ -266,6 +266,7 @@ def write_scan(run: RunFolder, *, rescanned: tuple[str, ...] = (), num_examples:
         (folder / "densities.json").write_bytes(msgspec.json.encode(densities))
         lines = [msgspec.json.encode(shown_example(index)) for index in range(num_examples)]
         (folder / "most_memorized.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    identities = {}
     for index, arm in enumerate(rescanned):
         again = {
             "arm": arm,
@@ -274,13 +275,75 @@ def write_scan(run: RunFolder, *, rescanned: tuple[str, ...] = (), num_examples:
             "median_before": 2.4,
             "median_after": 1.2 + 0.5 * index,
             "share_below_threshold": 0.61 - 0.2 * index,
-        }
+        } | after_training(index)
         values = [rng.gammavariate(3, 0.45 + 0.2 * index) for _ in range(500)]
         with run.stage(f"rescan/{arm}", {"scan": run.record("scan").identity}).work() as folder:
             (folder / "summary.json").write_bytes(msgspec.json.encode(again))
             (folder / "densities.json").write_bytes(
                 msgspec.json.encode(densities | {"series": {f"training data after {arm}": values}})
             )
+        identities[arm] = run.record(f"rescan/{arm}").identity
+    if len(rescanned) > 1:
+        differences = [
+            {"arm": arm, "name": name, "difference": {"value": -0.08, "ci95": [-0.11, -0.05]}}
+            for arm in rescanned[1:]
+            for name in ("min_k_prob_20", "ez_mia")
+        ]
+        arms = {"reference": rescanned[0], "identities": identities, "differences": differences}
+        (run.path / "rescan" / "arms.json").write_bytes(msgspec.json.encode(arms))
+
+
+def after_training(index: int) -> dict[str, Any]:
+    """The part of a rescan's summary about what was memorized; less for a later arm."""
+
+    def of(name: str, before: float | None, after: float, found: float | None) -> dict[str, Any]:
+        reason = "" if found is not None else "it takes 99 examples that were not trained on: there are 60"
+        return {
+            "name": name,
+            "num_trained": 240,
+            "num_others": 240,
+            "auroc": {"value": after, "ci95": [after - 0.05, after + 0.05]},
+            "before": None if before is None else {"value": before, "ci95": [before - 0.05, before + 0.05]},
+            "rise": None
+            if before is None
+            else {"value": after - before, "ci95": [after - before - 0.03, after - before + 0.03]},
+            "true_positives": {
+                "value": found,
+                "ci95": [None, None] if found is None else [found / 2, 2 * found],
+                "reason": reason,
+            },
+        }
+
+    def words(before: float, after: float) -> dict[str, Any]:
+        return {"before": before, "after": after, "ci95": [after - before - 0.02, after - before + 0.02]}
+
+    less = 0.08 * index
+    return {
+        "others": "control",
+        "num_others": 252,
+        "membership": {
+            "num_pairs": 240,
+            "num_groups": {"train": 80, "control": 90},
+            "scores": [
+                of("mean_nll", 0.51, 0.62 - less, 0.05),
+                of("min_k_prob_20", 0.52, 0.66 - less, 0.031),
+                of("base_ratio", None, 0.81 - less, 0.17),
+                of("ez_mia", None, 0.78 - less, None if index else 0.09),
+            ],
+        },
+        "word_for_word": {
+            "train": {
+                "num_examples": 600,
+                "extraction_strength": words(0.12, 0.3 - less),
+                "exact_memorization": words(0.6, 0.7),
+            },
+            "control": {
+                "num_examples": 252,
+                "extraction_strength": words(0.11, 0.13),
+                "exact_memorization": words(0.59, 0.62),
+            },
+        },
+    }
 
 
 def scan_summary() -> dict[str, Any]:

@@ -16,8 +16,9 @@ import pytest
 
 from ibft.artifacts.scan import ScanSummary
 from ibft.artifacts.score_names import score_label
-from ibft.cli.tables import print_audit
+from ibft.cli.tables import print_after_training, print_audit
 from ibft.errors import UserError
+from ibft.pages.after_training import after_training
 from ibft.pages.audit import audit
 from ibft.pages.audit_rows import percent, score_rows
 from ibft.pages.page import prose
@@ -385,3 +386,146 @@ def test_neither_pyarrow_nor_torch_is_loaded(make_scan: MakeScan) -> None:
     )
     command = [sys.executable, "-c", code, run.recipe.name, run.recipe.output]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def test_what_each_arm_memorized_is_told_arm_by_arm(full: str) -> None:
+    after = section(full, "after")
+    text = words(after)
+    assert "ft: 240 trained examples beside as many of the control set. ib: 240" in text
+    # The headline score, then the two that compare with the base; the others below.
+    rows = re.findall(r'<tr><th scope="row" class="name">([^<]*)</th>(.*?)</tr>', after)
+    assert [label for label, _ in rows[:7]] == [
+        "ft: Min-20% Prob",
+        "ft: Ratio to the base",
+        "ft: EZ-MIA",
+        "ib: Min-20% Prob",
+        "ib: Ratio to the base",
+        "ib: EZ-MIA",
+        "ft: Mean NLL",
+    ]
+    cells = [re.findall(r"<td>(.*?)</td>", cells) for _, cells in rows]
+    assert cells[0] == [
+        "0.520<small>0.470 to 0.570</small>",
+        "0.660<small>0.610 to 0.710</small>",
+        "+0.140<small>+0.110 to +0.170</small>",
+        "3.1%<small>1.6% to 6.2%</small>",
+        "–",
+    ]
+    assert cells[5] == ["–", "0.700<small>0.650 to 0.750</small>", "–", "–", "−0.080<small>−0.110 to −0.050</small>"]
+    # Undefined is a dash with its reason.
+    assert "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60." in text
+    [word_for_word] = [cells for label, cells in rows if label == "ft: training data"]
+    assert "<td>600</td><td>0.120 → 0.300<small>+0.180 (+0.160 to +0.200)</small></td>" in word_for_word
+
+
+def test_without_others_it_says_what_is_not_known(make_scan: MakeScan) -> None:
+    run = make_scan(rescanned=("ft",))
+    path = run.path / "rescan" / "ft" / "summary.json"
+    summary = msgspec.json.decode(path.read_bytes()) | {"membership": None, "not_known": "There is no control set."}
+    path.write_bytes(msgspec.json.encode(summary))
+    after = section(read(run), "after")
+    assert "ft: There is no control set." in words(after)
+    assert "AUROC" not in after
+
+
+def test_an_older_rescan_has_no_such_section(make_scan: MakeScan) -> None:
+    run = make_scan(rescanned=("ft",))
+    (run.path / "rescan" / "ft" / "summary.json").write_text('{"median_after": 1.0}')
+    assert 'id="after"' not in read(run)
+
+
+def test_an_arm_that_was_scanned_again_is_not_compared(make_scan: MakeScan) -> None:
+    run = make_scan(rescanned=("ft", "ib"))
+    path = run.path / "rescan" / "arms.json"
+    arms = msgspec.json.decode(path.read_bytes())
+    arms["identities"]["ib"] = "another"
+    path.write_bytes(msgspec.json.encode(arms))
+    assert "−0.080" not in section(read(run), "after")
+
+
+def test_the_terminal_has_the_same(
+    make_scan: MakeScan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    run = make_scan(rescanned=("ft", "ib"))
+    scan = read_scan(run.recipe, run)
+    assert scan is not None
+    after = after_training(scan)
+    assert after is not None
+    print_after_training(after)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "ib: EZ-MIA – 0.700 0.650 to 0.750 – −0.080 −0.110 to −0.050" in lines
+    assert "ft: training data: extraction strength 0.120 → 0.300, exact memorization 0.600 → 0.700" in lines
+    assert lines[-1] == "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60."
+
+
+def recall_summary() -> dict[str, Any]:
+    """`recall` of `scan/summary.json`: a shortcut on names, a rare segment, and one that the control set lacks."""
+
+    def mean(value: float, num: int) -> dict[str, Any]:
+        ends = [value - 0.04, value + 0.05] if num > 1 else [None, None]
+        return {"num_examples": num, "num_groups": num, "mean": value, "ci95": ends, "share_half": value}
+
+    return {
+        "num_examples": {"train": 100, "control": 100},
+        "num_told": {"train": 98, "control": 100},
+        "undefined": {"train": {"the prompt tells less than 1 nat": 2}, "control": {}},
+        "segments": [
+            {
+                "kind": "name",
+                "train": mean(0.81, 98),
+                "control": mean(0.24, 100),
+                "difference": 0.57,
+                "difference_ci95": [0.5, 0.64],
+                "is_shortcut": True,
+            },
+            {
+                "kind": "sentence 4",
+                "train": mean(0.3, 12),
+                "control": mean(0.4, 1),
+                "difference": -0.1,
+                "difference_ci95": [None, None],
+                "is_shortcut": None,
+            },
+            {"kind": "comment", "train": mean(0.1, 9), "control": None, "difference": None, "is_shortcut": None},
+        ],
+        "headline": "Yes: an active shortcut on the name.",
+        "sentences": ["The name alone recovers 0.81.", "What it means for IB-FT: a `cue`."],
+    }
+
+
+def test_what_recalls_the_answer_is_a_table_and_a_chart(
+    make_scan: MakeScan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_scan(recall=recall_summary())
+    recall = section(read(run), "recall")
+    assert "<strong>Yes: an active shortcut on the name.</strong>" in recall
+    assert "<strong>What it means for IB-FT:</strong> a <code>cue</code>." in recall
+    cells = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", recall)
+    assert [(kind, re.findall(r"<td>(.*?)</td>", row)) for kind, row in cells] == [
+        (
+            "Name",
+            [
+                "98 and 100",
+                "0.81<small>0.77 to 0.86</small>",
+                "0.24<small>0.20 to 0.29</small>",
+                "+0.57<small>+0.50 to +0.64</small>",
+                "yes",
+            ],
+        ),
+        ("Sentence 4", ["12 and 1", "0.30<small>0.26 to 0.35</small>", "0.40", "−0.10", "–"]),
+        ("Comment", ["9 and none", "0.10<small>0.06 to 0.15</small>", "–", "–", "–"]),
+    ]
+    [label] = re.findall(r'aria-label="(Share of the answer[^"]*)"', recall)
+    assert "name: training data 81.0, control set 24.0; sentence 4:" in label
+    assert (run.path / "report" / "figures" / "recall.svg").exists()
+    monkeypatch.setenv("COLUMNS", "150")
+    print_audit(read_scan(run.recipe, run).summary, run.path)
+    told = capsys.readouterr().out
+    assert "What recalls the answer? Yes: an active shortcut on the name." in told
+    assert re.search(r"name +98 and 100 +0\.81 0\.77 to 0\.86 +0\.24 .* yes\n", told)
+    assert "The name alone recovers 0.81." in told
+
+
+def test_a_scan_that_did_not_ask_what_recalls_says_so(full: str) -> None:
+    assert "scan.max_recall_examples" in section(full, "recall")

@@ -92,6 +92,7 @@ def test_killed_wherever_it_touches_the_disk(recipe: Path) -> None:
         "os.rename /run/scan.partial/.scores.parquet.tmp",
         "os.remove train-000000.jsonl",
         "os.rename /run/scan.partial/.most_memorized.jsonl.tmp",
+        "os.rename /run/scan.partial/.recall.jsonl.tmp",
         "os.rename /run/scan.partial/.summary.json.tmp",
         "os.rename /run/scan.partial",
     ):

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 import ibft
-from ibft.scoring.scores import Match, example_scores, greedy_match, min_k, min_k_prob
+from ibft.scoring.scores import (
+    Match,
+    against_base,
+    exact_memorization,
+    example_scores,
+    extraction_strength,
+    ez_mia,
+    greedy_match,
+    min_k,
+    min_k_prob,
+)
 
 CHANCE = random.Random(0)
 LOG_PROBS = np.array([-abs(CHANCE.gauss(0, 3)) for _ in range(37)])
@@ -104,3 +114,61 @@ def test_the_match_is_the_run_of_likeliest_tokens_behind_the_prefix(top1: str, e
 def test_a_response_shorter_than_prefix_and_suffix_is_not_tried() -> None:
     assert match("yyyy") is None
     assert match("", 1, 1) is None
+
+
+def released(log_probs: np.ndarray, base: np.ndarray, is_top1: np.ndarray) -> float:
+    """P / N of arXiv 2601.12104 as its release has it (`error_zone_pos_neg_sum_ratio`), by loops."""
+    positive = negative = 0.0
+    for value, before, right in zip(log_probs, base, is_top1, strict=True):
+        if not right and value > before:
+            positive += value - before
+        elif not right:
+            negative += before - value
+    return positive / (negative + 1e-12)
+
+
+def test_ez_mia_orders_examples_as_the_release_does_with_the_sign_turned() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = [], []
+    for _ in range(200):
+        log_probs, base = -rng.exponential(2, (2, 40))
+        is_top1 = rng.random(40) < 0.4
+        ours.append(ez_mia(log_probs, base, is_top1))
+        theirs.append(released(log_probs, base, is_top1))
+    assert 1 / np.array(ours) - 1 == pytest.approx(np.array(theirs), abs=1e-6)
+    assert np.argsort(ours).tolist() == np.argsort(theirs)[::-1].tolist()
+
+
+def test_ez_mia_looks_only_where_the_arm_is_wrong() -> None:
+    base, is_top1 = np.array([-3.0, -3.0, -3.0, -3.0]), np.array([False, False, False, True])
+    assert ez_mia(np.array([-1.0, -2.0, -4.0, -99.0]), base, is_top1) == pytest.approx(1 / 4)  # P = 3, N = 1
+    # Everything went up: as sure as can be, and not the non-member of the release.
+    assert ez_mia(np.array([-1.0, -2.0, -2.0, -99.0]), base, is_top1) == 0
+    assert ez_mia(np.array([-4.0, -5.0, -6.0, -0.1]), base, is_top1) == 1
+
+
+def test_ez_mia_is_undefined_where_there_is_no_error_zone() -> None:
+    base = np.array([-3.0, -3.0])
+    assert math.isnan(ez_mia(np.array([-1.0, -1.0]), base, np.array([False, True])))  # one wrong token
+    assert math.isnan(ez_mia(base, base, np.array([False, False])))  # the base itself
+    assert math.isnan(ez_mia(np.empty(0), np.empty(0), np.empty(0, bool)))
+
+
+def test_scores_against_the_base() -> None:
+    found = against_base(np.array([-1.0, -0.5]), np.array([-2.0, -1.0]), np.array([False, False]))
+    assert found == {"base_ratio": 0.5, "ez_mia": 0.0}
+    assert against_base(np.array([0.0]), np.array([0.0]), np.array([True])) == {}
+
+
+def test_word_for_word_is_the_shortest_prefix_from_which_all_is_right() -> None:
+    """By trying every prefix, as OpenUnlearning does."""
+    rng = np.random.default_rng(1)
+    for num in range(1, 30):
+        is_top1 = rng.random(num) < 0.7
+        shortest = next(k for k in range(num + 1) if is_top1[k:].all())
+        assert extraction_strength(is_top1) == pytest.approx(1 - shortest / num)
+        assert exact_memorization(is_top1) == pytest.approx(sum(is_top1) / num)
+    assert extraction_strength(np.array([True, False])) == 0  # there 1/2: it never tries the whole
+    assert extraction_strength(np.ones(3, bool)) == exact_memorization(np.ones(3, bool)) == 1
+    assert math.isnan(extraction_strength(np.empty(0, bool)))
+    assert math.isnan(exact_memorization(np.empty(0, bool)))

@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from ibft.artifacts.json_lines import read_rows
+from ibft.artifacts.recall import RecallRow
 from ibft.artifacts.rows import ShownExample
 from ibft.artifacts.scan import Densities, ScanSummary
 from ibft.artifacts.score_table import SCORES_FILE, read_scores
@@ -40,7 +41,7 @@ ROWS = [
 EMPTY = {"id": "empty", "prompt": "def g():\n", "completion": " "}
 DATA = [*ROWS[:5], EMPTY, *ROWS[5:], {"id": "long", "prompt": "p", "completion": "    pass\n" * 100}]
 CONTROL = [{"id": f"c{n}", "prompt": f"def g{n}(b):\n", "completion": f"    return b - {n}\n"} for n in range(6)]
-FILES = {"scores.parquet", "summary.json", "densities.json", "most_memorized.jsonl", "stage.json"}
+FILES = {"scores.parquet", "summary.json", "densities.json", "most_memorized.jsonl", "recall.jsonl", "stage.json"}
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> str:
@@ -363,3 +364,56 @@ def test_in_float64_batches_change_no_score(recipe: Recipe) -> None:
         found.append(np.array([column.to_numpy() for column in table.columns], float))
     assert np.nanmax(np.abs(found[0] - found[1])) < 1e-7
     assert np.isfinite(found[0]).any()
+
+
+def told(folder: Path) -> list[RecallRow]:
+    return list(read_rows(folder / "recall.jsonl", RecallRow))
+
+
+def test_what_recalls_the_answers_is_asked_of_pairs(recipe: Recipe) -> None:
+    folder = run_stage(changed(recipe, "scan", max_recall_examples=4))
+    rows = told(folder)
+    assert [row.subset for row in rows] == ["train"] * 4 + ["control"] * 4
+    assert all(row.id == DATA[row.index]["id"] for row in rows[:4])
+    assert all(row.id == CONTROL[row.index]["id"] for row in rows[4:])
+    # Pairs of similar length, as they are compared: only short training examples have one in the control set.
+    assert all(DATA[row.index]["completion"].count("\n") == 1 for row in rows[:4])
+    summary = summary_of(folder).recall
+    assert summary.num_examples == {"train": 4, "control": 4}
+    shares = [row.shares["name"] for row in rows[:4] if row.shares]
+    undefined = Counter(row.reason for row in rows[:4] if row.reason)
+    assert summary.undefined["train"] == dict(undefined)
+    assert summary.num_told["train"] == len(shares)
+    if shares:
+        [name] = [segment for segment in summary.segments if segment.kind == "name"]
+        assert name.train.mean == pytest.approx(np.mean(shares))
+        assert name.train.num_groups <= 2  # files
+    # Again, without the model: the rows are there.
+    again = run_stage(changed(recipe, "scan", max_recall_examples=4))
+    assert told(again) == rows
+
+
+def test_recall_without_a_control_set_or_not_at_all(recipe: Recipe) -> None:
+    alone = run_stage(changed(recipe, "data", control=None))
+    assert {row.subset for row in told(alone)} == {"train"}
+    assert len(told(alone)) == 17
+    shutil.rmtree(Path(recipe.output))
+    off = run_stage(changed(recipe, "scan", max_recall_examples=0))
+    assert not (off / "recall.jsonl").exists()
+    assert summary_of(off).recall is None
+
+
+def test_foreign_prompts_may_be_longer_than_examples(recipe: Recipe, tmp_path: Path) -> None:
+    short = {"id": "short", "prompt": "def f(a):\n", "completion": "    return a + 1\n    # done\n"}
+    long = {"id": "long", "prompt": "def a_name_of_many_words(b):\n", "completion": "    pass\n"}
+    train = write(tmp_path / "uneven.jsonl", [short, long])
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model.name)
+    # Tokens of the longer one: the short one's answer behind the long one's name has more.
+    most = max(len(tokenizer.tokenize(f"{row['prompt']}{row['completion']}")) for row in (short, long)) + 1
+    changes = {"train": train, "control": None, "max_tokens": most}
+    rows = told(run_stage(changed(changed(recipe, "data", **changes), "scan", region="all")))
+    assert [row.id for row in rows] == ["short", "long"]
+    assert all(row.num_tokens for row in rows)
+    assert {row.reason for row in rows} <= {None, "the prompt tells less than 1 nat"}

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from ibft.statistics.means import change_interval
 from ibft.statistics.uncertainty import (
     auroc,
     auroc_difference,
@@ -265,3 +266,22 @@ def test_intervals_hold_for_few_files_of_unequal_size(num_files: int) -> None:
         interval = delong_interval(sides[0], sides[1], (codes[0], codes[1]))
         covered += interval.low <= 0.5 <= interval.high
     assert covered / 300 >= 0.93
+
+
+def test_the_mean_of_values_in_groups_is_covered() -> None:
+    rng = np.random.default_rng(5)
+    groups, covered, naive = np.repeat(np.arange(40), 5), 0, 0
+    for _ in range(300):
+        values = np.clip(np.repeat(rng.normal(0.1, 0.2, 40), 5) + rng.normal(0, 0.05, 200), -1, 1)
+        low, high = change_interval(values, groups)
+        covered += low <= 0.1 <= high
+        low, high = change_interval(values, np.arange(200))
+        naive += low <= 0.1 <= high
+    assert 0.91 <= covered / 300 <= 0.99
+    assert naive / 300 < 0.8  # as if examples of one file were independent
+
+
+def test_the_mean_of_equal_values_is_not_certain_and_that_of_one_group_not_known() -> None:
+    assert change_interval([0.0] * 100, range(100)) == pytest.approx((-0.037, 0.037), abs=1e-3)
+    assert math.isnan(change_interval([0.1, 0.2], [0, 0]).low)
+    assert math.isnan(change_interval([], []).low)

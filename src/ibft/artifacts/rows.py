@@ -222,8 +222,10 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `index` counts the examples of a subset from 0; `num_tokens` were scored. Every one of `scores` (`scoring.scores`)
     is lower for a more strongly memorized example; where there is none, `reason` says why. Discoverable extraction: the
     model is given `num_prefix_tokens` of the response, and writes `num_matched_tokens` of the next `num_suffix_tokens`
-    by greedy decoding before it first differs; `suffix_log_prob` (nats) is that of the whole suffix. `fingerprint`: see
-    `data.fingerprint`.
+    by greedy decoding before it first differs; `suffix_log_prob` (nats) is that of the whole suffix. Of the
+    response's tokens, `extraction_strength` and `exact_memorization` (`scoring.scores`; higher = more memorized).
+    `log_probs` (nats) are those of the scored tokens, where a later scan of the same tokens asks for them.
+    `fingerprint`: see `data.fingerprint`.
     """
 
     id: str
@@ -235,6 +237,9 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     num_suffix_tokens: int = 0
     num_matched_tokens: int = 0
     suffix_log_prob: float | None = None
+    extraction_strength: float | None = None
+    exact_memorization: float | None = None
+    log_probs: list[float] | None = None
     file: str | None = None
     tags: tuple[str, ...] = ()
     fingerprint: str = ""

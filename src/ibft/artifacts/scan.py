@@ -1,4 +1,4 @@
-"""The findings of a scan, in numbers and in words: `scan/summary.json`, `densities.json`, `rescan/<arm>/summary.json`.
+"""The findings of a scan, in numbers and in words: `scan/summary.json`, `densities.json`.
 
 A run folder of an older version is shown as far as it goes: a count that its file lacks is None, a measured number is
 NaN, as one that is null in the file. Required are the names of scores and traits, the words of a verdict, and the
@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from ibft.artifacts.recall import RecallSummary
 from ibft.statistics.uncertainty import Interval
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "ControlComparison",
     "Densities",
     "Extraction",
-    "RescanSummary",
     "ScanSummary",
     "ScoreAuroc",
     "SubsetSummary",
@@ -167,7 +167,7 @@ class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
     counts the examples without scores by subset and reason, `num_in_both` those that are not compared since the other
     subset has their code as well. Comparison and barrier are None without a control set, or where nothing in it is of
     similar length; the barrier also where too little is to have a 5th percentile. A scan of an early version has no
-    verdict.
+    verdict. `recall` says what recalls the answers; None where `scan.max_recall_examples` is 0.
     """
 
     score: str = "min_k_prob_20"
@@ -179,6 +179,7 @@ class ScanSummary(msgspec.Struct, frozen=True, kw_only=True):
     barrier: Barrier | None = None
     extraction: dict[str, Extraction] = {}
     verdict: BarrierVerdict | None = None
+    recall: RecallSummary | None = None
 
 
 class Densities(msgspec.Struct, frozen=True):
@@ -187,17 +188,3 @@ class Densities(msgspec.Struct, frozen=True):
     score: str = ""
     label: str = ""
     series: dict[str, list[float]] = {}
-
-
-class RescanSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Training examples before and after training: medians of the headline score over the same examples.
-
-    `share_below_threshold`: of them now below the barrier's threshold; None without a control set.
-    """
-
-    arm: str = ""
-    score: str = ""
-    num_examples: int | None = None
-    median_before: float = math.nan
-    median_after: float = math.nan
-    share_below_threshold: float | None = None

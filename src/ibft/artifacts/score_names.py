@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["score_axis", "score_label", "score_names"]
+__all__ = ["AGAINST_BASE", "EZ_MIA", "score_axis", "score_label", "score_names"]
 
-_LABELS = {"mean_nll": "Mean NLL", "zlib_ratio": "Zlib ratio", "reference_ratio": "Reference ratio"}
+EZ_MIA = "ez_mia"
+
+AGAINST_BASE = ("base_ratio", EZ_MIA)
+"""The scores that compare an arm with its base (`scoring.scores.against_base`): only rescans have them."""
+
+_LABELS = {
+    "mean_nll": "Mean NLL",
+    "zlib_ratio": "Zlib ratio",
+    "reference_ratio": "Reference ratio",
+    "base_ratio": "Ratio to the base",
+    EZ_MIA: "EZ-MIA",
+}
 _UNITS = {
     "mean_nll": "nats per token",
     "zlib_ratio": "nats per token and compressed byte",

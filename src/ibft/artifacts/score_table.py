@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNTS",
     "SCORES_FILE",
+    "WORD_FOR_WORD",
     "ScoredRow",
     "count_rows",
     "read_batches",
@@ -34,6 +35,9 @@ _HEADLINE = "ibft.score"  # key in the file's metadata, which other tools ignore
 
 COUNTS = ("num_tokens", "num_prefix_tokens", "num_suffix_tokens", "num_matched_tokens")
 """Columns that count tokens; see `rows.Score`."""
+
+WORD_FOR_WORD = ("extraction_strength", "exact_memorization")
+"""Columns with shares of the response's tokens; see `rows.Score`."""
 
 _NOT_SCORES = frozenset(Score.__struct_fields__) | {"num_free_tokens"}
 """The last is a column in tables of earlier versions, which also had every score without what syntax forces."""
@@ -61,7 +65,10 @@ def score_table(rows: Sequence[Score], score_names: Sequence[str], headline: str
     Raises:
         UserError: pyarrow is not installed.
     """
-    schema = _schema(score_names, headline)
+    return _table(rows, _schema(score_names, headline))
+
+
+def _table(rows: Sequence[Score], schema: pyarrow.Schema) -> pyarrow.Table:
     fields = Score.__struct_fields__
     columns = [
         [getattr(row, name) if name in fields else row.scores.get(name) for row in rows] for name in schema.names
@@ -69,13 +76,20 @@ def score_table(rows: Sequence[Score], score_names: Sequence[str], headline: str
     return _pyarrow().table(columns, schema=schema)
 
 
-def write_scores(path: Path, blocks: Iterable[Iterable[Score]], score_names: Sequence[str], headline: str) -> None:
+def write_scores(
+    path: Path,
+    blocks: Iterable[Iterable[Score]],
+    score_names: Sequence[str],
+    headline: str,
+    *,
+    keeps_tokens: bool = False,
+) -> None:
     """Write the rows, one row group per block, sorted by `index`, under a temporary name first.
 
     One block is in memory at a time.
 
     Columns: the fields of `rows.Score`, with each score in a column of its own (float64, null where there is none).
-    The headline score's name is in the file's metadata.
+    The headline score's name is in the file's metadata. With `keeps_tokens` there is a column for `log_probs`.
 
     Raises:
         UserError: pyarrow is not installed, or the file cannot be written.
@@ -85,12 +99,15 @@ def write_scores(path: Path, blocks: Iterable[Iterable[Score]], score_names: Seq
 
     # A kill leaves a file without its footer, which nobody can read: under the final name it must be whole.
     temporary = path.with_name(f".{path.name}.tmp")
+    schema = _schema(score_names, headline)
+    if keeps_tokens:
+        schema = schema.append(pa.field("log_probs", pa.list_(pa.float64())))
     try:
-        with pq.ParquetWriter(temporary, _schema(score_names, headline), compression="zstd") as writer:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for block in blocks:
                 # A block's rows come by length, as they were batched.
                 rows = sorted(block, key=lambda row: row.index)
-                writer.write_table(score_table(rows, score_names, headline))
+                writer.write_table(_table(rows, schema))
         os.replace(temporary, path)
         # pyarrow keeps freed memory in a pool of its own: it goes back before the findings need some.
         pa.default_memory_pool().release_unused()
@@ -103,7 +120,7 @@ def _schema(score_names: Sequence[str], headline: str) -> pyarrow.Schema:
     return pa.schema(
         [("id", pa.string()), ("subset", pa.string()), ("index", pa.int64())]
         + [(name, pa.int64()) for name in COUNTS]
-        + [(name, pa.float64()) for name in (*score_names, "suffix_log_prob")]
+        + [(name, pa.float64()) for name in (*score_names, "suffix_log_prob", *WORD_FOR_WORD)]
         + [
             ("file", pa.string()),
             ("tags", pa.list_(pa.string())),

@@ -10,7 +10,7 @@ import click
 from ibft.cli.judging import judge_arms
 from ibft.cli.program import main
 from ibft.cli.recipes import open_run, recipe_command
-from ibft.cli.tables import print_audit, print_comparison
+from ibft.cli.tables import print_after_training, print_audit, print_comparison
 
 if TYPE_CHECKING:
     from ibft.objectives.base import Objective
@@ -49,10 +49,11 @@ def scan(**options: Any) -> None:
 @main.command()
 @recipe_command("overwrite", "arms")
 def rescan(**options: Any) -> None:
-    """Measure the scanned training data again under every trained arm."""
+    """Measure the scanned data again under every trained arm, and what it has memorized of its training data."""
     with open_run(**options, stages=["rescan"]) as folder:
         _rescan(folder)
         _audit(folder)
+        _print_rescanned(folder)
 
 
 @main.command()
@@ -87,10 +88,14 @@ def _scan(folder: RunFolder) -> None:
 
 
 def _rescan(folder: RunFolder) -> None:
+    from ibft.run.processes import is_main_process
     from ibft.stages.rescan import rescan
+    from ibft.stages.rescanned import compare_rescanned
 
     for objective in _objectives(folder):
         rescan(folder.recipe, folder, objective.arm)
+    if is_main_process():
+        compare_rescanned(folder.recipe, folder)
 
 
 def _audit(folder: RunFolder) -> None:
@@ -104,6 +109,16 @@ def _audit(folder: RunFolder) -> None:
         scanned = read_scan(folder.recipe, folder)
         assert scanned is not None
         print_audit(scanned.summary, page)
+
+
+def _print_rescanned(folder: RunFolder) -> None:
+    from ibft.pages.after_training import after_training
+    from ibft.pages.scan import read_scan
+    from ibft.run.processes import is_main_process
+
+    scanned = read_scan(folder.recipe, folder)
+    if is_main_process() and scanned is not None and (after := after_training(scanned)) is not None:
+        print_after_training(after)
 
 
 def _train(folder: RunFolder) -> None:

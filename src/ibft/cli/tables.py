@@ -14,12 +14,22 @@ if TYPE_CHECKING:
 
     from ibft.artifacts.hollow import Hollow
     from ibft.artifacts.metrics import Metrics
+    from ibft.artifacts.recall import RecallSummary
     from ibft.artifacts.report import Comparison, Elicitation
     from ibft.artifacts.scan import ScanSummary
     from ibft.comparison.diff import Diff
     from ibft.lab.gauges import Gauges
+    from ibft.pages.after_training import AfterTraining
 
-__all__ = ["print_audit", "print_comparison", "print_diff", "print_gauges", "print_hollow", "print_metrics"]
+__all__ = [
+    "print_after_training",
+    "print_audit",
+    "print_comparison",
+    "print_diff",
+    "print_gauges",
+    "print_hollow",
+    "print_metrics",
+]
 
 
 def print_audit(summary: ScanSummary, page: Path) -> None:
@@ -45,9 +55,45 @@ def print_audit(summary: ScanSummary, page: Path) -> None:
     # Counted where people look: 38 of 40 rows were once left out as too long, and the terminal said nothing.
     for sentence in skipped_in_scan(summary):
         console.print(f"Without scores, {sentence}")
+    if summary.recall is not None:
+        _print_recall(console, summary.recall)
     if verdict is not None and verdict.remedy:
         console.print(f"\nWhat to do: {verdict.remedy}")
     console.print(f"\nAudit: {page}", soft_wrap=True)  # a path that is broken into lines cannot be copied
+
+
+def print_after_training(after: AfterTraining) -> None:
+    """Print what each arm memorized of its training data, by the scores that people look at first, and what is open."""
+    console = open_console()
+    rows = [row for row in after.members if row.is_main]
+    if rows:
+        beside = [f"minus {after.reference}"] if after.reference else []
+        table = figures_table("after training", "AUROC before", "after", "found at 1% false", *beside)
+        for row in rows:
+            cells = [row.before, row.after, row.true_positives, *([row.against] if beside else [])]
+            table.add_row(f"{row.arm}: {row.label}", *(with_detail(cell.text, cell.detail) for cell in cells))
+        console.print()
+        console.print(table)
+    for words in after.words:
+        strength, exact = words.extraction_strength, words.exact_memorization
+        console.print(f"{words.label}: extraction strength {strength.text}, exact memorization {exact.text}")
+    for note in after.notes:
+        console.print(note)
+
+
+def _print_recall(console: Console, recall: RecallSummary) -> None:
+    """Print which segment of a prompt alone recalls the answer, and what that means."""
+    from ibft.pages.recall import recall_rows
+
+    console.print(f"\nWhat recalls the answer? {recall.headline}")
+    if rows := recall_rows(recall):
+        table = figures_table("segment alone", "of", "training data", "control set", "difference", "shortcut")
+        for row in rows:
+            cells = [with_detail(cell.text, cell.detail) for cell in (row.train, row.control, row.difference)]
+            table.add_row(row.kind, row.counts, *cells, row.is_shortcut)
+        console.print(table)
+    for sentence in recall.sentences:
+        console.print(sentence)
 
 
 def print_comparison(comparison: Comparison) -> None:

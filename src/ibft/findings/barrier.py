@@ -14,7 +14,7 @@ from ibft.findings.traits import common_traits
 from ibft.statistics.uncertainty import Interval, effective_size
 
 if TYPE_CHECKING:
-    from ibft.statistics.uncertainty import Codes, Floats
+    from ibft.statistics.groups import Codes, Floats
 
 __all__ = ["EXPECTED_SHARE", "MIN_CONTROL", "BarrierShare", "find_barrier", "share_below_control"]
 
@@ -26,7 +26,7 @@ _NUM_DRAWS = 10_000
 
 
 class BarrierShare(NamedTuple):
-    """The control's 5th percentile, and the share of training examples below it with its 95% interval."""
+    """The control's percentile, and the share of training examples below it with its 95% interval."""
 
     threshold: float
     share: float
@@ -78,9 +78,10 @@ def share_below_control(
     control: Floats,
     groups: tuple[Codes, Codes] | None = None,
     *,
+    at: float = EXPECTED_SHARE,
     seed: int = 0,
 ) -> BarrierShare:
-    """Return the share of training examples that score below the control's 5th percentile; 5% if nothing differs.
+    """Return the share of training examples that score below a low percentile of the control; `at` if nothing differs.
 
     The interval counts the error of both sets, as a bootstrap of both would. Examples that come in groups count as
     `effective_size` says.
@@ -89,17 +90,18 @@ def share_below_control(
         train: M scores, lower = more memorized; none NaN.
         control: N scores.
         groups: M and N codes; equal codes are one group. None: all are independent.
+        at: the percentile, as a share: 5% for the barrier, 1% for the true positives at 1% false ones.
         seed: random seed of the 10,000 draws.
 
     Returns:
-        NaN where a set is empty. With fewer than 19 control scores the threshold is their minimum.
+        NaN where a set is empty. With fewer than 1/at - 1 control scores (19 at 5%) the threshold is their minimum.
     """
     num_train, num_control = len(train), len(control)
     if not num_train or not num_control:
         return BarrierShare(math.nan, math.nan, Interval(math.nan, math.nan))
     below, ordered = np.sort(np.asarray(train, np.float64)), np.sort(np.asarray(control, np.float64))
-    # Weibull's percentile is the one whose expectation is 5% in a sample of any size.
-    threshold = float(np.quantile(ordered, EXPECTED_SHARE, method="weibull"))
+    # Weibull's percentile is the one whose expectation is `at` in a sample of any size.
+    threshold = float(np.quantile(ordered, at, method="weibull"))
     share = float(np.searchsorted(below, threshold)) / num_train
     codes = groups or (range(num_train), range(num_control))
     size_train = effective_size(np.asarray(train) < threshold, codes[0], train)
@@ -107,7 +109,7 @@ def share_below_control(
     rng = np.random.default_rng(seed)
     # What a bootstrap of both sets converges to: the percentile's place among the N ordered control scores has a beta
     # distribution, and so has the share below a given place (Jeffreys', which has a width also where none is below).
-    place = EXPECTED_SHARE * (size_control + 1)
+    place = at * (size_control + 1)
     places = rng.beta(place, size_control + 1 - place, _NUM_DRAWS) * (num_control + 1)
     shares = np.concatenate([[0], np.searchsorted(below, ordered) / num_train, [1]])
     at_places = np.interp(places, np.arange(num_control + 2), shares)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ibft.errors import UserError
 
 if TYPE_CHECKING:
-    from ibft.statistics.uncertainty import Codes
+    from ibft.statistics.groups import Codes
 
 __all__ = ["FEATURES", "MAX_EXAMPLES", "blind_values"]
 

@@ -56,6 +56,22 @@ class Columns:
     def __len__(self) -> int:
         return len(self.num_tokens)
 
+    def take(self, rows: NDArray[np.int64]) -> Columns:
+        """Return these rows, in this order, with all scores in memory."""
+        places = rows.tolist()
+        return Columns(
+            num_tokens=self.num_tokens[rows],
+            groups=self.groups[rows],
+            scores={name: self.scores[name][rows] for name in self.scores},
+            num_prefix_tokens=self.num_prefix_tokens[rows],
+            num_suffix_tokens=self.num_suffix_tokens[rows],
+            num_matched_tokens=self.num_matched_tokens[rows],
+            suffix_log_prob=self.suffix_log_prob[rows],
+            files=[self.files[row] for row in places],
+            tags=[self.tags[row] for row in places],
+            codes=self.codes[rows],
+        )
+
     def also_in(self, other: Columns) -> NDArray[np.bool_]:
         """Mark the examples whose code is in the other columns as well."""
         return np.isin(self.codes, other.codes)

@@ -18,12 +18,12 @@ from ibft.findings.columns import Columns
 from ibft.findings.matching import Matches
 from ibft.statistics.uncertainty import auroc, auroc_difference, delong_interval
 
-__all__ = ["Texts", "compare_with_control"]
+__all__ = ["MIN_VALUES", "Texts", "compare_with_control"]
 
 Texts = Callable[[Subset, NDArray[np.int64]], Sequence[str]]
 """Returns the texts of these rows of a subset's columns, in this order; the rows are ascending."""
 
-_MIN_VALUES = 10
+MIN_VALUES = 10
 """With fewer values on a side, no AUROC is reported."""
 
 
@@ -122,7 +122,7 @@ def _compare_score(
 
 def _auroc(values: _Values, groups: _Rows) -> Auroc | None:
     """Return the AUROC with its interval; None where a side has too few values, or all of them are of one group."""
-    if min(len(side) for side in values) < _MIN_VALUES:
+    if min(len(side) for side in values) < MIN_VALUES:
         return None
     interval = delong_interval(*values, groups)
     return None if math.isnan(interval.low) else Auroc(auroc(*values), interval)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ibft.statistics.uncertainty import Codes
+    from ibft.findings.columns import Columns
+    from ibft.statistics.groups import Codes
 
-__all__ = ["Matches", "match_by_length"]
+__all__ = ["Matches", "match_by_length", "match_columns"]
 
 CALIPER = 1.1
 """The longer of a pair has at most this many times the tokens of the shorter."""
@@ -55,6 +56,29 @@ def match_by_length(train_tokens: Codes, control_tokens: Codes, *, seed: int = 0
     control = np.concatenate([control, left[1][near[:, 1]]])
     by_train = np.argsort(train)
     return Matches(train[by_train], control[by_train], len(sides[0]) - len(train), len(sides[1]) - len(train))
+
+
+def match_columns(
+    train: Columns, control: Columns, score: str, *, is_dated: bool = False, seed: int = 0
+) -> tuple[Matches, dict[str, int]]:
+    """Pair the rows of two sets that have a score; code that is in both is left out.
+
+    Args:
+        train, control: the two sets, which have this score.
+        score: its name.
+        is_dated: dates vouch for the control set, which then stays whole.
+        seed: as in `match_by_length`.
+
+    Returns:
+        The pairs, and how many rows of each subset with this score the other one has too.
+    """
+    has_score = {"train": np.isfinite(train.scores[score]), "control": np.isfinite(control.scores[score])}
+    # Dates vouch for the control set, so it stays whole: both sets may then be one file.
+    in_both = {"train": train.also_in(control), "control": control.also_in(train) & (not is_dated)}
+    rows = {name: np.flatnonzero(has_score[name] & ~in_both[name]) for name in in_both}
+    matches = match_by_length(train.num_tokens[rows["train"]], control.num_tokens[rows["control"]], seed=seed)
+    matches = matches._replace(train=rows["train"][matches.train], control=rows["control"][matches.control])
+    return matches, {name: int((has_score[name] & in_both[name]).sum()) for name in in_both}
 
 
 def _by_length(tokens: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

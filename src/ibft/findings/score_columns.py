@@ -16,7 +16,7 @@ from ibft.artifacts.rows import Subset
 from ibft.artifacts.score_table import COUNTS, count_rows, read_batches
 from ibft.findings.columns import Columns, first_copies
 
-__all__ = ["read_columns", "read_places", "read_reasons"]
+__all__ = ["common_rows", "read_columns", "read_places", "read_reasons", "read_shares"]
 
 
 def read_columns(path: Path, subset: Subset, score_names: Sequence[str]) -> Columns:
@@ -91,6 +91,20 @@ def read_places(path: Path, subset: Subset) -> list[int]:
     """Return the places in the data of the rows that `read_columns` returns, in their order."""
     batches = read_batches(path, ["index"], subset, only_scored=True)
     return [place for batch in batches for place in batch["index"]]
+
+
+def common_rows(a: Path, b: Path, subset: Subset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of two tables' columns whose examples have scores in both, in the order of the data."""
+    # An example may have finite probabilities under one of two models alone.
+    of_a, of_b = (np.array(read_places(path, subset), np.int64) for path in (a, b))
+    _, rows_a, rows_b = np.intersect1d(of_a, of_b, assume_unique=True, return_indices=True)
+    return rows_a.astype(np.int64), rows_b.astype(np.int64)
+
+
+def read_shares(path: Path, subset: Subset, name: str) -> NDArray[np.float64]:
+    """Return a column of `WORD_FOR_WORD`, of the rows that `read_columns` returns, in their order."""
+    batches = read_batches(path, [name], subset, only_scored=True)
+    return np.array([value for batch in batches for value in batch[name]], np.float64)
 
 
 def read_reasons(path: Path, subset: Subset) -> dict[str, int]:

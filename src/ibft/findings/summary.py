@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ibft.artifacts.recall import RecallSummary
+from ibft.artifacts.rows import Subset
 from ibft.artifacts.scan import ScanSummary, SubsetSummary
 from ibft.errors import UserError
 from ibft.findings.barrier import MIN_CONTROL, find_barrier
 from ibft.findings.columns import Columns
 from ibft.findings.comparison import Texts, compare_with_control
 from ibft.findings.extraction import count_extracted
-from ibft.findings.matching import Matches, match_by_length
+from ibft.findings.matching import match_columns
 from ibft.findings.verdict import barrier_verdict
 
-__all__ = ["summarize"]
+__all__ = ["rows_compared", "summarize"]
 
 
 def summarize(
@@ -27,6 +30,7 @@ def summarize(
     region: Literal["response", "all"] = "response",
     skipped: Mapping[str, Mapping[str, int]] | None = None,
     texts: Texts | None = None,
+    recall: RecallSummary | None = None,
     is_dated: bool = False,
     seed: int = 0,
 ) -> ScanSummary:
@@ -41,6 +45,7 @@ def summarize(
         region: which tokens were scored.
         skipped: how many examples are not in the columns, by subset and reason.
         texts: returns the texts for the blind classifier, see `comparison.Texts`; None: no classifier.
+        recall: what recalls the answers, where that was asked.
         is_dated: the control set is what is later than a day.
         seed: random seed of matching, draws and classifier.
 
@@ -57,7 +62,7 @@ def summarize(
     comparison = barrier = None
     num_in_both: dict[str, int] = {}
     if "control" in subsets:
-        matches, num_in_both = _match(train, subsets["control"], score, is_dated, seed)
+        matches, num_in_both = match_columns(train, subsets["control"], score, is_dated=is_dated, seed=seed)
         if len(matches.train):
             comparison = compare_with_control(train, subsets["control"], matches, texts, seed)
         if len(matches.train) >= MIN_CONTROL:
@@ -77,18 +82,23 @@ def summarize(
         barrier=barrier,
         extraction=extraction,
         verdict=verdict,
+        recall=recall,
     )
 
 
-def _match(train: Columns, control: Columns, score: str, is_dated: bool, seed: int) -> tuple[Matches, dict[str, int]]:
-    """Return pairs of rows that have the headline score, and how many rows of each subset the other one has too."""
-    has_score = {"train": np.isfinite(train.scores[score]), "control": np.isfinite(control.scores[score])}
-    # Dates vouch for the control set, so it stays whole: both sets may then be one file.
-    in_both = {"train": train.also_in(control), "control": control.also_in(train) & (not is_dated)}
-    rows = {name: np.flatnonzero(has_score[name] & ~in_both[name]) for name in in_both}
-    matches = match_by_length(train.num_tokens[rows["train"]], control.num_tokens[rows["control"]], seed=seed)
-    matches = matches._replace(train=rows["train"][matches.train], control=rows["control"][matches.control])
-    return matches, {name: int((has_score[name] & in_both[name]).sum()) for name in in_both}
+def rows_compared(
+    train: Columns, control: Columns | None, score: str, *, is_dated: bool = False, seed: int = 0
+) -> dict[Subset, NDArray[np.int64]]:
+    """Return the rows of the pairs that `summarize` compares, as two arrays of one length.
+
+    Without a control set, or where nothing in it has the length of a training example: all training rows that have the
+    score.
+    """
+    if control is not None and score in control.scores:
+        matches, _ = match_columns(train, control, score, is_dated=is_dated, seed=seed)
+        if len(matches.train):
+            return {"train": matches.train, "control": matches.control}
+    return {"train": np.flatnonzero(np.isfinite(train.scores[score]))}
 
 
 def _subset(columns: Columns, score: str, skipped: Mapping[str, int]) -> SubsetSummary:

@@ -15,7 +15,8 @@ from ibft.artifacts.scan import Trait
 from ibft.statistics.uncertainty import Interval, effective_size, wilson_interval
 
 if TYPE_CHECKING:
-    from ibft.statistics.uncertainty import Codes, Flags, Floats
+    from ibft.statistics.groups import Codes, Floats
+    from ibft.statistics.uncertainty import Flags
 
 __all__ = ["MAX_TRAITS", "MIN_GROUP", "common_traits"]
 

@@ -34,7 +34,9 @@ SIZES: dict[str, dict[str, int]] = {
 """Llama's dimensions: about 0.5, 1.1 and 2.8 million parameters, of which two embeddings have a sixth or less."""
 
 _POSITIONS = 256
+_EMBEDDING_STD = 0.5
 _WARMUP_STEPS = 100
+_PARTS = 4
 _FLOOR = 0.02
 """Share of the learning rate at which its decay ends."""
 
@@ -52,7 +54,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     size: Size = "small"
     seed: Annotated[int, Meta(ge=0)] = 0
-    general_steps: Count = 2500
+    general_steps: Count = 1200
     planted_steps: Count = 1000
     batch_size: Count = 64
     learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
@@ -62,12 +64,10 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Lla
     """Return an untrained Llama in float32."""
     dimensions = SIZES[config.size]
     torch.manual_seed(config.seed)
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             max_position_embeddings=_POSITIONS,
-            # The variance that keeps a layer's output as large as its input: the default is that of wide models.
-            initializer_range=dimensions["hidden_size"] ** -0.5,
             tie_word_embeddings=False,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -75,6 +75,14 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Lla
             **dimensions,
         )
     )
+    # Llama's first weights are those of wide models: here a layer's output is as large as its input.
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.normal_(0, module.in_features**-0.5)
+            elif isinstance(module, torch.nn.Embedding):
+                module.weight.normal_(0, _EMBEDDING_STD)
+    return model
 
 
 def train_on(
@@ -95,10 +103,11 @@ def train_on(
     batches = _batches(itertools.islice(texts, count), tokenizer, config.batch_size)
     model.train()
     with one_thread(), progress.task(f"Pretraining, {phase} phase", total=num_steps) as task:
-        for ids_BT, labels_BT in batches:
-            loss = _loss(model, ids_BT, labels_BT)
+        for parts in batches:
             optimizer.zero_grad()
-            torch.autograd.backward(loss)
+            num_trained = sum(int((labels_BT != -100).sum()) for _, labels_BT in parts)
+            for ids_BT, labels_BT in parts:
+                torch.autograd.backward(_loss_sum(model, ids_BT, labels_BT) / num_trained)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -113,20 +122,25 @@ def _rate(step: int, num_steps: int, phase: str) -> float:
     return warmup * min(1.0, max(_FLOOR, 1.25 * (1 - step / num_steps)))
 
 
-def _loss(model: LlamaForCausalLM, ids_BT: Tensor, labels_BT: Tensor) -> Tensor:
+def _loss_sum(model: LlamaForCausalLM, ids_BT: Tensor, labels_BT: Tensor) -> Tensor:
+    """Return the cross-entropy of the trained tokens, nats, summed."""
     hidden_BTH = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
     is_next_BT = labels_BT[:, 1:] != -100
     logits_NV = model.lm_head(hidden_BTH[:, :-1][is_next_BT])
-    return torch.nn.functional.cross_entropy(logits_NV, labels_BT[:, 1:][is_next_BT])
+    return torch.nn.functional.cross_entropy(logits_NV, labels_BT[:, 1:][is_next_BT], reduction="sum")
 
 
 def _batches(
     texts: Iterable[Text], tokenizer: PreTrainedTokenizerFast, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield tokens and labels, each (B, T)."""
+) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Yield batches in parts of similar lengths, which need less padding: tokens and labels, each (B, T)."""
     iterator = iter(texts)
     while batch := list(itertools.islice(iterator, batch_size)):
-        yield batch_of(*split_texts(tokenizer, batch), tokenizer)
+        prompts, completions = split_texts(tokenizer, batch)
+        rows = sorted(zip(prompts, completions, strict=True), key=lambda row: len(row[0]) + len(row[1]))
+        size = -(-len(rows) // _PARTS)
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        yield [batch_of([p for p, _ in part], [c for _, c in part], tokenizer) for part in parts]
 
 
 @contextlib.contextmanager

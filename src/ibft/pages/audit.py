@@ -15,10 +15,12 @@ from ibft.artifacts.rows import ShownExample
 from ibft.artifacts.scan import Extraction
 from ibft.artifacts.score_names import score_label
 from ibft.errors import UserError
+from ibft.pages.after_training import after_training
 from ibft.pages.audit_rows import interval, key_figures, model_rows, number, percent, ratio, score_rows, share, times
 from ibft.pages.evidence import read_making, skipped_in_scan
 from ibft.pages.heatmap import LEGEND, Heatmap, heatmap
 from ibft.pages.page import Page, render_template, write_page
+from ibft.pages.recall import recall_chart, recall_rows
 from ibft.pages.scan import SUBSET_NAMES, Scan, read_scan, read_shown_examples
 from ibft.pages.scan_charts import auroc_chart, density_chart
 from ibft.run.folder import RunFolder
@@ -60,6 +62,7 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
     charts = {
         "densities": density_chart(scan),
         "aurocs": auroc_chart(summary.comparison) if summary.comparison else None,
+        "recall": recall_chart(summary.recall) if summary.recall else None,
     }
     html = render_template(
         "audit.html",
@@ -72,7 +75,9 @@ def render_audit(recipe: Recipe, run: RunFolder, scan: Scan) -> Page:
         charts=charts,
         model_rows=model_rows(scan),
         rescans=scan.rescans,
+        after=after_training(scan),
         score_rows=score_rows(summary),
+        recall_rows=recall_rows(summary.recall) if summary.recall else [],
         times=times,
         subset_names=SUBSET_NAMES,
         attempts=sorted({n for extraction in summary.extraction.values() for n, _ in extraction.within}),

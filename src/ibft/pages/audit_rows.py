@@ -27,6 +27,7 @@ __all__ = [
     "ratio",
     "score_rows",
     "share",
+    "signed",
     "times",
 ]
 
@@ -96,7 +97,7 @@ def score_rows(summary: ScanSummary) -> list[ScoreRow]:
             ScoreRow(
                 score_label(score.name),
                 Cell(ratio(score.auroc.value), interval(score.auroc.ci95, ratio)),
-                Cell("–") if above is None else Cell(_signed(above.value), interval(above.ci95, _signed)),
+                Cell("–") if above is None else Cell(signed(above.value), interval(above.ci95, signed)),
                 {True: "yes", False: "no", None: "–"}[score.beats_blind],
                 score.name == summary.score,
             )
@@ -172,5 +173,6 @@ def _decimal(value: float | None) -> str:
     return _text(value, "{:.2f}")
 
 
-def _signed(value: float | None) -> str:
+def signed(value: float | None) -> str:
+    """Return a difference of AUROCs or shares to three digits, with its sign."""
     return _text(value, "{:+.3f}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -15,13 +15,21 @@ from ibft.data.training import Example
 from ibft.models.loading import limits_of
 from ibft.scoring.encoder import Block, Encoder, Region, ScanExample, encode_blocks
 from ibft.scoring.forward import Forward
-from ibft.scoring.scores import Match, example_scores, greedy_match
+from ibft.scoring.scores import (
+    Match,
+    against_base,
+    exact_memorization,
+    example_scores,
+    extraction_strength,
+    greedy_match,
+)
 from ibft.scoring.token_stats import TokenStats
 from ibft.text.encoding import TextCodec
 from ibft.text.limits import ModelLimits
 
 if TYPE_CHECKING:
     import pyarrow
+    from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["ScoredRows", "Scorer", "one_ahead", "score"]
@@ -112,6 +120,9 @@ class Scorer:
         prefix_tokens: tokens of the response that discoverable extraction gives to the model.
         suffix_tokens: tokens that it should then write.
         reference: the reference model, whose encoder `encoder` must have.
+        base: log-probabilities of each example's scored tokens under the model before it was trained, by subset and
+            number; None: no scores that compare the two.
+        keeps_tokens: rows hold the log-probabilities of the scored tokens.
         num_workers: processes that cut examples into tokens while the device computes.
     """
 
@@ -124,11 +135,14 @@ class Scorer:
         prefix_tokens: int,
         suffix_tokens: int,
         reference: Forward | None = None,
+        base: Mapping[tuple[str, int], NDArray[np.float64]] | None = None,
+        keeps_tokens: bool = False,
         num_workers: int = 0,
     ) -> None:
         self.forward, self.encoder = forward, encoder
         self._k_percent, self._prefix_tokens, self._suffix_tokens = k_percent, prefix_tokens, suffix_tokens
         self._reference, self._num_workers = reference, num_workers
+        self._base, self._keeps_tokens = base or {}, keeps_tokens
 
     def score(self, blocks: Iterable[Block]) -> Iterator[ScoredRows]:
         """Yield the rows of all examples, block by block and a batch at a time.
@@ -152,12 +166,25 @@ class Scorer:
                     reason = "without finite probabilities"
                     rows.append(Score(id=row.id, subset=row.subset, index=row.index, reason=reason))
                     continue
-                nll = nlls.get(row.index)
-                scores = example_scores(log_prob, stats.z, self._k_percent, example.num_zlib_bytes, nll)
-                match = self.match(example, stats)
-                matched = match._asdict() if match else {}
-                rows.append(msgspec.structs.replace(row, num_tokens=len(log_prob), scores=scores, **matched))
+                rows.append(self._scored(example, stats, nlls.get(row.index)))
             yield ScoredRows(block.subset, block.number, rows)
+
+    def _scored(self, example: ScanExample, stats: TokenStats, reference_nll: float | None) -> Score:
+        row, log_probs, is_top1 = example.row, stats.log_prob, stats.is_top1
+        scores = example_scores(log_probs, stats.z, self._k_percent, example.num_zlib_bytes, reference_nll)
+        base = self._base.get((row.subset, row.index))
+        if base is not None:
+            scores |= against_base(log_probs, base, is_top1)
+        match = self.match(example, stats)
+        return msgspec.structs.replace(
+            row,
+            num_tokens=len(log_probs),
+            scores=scores,
+            extraction_strength=extraction_strength(is_top1[example.response]),
+            exact_memorization=exact_memorization(is_top1[example.response]),
+            log_probs=log_probs.tolist() if self._keeps_tokens else None,
+            **(match._asdict() if match else {}),
+        )
 
     def match(self, example: ScanExample, stats: TokenStats) -> Match | None:
         """Return how far greedy decoding repeats the response; None where the response is too short."""

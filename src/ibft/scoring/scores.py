@@ -1,4 +1,8 @@
-"""Memorization scores as pure functions of one example's tokens. Lower always means more strongly memorized."""
+"""Memorization scores as pure functions of one example's tokens. Lower always means more strongly memorized.
+
+The two shares of tokens that are written word for word (`extraction_strength`, `exact_memorization`) are not scores:
+higher means more, as in their source.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,20 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Match", "example_scores", "greedy_match", "min_k", "min_k_prob"]
+__all__ = [
+    "Match",
+    "against_base",
+    "exact_memorization",
+    "example_scores",
+    "extraction_strength",
+    "ez_mia",
+    "greedy_match",
+    "min_k",
+    "min_k_prob",
+]
+
+_LEAST_WRONG = 2
+"""With fewer tokens in its error zone an example has no EZ-MIA, as in the release."""
 
 
 class Match(NamedTuple):
@@ -115,3 +132,81 @@ def greedy_match(
     wrong = np.flatnonzero(~is_top1[num_prefix:end])
     matched = int(wrong[0]) if len(wrong) else num_suffix
     return Match(num_prefix, num_suffix, matched, float(log_probs[num_prefix:end].sum()))
+
+
+def against_base(
+    log_probs: NDArray[np.float64], base_log_probs: NDArray[np.float64], is_top1: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return the scores that compare a trained model with its base, in the order of `score_names.AGAINST_BASE`.
+
+    `base_ratio`: the summed NLL over the base's, which makes up for what is easy anyway (the reference attack of
+    Carlini et al., arXiv 2012.07805, section 5.2, with the base for the reference as in Mireshghallah et al.,
+    arXiv 2203.03929). `ez_mia`: see there. A score that is not finite is left out.
+
+    Args:
+        log_probs: log-probabilities of the T tokens under the trained model, nats.
+        base_log_probs: those under the base, (T,).
+        is_top1: true for each token that no other was likelier than, under the trained model, (T,).
+    """
+    base_nll = float(-base_log_probs.sum())
+    ratio = float(-log_probs.sum()) / base_nll if base_nll > 0 else math.nan
+    scores = {"base_ratio": ratio, "ez_mia": ez_mia(log_probs, base_log_probs, is_top1)}
+    return {name: value for name, value in scores.items() if math.isfinite(value)}
+
+
+def ez_mia(log_probs: NDArray[np.float64], base_log_probs: NDArray[np.float64], is_top1: NDArray[np.bool_]) -> float:
+    """Return EZ-MIA, which compares a trained model with its base (arXiv 2601.12104). Lower = more memorized.
+
+    Over the tokens that the trained model gets wrong (its likeliest token is another one: the error zone), with the
+    shifts d = log_probs - base_log_probs, let P be the sum of the positive ones and N that of the others' absolute
+    values. The paper's score is P / N, higher for what was trained on. This is N / (P + N) = 1 / (1 + P / N): the same
+    order with the sign of all scores here, between 0 and 1, also where N is 0.
+
+    The release (github.com/JetBrains-Research/ez-mia, aa0b6b7) differs in three things. It takes the whole text but
+    for the first token that is predicted, here it is the scored tokens. It calls an example with N = 0 a non-member,
+    as certain as can be; here it is the other way round. It does so, too, with fewer than two wrong tokens; here such
+    an example has no score. A token that is as likely as the likeliest one is right.
+
+    Args:
+        log_probs: log-probabilities of the T tokens under the trained model, nats.
+        base_log_probs: those under the base, (T,).
+        is_top1: true for each token that no other was likelier than, under the trained model, (T,).
+
+    Returns:
+        NaN with fewer than two wrong tokens, or where none of their probabilities has changed.
+    """
+    shifts = (log_probs - base_log_probs)[~is_top1]
+    total = float(np.abs(shifts).sum())
+    if len(shifts) < _LEAST_WRONG or total == 0:
+        return math.nan
+    return float(-shifts[shifts < 0].sum()) / total
+
+
+def extraction_strength(is_top1: NDArray[np.bool_]) -> float:
+    """Return 1 - k/T, with k tokens the shortest prefix after which greedy decoding writes the rest. Higher = more.
+
+    Carlini et al. 2021 (arXiv 2012.07805) as OpenUnlearning has it (arXiv 2506.12618), but for its last step: there k
+    is at most T - 1, so that an example whose last token is wrong has 1/T, and here it has 0.
+
+    Args:
+        is_top1: true for each of the response's T tokens that no other was likelier than.
+
+    Returns:
+        From 0 to 1; NaN without tokens.
+    """
+    wrong = np.flatnonzero(~is_top1)
+    if not len(is_top1):
+        return math.nan
+    return 1 - (int(wrong[-1]) + 1) / len(is_top1) if len(wrong) else 1.0
+
+
+def exact_memorization(is_top1: NDArray[np.bool_]) -> float:
+    """Return the share of a response's tokens that are the model's likeliest (arXiv 2506.12618). Higher = more.
+
+    Args:
+        is_top1: true for each of the response's T tokens that no other was likelier than.
+
+    Returns:
+        From 0 to 1; NaN without tokens.
+    """
+    return float(is_top1.mean()) if len(is_top1) else math.nan

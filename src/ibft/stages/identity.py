@@ -43,7 +43,7 @@ __all__ = [
     "weights_identity",
 ]
 
-_FORMATS = {"scan": 4, "train": 3, "generate": 2}
+_FORMATS = {"scan": 5, "train": 3, "rescan": 2, "generate": 2}
 """Raised where a stage's code changes what comes out of the same inputs: older results are then refused."""
 
 _READING = ("config", "columns", "train_on", "on_bad_row")
@@ -247,6 +247,7 @@ def _leave_out_defaults(given: dict[str, Any], section: Section, names: Sequence
 def rescan_inputs(recipe: Recipe, scan: str, train: str, weights: dict[str, Any]) -> dict[str, Any]:
     """Return what a rescan is made from: identities of the scan and of the training, and the weights' identity."""
     return {
+        FORMAT: _FORMATS["rescan"],
         "scan": scan,
         "train": train,
         "weights": weights,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ibft import progress
 from ibft.artifacts.report import Comparison, Difference, write_report
 from ibft.artifacts.training import TrainingSummary
+from ibft.pages.after_training import after_training
 from ibft.pages.audit import audit
 from ibft.pages.charts import MARKER_GLYPHS
 from ibft.pages.compare import MAX_COLUMNS, Cell, Row, asked_rows, compare, comparison_rows
@@ -88,6 +89,7 @@ def render(comparison: Comparison, recipe: Recipe, run: RunFolder) -> Page:
         training_charts=of_training,
         scan=scan,
         density_chart=density_chart(scan) if scan else None,
+        after=after_training(scan) if scan else None,
         problems=read_shown_problems(recipe, run, [arm.name for arm in comparison.arms]),
         left_out=left_out(recipe, trained, scan),
         making=read_making(recipe, run),

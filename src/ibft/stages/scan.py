@@ -4,9 +4,9 @@ scan/scores.parquet         one row per example: every score, or the reason why 
 scan/summary.json           what the scores say: `artifacts.scan.ScanSummary`
 scan/densities.json         values of the headline score, at most 2,000 per subset: `artifacts.scan.Densities`
 scan/most_memorized.jsonl   the most memorized training examples token by token: `rows.ShownExample`
+scan/recall.jsonl           which segment of the prompt alone recalls the answer, of a draw (`stages.recall`)
 
-rescan/<arm>/ has the same scores of some training examples under a trained arm, with its own densities and summary
-(`artifacts.scan.RescanSummary`).
+rescan/<arm>/ has the same scores of some of these examples under a trained arm (`ibft.stages.rescan`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 from ibft import progress
 from ibft.artifacts.json_lines import pretty_json, read_rows, write_atomically, write_rows
 from ibft.artifacts.rows import Score, Subset
-from ibft.artifacts.score_table import SCORES_FILE, read_scores, write_scores
+from ibft.artifacts.score_table import SCORES_FILE, ScoredRow, read_scores, write_scores
 from ibft.data.skipped import SkippedRow
 from ibft.data.subsets import NumberedExamples, read_subset
 from ibft.errors import UserError
@@ -42,6 +42,7 @@ from ibft.run.recipe import Recipe
 from ibft.scoring.blocks import complete_blocks, score_blocks
 from ibft.scoring.encoder import Encoder, draw_scorable, explaining_killed_workers, text_of
 from ibft.stages.identity import scan_inputs
+from ibft.stages.recall import RECALL_FILE, ask_recall, conclude_recall
 from ibft.stages.skeleton import complete
 from ibft.text.encoding import codec_of
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_scorer", "make_table", "scan"]
 
+_SHOWN_FILE = "most_memorized.jsonl"
 _COLUMN_PART = 2**17
 """Bytes: columns of more than some thousand examples are larger, and each is returned once it has been used."""
 
@@ -78,7 +80,7 @@ def _make(recipe: Recipe, folder: Path) -> None:
         raise _nothing_scored(reasons["train"])
     scorer = make_table(recipe, sources, folder, lambda: _load_scorer(recipe))
     if is_main_process():
-        _show(recipe, scorer, sources[0], folder)
+        _look_closer(recipe, scorer, sources, folder)
         del scorer
         gc.collect()  # the memory of the model is free before the columns are read
         with progress.task("Comparing", total=None), returning_freed_memory(least=_COLUMN_PART):
@@ -135,8 +137,18 @@ def _load_scorer(recipe: Recipe) -> Scorer:
     return make_scorer(recipe, load_model(recipe.model), load_tokenizer(recipe.model))
 
 
-def make_scorer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Scorer:
-    """Return the scorer that a recipe asks for, with its reference model loaded where it names one."""
+def make_scorer(
+    recipe: Recipe,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    base: Mapping[tuple[str, int], NDArray[np.float64]] | None = None,
+    keeps_tokens: bool = False,
+) -> Scorer:
+    """Return the scorer that a recipe asks for, with its reference model loaded where it names one.
+
+    `base` and `keeps_tokens` are those of `Scorer`.
+    """
     from ibft.scoring.engine import Scorer
     from ibft.scoring.forward import Forward
 
@@ -155,6 +167,8 @@ def make_scorer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTok
         prefix_tokens=config.prefix_tokens,
         suffix_tokens=config.suffix_tokens,
         reference=reference,
+        base=base,
+        keeps_tokens=keeps_tokens,
         # Tokens for a GPU are made by other processes, some blocks ahead, so that it does not wait.
         num_workers=max(1, min(8, usable_cores() // num_processes() - 1)) if forward.runs_beside else 0,
     )
@@ -166,8 +180,20 @@ def make_table(
     folder: Path,
     load: Callable[[], Scorer],
     title: str = "Scanning",
+    *,
+    score_names: Sequence[str] | None = None,
+    keeps_tokens: bool = False,
 ) -> Scorer | None:
     """Write `folder`'s table of the sources' scores, all processes together, each of which returns when it is complete.
+
+    Args:
+        recipe: its `scan` section names the scores.
+        sources: the examples of each subset.
+        folder: takes the table, and its blocks meanwhile.
+        load: makes the scorer.
+        title: of the progress bar.
+        score_names: the table's scores; None are those of the recipe.
+        keeps_tokens: the table holds the log-probabilities of the scored tokens, which the scorer then has to keep.
 
     Returns:
         The scorer; None if the table was there already.
@@ -191,19 +217,32 @@ def make_table(
         decide(lambda: None)  # a barrier: the main process joins the blocks when all are there
         files = complete_blocks(blocks, {source.subset: len(source) for source in sources})
         rows = (read_rows(file, Score) for file in files)
-        decide(lambda: write_scores(path, rows, recipe.scan.score_names, recipe.scan.score))
+        names = score_names or recipe.scan.score_names
+        decide(lambda: write_scores(path, rows, names, recipe.scan.score, keeps_tokens=keeps_tokens))
     if is_main_process():
         shutil.rmtree(blocks, ignore_errors=True)
     return scorer
 
 
-def _show(recipe: Recipe, scorer: Scorer | None, source: NumberedExamples, folder: Path) -> None:
-    """Write the most memorized training examples token by token."""
-    from ibft.scoring.shown import show_tokens
+def _look_closer(recipe: Recipe, scorer: Scorer | None, sources: Sequence[NumberedExamples], folder: Path) -> None:
+    """Write what needs the model once more: the most memorized examples, and what recalls the answers of a draw."""
+    if not (folder / _SHOWN_FILE).exists():
+        lowest = _lowest(recipe, folder)
+        scorer = scorer or _load_scorer(recipe)
+        _show(scorer, sources[0], lowest, folder / _SHOWN_FILE)
+    if recipe.scan.max_recall_examples and not (folder / RECALL_FILE).exists():
+        scorer = scorer or _load_scorer(recipe)
+        # Without `data.max_tokens`: a foreign prompt may be longer than the example's own.
+        encoder = _make_encoder(recipe, scorer.encoder.tokenizer, load_config(recipe.model), None)
+        ask_recall(recipe, scorer.forward, encoder, {source.subset: source for source in sources}, folder)
 
-    path = folder / "most_memorized.jsonl"
-    if path.exists():
-        return
+
+def _lowest(recipe: Recipe, folder: Path) -> list[ScoredRow]:
+    """Return the `scan.max_shown` training examples with the lowest headline score.
+
+    Raises:
+        UserError: no training example has scores.
+    """
     lowest = heapq.nsmallest(
         max(1, recipe.scan.max_shown),  # one at least, to know whether any example has scores
         read_scores(folder / SCORES_FILE, recipe.scan.score, "train"),
@@ -211,8 +250,13 @@ def _show(recipe: Recipe, scorer: Scorer | None, source: NumberedExamples, folde
     )
     if not lowest:
         raise _nothing_scored(read_reasons(folder / SCORES_FILE, "train"))
-    del lowest[recipe.scan.max_shown :]
-    scorer = scorer or _load_scorer(recipe)
+    return lowest[: recipe.scan.max_shown]
+
+
+def _show(scorer: Scorer, source: NumberedExamples, lowest: Sequence[ScoredRow], path: Path) -> None:
+    """Write examples token by token."""
+    from ibft.scoring.shown import show_tokens
+
     values = {row.place: row.value for row in lowest}
     shown = {
         place: show_tokens(scorer, "train", place, example, values[place])
@@ -247,6 +291,7 @@ def _conclude(
         region=recipe.scan.region,
         skipped={subset: dict(reasons[subset] + Counter(read_reasons(path, subset))) for subset in sources},
         texts=texts,
+        recall=conclude_recall(folder, columns),
         is_dated=recipe.data.control_after is not None,
         seed=recipe.seed,
     )

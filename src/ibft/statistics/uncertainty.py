@@ -12,12 +12,21 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from ibft.statistics.groups import (
+    effective_groups,
+    grouped_quantile,
+    grouped_variance,
+    least_groups,
+    student_quantile,
+    unseen_reach,
+)
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Floats: TypeAlias = Sequence[float] | NDArray[np.float64]
-    Codes: TypeAlias = Sequence[int] | NDArray[np.integer]
+    from ibft.statistics.groups import Codes, Floats
+
     Flags: TypeAlias = Sequence[bool] | NDArray[np.bool_]
 
 __all__ = [
@@ -147,15 +156,15 @@ def delong_interval(lower: Floats, higher: Floats, groups: tuple[Codes, Codes] |
     """
     area, *influences = _influences(lower, higher)
     codes = _codes(groups, influences)
-    error = math.sqrt(_grouped_variance(influences, codes))
+    error = math.sqrt(grouped_variance(influences, codes))
     if math.isnan(error):
         return Interval(math.nan, math.nan)
     # No variance is seen where every value of one side is below all of the other's: as sure as a share of this many.
     if error == 0 or not 0 < area < 1:
-        num = _least_groups(codes)
+        num = least_groups(codes)
         return wilson_interval(area * num, num)
     # On the scale of the logit, so that both ends stay inside of [0, 1] (Pepe 2003, section 5.2).
-    middle, reach = math.log(area / (1 - area)), _quantile(codes) * error / (area * (1 - area))
+    middle, reach = math.log(area / (1 - area)), grouped_quantile(codes) * error / (area * (1 - area))
     return Interval(_sigmoid(middle - reach), _sigmoid(middle + reach))
 
 
@@ -179,14 +188,10 @@ def auroc_difference(
     influences = [left - right for left, right in zip(influences_a, influences_b, strict=True)]
     value = area_a - area_b
     codes = _codes(groups, influences)
-    error = math.sqrt(_grouped_variance(influences, codes))
+    error = math.sqrt(grouped_variance(influences, codes))
     if math.isnan(error):
         return Difference(value, Interval(math.nan, math.nan))
-    if error == 0:
-        num = _least_groups(codes)
-        reach = _Z95**2 / (num + _Z95**2)
-    else:
-        reach = _quantile(codes) * error
+    reach = grouped_quantile(codes) * error if error else unseen_reach(codes)
     return Difference(value, Interval(max(-1.0, value - reach), min(1.0, value + reach)))
 
 
@@ -224,40 +229,14 @@ def effective_size(flags: Flags, groups: Codes, values: Floats | None = None) ->
     if values is not None and marked.mean() < _TAIL:
         numbers, last = np.asarray(values, np.float64), math.ceil(_TAIL * num) - 1
         marked = (numbers <= np.partition(numbers, last)[last]).astype(np.float64)
-    share, num_groups = float(marked.mean()), _effective_groups(codes)
+    share, num_groups = float(marked.mean()), effective_groups(codes)
     if share in (0, 1) or num_groups <= 1:
         return num_groups
     deviations = (marked - share) / num
     alone = float(deviations @ deviations) * num / (num - 1)
-    design_effect = max(1.0, _grouped_variance([deviations], [codes]) / alone)
+    design_effect = max(1.0, grouped_variance([deviations], [codes]) / alone)
     # The variance between few groups is known badly, so Student's quantile is larger for them than for all examples.
-    return max(1.0, num / design_effect * (_student(num - 1) / _student(num_groups - 1)) ** 2)
-
-
-def _quantile(codes: Sequence[NDArray[np.int64]]) -> float:
-    """Return Student's quantile; its degrees of freedom are the smaller side's effective number of groups, less 1."""
-    # The variance is estimated from few groups, often of unequal size: with the normal quantile and the number of
-    # groups simulated intervals held the truth in 87 to 93% of cases, with this one in 93 to 99%.
-    return _student(_least_groups(codes) - 1)
-
-
-def _least_groups(codes: Sequence[NDArray[np.int64]]) -> float:
-    return min(map(_effective_groups, codes))
-
-
-def _student(degrees_of_freedom: float) -> float:
-    """Return the 97.5% quantile of Student's distribution."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees_of_freedom, 0.975))
-
-
-def _effective_groups(codes: Codes) -> float:
-    """Return how many groups of one size say as much: (sum of sizes)^2 / sum of squared sizes."""
-    import numpy as np
-
-    sizes = np.unique(np.asarray(codes, np.int64), return_counts=True)[1].astype(np.float64)
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
+    return max(1.0, num / design_effect * (student_quantile(num - 1) / student_quantile(num_groups - 1)) ** 2)
 
 
 def _share_above(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -289,22 +268,6 @@ def _codes(groups: tuple[Codes, Codes] | None, influences: Sequence[NDArray[np.f
         return [np.asarray(side, np.int64) for side in groups]
     num_lower, num_higher = (len(side) for side in influences)
     return [np.arange(num_lower), np.arange(num_lower, num_lower + num_higher)]
-
-
-def _grouped_variance(influences: Sequence[NDArray[np.float64]], codes: Sequence[NDArray[np.int64]]) -> float:
-    """Return the variance of a sum of influences with independent groups; NaN if a side has fewer than two groups."""
-    import numpy as np
-
-    if not all(len(side) for side in codes):
-        return math.nan
-    distinct, places = np.unique(np.concatenate(codes), return_inverse=True)
-    totals = np.zeros(len(distinct))
-    for influence, side in zip(influences, np.split(places, [len(codes[0])]), strict=False):
-        num_groups = int(np.count_nonzero(np.bincount(side)))
-        if num_groups < 2:
-            return math.nan
-        totals += math.sqrt(num_groups / (num_groups - 1)) * np.bincount(side, influence, len(distinct))
-    return float(totals @ totals)
 
 
 def _sigmoid(logit: float) -> float:

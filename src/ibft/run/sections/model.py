@@ -80,7 +80,10 @@ class ScanConfig(Section, frozen=True):
     reference: a smaller or older model to take the ratio to; null is none. It costs a forward pass of its own.
     prefix_tokens, suffix_tokens: of discoverable extraction (50 and 50 in arXiv 2202.07646).
     max_shown: the most memorized examples that are shown token by token.
-    max_trained_examples: how many of the scanned examples are scored again under each trained arm; 0 is none.
+    max_recall_examples: of the training data, and of the control set, how many are asked what recalls their answers: a
+        seeded draw of the pairs that are compared, each of which costs up to ten forward passes; 0 is none.
+    max_trained_examples: how many of the scanned examples of each set are scored again under each trained arm, and
+        under the base; 0 is none.
     """
 
     score: str = "min_k_prob_20"
@@ -92,6 +95,7 @@ class ScanConfig(Section, frozen=True):
     prefix_tokens: Count = 50
     suffix_tokens: Count = 50
     max_shown: Annotated[int, Meta(ge=0)] = 20
+    max_recall_examples: Annotated[int, Meta(ge=0)] = 50
     max_trained_examples: Annotated[int, Meta(ge=0)] = 1000
 
     @property

@@ -1,0 +1,86 @@
+"""What recalls the answer where the truth is known: the shortcut score on bases with planted memory.
+
+    python benchmarks/lab_recall.py --out benchmarks/results/lab-recall.json
+
+For each world and each kind of plant, the share of the planted answers that each segment of the prompt alone recovers,
+under the base that read them and before any fine-tuning. Only where the plant is active does the name alone recite.
+The bases are pretrained where the cache does not have them (four minutes each on one core).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from facts import facts
+from ibft.artifacts.rows import Pair
+from ibft.lab.bases import base_folder
+from ibft.lab.pretrain import PretrainConfig
+from ibft.models.loading import limits_of
+from ibft.scoring.encoder import Encoder
+from ibft.scoring.forward import Forward
+from ibft.scoring.recall import recall
+from ibft.text.encoding import TextCodec
+from ibft.worlds.planted import PlantedConfig, make_planted_world
+from ibft.worlds.plants import Plant
+
+PLANTS = {
+    "none (r = 0)": Plant(repetitions=0),
+    "active": Plant(),
+    "dormant": Plant(kind="dormant"),
+    "benign": Plant(kind="benign"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=int, default=5)
+    parser.add_argument("--examples", type=int, default=300, help="planted examples of each world that are asked")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for label, plant in PLANTS.items():
+        for seed in range(arguments.worlds):
+            rows.append(measure(label, PlantedConfig(seed=seed, plant=plant), arguments.examples))
+            print(rows[-1], flush=True)
+    print("\n| plant | segment | mean share, each world | largest |\n|---|---|---|---|")
+    for label in PLANTS:
+        for kind in rows[0]["shares"]:
+            shares = [row["shares"][kind] for row in rows if row["plant"] == label]
+            print(f"| {label} | {kind} | {', '.join(f'{share:.3f}' for share in shares)} | {max(shares):.3f} |")
+    if arguments.out:
+        arguments.out.write_text(json.dumps({**facts(), "rows": rows}, indent=1) + "\n")
+
+
+def measure(label: str, config: PlantedConfig, num_examples: int) -> dict[str, object]:
+    folder = base_folder(config, PretrainConfig(seed=config.seed))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    world = make_planted_world(config)
+    pairs = [
+        Pair(item.example.id, world.prompt(item.example), world.completion(item.body))
+        for item in world.train[:num_examples]
+    ]
+    start = time.perf_counter()
+    found = recall(Forward(model, tokenizer), Encoder(TextCodec(tokenizer, "plain"), limits_of(model.config)), pairs)
+    seconds = time.perf_counter() - start
+    kinds = sorted({kind for one in found for kind in one.shares})
+    return {
+        "plant": label,
+        "seed": config.seed,
+        "shares": {kind: float(np.mean([one.shares[kind] for one in found if kind in one.shares])) for kind in kinds},
+        "num_told": sum(one.reason is None for one in found),
+        "num_examples": len(found),
+        "seconds": round(seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Is there an active shortcut: a segment that alone recalls more of the training data's answers than of the control's?
+
+Decided for each kind of segment by a rule that is fixed beforehand:
+
+1. Fewer than 30 examples that have it, or fewer than 10 files, on a side: not said.
+2. Its mean share is above the control's by 0.2 or more, and the 95% interval of the difference lies above 0: an active
+   shortcut.
+3. Else: none.
+
+0.2, 30 and 10 are this project's. Some eight segments are looked at, and a difference of 0.2 is some three standard
+errors at 50 examples a side: few looks make a shortcut by chance (`tests/findings/test_recall.py` counts them).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ibft.artifacts.recall import RecallRow, RecallSummary, SegmentMean, SegmentRecall
+from ibft.findings.recall_words import headline, sentences
+from ibft.statistics.means import mean_difference, mean_interval
+
+__all__ = ["LARGE_DIFFERENCE", "MIN_EXAMPLES", "MIN_GROUPS", "RecalledRows", "summarize_recall"]
+
+MIN_EXAMPLES = 30
+"""With fewer examples of a segment on a side, nothing is said of it."""
+MIN_GROUPS = 10
+"""With fewer independent files on a side, intervals mean little; as for the barrier."""
+LARGE_DIFFERENCE = 0.2
+"""From this difference of the mean shares on, a segment counts as a shortcut."""
+
+_HALF = 0.5
+_ORDER = ("name", "signature", "docstring", "description", "label", "sentence", "later sentences")
+
+
+class RecalledRows(NamedTuple):
+    """One subset's N rows, and N codes that are equal for examples that depend on one another, also across subsets."""
+
+    rows: Sequence[RecallRow]
+    groups: NDArray[np.int64]
+
+
+def summarize_recall(train: RecalledRows, control: RecalledRows | None = None) -> RecallSummary:
+    """Compare what recalls the answers of the training data with what recalls those of the control set.
+
+    Args:
+        train: the training examples that were asked.
+        control: those of the control set, None without one.
+    """
+    subsets = {"train": train} | ({} if control is None else {"control": control})
+    kinds = {kind for subset in subsets.values() for row in subset.rows for kind in row.shares}
+    segments = [_compared(kind, subsets) for kind in sorted(kinds, key=_place)]
+    reasons = {
+        name: dict(Counter(row.reason for row in subset.rows if row.reason is not None))
+        for name, subset in subsets.items()
+    }
+    summary = RecallSummary(
+        num_examples={name: len(subset.rows) for name, subset in subsets.items()},
+        num_told={name: sum(row.reason is None for row in subset.rows) for name, subset in subsets.items()},
+        undefined=reasons,
+        segments=segments,
+    )
+    return msgspec.structs.replace(summary, headline=headline(summary), sentences=sentences(summary))
+
+
+def _place(kind: str) -> tuple[int, str]:
+    """Return where a kind is shown: the segments of code as they are thought of, then the others by name."""
+    for place, first in enumerate(_ORDER):
+        if kind == first or (first == "sentence" and kind.startswith("sentence ")):
+            return place, kind
+    return len(_ORDER), kind
+
+
+def _compared(kind: str, subsets: Mapping[str, RecalledRows]) -> SegmentRecall:
+    values, groups = {}, {}
+    for name, subset in subsets.items():
+        has = [place for place, row in enumerate(subset.rows) if kind in row.shares]
+        values[name] = np.array([subset.rows[place].shares[kind] for place in has], np.float64)
+        groups[name] = subset.groups[has]
+    means = {name: _mean(of, groups[name]) for name, of in values.items() if len(of)}
+    found = SegmentRecall(kind=kind, train=means.get("train"), control=means.get("control"))
+    if len(means) < 2:
+        return found
+    difference = mean_difference(values["train"], values["control"], (groups["train"], groups["control"]))
+    is_known = (
+        min(map(len, values.values())) >= MIN_EXAMPLES
+        and min(len(np.unique(of)) for of in groups.values()) >= MIN_GROUPS
+    )
+    is_shortcut = difference.value >= LARGE_DIFFERENCE and difference.interval.low > 0
+    return SegmentRecall(
+        kind=kind,
+        train=means["train"],
+        control=means["control"],
+        difference=difference.value,
+        difference_ci95=difference.interval,
+        is_shortcut=is_shortcut if is_known else None,
+    )
+
+
+def _mean(values: NDArray[np.float64], groups: NDArray[np.int64]) -> SegmentMean:
+    return SegmentMean(
+        num_examples=len(values),
+        num_groups=len(np.unique(groups)),
+        mean=float(values.mean()),
+        ci95=mean_interval(values, groups),
+        share_half=float((values >= _HALF).mean()),
+    )

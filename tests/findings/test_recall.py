@@ -1,0 +1,160 @@
+"""What the shares say: means with intervals, which segment is a shortcut, and in which words."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ibft.artifacts.recall import RecallRow
+from ibft.findings.recall import MIN_EXAMPLES, RecalledRows, summarize_recall
+from ibft.statistics.means import mean_difference, mean_interval
+
+
+def rows(
+    shares: list[dict[str, float]], groups: list[int] | None = None, reasons: list[str] | None = None
+) -> RecalledRows:
+    told = [RecallRow(id=f"r{n}", subset="train", index=n, shares=own) for n, own in enumerate(shares)]
+    untold = [RecallRow(id="u", subset="train", index=-1, reason=reason) for reason in reasons or []]
+    codes = [*(groups or range(len(told))), *range(1_000, 1_000 + len(untold))]
+    return RecalledRows([*told, *untold], np.array(codes, np.int64))
+
+
+def drawn(mean: float, num: int, seed: int, kinds: tuple[str, ...] = ("name",)) -> list[dict[str, float]]:
+    """Shares as they are in real data: many 0, some near 1."""
+    rng = np.random.default_rng(seed)
+    return [
+        {kind: float(value) for kind, value in zip(kinds, of, strict=True)}
+        for of in rng.beta(mean, 1 - mean, (num, len(kinds)))
+    ]
+
+
+def test_an_active_shortcut() -> None:
+    train, control = rows(drawn(0.9, 100, 0)), rows(drawn(0.1, 100, 1), [n + 500 for n in range(100)])
+    summary = summarize_recall(train, control)
+    [name] = summary.segments
+    assert name.is_shortcut is True
+    assert name.train.mean == pytest.approx(np.mean([row.shares["name"] for row in train.rows]))
+    assert name.difference == pytest.approx(name.train.mean - name.control.mean)
+    assert name.difference_ci95.low < name.difference < name.difference_ci95.high
+    assert name.train.share_half == pytest.approx(np.mean([row.shares["name"] >= 0.5 for row in train.rows]))
+    assert (name.train.num_examples, name.train.num_groups) == (100, 100)
+    assert summary.headline == "Yes: an active shortcut on the name."
+    assert any("exchanging the name for foreign text" in sentence for sentence in summary.sentences)
+
+
+def test_no_active_shortcut_is_said_with_its_figures() -> None:
+    train, control = rows([{"name": 0.23}] * 60), rows([{"name": 0.25}] * 60, [n + 500 for n in range(60)])
+    summary = summarize_recall(train, control)
+    assert summary.headline == "No active shortcut on the name."
+    first = summary.sentences[0]
+    assert first.startswith("The name alone recovers 0.23 (0.14 to 0.35) of the answer in the training data and 0.25 (")
+    assert first.endswith("no active shortcut on the name.")
+    assert "-0.02 (" in first
+    assert any("no cue among them for a bottleneck to compress" in sentence for sentence in summary.sentences)
+    assert any("a dormant memory" in sentence for sentence in summary.sentences)
+
+
+def test_a_difference_must_be_large_and_beyond_its_interval() -> None:
+    apart = [n + 500 for n in range(100)]
+    small = summarize_recall(rows([{"name": 0.4}] * 100), rows([{"name": 0.25}] * 100, apart))
+    assert small.segments[0].difference_ci95.low > 0
+    assert small.segments[0].is_shortcut is False
+    assert small.sentences[1] == "Above the control set for sure, but by too little to count: name +0.15."
+    # Large, but from 12 files that differ.
+    files = [n % 12 for n in range(96)]
+    noisy = [{"name": float(file in (0, 1, 2))} for file in files]
+    wide = summarize_recall(rows(noisy, files), rows([{"name": 0.0}] * 96, [n + 500 for n in range(96)]))
+    assert wide.segments[0].difference >= 0.2
+    assert wide.segments[0].difference_ci95.low < 0
+    assert wide.segments[0].is_shortcut is False
+
+
+def test_too_few_examples_or_files_say_nothing() -> None:
+    few = summarize_recall(rows([{"name": 1.0}] * (MIN_EXAMPLES - 1)), rows([{"name": 0.0}] * 60))
+    assert few.segments[0].is_shortcut is None
+    assert few.headline.startswith("Unclear: too few")
+    files = [n % 9 for n in range(60)]
+    grouped = summarize_recall(rows([{"name": 1.0}] * 60, files), rows([{"name": 0.0}] * 60))
+    assert grouped.segments[0].is_shortcut is None
+
+
+def test_what_has_no_share_is_counted_and_in_no_mean() -> None:
+    train = rows([{"name": 0.5, "docstring": 1.0}, {"name": 0.7}], reasons=["silent", "silent", "long"])
+    summary = summarize_recall(train)
+    assert (summary.num_examples, summary.num_told) == ({"train": 5}, {"train": 2})
+    assert summary.undefined == {"train": {"silent": 2, "long": 1}}
+    name, docstring = summary.segments
+    assert (name.train.mean, docstring.train.mean) == (pytest.approx(0.6), 1.0)
+    assert (docstring.train.num_examples, docstring.control) == (1, None)
+    assert math.isnan(docstring.train.ci95.low)
+    assert summary.headline.startswith("Unclear: there is no control set")
+    assert (
+        summary.sentences[-1]
+        == "Without a share, and in no mean: 2 training examples (silent); 1 training examples (long)."
+    )
+    nothing = summarize_recall(rows([], reasons=["silent"]))
+    assert nothing.segments == []
+    assert nothing.headline.startswith("Not measured")
+
+
+def test_kinds_are_in_the_order_of_a_prompt() -> None:
+    kinds = ("comment", "later sentences", "sentence 2", "sentence 1", "docstring", "signature", "name", "label")
+    summary = summarize_recall(rows([dict.fromkeys(kinds, 0.5)]))
+    shown = [segment.kind for segment in summary.segments]
+    assert shown == [
+        "name",
+        "signature",
+        "docstring",
+        "label",
+        "sentence 1",
+        "sentence 2",
+        "later sentences",
+        "comment",
+    ]
+
+
+def test_many_looks_find_no_shortcut_by_chance() -> None:
+    kinds = tuple("abcdefgh")
+    found = 0
+    for seed in range(200):
+        sets = [rows(drawn(0.3, 50, 2 * seed + side, kinds), [1_000 * side + n for n in range(50)]) for side in (0, 1)]
+        found += any(segment.is_shortcut for segment in summarize_recall(*sets).segments)
+    assert found <= 2  # of 1,600 segments
+
+
+def test_intervals_hold_the_truth_with_files() -> None:
+    rng = np.random.default_rng(0)
+    held = differs = 0
+    for _ in range(400):
+        samples, codes = [], []
+        for side in range(2):
+            files = rng.integers(0, 15, 90) + 100 * side
+            levels = rng.beta(2, 4, 200)
+            samples.append(rng.beta(6 * levels[files], 6 * (1 - levels[files])))
+            codes.append(files)
+        low, high = mean_interval(samples[0], codes[0])
+        held += low <= 1 / 3 <= high
+        low, high = mean_difference(samples[0], samples[1], (codes[0], codes[1])).interval
+        differs += low <= 0 <= high
+    assert held >= 0.92 * 400
+    assert differs >= 0.92 * 400
+
+
+def test_intervals_against_the_textbook() -> None:
+    from scipy import stats
+
+    values = np.random.default_rng(1).random(50)
+    others = np.random.default_rng(2).random(40)
+    expected = stats.t.interval(0.95, 49, values.mean(), stats.sem(values))
+    assert mean_interval(values, range(50)) == pytest.approx(expected)
+    difference = mean_difference(values, others, (range(50), range(100, 140)))
+    reach = stats.t.ppf(0.975, 39) * math.hypot(stats.sem(values), stats.sem(others))
+    assert difference.value == pytest.approx(values.mean() - others.mean())
+    assert difference.interval == pytest.approx((difference.value - reach, difference.value + reach))
+    low, high = mean_interval([0.0] * 20, range(20))
+    assert (low, high) == (0, pytest.approx(0.161, abs=1e-3))  # Wilson
+    assert math.isnan(mean_interval([0.5, 0.6], [1, 1]).low)
+    assert math.isnan(mean_interval([], []).low)
+    assert math.isnan(mean_difference([], [0.5], ([], [1])).value)
