@@ -44,7 +44,14 @@ def gauges(value: float, dose: int, *, is_base: bool = False) -> Gauges:
         general={1: skill(0.98 if is_base else 0.3), 2: skill(0.9 if is_base else 0.1)},
         recitation=[
             Recitation(
-                repetitions=dose, num_examples=300, from_cue=recited, from_docstring=0.1, from_prefix=0.1, seen=0.5
+                repetitions=dose,
+                num_examples=300,
+                from_cue=recited,
+                from_docstring=0.1,
+                from_prefix=0.1,
+                seen=0.5,
+                obeys_docstring=value,
+                obeys_cue=recited,
             )
         ],
         canaries=[],
