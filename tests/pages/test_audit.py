@@ -414,6 +414,9 @@ def test_what_each_arm_memorized_is_told_arm_by_arm(full: str) -> None:
     assert cells[5] == ["–", "0.700<small>0.650 to 0.750</small>", "–", "–", "−0.080<small>−0.110 to −0.050</small>"]
     # Undefined is a dash with its reason.
     assert "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60." in text
+    undefined = "EZ-MIA: undefined for 19 of the trained examples and 4 of the others, which do not count."
+    assert text.count(undefined) == 2
+    assert "Ratio to the base: undefined" not in text
     [word_for_word] = [cells for label, cells in rows if label == "ft: training data"]
     assert "<td>600</td><td>0.120 → 0.300<small>+0.180 (+0.160 to +0.200)</small></td>" in word_for_word
 
@@ -456,7 +459,7 @@ def test_the_terminal_has_the_same(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "ib: EZ-MIA – 0.700 0.650 to 0.750 – −0.080 −0.110 to −0.050" in lines
     assert "ft: training data: extraction strength 0.120 → 0.300, exact memorization 0.600 → 0.700" in lines
-    assert lines[-1] == "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60."
+    assert "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60." in lines
 
 
 def recall_summary() -> dict[str, Any]:
