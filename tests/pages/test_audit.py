@@ -20,7 +20,7 @@ from ibft.cli.tables import print_after_training, print_audit
 from ibft.errors import UserError
 from ibft.pages.after_training import after_training
 from ibft.pages.audit import audit
-from ibft.pages.audit_rows import percent, score_rows
+from ibft.pages.audit_rows import percent, score_rows, signed
 from ibft.pages.page import prose
 from ibft.pages.scan import read_scan
 from ibft.run.folder import RunFolder
@@ -371,6 +371,11 @@ def test_scores_have_names_for_people(name: str, label: str) -> None:
 
 def test_small_shares_are_not_rounded_to_none() -> None:
     assert [percent(value) for value in (0.0, 0.0004, 0.0006, 1.0, None)] == ["0.0%", "<0.1%", "0.1%", "100.0%", "–"]
+
+
+def test_a_difference_that_is_rounded_to_nothing_has_no_minus() -> None:
+    assert [signed(value) for value in (-0.0001, -0.0006, 0.2, None)] == ["+0.000", "−0.001", "+0.200", "–"]
+    assert [signed(value, digits=2) for value in (-0.004, 0.126, float("nan"))] == ["+0.00", "+0.13", "–"]
 
 
 def test_an_empty_summary_has_no_rows() -> None:
