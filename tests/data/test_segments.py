@@ -65,6 +65,10 @@ def test_a_function_with_everything() -> None:
             {"signature": ["f", "(\n    x,  # what: this\n    y,\n)"]},
         ),
         ('def f(x):\n    """Not closed', {}),
+        (  # the comment's marks are not of its text: a foreign sentence in their place would leave it open
+            "/* Build a mux. Take b when s is 1. */\nmodule top_module(input a);\n",
+            {"description": ["Build a mux.", "Take b when s is 1."], "sentence 2": ["Take b when s is 1."]},
+        ),
         (
             "// Build a mux. Take b when s is 1.\nmodule top_module(\n    input a,\n    output b\n);\n",
             {

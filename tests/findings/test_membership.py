@@ -95,6 +95,20 @@ def test_the_lowest_value_of_all_is_no_threshold() -> None:
     assert true_positives.reason.startswith("10.0% of the examples that were not trained on have the lowest value")
 
 
+def test_one_lowest_value_is_a_threshold() -> None:
+    after = sides(0, num=99)
+    after.others.scores["mean_nll"][7] = -9
+    found = membership(sides(0, num=99), after, "mean_nll")
+    assert found is not None
+    true_positives = found.scores[0].true_positives
+    assert (true_positives.value, true_positives.reason) == (0, "")
+    # It is none where two of a hundred have it.
+    after.others.scores["mean_nll"][8] = -9
+    found = membership(sides(0, num=99), after, "mean_nll")
+    assert found is not None
+    assert found.scores[0].true_positives.reason.startswith("2.0% of the examples")
+
+
 def test_no_two_of_similar_length() -> None:
     after = sides(1)
     after.others.num_tokens[:] = 90

@@ -52,7 +52,7 @@ def test_no_active_shortcut_is_said_with_its_figures() -> None:
     assert first.startswith("The name alone recovers 0.23 (0.14 to 0.35) of the answer in the training data and 0.25 (")
     assert first.endswith("no active shortcut on the name.")
     assert "-0.02 (" in first
-    assert any("no cue among them for a bottleneck to compress" in sentence for sentence in summary.sentences)
+    assert any("no cue in the name for a bottleneck to compress" in sentence for sentence in summary.sentences)
     assert any("a dormant memory" in sentence for sentence in summary.sentences)
 
 
@@ -68,7 +68,25 @@ def test_a_difference_must_be_large_and_beyond_its_interval() -> None:
     wide = summarize_recall(rows(noisy, files), rows([{"name": 0.0}] * 96, [n + 500 for n in range(96)]))
     assert wide.segments[0].difference >= 0.2
     assert wide.segments[0].difference_ci95.low < 0
-    assert wide.segments[0].is_shortcut is False
+    # Nothing shows that there is none, either.
+    assert wide.segments[0].is_shortcut is None
+    assert wide.headline.startswith("Unclear: ")
+    assert wide.sentences[0].endswith(": unclear.")
+    assert not any("no cue" in sentence for sentence in wide.sentences)
+
+
+def test_what_may_be_a_shortcut_is_not_called_none() -> None:
+    apart = [n + 500 for n in range(40)]
+    both = [{"name": 0.2, "docstring": float(n % 2)} for n in range(40)]
+    fewer = [{"name": 0.2, "docstring": float(n % 3 == 0)} for n in range(40)]
+    summary = summarize_recall(rows(both), rows(fewer, apart))
+    name, docstring = summary.segments
+    assert (name.is_shortcut, docstring.is_shortcut) == (False, None)
+    assert docstring.difference < 0.2 < docstring.difference_ci95.high
+    assert summary.headline == "No active shortcut on the name."
+    [unclear] = [sentence for sentence in summary.sentences if sentence.startswith("Unclear")]
+    assert f"docstring {docstring.difference:+.2f} (" in unclear
+    assert "name" not in unclear
 
 
 def test_too_few_examples_or_files_say_nothing() -> None:

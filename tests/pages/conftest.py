@@ -300,8 +300,8 @@ def after_training(index: int) -> dict[str, Any]:
         reason = "" if found is not None else "it takes 99 examples that were not trained on: there are 60"
         return {
             "name": name,
-            "num_trained": 240,
-            "num_others": 240,
+            "num_trained": 240 if name != "ez_mia" else 221,
+            "num_others": 240 if name != "ez_mia" else 236,
             "auroc": {"value": after, "ci95": [after - 0.05, after + 0.05]},
             "before": None if before is None else {"value": before, "ci95": [before - 0.05, before + 0.05]},
             "rise": None

@@ -20,7 +20,7 @@ from ibft.cli.tables import print_after_training, print_audit
 from ibft.errors import UserError
 from ibft.pages.after_training import after_training
 from ibft.pages.audit import audit
-from ibft.pages.audit_rows import percent, score_rows
+from ibft.pages.audit_rows import percent, score_rows, signed
 from ibft.pages.page import prose
 from ibft.pages.scan import read_scan
 from ibft.run.folder import RunFolder
@@ -373,6 +373,11 @@ def test_small_shares_are_not_rounded_to_none() -> None:
     assert [percent(value) for value in (0.0, 0.0004, 0.0006, 1.0, None)] == ["0.0%", "<0.1%", "0.1%", "100.0%", "–"]
 
 
+def test_a_difference_that_is_rounded_to_nothing_has_no_minus() -> None:
+    assert [signed(value) for value in (-0.0001, -0.0006, 0.2, None)] == ["+0.000", "−0.001", "+0.200", "–"]
+    assert [signed(value, digits=2) for value in (-0.004, 0.126, float("nan"))] == ["+0.00", "+0.13", "–"]
+
+
 def test_an_empty_summary_has_no_rows() -> None:
     assert score_rows(ScanSummary()) == []
 
@@ -414,6 +419,9 @@ def test_what_each_arm_memorized_is_told_arm_by_arm(full: str) -> None:
     assert cells[5] == ["–", "0.700<small>0.650 to 0.750</small>", "–", "–", "−0.080<small>−0.110 to −0.050</small>"]
     # Undefined is a dash with its reason.
     assert "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60." in text
+    undefined = "EZ-MIA: undefined for 19 of the trained examples and 4 of the others, which do not count."
+    assert text.count(undefined) == 2
+    assert "Ratio to the base: undefined" not in text
     [word_for_word] = [cells for label, cells in rows if label == "ft: training data"]
     assert "<td>600</td><td>0.120 → 0.300<small>+0.180 (+0.160 to +0.200)</small></td>" in word_for_word
 
@@ -456,7 +464,7 @@ def test_the_terminal_has_the_same(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "ib: EZ-MIA – 0.700 0.650 to 0.750 – −0.080 −0.110 to −0.050" in lines
     assert "ft: training data: extraction strength 0.120 → 0.300, exact memorization 0.600 → 0.700" in lines
-    assert lines[-1] == "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60."
+    assert "ib, EZ-MIA: it takes 99 examples that were not trained on: there are 60." in lines
 
 
 def recall_summary() -> dict[str, Any]:

@@ -49,7 +49,7 @@ class SegmentRecall(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of segment: its means, None where no example of the subset has it.
 
     `difference` is the training data's mean less the control set's; `is_shortcut` by the rule of `findings.recall`,
-    None where too few examples have the segment to say.
+    None where it is unclear.
     """
 
     kind: str

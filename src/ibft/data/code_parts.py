@@ -121,7 +121,8 @@ def module_parts(prompt: str) -> list[Part]:
     header = headers[-1]
     begin = _COMMENT_MARKS.match(prompt, 0, header.start())
     assert begin is not None
-    parts = label_and_sentences(prompt, begin.end(), header.start(), of="description")
+    last = len(prompt[: header.start()].rstrip(" \t\r\n/*"))
+    parts = label_and_sentences(prompt, begin.end(), last, of="description")
     parts.append(Part("name", *header.span(1), of="signature"))
     ports, body = trimmed(prompt, header.end(), end), trimmed(prompt, end + 1, len(prompt))
     if ports[0] < ports[1]:

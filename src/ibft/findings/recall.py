@@ -2,13 +2,14 @@
 
 Decided for each kind of segment by a rule that is fixed beforehand:
 
-1. Fewer than 30 examples that have it, or fewer than 10 files, on a side: not said.
+1. Fewer than 30 examples that have it, or fewer than 10 files, on a side: unclear.
 2. Its mean share is above the control's by 0.2 or more, and the 95% interval of the difference lies above 0: an active
    shortcut.
-3. Else: none.
+3. The interval lies below 0.2: none.
+4. Else: unclear, since the data excludes neither.
 
-0.2, 30 and 10 are this project's. Some eight segments are looked at, and a difference of 0.2 is some three standard
-errors at 50 examples a side: few looks make a shortcut by chance (`tests/findings/test_recall.py` counts them).
+0.2, 30 and 10 are this project's. At most eight segments are looked at, and a difference of 0.2 is some three standard
+errors at 50 examples per side: few looks make a shortcut by chance (`tests/findings/test_recall.py` counts them).
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from numpy.typing import NDArray
 
 from ibft.artifacts.recall import RecallRow, RecallSummary, SegmentMean, SegmentRecall
 from ibft.findings.recall_words import headline, sentences
-from ibft.statistics.means import mean_difference, mean_interval
+from ibft.statistics.means import MeanDifference, mean_difference, mean_interval
 
 __all__ = ["LARGE_DIFFERENCE", "MIN_EXAMPLES", "MIN_GROUPS", "RecalledRows", "summarize_recall"]
 
 MIN_EXAMPLES = 30
-"""With fewer examples of a segment on a side, nothing is said of it."""
+"""With fewer examples of a segment on a side, it is unclear."""
 MIN_GROUPS = 10
 """With fewer independent files on a side, intervals mean little; as for the barrier."""
 LARGE_DIFFERENCE = 0.2
-"""From this difference of the mean shares on, a segment counts as a shortcut."""
+"""The least difference of the mean shares that counts as a shortcut."""
 
 _HALF = 0.5
 _ORDER = ("name", "signature", "docstring", "description", "label", "sentence", "later sentences")
@@ -87,19 +88,25 @@ def _compared(kind: str, subsets: Mapping[str, RecalledRows]) -> SegmentRecall:
     if len(means) < 2:
         return found
     difference = mean_difference(values["train"], values["control"], (groups["train"], groups["control"]))
-    is_known = (
+    is_enough = (
         min(map(len, values.values())) >= MIN_EXAMPLES
         and min(len(np.unique(of)) for of in groups.values()) >= MIN_GROUPS
     )
-    is_shortcut = difference.value >= LARGE_DIFFERENCE and difference.interval.low > 0
     return SegmentRecall(
         kind=kind,
         train=means["train"],
         control=means["control"],
         difference=difference.value,
         difference_ci95=difference.interval,
-        is_shortcut=is_shortcut if is_known else None,
+        is_shortcut=_is_shortcut(difference) if is_enough else None,
     )
+
+
+def _is_shortcut(difference: MeanDifference) -> bool | None:
+    if difference.value >= LARGE_DIFFERENCE and difference.interval.low > 0:
+        return True
+    # A wide interval around a small difference is no evidence of absence.
+    return False if difference.interval.high < LARGE_DIFFERENCE else None
 
 
 def _mean(values: NDArray[np.float64], groups: NDArray[np.int64]) -> SegmentMean:

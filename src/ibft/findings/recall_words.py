@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ibft.artifacts.recall import RecallSummary, SegmentMean, SegmentRecall
 
 __all__ = ["headline", "sentences"]
 
-_MEANING_NONE = (
-    "What it means for IB-FT: none of these segments short-circuits the rest of the prompt, so there is no cue among "
-    "them for a bottleneck to compress."
-)
+_MEANING_NONE = "What it means for IB-FT: there is no cue in the {names} for a bottleneck to compress."
 _MEANING_FOUND = (
     "What it means for IB-FT: fine-tuning can answer from {names} without reading the rest of the prompt. That is what "
     "a bottleneck claims to take away; exchanging {names} for foreign text takes it away as well: compare the two."
@@ -24,16 +22,16 @@ _STYLE = "A difference counts as memory only as far as the control set is of the
 
 
 def headline(summary: RecallSummary) -> str:
-    """Say in one sentence which segments are active shortcuts, that none is, or why that cannot be said."""
+    """Say in one sentence which segments are active shortcuts, which are none, or why that cannot be said."""
     if not summary.segments:
         return "Not measured: no prompt has segments that could be exchanged and tell something of its answer."
     if "control" not in summary.num_examples:
-        return "Unclear: there is no control set to compare with, and some segments recall every answer."
+        return "Unclear: there is no control set to compare with, and a segment may say much of any answer."
     if found := [segment.kind for segment in summary.segments if segment.is_shortcut]:
         return f"Yes: an active shortcut on the {_joined(found)}."
     known = [segment for segment in summary.segments if segment.is_shortcut is not None]
     if not known:
-        return "Unclear: too few examples of the two sets have the same segments."
+        return "Unclear: too few examples of the two sets have the same segments, or their shares vary too much."
     return f"No active shortcut on the {_joined([segment.kind for segment in known])}."
 
 
@@ -47,8 +45,11 @@ def sentences(summary: RecallSummary) -> list[str]:
     if found:
         text.append(_MEANING_FOUND.format(names=f"the {_joined([segment.kind for segment in found])}"))
         text.append(_STYLE)
-    elif any(segment.is_shortcut is False for segment in summary.segments):
-        text += [*_small(summary.segments), _MEANING_NONE]
+    else:
+        others = [segment for segment in summary.segments if segment not in shown]
+        text += [*_small(summary.segments), *_unclear(others)]
+        if absent := [segment.kind for segment in summary.segments if segment.is_shortcut is False]:
+            text.append(_MEANING_NONE.format(names=_joined(absent)))
     return [*text, _NOT_SEEN, *_undefined(summary.undefined)]
 
 
@@ -60,7 +61,7 @@ def _recovered(segment: SegmentRecall) -> str:
     start = f"The {segment.kind} alone recovers {_mean(train)} of the answer in the training data"
     if control is None:
         return f"{start}."
-    end = {True: "an active shortcut", False: f"no active shortcut on the {segment.kind}", None: "too few to say"}
+    end = {True: "an active shortcut", False: f"no active shortcut on the {segment.kind}", None: "unclear"}
     difference = f"{_signed(segment.difference)} ({' to '.join(map(_signed, segment.difference_ci95))})"
     return f"{start} and {_mean(control)} in the control set, a difference of {difference}: {end[segment.is_shortcut]}."
 
@@ -73,6 +74,16 @@ def _small(segments: Sequence[SegmentRecall]) -> list[str]:
         if segment.is_shortcut is False and segment.difference_ci95.low > 0
     ]
     return [f"Above the control set for sure, but by too little to count: {', '.join(beyond)}."] if beyond else []
+
+
+def _unclear(segments: Sequence[SegmentRecall]) -> list[str]:
+    """Say which differences may be large for all that the data shows."""
+    unclear = [
+        f"{segment.kind} {_signed(segment.difference)} ({' to '.join(map(_signed, segment.difference_ci95))})"
+        for segment in segments
+        if segment.is_shortcut is None and not math.isnan(segment.difference_ci95.low)
+    ]
+    return [f"Unclear, for want of examples, files or precision: {', '.join(unclear)}."] if unclear else []
 
 
 def _mean(mean: SegmentMean) -> str:

@@ -58,15 +58,29 @@ def after_training(scan: Scan) -> AfterTraining | None:
             kind = "that it held out" if summary.others == "held_out" else "of the control set"
             sets.append(f"{summary.arm}: {number(found.num_pairs)} trained examples beside as many {kind}.")
             notes += [
-                f"{summary.arm}, {score_label(score.name)}: {score.true_positives.reason}."
+                f"{summary.arm}, {score_label(score.name)}: {open_point}."
                 for score in found.scores
-                if score.true_positives.reason and _is_main(score.name, summary.score)
+                if _is_main(score.name, summary.score)
+                for open_point in _open_points(score, found.num_pairs)
             ]
         elif summary.not_known:
             notes.append(f"{summary.arm}: {summary.not_known}")
     if not (members or words or notes):
         return None
     return AfterTraining(scan.against.reference, members, words, sets, notes)
+
+
+def _open_points(score: ScoreMembership, num_pairs: int | None) -> list[str]:
+    """Say of how many examples a score is undefined, and why it has no true positives."""
+    points = [score.true_positives.reason] if score.true_positives.reason else []
+    if num_pairs is not None and score.num_trained is not None and score.num_others is not None:
+        trained, others = num_pairs - score.num_trained, num_pairs - score.num_others
+        # EZ-MIA is undefined where an arm gets hardly a token wrong: of what it memorized best.
+        if trained or others:
+            points.append(
+                f"undefined for {trained:,} of the trained examples and {others:,} of the others, which do not count"
+            )
+    return points
 
 
 def _is_main(name: str, headline: str) -> bool:

@@ -19,6 +19,7 @@ __all__ = [
     "KeyFigure",
     "ModelRow",
     "ScoreRow",
+    "decimal",
     "interval",
     "key_figures",
     "model_rows",
@@ -117,11 +118,11 @@ def model_rows(scan: Scan) -> list[ModelRow]:
     for name, label in (("control", "control set, base model"), ("train", "training data, base model")):
         if (subset := summary.subsets.get(name)) is not None:
             median = subset.medians.get(summary.score)
-            rows.append(ModelRow(label, number(subset.num_scored), _decimal(median), shares.get(name, "–")))
+            rows.append(ModelRow(label, number(subset.num_scored), decimal(median), shares.get(name, "–")))
     for rescan, _ in scan.rescans:
         below = percent(rescan.share_below_threshold)
         label = f"training data after {rescan.arm}"
-        rows.append(ModelRow(label, number(rescan.num_examples), _decimal(rescan.median_after), below))
+        rows.append(ModelRow(label, number(rescan.num_examples), decimal(rescan.median_after), below))
     return rows
 
 
@@ -169,10 +170,12 @@ def number(value: int | None) -> str:
     return _text(value, "{:,}")
 
 
-def _decimal(value: float | None) -> str:
+def decimal(value: float | None) -> str:
+    """Return a score or a share to two digits."""
     return _text(value, "{:.2f}")
 
 
-def signed(value: float | None) -> str:
-    """Return a difference of AUROCs or shares to three digits, with its sign."""
-    return _text(value, "{:+.3f}")
+def signed(value: float | None, digits: int = 3) -> str:
+    """Return a difference of AUROCs or shares with its sign; what is rounded to 0 is +0."""
+    rounded = None if value is None else round(value, digits) + 0.0
+    return _text(rounded, f"{{:+.{digits}f}}")

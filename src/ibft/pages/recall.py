@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 from ibft.artifacts.recall import RecallSummary, SegmentMean
-from ibft.pages.audit_rows import interval, number
+from ibft.pages.audit_rows import decimal, interval, number, signed
 from ibft.pages.charts import Dot, draw_intervals
 from ibft.pages.compare import Cell
 from ibft.pages.figures import Chart
 from ibft.pages.scan import SUBSET_NAMES
 
 __all__ = ["RecallTableRow", "recall_chart", "recall_rows"]
+
+_signed = partial(signed, digits=2)
 
 
 class RecallTableRow(NamedTuple):
@@ -74,7 +77,7 @@ def _dot(mean: SegmentMean) -> Dot:
 def _mean(mean: SegmentMean | None) -> Cell:
     if mean is None:
         return Cell("–")
-    return _cell(_decimal(mean.mean), interval(mean.ci95, _decimal))
+    return _cell(decimal(mean.mean), interval(mean.ci95, decimal))
 
 
 def _cell(text: str, detail: str) -> Cell:
@@ -84,11 +87,3 @@ def _cell(text: str, detail: str) -> Cell:
 def _count(mean: SegmentMean | None) -> str:
     return "none" if mean is None else number(mean.num_examples)
 
-
-def _decimal(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.2f}"
-
-
-def _signed(value: float | None) -> str:
-    # With the minus sign of typography, as in the other tables.
-    return "–" if value is None or math.isnan(value) else f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
