@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,36 +51,32 @@ def main() -> None:
         for seed in range(arguments.worlds):
             rows.append(measure(label, PlantedConfig(seed=seed, plant=plant), arguments.examples))
             print(rows[-1], flush=True)
-    print("\n| plant | segment | mean share, each world | largest |\n|---|---|---|---|")
+    print("\n| plant | segment | planted data, each world | control set, each world |\n|---|---|---|---|")
     for label in PLANTS:
-        for kind in rows[0]["shares"]:
-            shares = [row["shares"][kind] for row in rows if row["plant"] == label]
-            print(f"| {label} | {kind} | {', '.join(f'{share:.3f}' for share in shares)} | {max(shares):.3f} |")
+        for kind in rows[0]["train"]:
+            sides = [[row[side][kind] for row in rows if row["plant"] == label] for side in ("train", "control")]
+            print(f"| {label} | {kind} | {' | '.join(', '.join(f'{share:.3f}' for share in side) for side in sides)} |")
     if arguments.out:
         arguments.out.write_text(json.dumps({**facts(), "rows": rows}, indent=1) + "\n")
 
 
-def measure(label: str, config: PlantedConfig, num_examples: int) -> dict[str, object]:
+def measure(label: str, config: PlantedConfig, num_examples: int) -> dict[str, Any]:
     folder = base_folder(config, PretrainConfig(seed=config.seed))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     world = make_planted_world(config)
-    pairs = [
-        Pair(item.example.id, world.prompt(item.example), world.completion(item.body))
-        for item in world.train[:num_examples]
-    ]
+    train = [(item.example, item.body) for item in world.train[:num_examples]]
+    sets = {"train": train, "control": [(example, example.chain) for example in world.control]}
+    row: dict[str, Any] = {"plant": label, "seed": config.seed}
+    encoder = Encoder(TextCodec(tokenizer, "plain"), limits_of(model.config))
     start = time.perf_counter()
-    found = recall(Forward(model, tokenizer), Encoder(TextCodec(tokenizer, "plain"), limits_of(model.config)), pairs)
-    seconds = time.perf_counter() - start
-    kinds = sorted({kind for one in found for kind in one.shares})
-    return {
-        "plant": label,
-        "seed": config.seed,
-        "shares": {kind: float(np.mean([one.shares[kind] for one in found if kind in one.shares])) for kind in kinds},
-        "num_told": sum(one.reason is None for one in found),
-        "num_examples": len(found),
-        "seconds": round(seconds, 1),
-    }
+    for side, items in sets.items():
+        pairs = [Pair(example.id, world.prompt(example), world.completion(body)) for example, body in items]
+        found = recall(Forward(model, tokenizer), encoder, pairs)
+        kinds = sorted({kind for one in found for kind in one.shares})
+        row[side] = {kind: float(np.mean([one.shares[kind] for one in found if kind in one.shares])) for kind in kinds}
+        row[f"num_{side}"] = [sum(one.reason is None for one in found), len(found)]
+    return {**row, "seconds": round(time.perf_counter() - start, 1)}
 
 
 if __name__ == "__main__":
