@@ -142,6 +142,15 @@ def test_many_looks_find_no_shortcut_by_chance() -> None:
     assert found <= 2  # of 1,600 segments
 
 
+def test_a_true_shortcut_is_hardly_ever_called_none() -> None:
+    absent = 0
+    for seed in range(300):  # of few examples, by a difference that is just large enough
+        sets = [rows(drawn(mean, 30, 2 * seed + side)) for side, mean in enumerate((0.4, 0.2))]
+        apart = RecalledRows(sets[1].rows, sets[1].groups + 500)
+        absent += summarize_recall(sets[0], apart).segments[0].is_shortcut is False
+    assert absent <= 0.05 * 300
+
+
 def test_intervals_hold_the_truth_with_files() -> None:
     rng = np.random.default_rng(0)
     held = differs = 0

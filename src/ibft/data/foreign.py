@@ -46,9 +46,9 @@ class Donors:
     def lend(self, pair: TrainingPair, prompt: SegmentedPrompt) -> dict[int, str]:
         """Return foreign text for the parts of an example's prompt, by their numbers.
 
-        All are of one donor as far as it has such parts; what it lacks is of others (so is everything where the drawn
-        donor is of the same code), and a sentence of a place that no donor has (`sentence 7`) is another sentence. No text is the example's own, layout and case aside, and no donor
-        has its code or its completion. A part for which no donor is left is missing: it stays as it is.
+        All are of one donor as far as it has such parts and may lend them. What is lacking is of others, and a sentence
+        of a place that no donor has (`sentence 7`) is another sentence. No text is the example's own, layout and case
+        aside, and no donor has its code or its completion. A part without any donor is missing: it stays as it is.
         """
         if not self._prompts:
             return {}

@@ -86,4 +86,3 @@ def _cell(text: str, detail: str) -> Cell:
 
 def _count(mean: SegmentMean | None) -> str:
     return "none" if mean is None else number(mean.num_examples)
-

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Codes: TypeAlias = Sequence[int] | NDArray[np.integer]
 
 __all__ = [
+    "Z95",
     "effective_groups",
     "grouped_quantile",
     "grouped_variance",
@@ -23,7 +24,8 @@ __all__ = [
     "unseen_reach",
 ]
 
-_Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
+Z95 = 1.959963984540054
+"""The normal distribution's 97.5% quantile."""
 
 
 def grouped_quantile(codes: Sequence[NDArray[np.int64]]) -> float:
@@ -40,7 +42,7 @@ def least_groups(codes: Sequence[NDArray[np.int64]]) -> float:
 
 def unseen_reach(codes: Sequence[NDArray[np.int64]]) -> float:
     """Return how far a difference may be from 0 where no variance is seen: as Wilson's interval of a share of 0."""
-    return _Z95**2 / (least_groups(codes) + _Z95**2)
+    return Z95**2 / (least_groups(codes) + Z95**2)
 
 
 def effective_groups(codes: Codes) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ibft.statistics.groups import (
+    Z95,
     effective_groups,
     grouped_quantile,
     grouped_variance,
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 _CHUNK_CELLS = 4_000_000  # resamples x problems held at once: 32 MB
-_Z95 = 1.959963984540054  # the normal distribution's 97.5% quantile
 _TAIL = 0.05  # as far down as the memorization barrier asks (`findings.barrier.EXPECTED_SHARE`)
 
 
@@ -194,8 +194,8 @@ def wilson_interval(num_successes: float, num: float) -> Interval:
     if num <= 0:
         return Interval(math.nan, math.nan)
     share = num_successes / num
-    middle = (share + _Z95**2 / (2 * num)) / (1 + _Z95**2 / num)
-    reach = _Z95 / (1 + _Z95**2 / num) * math.sqrt(share * (1 - share) / num + _Z95**2 / (4 * num * num))
+    middle = (share + Z95**2 / (2 * num)) / (1 + Z95**2 / num)
+    reach = Z95 / (1 + Z95**2 / num) * math.sqrt(share * (1 - share) / num + Z95**2 / (4 * num * num))
     # Exact ends where rounding would leave 3e-17.
     return Interval(max(0.0, middle - reach) if share > 0 else 0.0, min(1.0, middle + reach) if share < 1 else 1.0)
 
