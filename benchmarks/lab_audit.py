@@ -70,20 +70,25 @@ class Job(NamedTuple):
 
     @property
     def world(self) -> PlantedConfig:
-        plant = Plant(kind=self.kind, repetitions=self.repetitions)  # type: ignore[arg-type]
-        return PlantedConfig(
-            seed=self.seed, num_train=self.num_train, num_dev=self.num_control, num_test=50, num_general=20, plant=plant
-        )
+        # As `ibft world barrier` has them, whose bases are then found in the cache.
+        repetitions = self.repetitions if len(self.repetitions) > 1 else self.repetitions[0]
+        plant = Plant(kind=self.kind, repetitions=repetitions)  # type: ignore[arg-type]
+        return PlantedConfig(seed=self.seed, num_train=self.num_train, num_dev=self.num_control, plant=plant)
 
 
 def main() -> None:
     arguments = _arguments()
     folder = arguments.folder.resolve()
-    pretrain = PretrainConfig(general_steps=arguments.general_steps, planted_steps=arguments.planted_steps)
 
     def jobs(repetitions: Iterable[tuple[int, ...]]) -> list[Job]:
-        sizes = (folder, arguments.num_train, arguments.num_control, pretrain)
-        return [Job(kind, seed, r, *sizes) for r in repetitions for seed in arguments.seeds for kind in arguments.kinds]
+        sizes = (folder, arguments.num_train, arguments.num_control)
+        steps = (arguments.general_steps, arguments.planted_steps)
+        return [
+            Job(kind, seed, r, *sizes, PretrainConfig(seed=seed, general_steps=steps[0], planted_steps=steps[1]))
+            for r in repetitions
+            for seed in arguments.seeds
+            for kind in arguments.kinds
+        ]
 
     mixed, single = jobs([tuple(arguments.doses)]), jobs((dose,) for dose in arguments.verdict_doses)
     # First one base of each world: the others of the world find its general phase in the cache.
@@ -110,9 +115,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--doses", type=int, nargs="+", default=[0, 1, 3, 10, 30, 100])
     parser.add_argument("--verdict-doses", type=int, nargs="*", default=[0, 10, 100])
     parser.add_argument("--num-train", type=int, default=300)
-    parser.add_argument("--num-control", type=int, default=300)
-    parser.add_argument("--general-steps", type=int, default=2500)
-    parser.add_argument("--planted-steps", type=int, default=1000)
+    parser.add_argument("--num-control", type=int, default=PlantedConfig().num_dev)
+    parser.add_argument("--general-steps", type=int, default=PretrainConfig().general_steps)
+    parser.add_argument("--planted-steps", type=int, default=PretrainConfig().planted_steps)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/lab-audit"))
     parser.add_argument("--out", type=Path)
