@@ -127,7 +127,7 @@ def test_init_leaves_what_is_there_as_it_is(tmp_path: Path) -> None:
         (("--world", "chains", "--set", "num_train=0"), "--set: num_train is 0: Expected `int` >= 1"),
         (("--world", "chains", "--set", "num_phrasings=many"), "num_phrasings is 'many': Expected `int`"),
         (("--world", "chains", "--set", "min_depth=5"), "min_depth is 5 and max_depth 4"),
-        (("--world", "lines"), "'lines' is not 'chains'"),
+        (("--world", "lines"), "'lines' is not one of 'chains', 'planted'"),
     ],
 )
 def test_settings_of_a_world_are_checked(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
