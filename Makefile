@@ -15,7 +15,7 @@ demo: .venv/.installed runs/demo-world/world.json  ## scan a real model, teach i
 	$(BIN)/ibft scan recipes/demo-scan.yaml
 	$(BIN)/ibft run recipes/demo.yaml $(ARGS)
 
-lab: .venv/.installed  ## plant memory in tiny bases, fine-tune them, and draw the barrier (25 minutes on two cores)
+lab: .venv/.installed  ## plant memory in tiny bases, fine-tune them, and draw the barrier
 	$(BIN)/ibft world barrier runs/lab $(ARGS)
 
 runs/demo-world/world.json: | .venv/.installed
