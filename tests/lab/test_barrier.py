@@ -164,6 +164,15 @@ def test_a_cell_that_diverged_has_no_gauges(tmp_path: Path) -> None:
     assert rows_in(tmp_path) == without_times(rows)
 
 
+def test_finite_weights_whose_chances_are_undefined_have_diverged_and_the_rows_can_be_read(tmp_path: Path) -> None:
+    # The first step of warm-up moves nothing, so the second and last one makes the weights large, and none is NaN yet.
+    settings = [*QUICK, "doses=[2]", "steps=2", "learning_rates=[1e20]", "data=[planted]"]
+    rows = run_barrier(read_settings(settings), tmp_path, num_workers=1)
+    assert rows[0].gauges is not None
+    assert rows[1].gauges is None
+    assert rows_in(tmp_path) == without_times(rows)
+
+
 def test_a_worker_that_is_killed_is_a_sentence() -> None:
     from ibft.lab.workers import workers
 

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ibft import progress
 from ibft.artifacts.barrier import BarrierRow
+from ibft.artifacts.gauges import Gauges
 from ibft.artifacts.json_lines import RowWriter, error_reason, pretty_json, read_rows, write_atomically, write_rows
 from ibft.errors import UserError
 from ibft.lab.barrier import BarrierConfig, Cell, cells_of
@@ -126,4 +127,17 @@ def compute_cell(cell: Cell) -> BarrierRow:
         )
     is_finite = all(bool(parameter.isfinite().all()) for parameter in model.parameters())
     measured = gauge(model, tokenizer, world) if is_finite else None
+    if measured is not None and not _is_defined(measured):
+        measured = None
     return msgspec.structs.replace(row, gauges=measured, seconds=round(time.monotonic() - start, 1))
+
+
+def _is_defined(measured: Gauges) -> bool:
+    """Decide whether every chance is a number: weights that are finite can be so large that their logits are not."""
+    chances: list[float | None] = [
+        skill.pass_at_1 for skill in (measured.seen, measured.unseen, *measured.general.values())
+    ]
+    for row in (*measured.recitation, *measured.canaries):
+        chances += [row.from_cue, row.from_docstring, row.from_prefix, row.seen, row.obeys_docstring, row.obeys_cue]
+    # JSON has no NaN: it would be written as null, and the file could not be read again.
+    return all(math.isfinite(chance) for chance in chances if chance is not None)
