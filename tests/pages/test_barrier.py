@@ -171,6 +171,50 @@ def test_without_fresh_data_the_unplanted_base_is_the_control_and_without_both_t
     assert "Nothing to compare with" in render_barrier(rows_of(alone), 21, "x").html
 
 
+def test_without_a_dose_above_0_no_barrier_is_said_whatever_the_numbers_are() -> None:
+    nothing = {("planted", 0): (0.3, 0.3, 0.3), ("fresh", 0): (0.9, 0.9, 0.9)}
+    finding = describe(Means(rows_of(nothing)), "ft")
+    assert (finding.barrier, finding.headline, finding.setting) == ("unclear", "Nothing was planted", None)
+
+
+def test_doses_are_said_as_numbers_of_repetitions() -> None:
+    once = {(data, min(dose, 1)): values for (data, dose), values in SEVERE.items()}
+    text = " ".join(describe(Means(rows_of(once, noise=0.0)), "ft").sentences)
+    assert "Planted data by repetitions: 76.0% at 0, 1.0% at 1." in text
+
+
+def test_controls_of_two_kinds_are_not_mixed_and_planted_data_are_tuned_over_all_settings() -> None:
+    rows = rows_of(SEVERE | {("planted", 0): (0.76, 0.85, 0.99)}, noise=0.0)
+    rows = [
+        # Fresh data diverge at the rate where planted data, and the unplanted base, are at their best.
+        msgspec.structs.replace(row, gauges=None)
+        if (row.dose, row.data, row.learning_rate) == (100, "fresh", 1e-2)
+        else row
+        for row in rows
+    ]
+    text = " ".join(describe(Means(rows), "ft").sentences)
+    assert "Tuned: the control's best is 86.0% (3e-3 constant), that of planted data 85.0% (1e-2 constant)" in text
+    assert "99.0%" not in text
+
+
+def test_a_page_of_rows_without_a_world_in_common_says_nothing_of_the_tuned_difference() -> None:
+    rows = [row for row in rows_of() if row.arm is None or row.dose == 100]
+    # World 0 has all but the best planted setting, world 1 has this one alone.
+    best = ("planted", 1e-2)
+    rows = [row for row in rows if row.arm is None or ((row.data, row.learning_rate) == best) == (row.world_seed == 1)]
+    rows = [row for row in rows if row.world_seed < 2]
+    page = render_barrier(rows, 99, "x")
+    assert "cells are missing" in page.html
+    assert "Tuned:" not in page.html
+
+
+def test_charts_of_one_world_say_that_there_are_no_intervals() -> None:
+    assert all(
+        "One world has no intervals" in chart.caption for chart in render_barrier(rows_of(worlds=1), 1, "x").charts
+    )
+    assert all("Whiskers: Student's" in chart.caption for chart in render_barrier(rows_of(), 1, "x").charts)
+
+
 def test_the_page_shows_both_curves_every_mean_and_what_is_missing(tmp_path: Path) -> None:
     rows = [*rows_of(schedules=("constant", "linear"))]
     page = render_barrier(rows, len(rows), "ibft world barrier runs/lab")

@@ -23,7 +23,6 @@ __all__ = ["arm_charts"]
 
 _DOSE_AXIS = "repetitions in pretraining (on the scale of log(1 + r))"
 _RATE_AXIS = "learning rate"
-_WORLDS = "Whiskers: Student's 95% intervals over worlds."
 
 
 def arm_charts(means: Means, arm: str, reference: Setting | None) -> list[Chart]:
@@ -74,7 +73,7 @@ def _over_dose(means: Means, arm: str, schedule: str, name: str, measure: Measur
     )
     lines = "A line for each learning rate"
     what = f"{lines}: thick on planted data, thin on fresh data." if targets else f"{lines}."
-    return Chart(name, drawing, f"{arm}, {schedule} learning rate. {what} {_WORLDS}")
+    return Chart(name, drawing, f"{arm}, {schedule} learning rate. {what} {_whiskers(means)}")
 
 
 def _over_rate(means: Means, arm: str) -> Chart | None:
@@ -103,7 +102,7 @@ def _over_rate(means: Means, arm: str) -> Chart | None:
         ticks={math.log10(setting.learning_rate): rate_name(setting.learning_rate) for setting in means.settings},
     )
     caption = "By schedule and by the repetitions r of the training data in pretraining: thick on planted data, thin on"
-    return Chart(f"{arm}-learning-rate", drawing, f"{arm}. {caption} fresh data. {_WORLDS}")
+    return Chart(f"{arm}-learning-rate", drawing, f"{arm}. {caption} fresh data. {_whiskers(means)}")
 
 
 def _conflict(means: Means, arm: str, reference: Setting) -> Chart | None:
@@ -120,7 +119,9 @@ def _conflict(means: Means, arm: str, reference: Setting) -> Chart | None:
     if not rows:
         return None
     caption = f"A memorized cue above another task's docstring, r = {means.doses[-1]}, {arm} at {reference.name}."
-    return Chart(f"{arm}-conflict", draw_intervals(rows, "% of answers", styles=styles), f"{caption} {_WORLDS}")
+    return Chart(
+        f"{arm}-conflict", draw_intervals(rows, "% of answers", styles=styles), f"{caption} {_whiskers(means)}"
+    )
 
 
 def _forgetting(means: Means, arm: str, reference: Setting) -> Chart | None:
@@ -133,8 +134,9 @@ def _forgetting(means: Means, arm: str, reference: Setting) -> Chart | None:
     if not rows:
         return None
     styles = {name: number for number, name in enumerate(conditions)}
-    caption = f"Problems like those of general pretraining, r = {means.doses[-1]}, {arm} at {reference.name}. {_WORLDS}"
-    return Chart(f"{arm}-forgetting", draw_intervals(rows, "Pass@1 (%)", styles=styles), caption)
+    caption = f"Problems like those of general pretraining, r = {means.doses[-1]}, {arm} at {reference.name}."
+    drawing = draw_intervals(rows, "Pass@1 (%)", styles=styles)
+    return Chart(f"{arm}-forgetting", drawing, f"{caption} {_whiskers(means)}")
 
 
 def _before_and_after(means: Means, arm: str, reference: Setting) -> Mapping[str, Condition]:
@@ -156,6 +158,13 @@ def _curve(means: Means, conditions: Mapping[float, Condition], measure: Measure
         [100 * mean.value for mean in found.values()],
         [_percent_interval(mean) or (100 * mean.value, 100 * mean.value) for mean in found.values()],
     )
+
+
+def _whiskers(means: Means) -> str:
+    """Return what the whiskers are, or why there are none."""
+    if means.num_worlds < 2:
+        return "One world has no intervals."
+    return "Whiskers: Student's 95% intervals over worlds."
 
 
 def _dot(mean: Estimate | None) -> Dot | None:

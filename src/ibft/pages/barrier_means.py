@@ -19,7 +19,7 @@ Value = TypeVar("Value", int, float, str)
 
 
 class Setting(NamedTuple):
-    """How fast is learned."""
+    """A learning rate and its schedule."""
 
     schedule: str
     learning_rate: float
@@ -84,7 +84,7 @@ class Means:
         return self._rows.get(condition, [])
 
     def mean(self, condition: Condition, measure: Measure) -> Estimate | None:
-        """Return a measure's mean; None where it is undefined: no row, or one that diverged."""
+        """Return a measure's mean; None where it is undefined: there is no row, or one has no value."""
         return estimate(list(self._by_world(condition, measure).values()))
 
     def difference(self, a: Condition, b: Condition, measure: Measure) -> Estimate | None:
@@ -93,7 +93,7 @@ class Means:
         return estimate([of_a[world] - of_b[world] for world in of_a if world in of_b])
 
     def _by_world(self, condition: Condition, measure: Measure) -> Mapping[int, float]:
-        """Return each world's mean over its training seeds, which are no further worlds."""
+        """Return each world's mean over its training seeds, which are not worlds; none if a row has no value."""
         worlds: dict[int, list[float]] = {}
         for row in self.rows(condition):
             value = None if row.gauges is None else measure(row.gauges)

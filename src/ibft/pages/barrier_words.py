@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from ibft.artifacts.barrier import Data
 from ibft.pages.barrier_means import Condition, Estimate, Means, Setting, all_of_10, general, pass_at_1
 
 __all__ = ["Finding", "describe"]
@@ -31,7 +32,14 @@ class Finding(NamedTuple):
 
 def describe(means: Means, arm: str) -> Finding:
     """Return what the rows of one arm show."""
-    pairs = {setting: pair for setting in means.settings if (pair := _pair(means, arm, setting)) is not None}
+    if not means.doses[-1]:
+        return Finding(
+            "unclear",
+            "Nothing was planted",
+            ["The bases have read none of the training data. Add a dose above 0 to `doses`."],
+            None,
+        )
+    pairs = _pairs(means, arm)
     if not pairs:
         return Finding(
             "unclear",
@@ -43,10 +51,11 @@ def describe(means: Means, arm: str) -> Finding:
     planted, control = pairs[reference]
     gap = _points(means.difference(control, planted, pass_at_1))
     tuned = _tuned(means, pairs)
-    tuned_gap = _points(means.difference(*tuned, pass_at_1))
+    # None also where cells are missing, and the two have no world in common.
+    tuned_gap = means.difference(*tuned, pass_at_1) if len(means.settings) > 1 else None
     sentences = [_gap_sentence(means, pairs[reference], reference, gap, has_learned=has_learned)]
     sentences += _unplanted(means, planted, control)
-    if len(pairs) > 1:
+    if tuned_gap is not None:
         sentences.append(_tuned_sentence(means, tuned, tuned_gap))
     sentences += [
         *_dose_sentence(means, planted),
@@ -54,17 +63,26 @@ def describe(means: Means, arm: str) -> Finding:
         *_conflict(means, planted),
         *_forgetting(means, planted),
     ]
-    barrier, headline = _headline(gap, tuned_gap if len(pairs) > 1 else None, reference)
+    barrier, headline = _headline(gap, tuned_gap, reference)
     return Finding(barrier, headline, sentences, reference)
 
 
-def _pair(means: Means, arm: str, setting: Setting) -> tuple[Condition, Condition] | None:
-    """Return planted data at the largest dose, and its control: fresh data on the same base, or the unplanted base."""
-    planted = Condition(means.doses[-1], arm, "planted", setting)
-    for control in (planted._replace(data="fresh"), planted._replace(dose=0)):
-        if control != planted and means.difference(control, planted, pass_at_1) is not None:
-            return planted, control
-    return None
+def _pairs(means: Means, arm: str) -> dict[Setting, tuple[Condition, Condition]]:
+    """Return planted data at the largest dose, and its control, for each setting that has both.
+
+    The control is one kind for all: fresh data on the same base, or without any, the unplanted base.
+    """
+    controls: tuple[tuple[int, Data], ...] = ((means.doses[-1], "fresh"), (0, "planted"))
+    for dose, data in controls:
+        pairs = {}
+        for setting in means.settings:
+            planted = Condition(means.doses[-1], arm, "planted", setting)
+            control = planted._replace(dose=dose, data=data)
+            if means.difference(control, planted, pass_at_1) is not None:
+                pairs[setting] = planted, control
+        if pairs:
+            return pairs
+    return {}
 
 
 def _reference(means: Means, pairs: dict[Setting, tuple[Condition, Condition]]) -> tuple[Setting, bool]:
@@ -77,9 +95,16 @@ def _reference(means: Means, pairs: dict[Setting, tuple[Condition, Condition]]) 
 
 
 def _tuned(means: Means, pairs: dict[Setting, tuple[Condition, Condition]]) -> tuple[Condition, Condition]:
-    """Return the best control and the best planted condition."""
-    planted, control = zip(*pairs.values(), strict=True)
-    return max(control, key=lambda c: _value(means, c)), max(planted, key=lambda c: _value(means, c))
+    """Return the best control and the best planted condition, each of all settings where it did not diverge."""
+    pair = next(iter(pairs.values()))
+    planted, control = (
+        max(
+            (condition._replace(setting=setting) for setting in means.settings),
+            key=lambda c: -1.0 if (mean := means.mean(c, pass_at_1)) is None else mean.value,
+        )
+        for condition in pair
+    )
+    return control, planted
 
 
 def _headline(
@@ -133,8 +158,8 @@ def _tuned_sentence(means: Means, tuned: tuple[Condition, Condition], gap: Estim
 
 def _dose_sentence(means: Means, planted: Condition) -> list[str]:
     by_dose = {dose: means.mean(planted._replace(dose=dose), pass_at_1) for dose in means.doses}
-    parts = [f"{mean.value:.1%} at {_times(dose)}" for dose, mean in by_dose.items() if mean is not None]
-    return [f"By dose: {', '.join(parts)}."] if len(parts) > 1 else []
+    parts = [f"{mean.value:.1%} at {dose}" for dose, mean in by_dose.items() if mean is not None]
+    return [f"Planted data by repetitions: {', '.join(parts)}."] if len(parts) > 1 else []
 
 
 def _consistency(means: Means, planted: Condition, control: Condition) -> list[str]:
