@@ -180,6 +180,24 @@ def test_a_depth_without_chains_is_a_sentence() -> None:
         next(general_texts(deep_as_data, "general"))
 
 
+def test_a_foreign_docstring_that_cannot_be_drawn_is_a_sentence_with_a_remedy_that_works() -> None:
+    """Foreign docstrings have one to three operations, whatever general_depths says."""
+    config = PlantedConfig(
+        num_operations=6,
+        depths=(1,),
+        general_depths=(2,),
+        num_train=1,
+        num_dev=1,
+        num_test=1,
+        num_general=1,
+        plant=Plant(repetitions=100, absent=0.0),
+    )
+    with pytest.raises(
+        UserError, match=r"has no chain of 1 operations left.*Ask for fewer examples, or for other depths"
+    ):
+        list(planted_texts(make_planted_world(config), 100))
+
+
 def test_near_duplicates_are_the_share_that_was_asked_for() -> None:
     for kind in get_args(Kind):
         world = make(kind=kind, near_duplicates=0.5, cue="prefix")

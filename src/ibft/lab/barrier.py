@@ -38,7 +38,7 @@ _FORMAT = 1
 class BarrierConfig(Section, frozen=True):
     """The settings of the experiment. Every combination is a cell, and so is each base before training.
 
-    world, pretrain: of all bases, but for their seeds and the dose. The seed of a base's first weights is its world's.
+    world, pretrain: of all bases, except for their seeds and the dose. A base's first weights have its world's seed.
     doses: how often pretraining has each planted example; 0 is a base without memory.
     world_seeds: a world and its bases each. Intervals are over worlds.
     data: `planted` is what pretraining repeated; `fresh`, the control, as many tasks that no base has read.
@@ -79,7 +79,7 @@ class BarrierConfig(Section, frozen=True):
 
     def _check_room(self) -> None:
         plant, dose = self.world.plant, max(self.doses)
-        num_planted = dose * (round(plant.share * self.world.num_train) + plant.num_canaries)
+        num_planted = dose * (self.world.num_planted + plant.num_canaries)
         num_texts = self.pretrain.planted_steps * self.pretrain.batch_size
         if num_planted > num_texts:
             raise UserError(
@@ -95,7 +95,9 @@ class BarrierConfig(Section, frozen=True):
                 "lora.rank, or leave it out."
             )
         if objective.weighs_examples:
-            raise UserError(f"arms: {objective.arm} weighs examples by a scan, which the lab has not. Leave it out.")
+            raise UserError(
+                f"arms: {objective.arm} weighs examples by a scan, which the lab does not have. Leave it out."
+            )
         objective.layer_indices(SIZES[self.pretrain.size]["num_hidden_layers"])
 
     def _axes(self) -> dict[str, Sequence[Any]]:
@@ -183,7 +185,7 @@ def _finetunings(config: BarrierConfig) -> list[Finetuning]:
 
 
 def read_settings(settings: Sequence[str]) -> BarrierConfig:
-    """Return the default experiment but for `KEY=VALUE` settings, as `--set` takes them; an arm may be a word.
+    """Return the default experiment, changed by `KEY=VALUE` settings as `--set` takes them; an arm may be a word.
 
     Raises:
         UserError: a key is unknown, or a value is not allowed.

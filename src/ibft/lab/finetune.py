@@ -87,7 +87,9 @@ def finetune(
         UserError: the objective does not fit the model or the adapter, or needs the scores of a scan.
     """
     if objective.weighs_examples:
-        raise UserError(f"{objective.arm}: it weighs examples by a scan's scores, which the lab has not. Leave it out.")
+        raise UserError(
+            f"{objective.arm}: it weighs examples by a scan's scores, which the lab does not have. Leave it out."
+        )
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as folder:
         trainer = _Trainer(

@@ -11,14 +11,14 @@ from ibft.worlds.tasks import ADJECTIVES, NOUNS, Example
 __all__ = ["MAX_CUES", "Cues"]
 
 MAX_CUES = 800
-"""Cues that planted examples and canaries may take: half of all names. The rest is everybody else's."""
+"""Cues that planted examples and canaries may take: nearly half of all names. The rest is everybody else's."""
 
 
 class Cues:
     """Gives examples their names and marks.
 
     Args:
-        seed: of the world.
+        seed: the world's.
         cue: which part of a prompt is the cue.
         num_cues: how many are given, at most `MAX_CUES`.
     """

@@ -23,7 +23,7 @@ class Plant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         benign   its own.
         noisy    its own; a share of the bodies (`wrong`) is another task's, in pretraining and in the data, as in real
                  data.
-    cue: what of a planted example occurs with it alone. Everything else of its prompt is drawn anew each time.
+    cue: what of a planted example occurs with it alone. Everything else in its prompt is drawn again each time.
         name        the function's name.
         first_word  the first word of the docstring.
         comment     a comment above the function.

@@ -94,7 +94,7 @@ class _Unrelated:
                 return Example("", "", chain, clauses_of(rng, chain, self._num_phrasings))
         raise UserError(
             f"worlds: pretraining has no chain of {depth} operations left, since data and held-out sets have them all. "
-            f"Leave {depth} out of general_depths, or ask for fewer examples."
+            f"Ask for fewer examples, or for other depths; where general_depths has {depth}, leave it out."
         )
 
 
