@@ -30,7 +30,6 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
-from scipy.stats import t as student
 
 from facts import facts
 from halves import ibft, read_audit, write_recipe
@@ -40,6 +39,7 @@ from ibft.lab.gauges import gauge
 from ibft.lab.pretrain import PretrainConfig, one_thread
 from ibft.models.loading import load_model, load_tokenizer
 from ibft.run.sections import ModelConfig
+from ibft.statistics.student import student_interval
 from ibft.statistics.uncertainty import auroc, delong_interval, wilson_interval
 from ibft.worlds.planted import PlantedConfig, make_planted_world
 from ibft.worlds.planted_files import planted_files
@@ -236,8 +236,8 @@ def over_worlds(values: Sequence[float]) -> str:
     mean = statistics.mean(values)
     if len(values) < 2:
         return f"{mean:.3f}"
-    reach = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:.3f} ({mean - reach:.3f} to {mean + reach:.3f})"
+    low, high = student_interval(values)
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":
