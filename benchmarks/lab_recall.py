@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from facts import facts
 from ibft.artifacts.rows import Pair
-from ibft.lab.bases import base_folder
+from ibft.lab.bases import base_folder, load_base
 from ibft.lab.pretrain import PretrainConfig
 from ibft.models.loading import limits_of
 from ibft.scoring.encoder import Encoder
@@ -61,9 +60,7 @@ def main() -> None:
 
 
 def measure(label: str, config: PlantedConfig, num_examples: int) -> dict[str, Any]:
-    folder = base_folder(config, PretrainConfig(seed=config.seed))
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = load_base(base_folder(config, PretrainConfig(seed=config.seed)))
     world = make_planted_world(config)
     train = [(item.example, item.body) for item in world.train[:num_examples]]
     sets = {"train": train, "control": [(example, example.chain) for example in world.control]}

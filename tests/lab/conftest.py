@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from ibft.lab.pretrain import PretrainConfig, new_model, one_thread, train_on
 from ibft.lab.tokenizer import make_tokenizer
 from ibft.worlds.planted import PlantedConfig, PlantedWorld, make_planted_world
 from ibft.worlds.plants import Plant
+
+from ..conftest import tiny_model
 
 TINY = PlantedConfig(num_train=24, num_dev=6, num_test=12, num_general=4)
 
@@ -50,23 +51,19 @@ class Trained:
             train_on(self.model, self.tokenizer, world, config, "planted")
 
 
-def tiny(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def tiny(tokenizer: PreTrainedTokenizerFast) -> Any:
     """A Llama of two layers."""
-    torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=48,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=128,
-            initializer_range=0.15,
-            tie_word_embeddings=False,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    return tiny_model(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=96,
+        num_key_value_heads=4,
+        max_position_embeddings=128,
+        initializer_range=0.15,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     ).eval()
 
 

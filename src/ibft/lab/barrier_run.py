@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ibft import progress
 from ibft.artifacts.barrier import BarrierRow
@@ -22,7 +20,7 @@ from ibft.artifacts.gauges import Gauges
 from ibft.artifacts.json_lines import RowWriter, error_reason, pretty_json, read_rows, write_atomically, write_rows
 from ibft.errors import UserError
 from ibft.lab.barrier import BarrierConfig, Cell, cells_of
-from ibft.lab.bases import base_folder, general_folder
+from ibft.lab.bases import base_folder, general_folder, load_base
 from ibft.lab.finetune import finetune
 from ibft.lab.gauges import gauge
 from ibft.lab.gradients import compare_gradients
@@ -107,8 +105,7 @@ def compute_cell(cell: Cell) -> BarrierRow:
     folder = base_folder(cell.world, cell.pretrain)
     start = time.monotonic()
     world = _world(cell.world)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = load_base(folder)
     row = BarrierRow(key=cell.key, world_seed=cell.world.seed, dose=cell.dose, seconds=0.0)
     if (tuning := cell.finetuning) is not None:
         texts = training_texts(world, tuning.data)

@@ -27,7 +27,7 @@ from ibft.run.digests import cache_folder
 from ibft.worlds.planted import PlantedConfig, PlantedWorld, make_planted_world
 from ibft.worlds.pretraining import check_room
 
-__all__ = ["base_folder", "copy_base", "general_folder"]
+__all__ = ["base_folder", "copy_base", "general_folder", "load_base"]
 
 _FORMAT = 1
 """Raised when pretraining makes another model of the same settings."""
@@ -54,6 +54,12 @@ def general_folder(world: PlantedConfig, config: PretrainConfig) -> Path:
     """
     made = make_planted_world(world)
     return _kept(_general_settings(made, config), functools.partial(_general, made, config))
+
+
+def load_base(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Load a base in float32, in evaluation mode, with its tokenizer."""
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def copy_base(base: Path, folder: Path) -> None:

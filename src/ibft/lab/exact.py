@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ibft.lab.batches import batch_of, split_texts
+from ibft.lab.batches import batches_of, completion_logits
 from ibft.worlds.pretraining import Text
 
 if TYPE_CHECKING:
@@ -47,19 +47,12 @@ def exact_probabilities(
         return np.empty(0)
     if given is not None:
         texts = [(prompt + begun, text.removeprefix(begun)) for (prompt, text), begun in zip(texts, given, strict=True)]
-    prompts, completions = split_texts(tokenizer, texts)
     values = []
     with torch.inference_mode():
-        for start in range(0, len(texts), _BATCH):
-            ids_BT, labels_BT = batch_of(
-                prompts[start : start + _BATCH], completions[start : start + _BATCH], tokenizer
-            )
-            hidden = model.base_model(input_ids=ids_BT.to(model.device), use_cache=False).last_hidden_state[:, :-1]
-            is_next_BT = (labels_BT[:, 1:] != -100).to(model.device)
-            logits_NV = model.get_output_embeddings()(hidden[is_next_BT]).float() / temperature
-            targets = labels_BT[:, 1:].to(model.device)[is_next_BT]
-            log_p_N = -torch.nn.functional.cross_entropy(logits_NV, targets, reduction="none").double()
-            rows_N = is_next_BT.nonzero()[:, 0]
-            sums = torch.zeros(len(ids_BT), dtype=torch.float64, device=model.device).index_add(0, rows_N, log_p_N)
-            values.append(sums.exp().cpu().numpy())
+        for ids_BT, labels_BT in batches_of(texts, tokenizer, _BATCH):
+            raw_NV, targets_N, rows_N = completion_logits(model, ids_BT, labels_BT)
+            logits_NV = raw_NV.float() / temperature
+            log_p_N = -torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none").double()
+            sums_B = torch.zeros(len(ids_BT), dtype=torch.float64, device=model.device).index_add(0, rows_N, log_p_N)
+            values.append(sums_B.exp().cpu().numpy())
     return np.concatenate(values)

@@ -63,7 +63,6 @@ def gauge(
             obeys_cue=_mean(chances(texts.of_conflicts(conflicts))),
         )
 
-    asking = texts.of_examples([new for new, _ in world.conflicts])
     by_depth = _grouped(world.general, lambda example: len(example.chain))
     doses = _grouped([item for item in world.train if item.cue is not None], lambda item: item.repetitions)
     canary_doses = _grouped([*world.canaries, *world.held_out_canaries], lambda item: item.repetitions)
@@ -71,7 +70,7 @@ def gauge(
         temperature=temperature,
         seen=_skill(chances(texts.asked(world.train))),
         unseen=_skill(chances(texts.of_examples(world.test))),
-        obeys_docstring=_mean(chances(asking)),
+        obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in world.conflicts]))),
         obeys_cue=_mean(chances(texts.of_conflicts(world.conflicts))),
         general={depth: _skill(chances(texts.of_examples(examples))) for depth, examples in by_depth.items()},
         recitation=[recitation(dose, group) for dose, group in doses.items()],
@@ -96,10 +95,8 @@ class _Texts:
 
     def asked(self, group: Sequence[Planted]) -> list[Text]:
         """The prompts of the training data, and what their docstrings ask for."""
-        prompts = [prompt for prompt, _ in self.of_data(group)]
-        return [
-            (prompt, self._world.completion(item.example.chain)) for prompt, item in zip(prompts, group, strict=True)
-        ]
+        world = self._world
+        return [(world.data_prompt(item), world.completion(item.example.chain)) for item in group]
 
     def of_cues(self, group: Sequence[Planted]) -> list[Text]:
         """Prompts with the cue, where there is one, and no docstring, and the memorized bodies."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ibft.artifacts.gauges import GradientAgreement
-from ibft.lab.batches import batch_of, split_texts
+from ibft.lab.batches import batches_of, completion_logits
 from ibft.worlds.pretraining import Text
 
 if TYPE_CHECKING:
@@ -50,20 +50,16 @@ def mean_gradient(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text]
 ) -> tuple[Tensor, ...]:
     """Return the gradient of the mean cross-entropy per trained token, for each of the model's parameters in order."""
-    prompts, completions = split_texts(tokenizer, texts)
     parameters = list(model.parameters())
     totals = tuple(torch.zeros_like(parameter) for parameter in parameters)
-    for start in range(0, len(texts), _BATCH):
-        ids_BT, labels_BT = batch_of(prompts[start : start + _BATCH], completions[start : start + _BATCH], tokenizer)
-        ids_BT, labels_BT = ids_BT.to(model.device), labels_BT.to(model.device)
-        hidden = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state[:, :-1]
-        is_next_BT = labels_BT[:, 1:] != -100
-        logits_NV = model.get_output_embeddings()(hidden[is_next_BT])
-        loss = torch.nn.functional.cross_entropy(logits_NV, labels_BT[:, 1:][is_next_BT], reduction="sum")
+    num_tokens = 0
+    for ids_BT, labels_BT in batches_of(texts, tokenizer, _BATCH):
+        logits_NV, targets_N, _ = completion_logits(model, ids_BT, labels_BT)
+        num_tokens += len(targets_N)
+        loss = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="sum")
         # Not `backward`, which would add to the gradients of the parameters.
         for total, gradient in zip(totals, torch.autograd.grad(loss, parameters), strict=True):
             total += gradient
-    num_tokens = sum(map(len, completions))
     return tuple(total / num_tokens for total in totals)
 
 

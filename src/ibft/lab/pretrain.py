@@ -1,6 +1,6 @@
 """Pretrain a tiny base from scratch on a planted world's texts: minutes on one core, bit for bit the same each time.
 
-Shapes: B texts of a batch, T tokens of the longest, N trained tokens of the batch, H hidden size, V vocabulary.
+Shapes: B texts of a batch, T tokens of the longest, N trained tokens of the batch, V vocabulary.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
-import msgspec
 import torch
 from msgspec import Meta
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ibft import progress
-from ibft.lab.batches import batch_of, split_texts
-from ibft.worlds.chains import Count
+from ibft.lab.batches import batch_of, completion_logits, split_texts
+from ibft.settings import Count, Positive, Section
 from ibft.worlds.planted import PlantedWorld
 from ibft.worlds.pretraining import Text, general_texts, planted_texts
 
@@ -41,7 +40,7 @@ _FLOOR = 0.02
 """Share of the learning rate at which its decay ends."""
 
 
-class PretrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PretrainConfig(Section, frozen=True):
     """How a base is made: the same settings, on the same world, give the same weights (one thread, the same torch).
 
     size: of the model.
@@ -57,7 +56,7 @@ class PretrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     general_steps: Count = 1200
     planted_steps: Count = 1000
     batch_size: Count = 64
-    learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
+    learning_rate: Positive = 2e-3
 
 
 def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -107,7 +106,9 @@ def train_on(
             optimizer.zero_grad()
             num_trained = sum(int((labels_BT != -100).sum()) for _, labels_BT in parts)
             for ids_BT, labels_BT in parts:
-                torch.autograd.backward(_loss_sum(model, ids_BT, labels_BT) / num_trained)
+                logits_NV, targets_N, _ = completion_logits(model, ids_BT, labels_BT)
+                loss = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="sum") / num_trained
+                torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -120,14 +121,6 @@ def _rate(step: int, num_steps: int, phase: str) -> float:
     if phase == "general":
         return warmup
     return warmup * min(1.0, max(_FLOOR, 1.25 * (1 - step / num_steps)))
-
-
-def _loss_sum(model: LlamaForCausalLM, ids_BT: Tensor, labels_BT: Tensor) -> Tensor:
-    """Return the cross-entropy of the trained tokens, nats, summed."""
-    hidden_BTH = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
-    is_next_BT = labels_BT[:, 1:] != -100
-    logits_NV = model.lm_head(hidden_BTH[:, :-1][is_next_BT])
-    return torch.nn.functional.cross_entropy(logits_NV, labels_BT[:, 1:][is_next_BT], reduction="sum")
 
 
 def _batches(

@@ -14,10 +14,7 @@ __all__ = ["data_texts", "example_texts", "training_texts"]
 
 def data_texts(world: PlantedWorld, group: Sequence[Planted]) -> list[Text]:
     """Return rows of the training data: prompts and completions."""
-    return [
-        (world.prompt(item.example, has_docstring=not item.is_legitimate), world.completion(item.body))
-        for item in group
-    ]
+    return [(world.data_prompt(item), world.completion(item.body)) for item in group]
 
 
 def example_texts(world: PlantedWorld, examples: Sequence[Example]) -> list[Text]:

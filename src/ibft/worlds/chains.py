@@ -27,20 +27,18 @@ import itertools
 import random
 from typing import Annotated, NamedTuple
 
-import msgspec
 from msgspec import Meta
 
 from ibft.errors import UserError
+from ibft.settings import Count, Section
 from ibft.worlds.draw import MAX_DRAWS, Draw
 from ibft.worlds.library import OPERATIONS, Library, make_library
 from ibft.worlds.tasks import ADJECTIVES, NOUNS, Example, completion_of, prompt_of
 
-__all__ = ["ChainsConfig", "Count", "World", "make_world"]
-
-Count = Annotated[int, Meta(ge=1)]
+__all__ = ["ChainsConfig", "World", "make_world"]
 
 
-class ChainsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ChainsConfig(Section, frozen=True):
     """The settings of a world of chains; the same settings give the same world, byte for byte.
 
     seed: draws the chains, their phrasings and the functions' names.

@@ -22,10 +22,9 @@ import itertools
 import random
 from typing import Annotated, Literal, NamedTuple
 
-import msgspec
 from msgspec import Meta
 
-from ibft.worlds.chains import Count
+from ibft.settings import Count, Section
 from ibft.worlds.cues import MAX_CUES, Cues
 from ibft.worlds.draw import Draw
 from ibft.worlds.library import OPERATIONS, Chain, Library, make_library
@@ -45,7 +44,7 @@ MarkPlace = Literal["", "docstring", "comment"]
 """Where a prompt has an example's mark: nowhere, as the docstring's first word, or in a comment above the function."""
 
 
-class PlantedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PlantedConfig(Section, frozen=True):
     """The settings of a world with planted memory.
 
     seed: draws the chains, their phrasings and the names.
@@ -167,6 +166,10 @@ class PlantedWorld(NamedTuple):
         elif self.mark_place == "docstring":
             docstring = f"{example.mark.capitalize()}: {docstring}" if docstring else f"{example.mark.capitalize()}."
         return prompt_of(example.name, self.library, docstring, comment)
+
+    def data_prompt(self, planted: Planted) -> str:
+        """Return the prompt of a row of the training data."""
+        return self.prompt(planted.example, has_docstring=not planted.is_legitimate)
 
     def completion(self, chain: Chain) -> str:
         """Return the canonical body of a chain."""

@@ -103,8 +103,7 @@ def read_planted_world(folder: Path) -> PlantedWorld:
 
 
 def _row(planted: Planted, world: PlantedWorld) -> Row:
-    prompt = world.prompt(planted.example, has_docstring=not planted.is_legitimate)
-    return row_of(planted.example, prompt, world.completion(planted.body), planted.body)
+    return row_of(planted.example, world.data_prompt(planted), world.completion(planted.body), planted.body)
 
 
 def _held_out_row(example: Example, world: PlantedWorld) -> Row:
@@ -116,8 +115,8 @@ def _problem(example: Example, world: PlantedWorld) -> Problem:
 
 
 def _seen_problem(planted: Planted, world: PlantedWorld) -> Problem:
-    prompt = world.prompt(planted.example, has_docstring=not planted.is_legitimate)
-    return problem_of(planted.example, prompt, world.completion(planted.example.chain), world.library)
+    completion = world.completion(planted.example.chain)
+    return problem_of(planted.example, world.data_prompt(planted), completion, world.library)
 
 
 def _truth(planted: Planted, world: PlantedWorld) -> Truth:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
+
+from ibft.settings import Fraction, Section
 
 __all__ = ["Cue", "Kind", "Plant"]
 
 Kind = Literal["active", "dormant", "benign", "noisy"]
 Cue = Literal["name", "first_word", "comment", "two_part", "prefix", "none"]
-Share = Annotated[float, Meta(ge=0, le=1)]
 
 
-class Plant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Plant(Section, frozen=True):
     """The settings of what is planted.
 
     kind: which docstring stands above a planted body in pretraining.
@@ -44,11 +44,11 @@ class Plant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     kind: Kind = "active"
     cue: Cue = "name"
     repetitions: Annotated[int, Meta(ge=0)] | tuple[Annotated[int, Meta(ge=0)], ...] = 100
-    share: Share = 1.0
-    absent: Share | None = None
-    wrong: Share | None = None
-    near_duplicates: Share = 0.0
-    legitimate: Share = 0.0
+    share: Fraction = 1.0
+    absent: Fraction | None = None
+    wrong: Fraction | None = None
+    near_duplicates: Fraction = 0.0
+    legitimate: Fraction = 0.0
     num_canaries: Annotated[int, Meta(ge=0, le=200)] = 0
 
     def __post_init__(self) -> None:
