@@ -14,6 +14,7 @@ from ibft.cli.tables import print_after_training, print_audit, print_comparison
 
 if TYPE_CHECKING:
     from ibft.objectives.base import Objective
+    from ibft.pages.scan import Scan
     from ibft.run.folder import RunFolder
 
 __all__ = ["warn_of_alarms"]
@@ -50,10 +51,13 @@ def scan(**options: Any) -> None:
 @recipe_command("overwrite", "arms")
 def rescan(**options: Any) -> None:
     """Measure the scanned data again under every trained arm, and what it has memorized of its training data."""
+    from ibft.pages.after_training import after_training
+
     with open_run(**options, stages=["rescan"]) as folder:
         _rescan(folder)
-        _audit(folder)
-        _print_rescanned(folder)
+        scanned = _audit(folder)
+        if scanned is not None and (after := after_training(scanned)) is not None:
+            print_after_training(after)
 
 
 @main.command()
@@ -98,27 +102,20 @@ def _rescan(folder: RunFolder) -> None:
         compare_rescanned(folder.recipe, folder)
 
 
-def _audit(folder: RunFolder) -> None:
+def _audit(folder: RunFolder) -> Scan | None:
+    """Write and print the audit; return what it was made of, in the main process."""
     from ibft.pages.audit import audit
     from ibft.pages.scan import read_scan
     from ibft.run.processes import is_main_process
 
     # The processes share the scan; its page is written and shown once.
-    if is_main_process():
-        page = audit(folder.recipe, folder)
-        scanned = read_scan(folder.recipe, folder)
-        assert scanned is not None
-        print_audit(scanned.summary, page)
-
-
-def _print_rescanned(folder: RunFolder) -> None:
-    from ibft.pages.after_training import after_training
-    from ibft.pages.scan import read_scan
-    from ibft.run.processes import is_main_process
-
+    if not is_main_process():
+        return None
+    page = audit(folder.recipe, folder)
     scanned = read_scan(folder.recipe, folder)
-    if is_main_process() and scanned is not None and (after := after_training(scanned)) is not None:
-        print_after_training(after)
+    assert scanned is not None
+    print_audit(scanned.summary, page)
+    return scanned
 
 
 def _train(folder: RunFolder) -> None:
