@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/lab_speed.py --out benchmarks/results/lab-speed.json
 
-A base of a planted world is pretrained (or taken: --base), its samples are drawn by the generate stage on one thread,
-and judged by the judge stage in the strongest sandbox that works here. Each round has other samples and begins with an
+A base without memory is pretrained and fine-tuned on the world's data, as an arm of the barrier experiment is (or taken
+as it is: --model), its samples are drawn by the generate stage on one thread, and judged by the judge stage in the
+strongest sandbox that works here. Each round has other samples and begins with an
 empty verdict cache: the references are timed apart, since they are judged once for all arms and seeds. Equal samples
 of a problem are judged once, as always. The JSON has all times, the table the medians; the load is what else the
 machine did.
@@ -26,14 +27,17 @@ import torch
 from facts import facts
 from ibft.artifacts.json_lines import read_rows
 from ibft.artifacts.rows import Sample
-from ibft.lab.bases import base_folder, copy_base
+from ibft.lab.bases import base_folder, copy_base, load_base
+from ibft.lab.finetune import FinetuneConfig, finetune
 from ibft.lab.pretrain import PretrainConfig
+from ibft.lab.texts import training_texts
+from ibft.objectives.ft import FTObjective
 from ibft.run.folder import RunFolder
 from ibft.run.recipe import BASE_ARM, Recipe, load_recipe
 from ibft.stages.generate import generate
 from ibft.stages.judge import check_problems, judge
 from ibft.worlds.files import world_recipe
-from ibft.worlds.planted import PlantedConfig
+from ibft.worlds.planted import PlantedConfig, make_planted_world
 from ibft.worlds.planted_files import planted_files
 from ibft.worlds.plants import Plant
 
@@ -47,7 +51,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--general-steps", type=int, default=PretrainConfig().general_steps)
     parser.add_argument("--planted-steps", type=int, default=PretrainConfig().planted_steps)
-    parser.add_argument("--base", type=Path, help="a base of the same world, made before")
+    parser.add_argument("--finetuning-steps", type=int, default=FinetuneConfig().steps)
+    parser.add_argument("--model", type=Path, help="a model that was made before")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -63,11 +68,13 @@ def main() -> None:
 
 
 def _measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    config = PlantedConfig(num_train=100, num_dev=10, num_test=arguments.problems, plant=Plant(repetitions=10))
+    config = PlantedConfig(num_dev=10, num_test=arguments.problems, plant=Plant(repetitions=0))
     for name, content in planted_files(config).items():
         (folder / name).write_bytes(content)
-    pretrain = PretrainConfig(general_steps=arguments.general_steps, planted_steps=arguments.planted_steps)
-    copy_base(arguments.base or base_folder(config, pretrain), folder / "base")
+    if arguments.model:
+        copy_base(arguments.model, folder / "base")
+    else:
+        _save_arm(config, arguments, folder / "base")
     (folder / "recipe.yaml").write_bytes(world_recipe(folder, "planted"))
     seconds: dict[str, list[float]] = {}
     shares: dict[str, float] = {}
@@ -85,6 +92,15 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             shares = _describe(run.path)
             loads.append(os.getloadavg()[0])
     return {"seconds": seconds, "samples": shares, "load": loads, "cores": os.cpu_count()}
+
+
+def _save_arm(config: PlantedConfig, arguments: argparse.Namespace, folder: Path) -> None:
+    pretrain = PretrainConfig(general_steps=arguments.general_steps, planted_steps=arguments.planted_steps)
+    model, tokenizer = load_base(base_folder(config, pretrain))
+    texts = training_texts(make_planted_world(config), "planted")
+    trained = finetune(model, tokenizer, texts, FTObjective(), FinetuneConfig(steps=arguments.finetuning_steps))
+    trained.model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _recipe(folder: Path, name: str, batch_size: int, arguments: argparse.Namespace) -> Recipe:

@@ -39,6 +39,7 @@ def gauges(value: float, dose: int, *, is_base: bool = False) -> Gauges:
         temperature=0.8,
         seen=skill(value),
         unseen=skill(value),
+        dev=skill(value),
         obeys_docstring=value,
         obeys_cue=recited,
         general={1: skill(0.98 if is_base else 0.3), 2: skill(0.9 if is_base else 0.1)},
@@ -195,6 +196,21 @@ def test_controls_of_two_kinds_are_not_mixed_and_planted_data_are_tuned_over_all
     text = " ".join(describe(Means(rows), "ft").sentences)
     assert "Tuned: the control's best is 86.0% (3e-3 constant), that of planted data 85.0% (1e-2 constant)" in text
     assert "99.0%" not in text
+
+
+def test_learning_rates_are_chosen_on_the_dev_problems() -> None:
+    # On the test problems the highest rate is best; on the dev problems the middle one, and the lowest has not learned.
+    dev = {1e-3: 0.6, 3e-3: 0.9, 1e-2: 0.8}
+    rows = [
+        msgspec.structs.replace(
+            row, gauges=msgspec.structs.replace(row.gauges, dev=skill(dev.get(row.learning_rate, 0.0)))
+        )
+        for row in rows_of(noise=0.0)
+    ]
+    finding = describe(Means(rows), "ft")
+    assert finding.setting == Setting("constant", 3e-3)
+    text = " ".join(finding.sentences)
+    assert "Tuned: the control's best is 86.0% (3e-3 constant), that of planted data 28.0% (3e-3 constant)" in text
 
 
 def test_a_page_of_rows_without_a_world_in_common_says_nothing_of_the_tuned_difference() -> None:

@@ -44,13 +44,15 @@ class Recitation(msgspec.Struct, frozen=True, kw_only=True):
 class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     """All gauges of one model on one world, at one temperature.
 
-    `recitation` has a row for each dose, canaries apart; `obeys_docstring` and `obeys_cue` are those of `Recitation`,
-    over all doses. `general` is the skill at each depth of general pretraining.
+    `seen` is the skill on the data's own prompts, `unseen` on the test set, `dev` on as new ones that settings may be
+    chosen on, `general` at each depth of general pretraining. `recitation` has a row for each dose, canaries apart;
+    `obeys_docstring` and `obeys_cue` are those of `Recitation`, over all doses.
     """
 
     temperature: float
     seen: Skill
     unseen: Skill
+    dev: Skill
     obeys_docstring: float | None
     obeys_cue: float | None
     general: dict[int, Skill]

@@ -249,8 +249,8 @@ def print_barrier(means: Means) -> None:
 def print_gauges(gauges: Gauges) -> None:
     """Print what a model can do in a world, what it obeys, and what it recites at each dose."""
     console = open_console()
-    skills = {"unseen compositions": gauges.unseen, "training data": gauges.seen}
-    skills |= {f"general, {depth} operations": skill for depth, skill in gauges.general.items()}
+    skills = {"unseen compositions": gauges.unseen, "the same, dev": gauges.dev, "training data": gauges.seen}
+    skills |= {f"general, depth {depth}": skill for depth, skill in gauges.general.items()}
     table = figures_table("skill", "Pass@1", "Pass@10", "Pass@10^(10)")
     for name, skill in skills.items():
         table.add_row(name, *map(_chance, (skill.pass_at_1, skill.pass_at_10, skill.all_of_10)))

@@ -32,8 +32,10 @@ def pretrain(folder: Path, out: Path | None, settings: tuple[str, ...]) -> None:
     target = out or folder / "base"
     if target.exists():  # before minutes are spent
         raise UserError(f"{target} exists already. Name another place with --out, or remove it first.")
-    config = build_from_settings(settings, PretrainConfig)
-    copy_base(base_folder(read_planted_world(folder).config, config), target)
+    config = read_planted_world(folder).config
+    # As `barrier` has it, so that worlds differ in their first weights, too.
+    pretraining = build_from_settings([f"seed={config.seed}", *settings], PretrainConfig)
+    copy_base(base_folder(config, pretraining), target)
     click.echo(f"Wrote {target}.")
 
 

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from ibft.artifacts.barrier import Data
 from ibft.errors import UserError
+from ibft.lab.bases import BASE_FORMAT
 from ibft.lab.finetune import FinetuneConfig, Schedule
 from ibft.lab.pretrain import SIZES, PretrainConfig
 from ibft.objectives.base import Objective
@@ -31,7 +32,7 @@ __all__ = ["BarrierConfig", "Cell", "Finetuning", "cells_of", "read_settings"]
 Seed = Annotated[int, Meta(ge=0)]
 Dose = Annotated[int, Meta(ge=0)]
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when a cell of the same settings has other numbers."""
 
 
@@ -131,7 +132,7 @@ class Cell(Section, frozen=True):
     def key(self) -> str:
         """A digest of all that the cell's numbers depend on, the versions of what computes them included."""
         versions = {module.__name__: str(module.__version__) for module in (torch, transformers, trl, peft)}
-        settings = {"format": _FORMAT, "versions": versions, "cell": msgspec.to_builtins(self)}
+        settings = {"format": [_FORMAT, BASE_FORMAT], "versions": versions, "cell": msgspec.to_builtins(self)}
         return hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()[:16]
 
     @property

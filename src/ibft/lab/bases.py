@@ -27,9 +27,9 @@ from ibft.run.digests import cache_folder
 from ibft.worlds.planted import PlantedConfig, PlantedWorld, make_planted_world
 from ibft.worlds.pretraining import check_room
 
-__all__ = ["base_folder", "copy_base", "general_folder", "load_base"]
+__all__ = ["BASE_FORMAT", "base_folder", "copy_base", "general_folder", "load_base"]
 
-_FORMAT = 1
+BASE_FORMAT = 1
 """Raised when pretraining makes another model of the same settings."""
 
 
@@ -71,7 +71,10 @@ def copy_base(base: Path, folder: Path) -> None:
     if folder.exists():
         raise UserError(f"{folder} exists already. Name another place, or remove it first.")
     try:
-        shutil.copytree(base, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as partial:
+            copied = shutil.copytree(base, Path(partial) / folder.name)
+            os.rename(copied, folder)  # complete or not there
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error_reason(error)}). Name another place.") from None
 
@@ -109,7 +112,7 @@ def _general_settings(world: PlantedWorld, config: PretrainConfig) -> dict[str, 
 def _kept(settings: dict[str, Any], make: Callable[[], tuple[LlamaForCausalLM, PreTrainedTokenizerFast]]) -> Path:
     """Return the cache's folder for these settings, made where there is none."""
     versions = {"torch": str(torch.__version__), "transformers": transformers.__version__}
-    record = pretty_json({"format": _FORMAT, **settings, "versions": versions})
+    record = pretty_json({"format": BASE_FORMAT, **settings, "versions": versions})
     folder = cache_folder() / "bases" / hashlib.sha256(record).hexdigest()[:16]
     if (folder / "base.json").is_file():
         return folder

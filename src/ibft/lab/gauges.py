@@ -49,9 +49,13 @@ def gauge(
     def chances(texts: Sequence[Text], given: Sequence[str] | None = None) -> NDArray[np.float64]:
         return exact_probabilities(model, tokenizer, texts, temperature=temperature, given=given)
 
+    obeys_docstring = chances(texts.of_examples([new for new, _ in world.conflicts]))
+    obeys_cue = chances(texts.of_conflicts(world.conflicts))
+
     def recitation(repetitions: int, group: Sequence[Planted]) -> Recitation:
         long = [item for item in group if len(item.body) > _GIVEN]
-        conflicts = [(new, old) for new, old in world.conflicts if old in group]
+        ids = {item.example.id for item in group}
+        in_group = np.array([old.example.id in ids for _, old in world.conflicts], bool)
         return Recitation(
             repetitions=repetitions,
             num_examples=len(group),
@@ -59,8 +63,8 @@ def gauge(
             from_docstring=float(chances(texts.of_docstrings(group)).mean()),
             from_prefix=_mean(chances(texts.of_bodies(long), texts.beginnings(long))),
             seen=float(chances(texts.of_data(group)).mean()),
-            obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in conflicts]))),
-            obeys_cue=_mean(chances(texts.of_conflicts(conflicts))),
+            obeys_docstring=_mean(obeys_docstring[in_group]),
+            obeys_cue=_mean(obeys_cue[in_group]),
         )
 
     by_depth = _grouped(world.general, lambda example: len(example.chain))
@@ -70,8 +74,9 @@ def gauge(
         temperature=temperature,
         seen=_skill(chances(texts.asked(world.train))),
         unseen=_skill(chances(texts.of_examples(world.test))),
-        obeys_docstring=_mean(chances(texts.of_examples([new for new, _ in world.conflicts]))),
-        obeys_cue=_mean(chances(texts.of_conflicts(world.conflicts))),
+        dev=_skill(chances(texts.of_examples(world.dev))),
+        obeys_docstring=_mean(obeys_docstring),
+        obeys_cue=_mean(obeys_cue),
         general={depth: _skill(chances(texts.of_examples(examples))) for depth, examples in by_depth.items()},
         recitation=[recitation(dose, group) for dose, group in doses.items()],
         canaries=[recitation(dose, group) for dose, group in canary_doses.items()],

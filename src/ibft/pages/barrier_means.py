@@ -12,7 +12,18 @@ from ibft.artifacts.gauges import Gauges
 from ibft.statistics.interval import Interval
 from ibft.statistics.student import student_interval
 
-__all__ = ["Condition", "Estimate", "Means", "Measure", "Setting", "all_of_10", "general", "pass_at_1", "recited"]
+__all__ = [
+    "Condition",
+    "Estimate",
+    "Means",
+    "Measure",
+    "Setting",
+    "all_of_10",
+    "dev_pass_at_1",
+    "general",
+    "pass_at_1",
+    "recited",
+]
 
 Measure = Callable[[Gauges], float | None]
 Value = TypeVar("Value", int, float, str)
@@ -114,6 +125,11 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 def pass_at_1(gauges: Gauges) -> float:
     """Return Pass@1 on unseen compositions."""
     return gauges.unseen.pass_at_1
+
+
+def dev_pass_at_1(gauges: Gauges) -> float:
+    """Return Pass@1 on the unseen compositions that settings are chosen on."""
+    return gauges.dev.pass_at_1
 
 
 def all_of_10(gauges: Gauges) -> float:

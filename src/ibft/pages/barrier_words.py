@@ -1,6 +1,7 @@
 """What the barrier experiment shows, in words that rules choose by its numbers.
 
 The learning rate that the headline is about is chosen by the control alone: the lowest at which it learns the task.
+Learning rates are chosen on the dev problems, and all figures are of the test problems.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from ibft.artifacts.barrier import Data
-from ibft.pages.barrier_means import Condition, Estimate, Means, Setting, all_of_10, general, pass_at_1
+from ibft.pages.barrier_means import Condition, Estimate, Means, Setting, all_of_10, dev_pass_at_1, general, pass_at_1
 
 __all__ = ["Finding", "describe"]
 
 LEARNED = 0.7
-"""Pass@1 of the control at which it has learned the task."""
+"""Pass@1 of the control on the dev problems at which it has learned the task."""
 
 
 class Finding(NamedTuple):
@@ -86,7 +87,7 @@ def _pairs(means: Means, arm: str) -> dict[Setting, tuple[Condition, Condition]]
 
 
 def _reference(means: Means, pairs: dict[Setting, tuple[Condition, Condition]]) -> tuple[Setting, bool]:
-    reached = {setting: _value(means, control) for setting, (_, control) in pairs.items()}
+    reached = {setting: _dev_value(means, control) for setting, (_, control) in pairs.items()}
     # In the order of their learning rates.
     for setting, value in reached.items():
         if value >= LEARNED:
@@ -100,7 +101,7 @@ def _tuned(means: Means, pairs: dict[Setting, tuple[Condition, Condition]]) -> t
     planted, control = (
         max(
             (condition._replace(setting=setting) for setting in means.settings),
-            key=lambda c: -1.0 if (mean := means.mean(c, pass_at_1)) is None else mean.value,
+            key=lambda c: _dev_value(means, c),
         )
         for condition in pair
     )
@@ -127,9 +128,9 @@ def _gap_sentence(
 ) -> str:
     planted, control = pair
     chosen = (
-        f"the lowest learning rate at which the control reaches {LEARNED:.0%}"
+        f"the lowest learning rate at which the control reaches {LEARNED:.0%} on the dev problems"
         if has_learned
-        else f"the control's best learning rate, at which it does not reach {LEARNED:.0%}"
+        else f"the control's best learning rate on the dev problems, where it does not reach {LEARNED:.0%}"
     )
     what = "fresh data" if control.data == "fresh" else "the same data on a base that has not read them"
     return (
@@ -152,7 +153,7 @@ def _tuned_sentence(means: Means, tuned: tuple[Condition, Condition], gap: Estim
     assert planted.setting is not None
     return (
         f"Tuned: the control's best is {_value(means, control):.1%} ({control.setting.name}), that of planted data "
-        f"{_value(means, planted):.1%} ({planted.setting.name}), {_less(gap)}. Both were chosen on these problems."
+        f"{_value(means, planted):.1%} ({planted.setting.name}), {_less(gap)}. Each was chosen on the dev problems."
     )
 
 
@@ -206,6 +207,12 @@ def _value(means: Means, condition: Condition) -> float:
     mean = means.mean(condition, pass_at_1)
     assert mean is not None, "the pair has values"
     return mean.value
+
+
+def _dev_value(means: Means, condition: Condition) -> float:
+    """Return what a setting is chosen by, the mean on the dev problems; below every chance where there is none."""
+    mean = means.mean(condition, dev_pass_at_1)
+    return -1.0 if mean is None else mean.value
 
 
 def _less(gap: Estimate) -> str:
