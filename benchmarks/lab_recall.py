@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ibft.lab.pretrain import PretrainConfig
 from ibft.models.loading import limits_of
 from ibft.scoring.encoder import Encoder
 from ibft.scoring.forward import Forward
-from ibft.scoring.recall import recall
+from ibft.scoring.recall import Recall, recall
 from ibft.text.encoding import TextCodec
 from ibft.worlds.planted import PlantedConfig, make_planted_world
 from ibft.worlds.plants import Plant
@@ -71,9 +72,20 @@ def measure(label: str, config: PlantedConfig, num_examples: int) -> dict[str, A
         pairs = [Pair(example.id, world.prompt(example), world.completion(body)) for example, body in items]
         found = recall(Forward(model, tokenizer), encoder, pairs)
         kinds = sorted({kind for one in found for kind in one.shares})
-        row[side] = {kind: float(np.mean([one.shares[kind] for one in found if kind in one.shares])) for kind in kinds}
+        row[side] = {kind: pooled_share(found, kind) for kind in kinds}
+        row[f"{side}_clipped"] = {
+            kind: float(np.mean([one.shares[kind] for one in found if kind in one.shares])) for kind in kinds
+        }
         row[f"num_{side}"] = [sum(one.reason is None for one in found), len(found)]
     return {**row, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def pooled_share(found: Sequence[Recall], kind: str) -> float:
+    """Return the share of the scan's page: of the nats that whole prompts tell, those that one segment tells."""
+    told = [one for one in found if kind in one.shares]
+    return sum(one.nll_foreign - one.nll_alone[kind] for one in told) / sum(
+        one.nll_foreign - one.nll_own for one in told
+    )
 
 
 if __name__ == "__main__":

@@ -9,13 +9,24 @@ import pytest
 
 from ibft.artifacts.recall import RecallRow
 from ibft.findings.recall import MIN_EXAMPLES, RecalledRows, summarize_recall
-from ibft.statistics.means import mean_difference, mean_interval
+from ibft.scoring.recall import recalled_shares
+from ibft.statistics.ratios import Ratio, ratio_difference, ratio_interval
+
+
+def row(name: str, alone: dict[str, float], told: float = 20.0) -> RecallRow:
+    """A row whose prompt tells so many nats, of which each segment alone tells a share, of any size."""
+    nats = {kind: 30.0 - share * told for kind, share in alone.items()}
+    shares = recalled_shares(30.0 - told, 30.0, nats)
+    assert shares is not None
+    return RecallRow(
+        id=name, subset="train", index=0, shares=shares, nll_own=30.0 - told, nll_foreign=30.0, nll_alone=nats
+    )
 
 
 def rows(
     shares: list[dict[str, float]], groups: list[int] | None = None, reasons: list[str] | None = None
 ) -> RecalledRows:
-    told = [RecallRow(id=f"r{n}", subset="train", index=n, shares=own) for n, own in enumerate(shares)]
+    told = [row(f"r{n}", own) for n, own in enumerate(shares)]
     untold = [RecallRow(id="u", subset="train", index=-1, reason=reason) for reason in reasons or []]
     codes = [*(groups or range(len(told))), *range(1_000, 1_000 + len(untold))]
     return RecalledRows([*told, *untold], np.array(codes, np.int64))
@@ -49,7 +60,7 @@ def test_no_active_shortcut_is_said_with_its_figures() -> None:
     summary = summarize_recall(train, control)
     assert summary.headline == "No active shortcut on the name."
     first = summary.sentences[0]
-    assert first.startswith("The name alone recovers 0.23 (0.14 to 0.35) of the answer in the training data and 0.25 (")
+    assert first.startswith("The name alone recovers 0.23 (0.17 to 0.29) of the answer in the training data and 0.25 (")
     assert first.endswith("no active shortcut on the name.")
     assert "-0.02 (" in first
     assert any("no cue in the name for a bottleneck to compress" in sentence for sentence in summary.sentences)
@@ -151,19 +162,41 @@ def test_a_true_shortcut_is_hardly_ever_called_none() -> None:
     assert absent <= 0.05 * 300
 
 
+def test_a_segment_that_tells_nothing_has_a_share_of_0() -> None:
+    # What it is worth alone is noise, and half of it is below 0, where T of one example ends.
+    rng = np.random.default_rng(0)
+    noise = [{"name": float(value)} for value in rng.normal(0, 0.1, 400)]
+    [name] = summarize_recall(rows(noise)).segments
+    assert np.mean([row.shares["name"] for row in rows(noise).rows]) > 0.03
+    assert abs(name.train.mean) < 0.01
+    assert name.train.ci95.low < 0 < name.train.ci95.high
+
+
+def test_a_share_is_of_the_nats_of_all_prompts() -> None:
+    told = [row("a", {"name": 1.0}, told=30.0), row("b", {"name": -0.5}, told=10.0)]
+    [name] = summarize_recall(RecalledRows(told, np.array([0, 1]))).segments
+    assert name.train.mean == pytest.approx((30 - 5) / 40)
+    assert name.train.share_half == 0.5
+
+
+def counted(numerators: object, denominators: object, groups: object) -> Ratio:
+    return Ratio(np.array(numerators, float), np.array(denominators, float), np.array(groups, np.int64))
+
+
 def test_intervals_hold_the_truth_with_files() -> None:
     rng = np.random.default_rng(0)
     held = differs = 0
     for _ in range(400):
-        samples, codes = [], []
+        samples = []
         for side in range(2):
-            files = rng.integers(0, 15, 90) + 100 * side
+            files = rng.integers(0, 15, 90)
             levels = rng.beta(2, 4, 200)
-            samples.append(rng.beta(6 * levels[files], 6 * (1 - levels[files])))
-            codes.append(files)
-        low, high = mean_interval(samples[0], codes[0])
+            shares = rng.beta(6 * levels[files], 6 * (1 - levels[files]))
+            told = rng.lognormal(2, 0.5, 90)  # some prompts tell much more than others
+            samples.append(counted(shares * told, told, files + 100 * side))
+        low, high = ratio_interval(samples[0])
         held += low <= 1 / 3 <= high
-        low, high = mean_difference(samples[0], samples[1], (codes[0], codes[1])).interval
+        low, high = ratio_difference(*samples).interval
         differs += low <= 0 <= high
     assert held >= 0.92 * 400
     assert differs >= 0.92 * 400
@@ -174,14 +207,26 @@ def test_intervals_against_the_textbook() -> None:
 
     values = np.random.default_rng(1).random(50)
     others = np.random.default_rng(2).random(40)
-    expected = stats.t.interval(0.95, 49, values.mean(), stats.sem(values))
-    assert mean_interval(values, range(50)) == pytest.approx(expected)
-    difference = mean_difference(values, others, (range(50), range(100, 140)))
+    mean, other = counted(values, np.ones(50), range(50)), counted(others, np.ones(40), range(100, 140))
+    assert ratio_interval(mean) == pytest.approx(stats.t.interval(0.95, 49, values.mean(), stats.sem(values)))
+    difference = ratio_difference(mean, other)
     reach = stats.t.ppf(0.975, 39) * math.hypot(stats.sem(values), stats.sem(others))
     assert difference.value == pytest.approx(values.mean() - others.mean())
     assert difference.interval == pytest.approx((difference.value - reach, difference.value + reach))
-    low, high = mean_interval([0.0] * 20, range(20))
-    assert (low, high) == (0, pytest.approx(0.161, abs=1e-3))  # Wilson
-    assert math.isnan(mean_interval([0.5, 0.6], [1, 1]).low)
-    assert math.isnan(mean_interval([], []).low)
-    assert math.isnan(mean_difference([], [0.5], ([], [1])).value)
+    # Without variance, as Wilson of a share of 0.
+    assert ratio_interval(counted([0.0] * 20, [1.0] * 20, range(20))) == pytest.approx((-0.161, 0.161), abs=1e-3)
+    assert math.isnan(ratio_interval(counted([0.5, 0.6], [1, 1], [1, 1])).low)
+    assert math.isnan(ratio_interval(counted([], [], [])).low)
+    assert math.isnan(ratio_difference(counted([], [], []), counted([0.5], [1.0], [1])).value)
+
+
+def test_a_ratio_against_its_jackknife() -> None:
+    rng = np.random.default_rng(3)
+    denominators = rng.lognormal(0, 1, 60)
+    numerators = denominators * rng.random(60)
+    ratio = counted(numerators, denominators, range(60))
+    without = [(numerators.sum() - numerators[n]) / (denominators.sum() - denominators[n]) for n in range(60)]
+    jackknife = math.sqrt(59 * np.var(without))
+    low, high = ratio_interval(ratio)
+    assert (low + high) / 2 == pytest.approx(numerators.sum() / denominators.sum())
+    assert (high - low) / 2 == pytest.approx(2.001 * jackknife, rel=0.1)

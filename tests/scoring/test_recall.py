@@ -178,6 +178,7 @@ def test_the_shares_are_those_of_the_formula(tokenizer: Any, random_model: Any) 
             alone = _nll(random_model, tokenizer, exchanged(pair, prompt, others), row.num_tokens)
             expected = min(max((foreign - alone) / (foreign - own), 0), 1)
             assert row.shares[segment.kind] == pytest.approx(expected, abs=1e-3)
+            assert row.nll_alone[segment.kind] == pytest.approx(alone, rel=1e-4)
             num_shares += 1
     assert num_shares >= 6
 

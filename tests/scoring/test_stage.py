@@ -380,13 +380,14 @@ def test_what_recalls_the_answers_is_asked_of_pairs(recipe: Recipe) -> None:
     assert all(DATA[row.index]["completion"].count("\n") == 1 for row in rows[:4])
     summary = summary_of(folder).recall
     assert summary.num_examples == {"train": 4, "control": 4}
-    shares = [row.shares["name"] for row in rows[:4] if row.shares]
+    with_shares = [row for row in rows[:4] if row.shares]
     undefined = Counter(row.reason for row in rows[:4] if row.reason)
     assert summary.undefined["train"] == dict(undefined)
-    assert summary.num_told["train"] == len(shares)
-    if shares:
+    assert summary.num_told["train"] == len(with_shares)
+    if with_shares:
         [name] = [segment for segment in summary.segments if segment.kind == "name"]
-        assert name.train.mean == pytest.approx(np.mean(shares))
+        recalled = sum(row.nll_foreign - row.nll_alone["name"] for row in with_shares)
+        assert name.train.mean == pytest.approx(recalled / sum(row.nll_foreign - row.nll_own for row in with_shares))
         assert name.train.num_groups <= 2  # files
     # Again, without the model: the rows are there.
     again = run_stage(changed(recipe, "scan", max_recall_examples=4))

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from ibft.statistics.means import change_interval
+from ibft.statistics.ratios import change_interval
 from ibft.statistics.uncertainty import (
     auroc,
     auroc_difference,

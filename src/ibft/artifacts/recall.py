@@ -18,8 +18,9 @@ class RecallRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One example, which `subset` and `index` name as in `scores.parquet`.
 
     `shares`: kind of segment (`data.segments`) to the share of the answer that it alone recovers (`scoring.recall`);
-    empty where `reason` says why. `nll_own`, `nll_foreign`: nats of the answer's `num_tokens` behind its own prompt,
-    and behind one of which every part is foreign; null where they were not measured.
+    empty where `reason` says why. `nll_own`, `nll_foreign`, `nll_alone`: nats of the answer's `num_tokens` behind its
+    own prompt, behind one of which every part is foreign, and by kind of segment, behind one of which that alone is its
+    own; null and empty where they were not measured.
     """
 
     id: str
@@ -28,6 +29,7 @@ class RecallRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shares: dict[str, float] = {}
     nll_own: float | None = None
     nll_foreign: float | None = None
+    nll_alone: dict[str, float] = {}
     num_tokens: int = 0
     reason: str | None = None
 
@@ -35,7 +37,9 @@ class RecallRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SegmentMean(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of segment in one subset: of the examples that have it, the mean share with its interval.
 
-    `share_half`: of these examples, those in which it alone recovers half of the answer or more.
+    `mean`: of the nats that whole prompts tell of their answers, the share that the segment alone tells. It may be
+    below 0, where the segment alone misleads. `share_half`: of the examples, those in which it alone recovers half of
+    the answer or more.
     """
 
     num_examples: int | None = None

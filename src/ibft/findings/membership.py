@@ -25,7 +25,7 @@ from ibft.findings.barrier import share_below_control
 from ibft.findings.columns import Columns
 from ibft.findings.comparison import MIN_VALUES
 from ibft.findings.matching import Matches, match_columns
-from ibft.statistics.means import change_interval
+from ibft.statistics.ratios import change_interval
 from ibft.statistics.uncertainty import auroc, auroc_difference, delong_interval
 
 __all__ = ["FALSE_POSITIVES", "MIN_OTHERS", "Scored", "differences", "membership", "word_for_word"]

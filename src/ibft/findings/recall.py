@@ -1,5 +1,9 @@
 """Is there an active shortcut: a segment that alone recalls more of the training data's answers than of the control's?
 
+A mean share is a ratio of sums: the nats that the segment alone tells of all answers, of those that whole prompts tell.
+A mean of shares that are clipped at 0 would be above 0 for a segment that tells nothing, by the noise of single
+examples.
+
 Decided for each kind of segment by a rule that is fixed beforehand:
 
 1. Fewer than 30 examples that have it, or fewer than 10 files, on a side: unclear.
@@ -24,7 +28,7 @@ from numpy.typing import NDArray
 
 from ibft.artifacts.recall import RecallRow, RecallSummary, SegmentMean, SegmentRecall
 from ibft.findings.recall_words import headline, sentences
-from ibft.statistics.means import MeanDifference, mean_difference, mean_interval
+from ibft.statistics.ratios import Difference, Ratio, ratio_difference, ratio_interval
 
 __all__ = ["LARGE_DIFFERENCE", "MIN_EXAMPLES", "MIN_GROUPS", "RecalledRows", "summarize_recall"]
 
@@ -44,6 +48,13 @@ class RecalledRows(NamedTuple):
 
     rows: Sequence[RecallRow]
     groups: NDArray[np.int64]
+
+
+class _Asked(NamedTuple):
+    """The examples of one subset that have a segment: T of each, and the nats that it tells of those that are told."""
+
+    shares: NDArray[np.float64]
+    ratio: Ratio
 
 
 def summarize_recall(train: RecalledRows, control: RecalledRows | None = None) -> RecallSummary:
@@ -78,19 +89,14 @@ def _place(kind: str) -> tuple[int, str]:
 
 
 def _compared(kind: str, subsets: Mapping[str, RecalledRows]) -> SegmentRecall:
-    values, groups = {}, {}
-    for name, subset in subsets.items():
-        has = [place for place, row in enumerate(subset.rows) if kind in row.shares]
-        values[name] = np.array([subset.rows[place].shares[kind] for place in has], np.float64)
-        groups[name] = subset.groups[has]
-    means = {name: _mean(of, groups[name]) for name, of in values.items() if len(of)}
+    asked = {name: _asked(kind, subset) for name, subset in subsets.items()}
+    means = {name: _mean(of) for name, of in asked.items() if len(of.shares)}
     found = SegmentRecall(kind=kind, train=means.get("train"), control=means.get("control"))
     if len(means) < 2:
         return found
-    difference = mean_difference(values["train"], values["control"], (groups["train"], groups["control"]))
-    is_enough = (
-        min(map(len, values.values())) >= MIN_EXAMPLES
-        and min(len(np.unique(of)) for of in groups.values()) >= MIN_GROUPS
+    difference = ratio_difference(asked["train"].ratio, asked["control"].ratio)
+    is_enough = all(
+        len(of.shares) >= MIN_EXAMPLES and len(np.unique(of.ratio.groups)) >= MIN_GROUPS for of in asked.values()
     )
     return SegmentRecall(
         kind=kind,
@@ -102,18 +108,33 @@ def _compared(kind: str, subsets: Mapping[str, RecalledRows]) -> SegmentRecall:
     )
 
 
-def _is_shortcut(difference: MeanDifference) -> bool | None:
+def _asked(kind: str, subset: RecalledRows) -> _Asked:
+    has = [place for place, row in enumerate(subset.rows) if kind in row.shares]
+    rows = [subset.rows[place] for place in has]
+    own, foreign, alone = (
+        np.array(nats, np.float64)
+        for nats in (
+            [row.nll_own for row in rows],
+            [row.nll_foreign for row in rows],
+            [row.nll_alone[kind] for row in rows],
+        )
+    )
+    shares = np.array([row.shares[kind] for row in rows], np.float64)
+    return _Asked(shares, Ratio(foreign - alone, foreign - own, subset.groups[has]))
+
+
+def _is_shortcut(difference: Difference) -> bool | None:
     if difference.value >= LARGE_DIFFERENCE and difference.interval.low > 0:
         return True
     # A wide interval around a small difference is no evidence of absence.
     return False if difference.interval.high < LARGE_DIFFERENCE else None
 
 
-def _mean(values: NDArray[np.float64], groups: NDArray[np.int64]) -> SegmentMean:
+def _mean(asked: _Asked) -> SegmentMean:
     return SegmentMean(
-        num_examples=len(values),
-        num_groups=len(np.unique(groups)),
-        mean=float(values.mean()),
-        ci95=mean_interval(values, groups),
-        share_half=float((values >= _HALF).mean()),
+        num_examples=len(asked.shares),
+        num_groups=len(np.unique(asked.ratio.groups)),
+        mean=asked.ratio.value,
+        ci95=ratio_interval(asked.ratio),
+        share_half=float((asked.shares >= _HALF).mean()),
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -38,14 +39,16 @@ _BLOCK = 32
 class Recall(NamedTuple):
     """What recalls one example's answer.
 
-    `shares`: kind of segment to T, in [0, 1]; empty where `reason` says why there is none. `nll_own` and `nll_foreign`:
-    nats, of the same `num_tokens` of the answer, behind the prompt and behind one of which every part that could be
-    exchanged is foreign; NaN where they were not measured.
+    `shares`: kind of segment to T, in [0, 1]; empty where `reason` says why there is none. `nll_own`, `nll_foreign` and
+    `nll_alone`: nats, of the same `num_tokens` of the answer, behind the prompt, behind one of which every part that
+    could be exchanged is foreign, and by kind of segment, behind one of which that alone is not; NaN and empty where
+    they were not measured.
     """
 
     shares: dict[str, float]
     nll_own: float = np.nan
     nll_foreign: float = np.nan
+    nll_alone: Mapping[str, float] = MappingProxyType({})
     num_tokens: int = 0
     reason: str | None = None
 
@@ -173,6 +176,7 @@ def _recall(views: _Views, nlls: Mapping[int, float]) -> Recall:
     own, foreign, *others = (nlls[id(view)] for view in views.encoded)
     if not np.isfinite([own, foreign, *others]).all():
         return Recall({}, reason="without finite probabilities")
-    shares = recalled_shares(own, foreign, {kind: others[place - 2] for kind, place in views.alone.items()})
+    alone = {kind: others[place - 2] for kind, place in views.alone.items()}
+    shares = recalled_shares(own, foreign, alone)
     reason = None if shares is not None else SILENT
-    return Recall(shares or {}, own, foreign, views.num_tokens, reason)
+    return Recall(shares or {}, own, foreign, alone, views.num_tokens, reason)

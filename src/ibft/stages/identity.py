@@ -43,7 +43,7 @@ __all__ = [
     "weights_identity",
 ]
 
-_FORMATS = {"scan": 5, "train": 3, "rescan": 2, "generate": 2}
+_FORMATS = {"scan": 6, "train": 3, "rescan": 2, "generate": 2}
 """Raised where a stage's code changes what comes out of the same inputs: older results are then refused."""
 
 _READING = ("config", "columns", "train_on", "on_bad_row")

@@ -77,6 +77,7 @@ def ask_recall(
                     shares=of_example.shares,
                     nll_own=None if np.isnan(of_example.nll_own) else of_example.nll_own,
                     nll_foreign=None if np.isnan(of_example.nll_foreign) else of_example.nll_foreign,
+                    nll_alone=dict(of_example.nll_alone),
                     num_tokens=of_example.num_tokens,
                     reason=of_example.reason,
                 )
