@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from ibft.execution.inside import codec
-from ibft.execution.inside.codec import ChannelClosed, CodecError, decode, encode
+from ibft.execution.inside import codec, messages
+from ibft.execution.inside.codec import CodecError, decode, encode
+from ibft.execution.inside.messages import ChannelClosed
 
 
 class Objects:
@@ -260,27 +261,27 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_messages_keep_their_bounds(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    messages = ["", {"a": [1]}, "\ud800", None, "x" * 50_000]
-    for message in messages:
-        codec.send(ours.fileno(), message)
-    assert [codec.receive(theirs.fileno()) for _ in messages] == messages
+    sent = ["", {"a": [1]}, "\ud800", None, "x" * 50_000]
+    for message in sent:
+        messages.send(ours.fileno(), message)
+    assert [messages.receive(theirs.fileno()) for _ in sent] == sent
 
 
 def test_large_message_in_pieces(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    thread = threading.Thread(target=codec.send, args=(ours.fileno(), "x" * (3 << 20)))
+    thread = threading.Thread(target=messages.send, args=(ours.fileno(), "x" * (3 << 20)))
     thread.start()
-    assert codec.receive(theirs.fileno()) == "x" * (3 << 20)
+    assert messages.receive(theirs.fileno()) == "x" * (3 << 20)
     thread.join()
 
 
 def test_size_is_capped_both_ways(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     with pytest.raises(CodecError, match="larger than 16 MiB"):
-        codec.send(ours.fileno(), "x" * codec.MAX_ANSWER_BYTES, codec.MAX_ANSWER_BYTES)
-    ours.send(struct.pack("!I", codec.MAX_ANSWER_BYTES + 1))
+        messages.send(ours.fileno(), "x" * messages.MAX_ANSWER_BYTES, messages.MAX_ANSWER_BYTES)
+    ours.send(struct.pack("!I", messages.MAX_ANSWER_BYTES + 1))
     with pytest.raises(CodecError, match="larger than 16 MiB"):
-        codec.receive(theirs.fileno(), codec.MAX_ANSWER_BYTES)
+        messages.receive(theirs.fileno(), messages.MAX_ANSWER_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_bytes_that_are_not_json(pair: tuple[socket.socket, socket.socket], data
     ours, theirs = pair
     ours.send(struct.pack("!I", len(data)) + data)
     with pytest.raises(CodecError, match="not JSON"):
-        codec.receive(theirs.fileno())
+        messages.receive(theirs.fileno())
 
 
 @pytest.mark.parametrize("sent", [b"", b"\0\0", b"\0\0\0\x05[1"])
@@ -299,34 +300,34 @@ def test_other_side_that_leaves(pair: tuple[socket.socket, socket.socket], sent:
     ours.send(sent)
     ours.close()
     with pytest.raises(ChannelClosed):
-        codec.receive(theirs.fileno())
+        messages.receive(theirs.fileno())
 
 
 def test_sending_to_nobody(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     theirs.close()
     with pytest.raises(ChannelClosed):
-        codec.send(ours.fileno(), "x")
+        messages.send(ours.fileno(), "x")
 
 
 def test_waiting_has_an_end(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     with pytest.raises(TimeoutError):
-        codec.wait(theirs.fileno(), 0.01)
-    codec.send(ours.fileno(), 1)
-    codec.wait(theirs.fileno(), 0.01)
+        messages.wait(theirs.fileno(), 0.01)
+    messages.send(ours.fileno(), 1)
+    messages.wait(theirs.fileno(), 0.01)
 
 
 def test_descriptor_comes_with_its_message(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     read_end, write_end = os.pipe()
-    codec.send_with_descriptor(ours, {"kind": "a"}, write_end)
-    codec.send(ours.fileno(), "b")
-    message, descriptor = codec.receive_with_descriptor(theirs)
+    messages.send_with_descriptor(ours, {"kind": "a"}, write_end)
+    messages.send(ours.fileno(), "b")
+    message, descriptor = messages.receive_with_descriptor(theirs)
     assert message == {"kind": "a"}
     assert descriptor is not None
     os.write(descriptor, b"x")
     assert os.read(read_end, 1) == b"x"
-    assert codec.receive_with_descriptor(theirs) == ("b", None)
+    assert messages.receive_with_descriptor(theirs) == ("b", None)
     for opened in (read_end, write_end, descriptor):
         os.close(opened)

@@ -12,7 +12,7 @@ import pytest
 from ibft.artifacts.rows import Module, Problem, Sample
 from ibft.execution import examiner as examiner_module
 from ibft.execution.examiner import Examiner
-from ibft.execution.inside import codec
+from ibft.execution.inside import messages
 from ibft.execution.isolation import detect_level
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.pool import Pool, _Order, _Waiting
@@ -220,7 +220,7 @@ def test_an_answer_that_nobody_waited_for_is_not_the_next_jobs(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(codec, "wait", interrupted)
+        patch.setattr(messages, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             examiner.examine(job(WRONG))
     assert examiner.examine(job()).status == "passed"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ibft.artifacts.rows import Module, Problem, Sample
-from ibft.execution.inside import codec, lockdown
+from ibft.execution.inside import codec, lockdown, messages
 from ibft.execution.isolation import detect_level
 from ibft.execution.languages.python import PYTHON
 from ibft.execution.outcome import Job, Outcome
@@ -101,7 +101,7 @@ def test_what_does_not_compile_is_a_syntax_error(judge: Judge, source: str) -> N
 
 
 def test_program_too_large_for_the_channel_is_no_failure_of_the_sandbox(judge: Judge) -> None:
-    outcome = judge("#" * codec.MAX_ANSWER_BYTES + "\ndef f(x): return 4\n", "assert f(2) == 4\n")
+    outcome = judge("#" * messages.MAX_ANSWER_BYTES + "\ndef f(x): return 4\n", "assert f(2) == 4\n")
     assert (outcome.status, outcome.message) == ("syntax_error", "syntax error: the program is larger than 16 MiB")
 
 

@@ -19,7 +19,7 @@ import pytest
 from ibft.errors import UserError
 from ibft.execution.inside import lockdown
 from ibft.execution.inside.candidate import SET_UP
-from ibft.execution.inside.codec import ChannelClosed
+from ibft.execution.inside.messages import ChannelClosed
 from ibft.execution.isolation import detect_level
 from ibft.execution.sandbox import Limits, PythonProcess, Sandbox, SandboxError
 

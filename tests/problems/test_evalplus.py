@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ibft import Pool, execute_all
 from ibft.artifacts.rows import Problem
 from ibft.errors import UserError
 from ibft.problems.evalplus_oracle import Oracle, agrees, shaped
@@ -236,6 +237,27 @@ def test_special_rules(
     assert not any(agrees(output, expected, arguments, rule, tolerance) for output in wrong)
 
 
+def test_a_call_may_take_a_second_or_four_times_the_reference(tmp_path: Path) -> None:
+    oracle = Oracle("def f(n): return sum(range(n))\n", "f", '{"base": [[10], [30000000]], "plus": []}', ("",), "", 0)
+    short, long = oracle.limits_s["base"]
+    assert short == 1.0
+    assert long > 1.0
+    assert oracle.limits_s["plus"] == []
+
+    row = {**HALVE, "entry_point": "f", "prompt": "def f(n):\n", "canonical_solution": "    return n\n"}
+    problem = load(tmp_path, **{**row, "base_input": [[1], [2]], "plus_input": [[3]]})
+    with Pool(1) as pool:
+        endless = "    while n > 1:\n        pass\n    return n\n"
+        # 1.2 s in all, and no call takes a second.
+        wait = "    while time.process_time() < end: pass\n"
+        slow = f"    import time\n    end = time.process_time() + 0.4\n{wait}    return n\n"
+        stopped, passed = execute_all([(problem, endless), (problem, slow)], pool=pool)
+    assert passed.passed
+    assert stopped.status == "timeout_cpu"
+    assert stopped.message == "timed out: a call took more than 1 s of CPU time"
+    assert stopped.cpu_time_s < 2
+
+
 def test_the_rule_belongs_to_the_task(tmp_path: Path) -> None:
     zero = {"canonical_solution": "    return 1.0\n", "prompt": "def find_zero(xs):\n", "base_input": [[[-1, 1]]]}
     row = {**HALVE, **zero, "entry_point": "find_zero", "plus_input": [], "atol": 1e-4}
@@ -250,7 +272,7 @@ def test_results_are_kept_and_what_is_damaged_is_made_again(tmp_path: Path) -> N
 
     assert results() == [(1, {1}), (2, {2})]
     (file,) = (tmp_path / "kept").iterdir()
-    file.write_bytes(marshal.dumps({"base": [3, 4]}))
+    file.write_bytes(marshal.dumps(({"base": [3, 4]}, {"base": [0.0, 0.0]})))
     assert results() == [3, 4]
     file.write_bytes(b"damaged")
     assert results() == [(1, {1}), (2, {2})]

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import builtins
-import collections
 import contextlib
-import itertools
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from ibft.artifacts.rows import Module
+from ibft.execution.changes import are_equal, become, is_mutable
 from ibft.execution.inside.candidate import SET_UP
-from ibft.execution.inside.codec import ChannelClosed, CodecError, decode, encode
+from ibft.execution.inside.codec import CodecError, decode, encode
+from ibft.execution.inside.messages import ChannelClosed, to_json
 from ibft.execution.inside.testing import Form
 from ibft.execution.python_reach import Reach
 from ibft.execution.sandbox import PythonProcess
 
-__all__ = ["Conversation", "Lost", "NoProgram", "Remote"]
+__all__ = ["Conversation", "Lost", "NoProgram", "Remote", "TooSlow"]
 
-_MAX_WAITING_BYTES = 16 << 10
-_MAX_WAITING = 32
-"""Of questions sent ahead. More might fill the channel, whose two sides would then both wait to write."""
-
-_IMMUTABLE = (type(None), bool, int, float, complex, str, bytes, frozenset, range)
+_BLOCK_CHARACTERS = 256 << 10
+"""Rows of arguments cross in one message until it is longer than this."""
 
 
 class Lost(BaseException):  # not an Exception: a test's own `except` must not hide it
     """The candidate's process is gone, or a message of it is not of the language."""
+
+
+class TooSlow(BaseException):  # as Lost
+    """A call took more CPU time than it may: `limit_s`."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
 
 
 class NoProgram(Exception):
@@ -98,7 +102,7 @@ class Conversation:
             raise
         try:
             value = self._value(self._receive())
-            if self.is_exact and self._reach.keeps_results and _is_mutable(value):
+            if self.is_exact and self._reach.keeps_results and is_mutable(value):
                 self.is_exact = False
             return value
         except (StopIteration, StopAsyncIteration) as error:
@@ -113,38 +117,50 @@ class Conversation:
 
         Raises what it raised.
         """
-        if self._reach.passes_fresh or not any(map(_is_mutable, (*arguments, *named.values()))):
+        if self._reach.passes_fresh or not any(map(is_mutable, (*arguments, *named.values()))):
             return self.ask("call", function, arguments, named)
         match self.ask("call_and_look", function, arguments, named):
             case [value, tuple(changed), dict(changed_named)]:
                 if self._in_place:
-                    _changed(arguments, changed)
-                    _changed(named, changed_named)
-                elif not _are_equal([arguments, named], [changed, changed_named]):
+                    become(arguments, changed)
+                    become(named, changed_named)
+                elif not are_equal([arguments, named], [changed, changed_named]):
                     self.has_changed_arguments = True
                 return value
         self._forged()
 
-    def call_each(self, function: Remote, rows: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    def call_each(
+        self, function: Remote, rows: Sequence[Sequence[Any]], limits_s: Sequence[float], kept: list[tuple[int, str]]
+    ) -> Iterator[Any]:
         """Yield what a function returns for each row of arguments; raises, at its row, what it raised.
 
-        Questions are sent before those ahead of them are answered: waiting for each answer would cost more than most
-        calls. So the candidate sees arguments early, and the rows must not depend on the answers.
+        Many rows cross at a time, and many answers: a message for each would cost more than most calls. So the
+        candidate sees arguments early.
+
+        Args:
+            function: the candidate's.
+            rows: plain values.
+            limits_s: of the CPU time of each call, beside those of the whole program.
+            kept: of the rows' owner; empty at first. It holds rows and limits as they cross, for the next candidate.
+
+        Raises:
+            TooSlow: a call took more than its CPU time.
         """
         if not self._reach.passes_fresh:
             self.is_exact = False  # what the candidate does to the arguments stays there
-        waiting: collections.deque[int] = collections.deque()
-        for row in rows:
-            arguments = encode(tuple(row), self)
-            question = self._process.framed(["call", encode(function, self), arguments, encode({}, self)])
-            while waiting and (len(waiting) == _MAX_WAITING or sum(waiting) + len(question) > _MAX_WAITING_BYTES):
-                waiting.popleft()
-                yield self._value(self._receive())
-            self.num_asked += 1
-            self._write(question)
-            waiting.append(len(question))
-        for _ in waiting:
-            yield self._value(self._receive())
+        kept.extend(() if kept else _blocks(rows, limits_s))
+        name = to_json(encode(function, self))
+        for num_rows, block in kept:
+            self._write(self._process.framed_json(f'["call_each",{name},{block}]'))
+            num_answered = 0
+            while num_answered < num_rows:
+                answers = self._receive()
+                if type(answers) is not list or not 0 < len(answers) <= num_rows - num_answered:
+                    self._forged()
+                num_answered += len(answers)
+                for answer in answers:
+                    self.num_asked += 1
+                    yield self._value(answer)
 
     def run_inside(self, tests: str, form: Form, examples: str, aliases: Sequence[str]) -> None:
         """Run the tests on the candidate's side; the arguments are those of `Prepared`."""
@@ -205,6 +221,8 @@ class Conversation:
                 if not is_all or type(error).__name__ not in names[:1]:
                     self._meet("an exception of a class that only the program knows, or with more than a message")
                 raise error
+            case ["slow", float(limit_s)]:
+                raise TooSlow(limit_s)
             case ["large", str(message)]:
                 self._meet(message)
                 raise ValueError(message)
@@ -224,41 +242,17 @@ class Conversation:
         raise Lost
 
 
-def _is_mutable(value: Any) -> bool:
-    return any(map(_is_mutable, value)) if type(value) is tuple else not isinstance(value, _IMMUTABLE)
-
-
-def _are_equal(old: Any, new: Any) -> bool:
-    with contextlib.suppress(Exception):  # arrays do not say
-        return bool(old == new)
-    return False
-
-
-def _changed(old: Any, new: Any) -> Any:
-    """Return what a value has become: the same container, for all who know it, with what is in it now."""
-    if type(old) is not type(new) or type(old) is Remote:
-        return new
-    if type(old) is tuple:
-        return tuple(itertools.starmap(_changed, zip(old, new, strict=True))) if len(old) == len(new) else new
-    if type(old) is list:
-        old[:] = [*itertools.starmap(_changed, zip(old, new, strict=False)), *new[len(old) :]]
-    elif type(old) is dict:
-        content = {key: _changed(old.get(key), value) for key, value in new.items()}
-        old.clear()
-        old.update(content)
-    elif type(old) is set:
-        old.clear()
-        old.update(new)
-    elif type(old) is bytearray:
-        old[:] = new
-    elif type(old) is collections.deque:
-        old.clear()
-        old.extend(new)
-    elif hasattr(old, "dtype") and (old.dtype, old.shape) == (new.dtype, new.shape) and old.flags.writeable:
-        old[...] = new
-    else:
-        return new
-    return old
+def _blocks(rows: Sequence[Sequence[Any]], limits_s: Sequence[float]) -> Iterator[tuple[int, str]]:
+    """Yield JSON of as many rows as make a message, with their limits, and their number."""
+    texts: list[str] = []
+    size = start = 0
+    for number, row in enumerate(rows, start=1):
+        texts.append(to_json([encode(argument) for argument in row]))
+        size += len(texts[-1])
+        if size > _BLOCK_CHARACTERS or number == len(rows):
+            limits = to_json([float(limit_s) for limit_s in limits_s[start:number]])
+            yield len(texts), f"[{','.join(texts)}],{limits}"
+            texts, size, start = [], 0, number
 
 
 class Remote:
@@ -273,9 +267,11 @@ class Remote:
         """Call it there; the answer is a value, or a `Remote` again."""
         return self._conversation.call(self, arguments, named)
 
-    def __each__(self, rows: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    def __each__(
+        self, rows: Sequence[Sequence[Any]], limits_s: Sequence[float], kept: list[tuple[int, str]]
+    ) -> Iterator[Any]:
         """Call it there with each row of arguments, without waiting between them (`Conversation.call_each`)."""
-        return self._conversation.call_each(self, rows)
+        return self._conversation.call_each(self, rows, limits_s, kept)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # or copy, pickle and the like would take the candidate's word for a protocol

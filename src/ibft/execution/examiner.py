@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from ibft.artifacts.rows import Problem, Sample
-from ibft.execution.inside import codec, folder, lockdown
+from ibft.execution.inside import codec, folder, lockdown, messages
 from ibft.execution.isolation import Level
 from ibft.execution.outcome import Job, Outcome, Reference
 from ibft.execution.sandbox import Limits, SandboxError
@@ -88,7 +88,7 @@ class Examiner:
         """Start the process, without waiting until it is ready."""
         with self._state:
             if self._closed:
-                raise codec.ChannelClosed(_ENDING)
+                raise messages.ChannelClosed(_ENDING)
             self._sent = {}
             self._scratch = tempfile.mkdtemp(prefix="ibft-judge-")
             self._channel, theirs = socket.socketpair()
@@ -185,17 +185,17 @@ class Examiner:
             channel = self._channel.fileno()
         number, problem = self._number(job.problem)
         order = _Order(number=number, problem=problem, limits=job.limits, sample=job.sample, reference=job.reference)
-        codec.send(channel, msgspec.to_builtins(order), _MAX_ORDER_BYTES)
+        messages.send(channel, msgspec.to_builtins(order), _MAX_ORDER_BYTES)
         if problem is not None:
-            codec.wait(channel, _PREPARING_S)
-            codec.receive(channel)  # the problem is prepared; the job's own time begins only now
+            messages.wait(channel, _PREPARING_S)
+            messages.receive(channel)  # the problem is prepared; the job's own time begins only now
         # Each program has the limits for itself, and all but the first are announced. A reference comes behind stubs.
         answer = {_RUNNING_S: _PREPARING_S if job.sample is None else job.limits.wall_s}
         while _RUNNING_S in answer:
-            codec.wait(channel, answer[_RUNNING_S] + _GRACE_S)
-            answer = codec.receive(channel)
+            messages.wait(channel, answer[_RUNNING_S] + _GRACE_S)
+            answer = messages.receive(channel)
         if "error" in answer:
-            raise codec.ChannelClosed(answer["error"])
+            raise messages.ChannelClosed(answer["error"])
         if job.sample is None:
             return msgspec.convert(answer, Reference)
         return msgspec.convert(answer, Outcome)
@@ -258,21 +258,21 @@ def _main(descriptor: int, level: Level, scratch: str) -> None:
         def announce(wall_s: float) -> None:
             nonlocal granted_s
             if wall_s > granted_s:  # the first program of a job is expected, and needs no word
-                codec.send(descriptor, {_RUNNING_S: wall_s})
+                messages.send(descriptor, {_RUNNING_S: wall_s})
             granted_s = 0.0
 
         workplace = Workplace(level, scratch, cleanup, announce)
         problems: list[Problem] = []
-        with contextlib.suppress(codec.ChannelClosed):
+        with contextlib.suppress(messages.ChannelClosed):
             while True:
-                order = msgspec.convert(codec.receive(descriptor, _MAX_ORDER_BYTES), _Order)
+                order = msgspec.convert(messages.receive(descriptor, _MAX_ORDER_BYTES), _Order)
                 if order.problem is not None:
                     if order.number == 0:
                         problems.clear()
                         workplace.forget()
                     problems.append(order.problem)
                     workplace.learn(order.problem)
-                    codec.send(descriptor, "prepared")
+                    messages.send(descriptor, "prepared")
                 job = Job(
                     problem=problems[order.number], limits=order.limits, sample=order.sample, reference=order.reference
                 )
@@ -281,7 +281,7 @@ def _main(descriptor: int, level: Level, scratch: str) -> None:
                     answer = msgspec.to_builtins(workplace.do(job))
                 except SandboxError as error:
                     answer = {"error": str(error)}
-                codec.send(descriptor, answer)
+                messages.send(descriptor, answer)
 
 
 if __name__ == "__main__":

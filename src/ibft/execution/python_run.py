@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
 from ibft.artifacts.rows import Status
-from ibft.execution.conversation import Conversation, Lost, NoProgram
+from ibft.execution.conversation import Conversation, Lost, NoProgram, TooSlow
 from ibft.execution.inside.testing import TESTS, run_tests
 from ibft.execution.outcome import MESSAGE_CHARACTERS, Outcome, one_line
 from ibft.execution.python_state import restored
@@ -122,6 +122,8 @@ def _hold(
         raise
     except Lost:
         return "failed", "failed: the program ended before its tests did"  # `_with_end` knows how
+    except TooSlow as error:
+        return "timeout_cpu", f"timed out: a call took more than {error.limit_s:.3g} s of CPU time"
     except NoProgram as error:
         return "syntax_error", f"syntax error: {one_line(str(error))}"
     except MemoryError:

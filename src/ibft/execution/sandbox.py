@@ -24,7 +24,7 @@ from typing import Any, Literal
 import msgspec
 
 from ibft.execution.cgroup import MAX_TASKS, Cgroup
-from ibft.execution.inside import codec, folder
+from ibft.execution.inside import codec, folder, messages
 from ibft.execution.isolation import WORK_FOLDER, Level, executable_paths, readable_paths, server_command
 from ibft.execution.packages import find_packages
 
@@ -175,8 +175,8 @@ class Sandbox:
         with self._begin(request) as channel:
             # Not with the request: later samples inherit the memory of the server, which would have read it.
             try:
-                with contextlib.suppress(codec.ChannelClosed):  # it has ended already, and the answer says how
-                    codec.send(channel.fileno(), [source, stdin])
+                with contextlib.suppress(messages.ChannelClosed):  # it has ended already, and the answer says how
+                    messages.send(channel.fileno(), [source, stdin])
             except codec.CodecError as error:  # too large: the child still waits for it
                 raise self._failed(error) from None
             answer = self._answer(limits.wall_s)
@@ -224,7 +224,7 @@ class Sandbox:
         control = self._control
         if control is not None:
             with contextlib.suppress(OSError, codec.CodecError):
-                codec.send(control.fileno(), "end")
+                messages.send(control.fileno(), "end")
 
     def close(self) -> None:
         """End whatever runs, and the server; remove its folder."""
@@ -255,7 +255,7 @@ class Sandbox:
         with theirs:
             try:
                 assert self._control is not None
-                codec.send_with_descriptor(self._control, request, theirs.fileno())
+                messages.send_with_descriptor(self._control, request, theirs.fileno())
             except (OSError, codec.CodecError) as error:
                 ours.close()
                 raise self._failed(error) from None
@@ -269,7 +269,7 @@ class Sandbox:
     def _ask(self, request: Any, wall_s: float) -> Any:
         assert self._control is not None
         try:
-            codec.send(self._control.fileno(), request)
+            messages.send(self._control.fileno(), request)
         except (OSError, codec.CodecError) as error:
             raise self._failed(error) from None
         return self._answer(wall_s)
@@ -282,8 +282,8 @@ class Sandbox:
 
     def _receive(self, wall_s: float) -> Any:
         assert self._control is not None
-        codec.wait(self._control.fileno(), wall_s + _ANSWER_GRACE_S)
-        return codec.receive(self._control.fileno())
+        messages.wait(self._control.fileno(), wall_s + _ANSWER_GRACE_S)
+        return messages.receive(self._control.fileno())
 
     def _failed(self, error: Exception) -> SandboxError:
         self.close()
@@ -320,7 +320,7 @@ class PythonProcess:
         Raises:
             ChannelClosed, CodecError: see `inside.codec`.
         """
-        return codec.receive(self._channel.fileno(), codec.MAX_ANSWER_BYTES)
+        return messages.receive(self._channel.fileno(), messages.MAX_ANSWER_BYTES)
 
     def framed(self, message: Any) -> bytes:
         """Return plain data as it is sent.
@@ -328,7 +328,11 @@ class PythonProcess:
         Raises:
             CodecError: it is too large.
         """
-        return codec.framed(message, codec.MAX_ANSWER_BYTES)
+        return messages.framed(message, messages.MAX_ANSWER_BYTES)
+
+    def framed_json(self, text: str) -> bytes:
+        """Return what is JSON already as it is sent; raises as `framed` does."""
+        return messages.framed_json(text, messages.MAX_ANSWER_BYTES)
 
     def write(self, message: bytes) -> None:
         """Send what `framed` returned.
@@ -336,7 +340,7 @@ class PythonProcess:
         Raises:
             ChannelClosed: the candidate is gone.
         """
-        codec.write(self._channel.fileno(), message)
+        messages.write(self._channel.fileno(), message)
 
     def finish(self, *, is_lost: bool = False) -> End:
         """End the process, whatever it is doing, and return how it ended and what it has used.

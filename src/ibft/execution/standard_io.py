@@ -11,7 +11,7 @@ import json
 from typing import NamedTuple, Protocol
 
 from ibft.artifacts.rows import Case, Problem, Status
-from ibft.execution.inside.codec import MAX_MESSAGE_BYTES
+from ibft.execution.inside.messages import MAX_MESSAGE_BYTES
 from ibft.execution.inside.script import NOT_COMPILED
 from ibft.execution.languages import Sandboxes
 from ibft.execution.outcome import Job, Outcome, Reference

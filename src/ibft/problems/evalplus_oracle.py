@@ -4,6 +4,7 @@ The loader puts this file's text into a problem's `setup`, so it uses only the s
 It gives the verdicts of EvalPlus 0.3.1 (evalplus/eval/__init__.py, unsafe_execute; eval/_special_oracle.py;
 data/mbpp.py, mbpp_deserialize_inputs), with these deviations:
 
+- a call's time is CPU time, so that load decides nothing, and is not asked for where the tests run inside;
 - a tolerance that EvalPlus raises for one float result is not kept for the results after it;
 - nested sequences must have equal lengths at every level, where `numpy.allclose` would broadcast; and they may be
   ragged, and integers may exceed 64 bits, where it would fail;
@@ -24,6 +25,7 @@ import marshal
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +33,8 @@ __all__ = ["Oracle", "agrees", "shaped"]
 
 RELATIVE_TOLERANCE = 1e-7  # numpy.testing.assert_allclose's
 FLOAT_TOLERANCE = 1e-6  # where a float is expected and the problem names no tolerance
+LEAST_CALL_S = 1.0  # a call may take so long, or so many times as long as the canonical solution's
+CALL_FACTOR = 4.0
 
 
 class Oracle:
@@ -62,9 +66,14 @@ class Oracle:
             group: [[shaped(value, shapes[min(n, len(shapes) - 1)]) for n, value in enumerate(row)] for row in rows]
             for group, rows in json.loads(inputs).items()
         }
-        key = repr((program, entry_point, inputs, tuple(shapes), sys.version))
-        results = _kept(folder, key, lambda: _results(program, entry_point, arguments))
+        key = repr(("with seconds", program, entry_point, inputs, tuple(shapes), sys.version))
+        results, seconds = _kept(folder, key, lambda: _results(program, entry_point, arguments))
         self.cases = {group: list(zip(rows, results[group], strict=True)) for group, rows in arguments.items()}
+        self.limits_s = {
+            group: [max(LEAST_CALL_S, CALL_FACTOR * of_call) for of_call in of_group]
+            for group, of_group in seconds.items()
+        }
+        self.kept: dict[str, list[Any]] = {group: [] for group in arguments}  # for what stands for a candidate
 
     def check(self, candidate: Callable[..., Any], group: str) -> None:
         """Call the candidate on every input of a group.
@@ -74,10 +83,10 @@ class Oracle:
             Exception: whatever the candidate raises.
         """
         cases = self.cases[group]
-        rows = (arguments for arguments, _ in cases)
+        rows = [arguments for arguments, _ in cases]
         # What stands for a candidate in a sandbox can be asked for many calls at once.
         each = getattr(candidate, "__each__", None)
-        outputs = each(rows) if each else itertools.starmap(candidate, rows)
+        outputs = each(rows, self.limits_s[group], self.kept[group]) if each else itertools.starmap(candidate, rows)
         # strict=False: ends with the cases, before a generator that is asked once more.
         for number, ((arguments, expected), output) in enumerate(zip(cases, outputs, strict=False)):
             if not agrees(output, expected, arguments, self.rule, self.tolerance):
@@ -85,33 +94,41 @@ class Oracle:
                 raise AssertionError(f"{group} input {number}: got {_short(output)}{wanted}")
 
 
-def _results(program: str, entry_point: str, arguments: dict[str, list[list[Any]]]) -> dict[str, list[Any]]:
+def _results(
+    program: str, entry_point: str, arguments: dict[str, list[list[Any]]]
+) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
+    """Return, by group, what the program makes of each row of arguments, and the seconds of CPU that it takes."""
     namespace: dict[str, Any] = {"__name__": "canonical_solution"}
     with contextlib.redirect_stdout(io.StringIO()):  # a canonical solution may print
         exec(compile(program, "<canonical solution>", "exec"), namespace)
-        # A copy, since a solution may change its arguments, which the candidate gets after it.
-        return {
-            group: [namespace[entry_point](*copy.deepcopy(row)) for row in rows] for group, rows in arguments.items()
-        }
+        results: dict[str, list[Any]] = {group: [] for group in arguments}
+        seconds: dict[str, list[float]] = {group: [] for group in arguments}
+        for group, rows in arguments.items():
+            for row in rows:
+                own = copy.deepcopy(row)  # a solution may change its arguments, which the candidate gets after it
+                start = time.process_time()
+                results[group].append(namespace[entry_point](*own))
+                seconds[group].append(time.process_time() - start)
+        return results, seconds
 
 
-def _kept(folder: str | None, key: str, compute: Callable[[], dict[str, list[Any]]]) -> dict[str, list[Any]]:
+def _kept(folder: str | None, key: str, compute: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
     """Return what was computed under this key before, or compute it and keep it: some solutions take 15 s."""
     path = os.path.join(folder, hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()) if folder else ""
     with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
         with open(path, "rb") as file:
-            results: dict[str, list[Any]] = marshal.load(file)
-        return results
-    results = compute()
+            results, seconds = marshal.load(file)
+        return results, seconds
+    found = compute()
     # The folder may be closed to us, and marshal knows values of exact builtin types alone.
     with contextlib.suppress(OSError, ValueError):
         if path:
-            data = marshal.dumps(results)
+            data = marshal.dumps(found)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(f"{path}.{os.getpid()}", "wb") as new:
                 new.write(data)
             os.replace(new.name, path)
-    return results
+    return found
 
 
 def agrees(output: Any, expected: Any, arguments: Sequence[Any], rule: str, tolerance: float) -> bool:

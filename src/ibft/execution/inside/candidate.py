@@ -7,20 +7,31 @@ judge believes nothing of what it says, except that a value is what the candidat
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 import traceback
 import types
 from collections.abc import Callable
 from typing import Any
 
-from .codec import MAX_ANSWER_BYTES, ChannelClosed, CodecError, decode, encode, receive, send
+from .codec import CodecError, decode, encode
+from .messages import MAX_ANSWER_BYTES, ChannelClosed, framed_json, receive, send, to_json, write
 from .testing import TESTS, Form, run_tests
 
 __all__ = ["SET_UP", "serve"]
 
 SET_UP = "set up"
 """The first message: whatever goes wrong after it is the candidate's fault."""
+_SET_UP_MESSAGE = framed_json(
+    to_json(SET_UP), MAX_ANSWER_BYTES
+)  # made once: a fresh child pays for all that it touches
 
+_SLOW = ["slow"]
+_AGAIN_S = 0.5
+_MAX_TOGETHER = 64
+_TOGETHER_CHARACTERS = 64 << 10
+_MAX_CHARACTERS = MAX_ANSWER_BYTES - 2 * _TOGETHER_CHARACTERS  # with those before it, and what stands between them
 _MESSAGE_CHARACTERS = 200
 _TRACEBACK_CHARACTERS = 2000
 
@@ -29,18 +40,62 @@ def serve(channel: int) -> None:
     """Say that this process is set up; answer requests until the channel is closed.
 
     A request is [operation, ...]; an answer ["ok", value], ["raised", names of the exception's classes, message,
-    traceback, whether the message is all of it], ["large", message] or ["syntax", message].
+    traceback, whether the message is all of it], ["large", message], ["slow", seconds] or ["syntax", message]. To
+    "call_each", which has many rows of arguments, the answers are lists of these.
     """
-    send(channel, SET_UP)
+    os.write(channel, _SET_UP_MESSAGE)
     with contextlib.suppress(ChannelClosed):
         while True:
             # The program, too, comes over this channel and not through the server, whose memory later samples inherit.
             operation, *arguments = receive(channel, MAX_ANSWER_BYTES)
+            if operation == "call_each":
+                _answer_each(channel, *arguments)
+                continue
             values = [decode(argument, _handles) for argument in arguments]
             try:
                 send(channel, _outcome(_OPERATIONS[operation], values), MAX_ANSWER_BYTES)
             except CodecError as error:
                 send(channel, _too_large(error))
+
+
+def _answer_each(channel: int, function: Any, rows: list[list[Any]], limits_s: list[float]) -> None:
+    """Call a function with each row; send the answers, the first of them alone and then more and more together.
+
+    So a program that fails at once is known to fail at once, and what it computes in vain is at most as much as it has
+    computed before. Each call has a limit of CPU time. A program can evade it, and has the sample's limit alone then.
+    """
+    call = decode(function, _handles)
+    signal.signal(signal.SIGPROF, _stop_call)
+    texts: list[str] = []
+    num_characters, num_together = 0, 1
+    for number, row in enumerate(rows, start=1):
+        limit_s = limits_s[number - 1]
+        outcome = _outcome(_call_within, [limit_s, call, [decode(argument, _handles) for argument in row]])
+        text = to_json([*outcome, limit_s] if outcome == _SLOW else outcome)
+        if len(text) > _MAX_CHARACTERS:
+            text = to_json(_too_large(CodecError(f"larger than {_MAX_CHARACTERS} bytes")))
+        texts.append(text)
+        num_characters += len(text)
+        if len(texts) == num_together or num_characters > _TOGETHER_CHARACTERS or number == len(rows):
+            write(channel, framed_json(f"[{','.join(texts)}]", MAX_ANSWER_BYTES))
+            texts, num_characters = [], 0
+            num_together = min(2 * num_together, _MAX_TOGETHER)
+
+
+class _TooSlow(BaseException):  # not an Exception, which a program would take for one of its own
+    """A call has taken its CPU time."""
+
+
+def _stop_call(*_: object) -> None:
+    raise _TooSlow
+
+
+def _call_within(limit_s: float, function: Callable[..., Any], arguments: list[Any]) -> Any:
+    signal.setitimer(signal.ITIMER_PROF, limit_s, _AGAIN_S)  # and again, for a program that swallowed the first
+    try:
+        return function(*arguments)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _too_large(error: CodecError) -> list[Any]:
@@ -112,6 +167,8 @@ def _outcome(operation: Callable[..., Any], values: list[Any]) -> list[Any]:
         return ["ok", encode(operation(*values), _handles)]
     except CodecError as error:
         return _too_large(error)
+    except _TooSlow:
+        return _SLOW
     except _NoProgram as error:
         return ["syntax", str(error)]
     except BaseException as error:  # SystemExit too, by which a program could end before its tests do

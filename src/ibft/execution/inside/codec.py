@@ -1,4 +1,4 @@
-"""The one language that the judge and a candidate speak: JSON with tags, behind a 4-byte length.
+"""The one language that the judge and a candidate speak: JSON with tags. How it crosses is `messages`' matter.
 
 The sending side inside the sandbox belongs to the candidate: nothing it sends is trusted. So a message can only
 become a value of an exact builtin type, or a handle's number; no code of the other side is loaded, named or called.
@@ -11,44 +11,14 @@ import collections
 import datetime
 import decimal
 import fractions
-import json
-import os
-import select
-import socket
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-__all__ = [
-    "MAX_ANSWER_BYTES",
-    "MAX_DEPTH",
-    "MAX_MESSAGE_BYTES",
-    "ChannelClosed",
-    "CodecError",
-    "Handles",
-    "decode",
-    "encode",
-    "framed",
-    "know_numpy",
-    "receive",
-    "receive_with_descriptor",
-    "send",
-    "send_with_descriptor",
-    "wait",
-    "write",
-]
-
-MAX_MESSAGE_BYTES = 64 << 20
-"""Between the judge's own processes: a problem's inputs and expected values may be large."""
-
-MAX_ANSWER_BYTES = 16 << 20
-"""From and to a candidate. Decoded, a message can take about a hundred times its size."""
+__all__ = ["MAX_DEPTH", "CodecError", "Handles", "decode", "encode", "know_numpy"]
 
 MAX_DEPTH = 100
-_HEADER = struct.Struct("!I")
-_to_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` would make one for each message
-_from_json = json.JSONDecoder().decode  # and held, since tests may patch `json.loads`
 _EXACT_JSON = frozenset({type(None), bool, float, str})
+_PLAIN = _EXACT_JSON | {int}
 _DTYPES = frozenset(
     [
         *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -61,10 +31,6 @@ _LARGEST_PLAIN_INT = 1 << 53
 
 class CodecError(ValueError):
     """A value that the language cannot express, or a message that is not of the language."""
-
-
-class ChannelClosed(ConnectionError):
-    """The other side is gone."""
 
 
 class Handles(Protocol):
@@ -126,7 +92,8 @@ def decode(data: Any, handles: Handles, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise CodecError(f"nested more than {MAX_DEPTH} deep")
     if kind is list:
-        return [decode(item, handles, depth + 1) for item in data]
+        # Most lists hold nothing but these, and may hold a million of them.
+        return data if _PLAIN.issuperset(map(type, data)) else [decode(item, handles, depth + 1) for item in data]
     if kind is not dict or len(data) != 1:
         raise CodecError("not a tagged value")
     [(tag, content)] = data.items()
@@ -150,19 +117,29 @@ def decode(data: Any, handles: Handles, depth: int = 0) -> Any:
 
 def _sequence(tag: str, base: type) -> Callable[..., Any]:
     def encoder(value: Any, handles: Any, depth: int) -> Any:
-        return {tag: [encode(item, handles, depth) for item in base.__iter__(value)]}  # type: ignore[attr-defined]
+        return {tag: _encoded(base.__iter__(value), handles, depth)}  # type: ignore[attr-defined]
 
     return encoder
 
 
+def _encoded(items: Iterator[Any], handles: Any, depth: int) -> list[Any]:
+    values = list(items)
+    kinds = {*map(type, values)}
+    if _EXACT_JSON.issuperset(kinds):
+        return values
+    if kinds == {int} and min(values) > -_LARGEST_PLAIN_INT and max(values) < _LARGEST_PLAIN_INT:
+        return values
+    return [encode(item, handles, depth) for item in values]
+
+
 # All is read by the base type's own methods: an overridden `__iter__`, `items` or `hex` of a subclass is never called.
 _ENCODERS: dict[type, Callable[..., Any]] = {
-    list: lambda value, handles, depth: [encode(item, handles, depth) for item in list.__iter__(value)],
+    list: lambda value, handles, depth: _encoded(list.__iter__(value), handles, depth),
     tuple: _sequence("t", tuple),
     set: _sequence("s", set),
     frozenset: _sequence("f", frozenset),
     collections.deque: lambda value, handles, depth: {
-        "q": [[encode(item, handles, depth) for item in collections.deque.__iter__(value)], value.maxlen]
+        "q": [_encoded(collections.deque.__iter__(value), handles, depth), value.maxlen]
     },
     dict: lambda value, handles, depth: {
         # Pairs: JSON's keys can only be text.
@@ -223,13 +200,18 @@ def _expect(content: Any, kind: type) -> Any:
 
 
 def _items(content: Any, item: Callable[[Any], Any]) -> Iterator[Any]:
-    return (item(part) for part in _expect(content, list))
+    return map(item, _expect(content, list))
+
+
+def _values(content: Any, item: Callable[[Any], Any]) -> Iterable[Any]:
+    # As in `decode`: most are plain.
+    return content if _PLAIN.issuperset(map(type, _expect(content, list))) else map(item, content)
 
 
 def _set(content: Any, item: Callable[[Any], Any]) -> set[Any]:
     elements = set()
     # A loop of Python's own, which the alarm can end: elements may be chosen to collide, and C code would not stop.
-    for part in _items(content, item):
+    for part in _values(content, item):
         elements.add(part)
     return elements
 
@@ -244,7 +226,7 @@ def _pairs(content: Any, item: Callable[[Any], Any]) -> dict[Any, Any]:
 
 def _deque(content: Any, item: Callable[[Any], Any]) -> collections.deque[Any]:
     items, maxlen = _expect(content, list)
-    return collections.deque(_items(items, item), maxlen if maxlen is None else _expect(maxlen, int))
+    return collections.deque(_values(items, item), maxlen if maxlen is None else _expect(maxlen, int))
 
 
 def _int(content: Any) -> int:
@@ -264,7 +246,7 @@ def _array(content: Any, item: Callable[[Any], Any]) -> Any:
 _numpy_array: Callable[..., Any] | None = None  # set by `know_numpy`
 _DECODERS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
     "i": lambda content, item: _int(content),
-    "t": lambda content, item: tuple(_items(content, item)),
+    "t": lambda content, item: tuple(_values(content, item)),
     "s": _set,
     "f": lambda content, item: frozenset(_set(content, item)),
     "q": _deque,
@@ -282,97 +264,3 @@ _DECODERS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
     "e": lambda content, item: Ellipsis,
     "a": _array,
 }
-
-
-def send(channel: int, message: Any, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
-    """Send one message of plain data over a descriptor.
-
-    Raises:
-        CodecError: it is larger than `max_bytes`.
-        ChannelClosed: the other side is gone.
-    """
-    write(channel, framed(message, max_bytes))
-
-
-def receive(channel: int, max_bytes: int = MAX_MESSAGE_BYTES) -> Any:
-    """Receive one message; `wait` first, where there is a time limit.
-
-    Raises:
-        CodecError: it is too large or not JSON.
-        ChannelClosed: the other side is gone.
-    """
-    return _parsed(channel, _read_exactly(channel, _HEADER.size), max_bytes)
-
-
-def wait(channel: int, timeout_s: float) -> None:
-    """Wait until there is something to receive.
-
-    Raises:
-        TimeoutError: nothing came in that time.
-    """
-    poller = select.poll()  # select() fails on descriptors above 1023
-    poller.register(channel, select.POLLIN)
-    if not poller.poll(timeout_s * 1000):
-        raise TimeoutError(f"no answer within {timeout_s:g} s")
-
-
-def send_with_descriptor(channel: socket.socket, message: Any, descriptor: int) -> None:
-    """Send one message, and a descriptor with it; raises as `send` does."""
-    data = framed(message, MAX_MESSAGE_BYTES)
-    try:
-        # With the header alone: a descriptor goes with the first bytes of a write, and `recv_fds` asks for these.
-        socket.send_fds(channel, [data[: _HEADER.size]], [descriptor])
-    except OSError as error:
-        raise ChannelClosed(str(error)) from None
-    write(channel.fileno(), data[_HEADER.size :])
-
-
-def receive_with_descriptor(channel: socket.socket) -> tuple[Any, int | None]:
-    """Receive one message, and the descriptor that came with it, if any; raises as `receive` does."""
-    header, descriptors, _, _ = socket.recv_fds(channel, _HEADER.size, 1)
-    if len(header) < _HEADER.size:
-        raise ChannelClosed("the other side closed the channel")
-    return _parsed(channel.fileno(), header, MAX_MESSAGE_BYTES), descriptors[0] if descriptors else None
-
-
-def framed(message: Any, max_bytes: int) -> bytes:
-    """Return one message of plain data as it crosses; raises CodecError if it is larger than `max_bytes`."""
-    # ASCII: lone surrogates, which JSON text can hold and UTF-8 cannot, cross as escapes.
-    data = _to_json(message).encode("ascii")
-    if len(data) > max_bytes:
-        raise CodecError(f"larger than {max_bytes >> 20} MiB")
-    return _HEADER.pack(len(data)) + data
-
-
-def _parsed(channel: int, header: bytes, max_bytes: int) -> Any:
-    (size,) = _HEADER.unpack(header)
-    if size > max_bytes:  # before anything is read: the other side could fill our memory
-        raise CodecError(f"larger than {max_bytes >> 20} MiB")
-    try:
-        return _from_json(str(_read_exactly(channel, size), "ascii"))
-    except (ValueError, RecursionError):
-        raise CodecError("not JSON") from None
-
-
-def write(channel: int, data: bytes) -> None:
-    """Write all of some bytes; raises ChannelClosed if the other side is gone."""
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(channel, view) :]
-    except OSError as error:
-        raise ChannelClosed(str(error)) from None
-
-
-def _read_exactly(channel: int, size: int) -> bytes:
-    parts, missing = [], size
-    while missing:
-        try:
-            part = os.read(channel, min(missing, 1 << 20))  # `read` makes a buffer of what it is asked for
-        except OSError as error:
-            raise ChannelClosed(str(error)) from None
-        if not part:
-            raise ChannelClosed("the other side closed the channel")
-        parts.append(part)
-        missing -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

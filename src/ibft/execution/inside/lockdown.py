@@ -72,6 +72,7 @@ _COMPUTING = {
     dup3=292 nanosleep=35 clock_nanosleep=230 clock_gettime=228 clock_getres=229 gettimeofday=96 time=201
     times=100 getrusage=98 getrlimit=97 prlimit64=302 getpid=39 getppid=110 gettid=186 getuid=102 geteuid=107
     getgid=104 getegid=108 getgroups=115 getpgrp=111 getpgid=121 getsid=124 getpriority=140 getitimer=36
+    setitimer=38
     socketpair=53 sendto=44 recvfrom=45 sendmsg=46 recvmsg=47 shutdown=48 getsockopt=55 getsockname=51
     getpeername=52 exit=60 exit_group=231 set_tid_address=218 set_robust_list=273 rseq=334 futex=202
     arch_prctl=158 membarrier=324 sched_getaffinity=204 sched_getscheduler=145 sched_getparam=143 uname=63
@@ -88,8 +89,8 @@ _COMPUTING = {
     sched_yield=124 dup=23 dup3=24 nanosleep=101 clock_nanosleep=115 clock_gettime=113 clock_getres=114
     gettimeofday=169 times=153 getrusage=165 getrlimit=163 prlimit64=261 getpid=172 getppid=173 gettid=178
     getuid=174 geteuid=175 getgid=176 getegid=177 getgroups=158 getpgid=155 getsid=156 getpriority=141
-    getitimer=102 socketpair=199 sendto=206 recvfrom=207 sendmsg=211 recvmsg=212 shutdown=210 getsockopt=209
-    getsockname=204 getpeername=205 exit=93 exit_group=94 set_tid_address=96 set_robust_list=99
+    getitimer=102 setitimer=103 socketpair=199 sendto=206 recvfrom=207 sendmsg=211 recvmsg=212 shutdown=210
+    getsockopt=209 getsockname=204 getpeername=205 exit=93 exit_group=94 set_tid_address=96 set_robust_list=99
     rseq=293 futex=98 membarrier=283 sched_getaffinity=123 sched_getscheduler=120 sched_getparam=121 uname=160
     sysinfo=179 fcntl=25 flock=32 fsync=82 fdatasync=83 ftruncate=46 getdents64=61 getcwd=17 chdir=49 fchdir=50
     renameat=38 renameat2=276 mkdirat=34 unlinkat=35 openat=56 readlinkat=78 umask=166 statfs=43 fstatfs=44
@@ -108,6 +109,7 @@ _STARTING_PROCESSES = {
 }
 _SIGNALLING = {"x86_64": "kill=62 tgkill=234", "aarch64": "kill=129 tgkill=131"}
 _CLONE3 = 435
+_ITIMER_PROF = 2
 _NAMESPACES = 0x7E020000  # the flags of clone that make a namespace
 _AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
@@ -205,6 +207,7 @@ def build_filter(*, programs: bool = False, processes: bool = False, signals: bo
     program += _when(numbers.pop("ioctl"), _allow_if_equal(1, _IOCTLS))
     program += _when(numbers.pop("fcntl"), _allow_if_equal(1, _FCNTLS))
     program += _when(numbers.pop("prlimit64"), _allow_if_equal(0, (0,)))  # 0: of this process itself
+    program += _when(numbers.pop("setitimer"), _allow_if_equal(0, (_ITIMER_PROF,)))  # CPU time: no program waits for it
     program += _when(numbers.pop("socketpair"), _allow_if_equal(1, (_SOCK_STREAM,), mask=_SOCKET_TYPE_MASK))
     for name, argument in (("open", 1), ("openat", 2)):
         if name in numbers:

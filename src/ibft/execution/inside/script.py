@@ -8,7 +8,7 @@ import sys
 import traceback
 import types
 
-from .codec import MAX_MESSAGE_BYTES, receive
+from .messages import MAX_MESSAGE_BYTES, receive
 
 __all__ = ["NOT_COMPILED", "serve"]
 

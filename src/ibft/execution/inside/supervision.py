@@ -11,7 +11,7 @@ import socket
 import time
 import typing
 
-from . import codec, group
+from . import group, messages
 
 __all__ = ["END", "LOST", "End", "Output", "Supervisor"]
 
@@ -128,8 +128,8 @@ def _cpu_time_s(pid: int) -> float:
 def _word(control: socket.socket) -> typing.Any:
     """Return what the judge says while a sample runs; "end" where it is gone, which the main loop will notice too."""
     try:
-        return codec.receive(control.fileno())
-    except codec.ChannelClosed:
+        return messages.receive(control.fileno())
+    except messages.ChannelClosed:
         return END
 
 

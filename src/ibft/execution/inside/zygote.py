@@ -42,7 +42,7 @@ random.seed(0)
 # The module `site`, which this server runs without, has these two; programs end by them.
 vars(builtins).update(exit=sys.exit, quit=sys.exit)
 
-from . import candidate, checking, codec, folder, group, lockdown, script  # noqa: E402, F401
+from . import candidate, checking, codec, folder, group, lockdown, messages, script  # noqa: E402, F401
 from .supervision import END, LOST, Output, Supervisor  # noqa: E402
 
 _FREEDOMS: dict[str, dict[str, bool]] = {
@@ -98,19 +98,19 @@ def main(settings: dict[str, typing.Any]) -> None:
     _keep_to_one_thread()
     _load_packages(settings["packages"])
     server = _set_up(settings, control)
-    codec.send(control.fileno(), "ready")
+    messages.send(control.fileno(), "ready")
     gc.collect()
     gc.freeze()  # a collection in a child would write to every object here, and so copy its memory
     are_kept = False  # the files of the last commands
-    with contextlib.suppress(codec.ChannelClosed):
+    with contextlib.suppress(messages.ChannelClosed):
         while True:
-            request, channel = codec.receive_with_descriptor(control)
+            request, channel = messages.receive_with_descriptor(control)
             if request in (END, LOST):
                 continue  # the sample that it was meant for ended before it came
             try:
                 if are_kept and request["kind"] != "compiled":
                     folder.empty(_WORK)
-                codec.send(control.fileno(), _run(server, request, channel))
+                messages.send(control.fileno(), _run(server, request, channel))
                 are_kept = request["kind"] == "compiled" or request.get("keep_files", False)
                 if not are_kept:
                     folder.empty(_WORK)

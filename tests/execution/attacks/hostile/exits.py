@@ -73,8 +73,8 @@ ATTACKS = (
     _error(
         "the judge's own errors",
         "import sys\n"
-        "codec = next(m for n, m in sys.modules.items() if n.endswith('codec') and hasattr(m, 'CodecError'))\n"
-        "def f(x): raise codec.ChannelClosed('gone')\n",
+        "messages = next(m for m in [*sys.modules.values()] if hasattr(m, 'ChannelClosed'))\n"
+        "def f(x): raise messages.ChannelClosed('gone')\n",
     ),
     _error("a cycle of causes", "a, b = ValueError(1), ValueError(2)\na.__cause__, b.__cause__ = b, a\nraise a\n"),
     _error(

@@ -121,7 +121,7 @@ ATTACKS = (
     _free(
         "a channel module that lies",
         "import sys\nfor name, module in list(sys.modules.items()):\n"
-        "    if name.endswith(('codec', 'candidate')):\n        module.encode = lambda *_, **__: True\n"
+        "    if name.endswith(('codec', 'messages', 'candidate')):\n        module.encode = lambda *_, **__: True\n"
         "        module.send = lambda *_, **__: None\n        module.decode = lambda *_, **__: 4\n"
         "def f(x): return 0\n",
         statuses=frozenset({"timeout_wall", "failed", "cheating_refused"}),

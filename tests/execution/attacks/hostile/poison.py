@@ -60,7 +60,7 @@ ATTACKS = (
     _spoil(
         "the patched server",
         "import sys\nfor name, module in list(sys.modules.items()):\n"
-        "    if 'zygote' in name or 'codec' in name or 'lockdown' in name:\n"
+        "    if any(word in name for word in ('zygote', 'codec', 'messages', 'lockdown')):\n"
         "        for key in list(vars(module)):\n"
         "            if not key.startswith('__') and key not in ('send', 'receive', 'encode', 'decode', "
         "'ChannelClosed', 'CodecError'):\n"
