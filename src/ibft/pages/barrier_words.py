@@ -221,7 +221,8 @@ def _less(gap: Estimate) -> str:
     worlds = "1 world" if gap.num_worlds == 1 else f"{gap.num_worlds} worlds"
     if gap.interval is None:
         return f"{size:.1f} points {word} ({worlds}, so no interval)"
-    low, high = sorted(100 * end * (1 if gap.value >= 0 else -1) for end in gap.interval)
+    # Within what a difference of chances can be.
+    low, high = sorted(100 * min(1.0, max(-1.0, end)) * (1 if gap.value >= 0 else -1) for end in gap.interval)
     return f"{size:.1f} points {word} (95% interval {_number(low)} to {_number(high)}, {worlds})"
 
 
