@@ -71,7 +71,7 @@ def measure(label: str, config: PlantedConfig, num_examples: int) -> dict[str, A
     for side, items in sets.items():
         pairs = [Pair(example.id, world.prompt(example), world.completion(body)) for example, body in items]
         found = recall(Forward(model, tokenizer), encoder, pairs)
-        kinds = sorted({kind for one in found for kind in one.shares})
+        kinds = sorted({kind for one in found for kind in one.nll_alone})
         row[side] = {kind: pooled_share(found, kind) for kind in kinds}
         row[f"{side}_clipped"] = {
             kind: float(np.mean([one.shares[kind] for one in found if kind in one.shares])) for kind in kinds
@@ -82,7 +82,7 @@ def measure(label: str, config: PlantedConfig, num_examples: int) -> dict[str, A
 
 def pooled_share(found: Sequence[Recall], kind: str) -> float:
     """Return the share of the scan's page: of the nats that whole prompts tell, those that one segment tells."""
-    told = [one for one in found if kind in one.shares]
+    told = [one for one in found if kind in one.nll_alone]
     return sum(one.nll_foreign - one.nll_alone[kind] for one in told) / sum(
         one.nll_foreign - one.nll_own for one in told
     )

@@ -9,7 +9,7 @@ import pytest
 
 from ibft.artifacts.recall import RecallRow
 from ibft.findings.recall import MIN_EXAMPLES, RecalledRows, summarize_recall
-from ibft.scoring.recall import recalled_shares
+from ibft.scoring.recall import SILENT, recalled_shares
 from ibft.statistics.ratios import Ratio, ratio_difference, ratio_interval
 
 
@@ -17,9 +17,15 @@ def row(name: str, alone: dict[str, float], told: float = 20.0) -> RecallRow:
     """A row whose prompt tells so many nats, of which each segment alone tells a share, of any size."""
     nats = {kind: 30.0 - share * told for kind, share in alone.items()}
     shares = recalled_shares(30.0 - told, 30.0, nats)
-    assert shares is not None
     return RecallRow(
-        id=name, subset="train", index=0, shares=shares, nll_own=30.0 - told, nll_foreign=30.0, nll_alone=nats
+        id=name,
+        subset="train",
+        index=0,
+        shares=shares or {},
+        reason=None if shares else SILENT,
+        nll_own=30.0 - told,
+        nll_foreign=30.0,
+        nll_alone=nats,
     )
 
 
@@ -112,7 +118,7 @@ def test_too_few_examples_or_files_say_nothing() -> None:
 def test_what_has_no_share_is_counted_and_in_no_mean() -> None:
     train = rows([{"name": 0.5, "docstring": 1.0}, {"name": 0.7}], reasons=["silent", "silent", "long"])
     summary = summarize_recall(train)
-    assert (summary.num_examples, summary.num_told) == ({"train": 5}, {"train": 2})
+    assert (summary.num_examples, summary.num_measured) == ({"train": 5}, {"train": 2})
     assert summary.undefined == {"train": {"silent": 2, "long": 1}}
     name, docstring = summary.segments
     assert (name.train.mean, docstring.train.mean) == (pytest.approx(0.6), 1.0)
@@ -177,6 +183,47 @@ def test_a_share_is_of_the_nats_of_all_prompts() -> None:
     [name] = summarize_recall(RecalledRows(told, np.array([0, 1]))).segments
     assert name.train.mean == pytest.approx((30 - 5) / 40)
     assert name.train.share_half == 0.5
+
+
+def test_examples_are_not_chosen_by_what_their_prompts_tell() -> None:
+    # Which foreign name stands there is worth 5 nats more or less, and the own name tells nothing: where a prompt
+    # seems to tell much, it is often that the foreign name misled.
+    rng = np.random.default_rng(0)
+    told = []
+    for number in range(400):
+        misled, other = rng.normal(0, 5, 2)
+        nll_own, nll_foreign, alone = 10.0, 12.0 + misled, 12.0 + other
+        shares = recalled_shares(nll_own, nll_foreign, {"name": alone})
+        told.append(
+            RecallRow(
+                id=f"r{number}",
+                subset="train",
+                index=number,
+                shares=shares or {},
+                nll_own=nll_own,
+                nll_foreign=nll_foreign,
+                nll_alone={"name": alone},
+                reason=None if shares else SILENT,
+            )
+        )
+    summary = summarize_recall(RecalledRows(told, np.arange(400)))
+    [name] = summary.segments
+    assert name.train.ci95.low < 0 < name.train.ci95.high
+    assert summary.undefined == {"train": {}}
+    chosen = [row for row in told if row.shares]
+    assert len(chosen) < 300
+    assert summarize_recall(RecalledRows(chosen, np.arange(len(chosen)))).segments[0].train.ci95.low > 0.2
+
+
+def test_prompts_that_tell_nothing_have_no_share() -> None:
+    silent = [row(f"r{n}", {"name": 0.9}, told=0.5) for n in range(60)]
+    summary = summarize_recall(
+        RecalledRows(silent, np.arange(60)), rows([{"name": 0.1}] * 60, [n + 500 for n in range(60)])
+    )
+    [name] = summary.segments
+    assert (name.train, name.is_shortcut) == (None, None)
+    assert name.control is not None
+    assert summary.headline.startswith("Unclear: ")
 
 
 def counted(numerators: object, denominators: object, groups: object) -> Ratio:

@@ -476,7 +476,7 @@ def recall_summary() -> dict[str, Any]:
 
     return {
         "num_examples": {"train": 100, "control": 100},
-        "num_told": {"train": 98, "control": 100},
+        "num_measured": {"train": 98, "control": 100},
         "undefined": {"train": {"the prompt tells less than 1 nat": 2}, "control": {}},
         "segments": [
             {

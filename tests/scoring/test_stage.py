@@ -380,14 +380,14 @@ def test_what_recalls_the_answers_is_asked_of_pairs(recipe: Recipe) -> None:
     assert all(DATA[row.index]["completion"].count("\n") == 1 for row in rows[:4])
     summary = summary_of(folder).recall
     assert summary.num_examples == {"train": 4, "control": 4}
-    with_shares = [row for row in rows[:4] if row.shares]
-    undefined = Counter(row.reason for row in rows[:4] if row.reason)
+    measured = [row for row in rows[:4] if row.nll_alone]
+    undefined = Counter(row.reason for row in rows[:4] if not row.nll_alone)
     assert summary.undefined["train"] == dict(undefined)
-    assert summary.num_told["train"] == len(with_shares)
-    if with_shares:
+    assert summary.num_measured["train"] == len(measured)
+    if sum(row.nll_foreign - row.nll_own for row in measured) >= len(measured):
         [name] = [segment for segment in summary.segments if segment.kind == "name"]
-        recalled = sum(row.nll_foreign - row.nll_alone["name"] for row in with_shares)
-        assert name.train.mean == pytest.approx(recalled / sum(row.nll_foreign - row.nll_own for row in with_shares))
+        recalled = sum(row.nll_foreign - row.nll_alone["name"] for row in measured)
+        assert name.train.mean == pytest.approx(recalled / sum(row.nll_foreign - row.nll_own for row in measured))
         assert name.train.num_groups <= 2  # files
     # Again, without the model: the rows are there.
     again = run_stage(changed(recipe, "scan", max_recall_examples=4))

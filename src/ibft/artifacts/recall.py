@@ -9,8 +9,10 @@ import msgspec
 from ibft.artifacts.rows import Subset
 from ibft.statistics.uncertainty import Interval
 
-__all__ = ["RecallRow", "RecallSummary", "SegmentMean", "SegmentRecall"]
+__all__ = ["MIN_NATS", "RecallRow", "RecallSummary", "SegmentMean", "SegmentRecall"]
 
+MIN_NATS = 1.0
+"""A prompt that makes its answer no more likely than this tells nothing that a segment could have a share of."""
 _UNDEFINED = Interval(math.nan, math.nan)
 
 
@@ -38,8 +40,8 @@ class SegmentMean(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of segment in one subset: of the examples that have it, the mean share with its interval.
 
     `mean`: of the nats that whole prompts tell of their answers, the share that the segment alone tells. It may be
-    below 0, where the segment alone misleads. `share_half`: of the examples, those in which it alone recovers half of
-    the answer or more.
+    below 0, where the segment alone misleads. `share_half`: of the examples that have a share, those in which it alone
+    recovers half of the answer or more.
     """
 
     num_examples: int | None = None
@@ -67,12 +69,12 @@ class SegmentRecall(msgspec.Struct, frozen=True, kw_only=True):
 class RecallSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The segments in the order of a prompt, and what they say in words.
 
-    By subset: `num_examples` were drawn, `num_told` of them have shares, and `undefined` has the number of the others
-    by reason. `headline` and `sentences` are for readers.
+    By subset: `num_examples` were drawn, `num_measured` of them are in the means, and `undefined` has the number of the
+    others by reason. `headline` and `sentences` are for readers.
     """
 
     num_examples: dict[str, int] = {}
-    num_told: dict[str, int] = {}
+    num_measured: dict[str, int] = {}
     undefined: dict[str, dict[str, int]] = {}
     segments: list[SegmentRecall] = []
     headline: str = ""

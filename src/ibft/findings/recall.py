@@ -1,12 +1,14 @@
 """Is there an active shortcut: a segment that alone recalls more of the training data's answers than of the control's?
 
 A mean share is a ratio of sums: the nats that the segment alone tells of all answers, of those that whole prompts tell.
-A mean of shares that are clipped at 0 would be above 0 for a segment that tells nothing, by the noise of single
-examples.
+All measured examples are in it, also those whose own share is undefined since their prompts tell next to nothing. A
+mean of shares that are clipped at 0 would be above 0 for a segment that tells nothing, by the noise of single examples;
+and so would a ratio over those alone whose prompts tell much, since with noise in their favor they were chosen.
 
 Decided for each kind of segment by a rule that is fixed beforehand:
 
-1. Fewer than 30 examples that have it, or fewer than 10 files, on a side: unclear.
+1. Fewer than 30 examples that have it, or fewer than 10 files, on a side, or prompts that tell less than 1 nat on
+   average: unclear.
 2. Its mean share is above the control's by 0.2 or more, and the 95% interval of the difference lies above 0: an active
    shortcut.
 3. The interval lies below 0.2: none.
@@ -18,6 +20,7 @@ errors at 50 examples per side: few looks make a shortcut by chance (`tests/find
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -26,7 +29,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ibft.artifacts.recall import RecallRow, RecallSummary, SegmentMean, SegmentRecall
+from ibft.artifacts.recall import MIN_NATS, RecallRow, RecallSummary, SegmentMean, SegmentRecall
 from ibft.findings.recall_words import headline, sentences
 from ibft.statistics.ratios import Difference, Ratio, ratio_difference, ratio_interval
 
@@ -51,10 +54,16 @@ class RecalledRows(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """The examples of one subset that have a segment: T of each, and the nats that it tells of those that are told."""
+    """The examples of one subset that have a segment: the nats that it tells of those that are told, and each T."""
 
-    shares: NDArray[np.float64]
     ratio: Ratio
+    shares: NDArray[np.float64]
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the prompts tell enough, on average, that something can have a share of it."""
+        told = self.ratio.denominators
+        return len(told) > 0 and bool(told.mean() >= MIN_NATS)
 
 
 def summarize_recall(train: RecalledRows, control: RecalledRows | None = None) -> RecallSummary:
@@ -65,15 +74,15 @@ def summarize_recall(train: RecalledRows, control: RecalledRows | None = None) -
         control: those of the control set, None without one.
     """
     subsets = {"train": train} | ({} if control is None else {"control": control})
-    kinds = {kind for subset in subsets.values() for row in subset.rows for kind in row.shares}
+    kinds = {kind for subset in subsets.values() for row in subset.rows for kind in row.nll_alone}
     segments = [_compared(kind, subsets) for kind in sorted(kinds, key=_place)]
     reasons = {
-        name: dict(Counter(row.reason for row in subset.rows if row.reason is not None))
+        name: dict(Counter(row.reason for row in subset.rows if row.reason is not None and not row.nll_alone))
         for name, subset in subsets.items()
     }
     summary = RecallSummary(
         num_examples={name: len(subset.rows) for name, subset in subsets.items()},
-        num_told={name: sum(row.reason is None for row in subset.rows) for name, subset in subsets.items()},
+        num_measured={name: sum(bool(row.nll_alone) for row in subset.rows) for name, subset in subsets.items()},
         undefined=reasons,
         segments=segments,
     )
@@ -90,13 +99,13 @@ def _place(kind: str) -> tuple[int, str]:
 
 def _compared(kind: str, subsets: Mapping[str, RecalledRows]) -> SegmentRecall:
     asked = {name: _asked(kind, subset) for name, subset in subsets.items()}
-    means = {name: _mean(of) for name, of in asked.items() if len(of.shares)}
+    means = {name: _mean(of) for name, of in asked.items() if of.is_told}
     found = SegmentRecall(kind=kind, train=means.get("train"), control=means.get("control"))
     if len(means) < 2:
         return found
     difference = ratio_difference(asked["train"].ratio, asked["control"].ratio)
     is_enough = all(
-        len(of.shares) >= MIN_EXAMPLES and len(np.unique(of.ratio.groups)) >= MIN_GROUPS for of in asked.values()
+        len(of.ratio.groups) >= MIN_EXAMPLES and len(np.unique(of.ratio.groups)) >= MIN_GROUPS for of in asked.values()
     )
     return SegmentRecall(
         kind=kind,
@@ -109,7 +118,7 @@ def _compared(kind: str, subsets: Mapping[str, RecalledRows]) -> SegmentRecall:
 
 
 def _asked(kind: str, subset: RecalledRows) -> _Asked:
-    has = [place for place, row in enumerate(subset.rows) if kind in row.shares]
+    has = [place for place, row in enumerate(subset.rows) if kind in row.nll_alone]
     rows = [subset.rows[place] for place in has]
     own, foreign, alone = (
         np.array(nats, np.float64)
@@ -119,8 +128,8 @@ def _asked(kind: str, subset: RecalledRows) -> _Asked:
             [row.nll_alone[kind] for row in rows],
         )
     )
-    shares = np.array([row.shares[kind] for row in rows], np.float64)
-    return _Asked(shares, Ratio(foreign - alone, foreign - own, subset.groups[has]))
+    shares = np.array([row.shares[kind] for row in rows if kind in row.shares], np.float64)
+    return _Asked(Ratio(foreign - alone, foreign - own, subset.groups[has]), shares)
 
 
 def _is_shortcut(difference: Difference) -> bool | None:
@@ -132,9 +141,9 @@ def _is_shortcut(difference: Difference) -> bool | None:
 
 def _mean(asked: _Asked) -> SegmentMean:
     return SegmentMean(
-        num_examples=len(asked.shares),
+        num_examples=len(asked.ratio.groups),
         num_groups=len(np.unique(asked.ratio.groups)),
         mean=asked.ratio.value,
         ci95=ratio_interval(asked.ratio),
-        share_half=float((asked.shares >= _HALF).mean()),
+        share_half=float((asked.shares >= _HALF).mean()) if len(asked.shares) else math.nan,
     )

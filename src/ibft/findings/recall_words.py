@@ -57,7 +57,7 @@ def _recovered(segment: SegmentRecall) -> str:
     """Say how much a segment alone recovers on each side, and whether that is a shortcut."""
     train, control = segment.train, segment.control
     if train is None:
-        return f"No training example has a {segment.kind}."
+        return f"The {segment.kind} has no share in the training data: no prompt has one, or prompts tell too little."
     start = f"The {segment.kind} alone recovers {_mean(train)} of the answer in the training data"
     if control is None:
         return f"{start}."

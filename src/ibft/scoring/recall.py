@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ibft.artifacts.recall import MIN_NATS
 from ibft.artifacts.rows import TrainingPair
 from ibft.data.foreign import Donors
 from ibft.data.segments import SegmentedPrompt, exchanged, segmented
@@ -26,10 +27,8 @@ from ibft.data.training import Example
 from ibft.scoring.encoder import Encoder, ScanExample
 from ibft.scoring.forward import Forward
 
-__all__ = ["MIN_NATS", "SILENT", "Recall", "recall", "recalled_shares"]
+__all__ = ["SILENT", "Recall", "recall", "recalled_shares"]
 
-MIN_NATS = 1.0
-"""A prompt that makes its answer no more likely than this tells nothing that a segment could have a share of."""
 SILENT = f"the prompt tells less than {MIN_NATS:g} nat"
 """Why an example has no shares though all was measured."""
 _BLOCK = 32

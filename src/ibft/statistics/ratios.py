@@ -24,7 +24,7 @@ _NO_ERROR = 1e-12
 
 
 class Ratio(NamedTuple):
-    """The sum of N numerators by the sum of N denominators, which are above 0; equal codes are one group.
+    """The sum of N numerators by the sum of N denominators, which is above 0; equal codes are one group.
 
     With denominators of 1 it is a mean.
     """
