@@ -9,7 +9,7 @@ decoding continues word for word; beside them the truth (`ibft world gauges`): t
 alone, and under the data's own prompt. A dormant plant is scored with its docstrings, as its data has them.
 
 Verdicts: for each of --verdict-doses one base that repeats all of its planted examples so often, with the verdict of
-its scan. At 0 repetitions nothing is planted, so every "yes" is a false alarm.
+its scan. At 0 repetitions nothing is planted, whatever the kind, so every "yes" is a false alarm.
 
 Intervals are Student's over worlds; those of a single world, by DeLong, are in the JSON. A base takes about two minutes
 of a core, and each world's general phase four, once for all of its bases (kept in the cache folder).
@@ -87,7 +87,7 @@ def main() -> None:
             Job(kind, seed, r, *sizes, PretrainConfig(seed=seed, general_steps=steps[0], planted_steps=steps[1]))
             for r in repetitions
             for seed in arguments.seeds
-            for kind in arguments.kinds
+            for kind in (arguments.kinds if any(r) else arguments.kinds[:1])  # of nothing there is one kind
         ]
 
     mixed, single = jobs([tuple(arguments.doses)]), jobs((dose,) for dose in arguments.verdict_doses)
@@ -98,7 +98,13 @@ def main() -> None:
         found = dict(zip([*mixed, *single], pool.map(_audit, [*mixed, *single]), strict=True))
     responses = [{"kind": job.kind, "seed": job.seed, "doses": found[job]["doses"]} for job in mixed]
     verdicts = [
-        {"kind": job.kind, "seed": job.seed, "repetitions": job.repetitions[0], **found[job]["scan"]} for job in single
+        {
+            "kind": job.kind if any(job.repetitions) else "none",
+            "seed": job.seed,
+            "repetitions": job.repetitions[0],
+            **found[job]["scan"],
+        }
+        for job in single
     ]
     print(response_table(responses))
     print()

@@ -23,9 +23,8 @@ __all__ = ["SET_UP", "serve"]
 
 SET_UP = "set up"
 """The first message: whatever goes wrong after it is the candidate's fault."""
-_SET_UP_MESSAGE = framed_json(
-    to_json(SET_UP), MAX_ANSWER_BYTES
-)  # made once: a fresh child pays for all that it touches
+# Made before the fork, as what is below: a child pays for all that it makes or touches.
+_SET_UP_MESSAGE = framed_json(to_json(SET_UP), MAX_ANSWER_BYTES)
 
 _SLOW = ["slow"]
 _AGAIN_S = 0.5
