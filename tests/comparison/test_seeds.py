@@ -133,4 +133,4 @@ def test_equal_arms_are_hardly_ever_separated(seeds: int, spread: float) -> None
 @pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize("spread", [0.0, 0.2, 0.8])
 def test_equal_arms_are_hardly_ever_separated_in_any_cell(num_arms: int, seeds: int, spread: float) -> None:
-    assert false_separations(num_arms, 1000, seeds, spread) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / 1000)
+    assert false_separations(num_arms, 300, seeds, spread) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / 300)
