@@ -76,6 +76,19 @@ def test_what_was_sent_is_kept_for_the_next_program() -> None:
     assert len(kept) > 2  # messages: 1.6 MB cross
 
 
+def test_rows_that_were_not_all_made_are_made_again(conversation: Conversation) -> None:
+    class Interrupted(list[list[object]]):
+        def __iter__(self) -> Iterator[list[object]]:
+            yield from super().__iter__()
+            raise TimeoutError  # as the alarm of a run, which may ring at any time
+
+    function = conversation.load(PROGRAM, ["f"])["f"]
+    rows, kept = [["a" * 300_000, 1], ["b", 2]] * 3, []
+    with pytest.raises(TimeoutError):
+        list(function.__each__(Interrupted([*rows, ["c", 3]]), [1.0] * 7, kept))
+    assert len(list(function.__each__(rows, [1.0] * 6, kept))) == 6
+
+
 def test_a_value_that_is_too_large_is_raised_at_its_row(conversation: Conversation) -> None:
     function = conversation.load(PROGRAM, ["f"])["f"]
     answers = function.__each__([["a", 1], ["b", MAX_ANSWER_BYTES], ["c", 2]], [1.0] * 3, [])

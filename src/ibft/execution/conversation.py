@@ -148,7 +148,9 @@ class Conversation:
         """
         if not self._reach.passes_fresh:
             self.is_exact = False  # what the candidate does to the arguments stays there
-        kept.extend(() if kept else _blocks(rows, limits_s))
+        if not kept:
+            # All or none: the alarm may ring meanwhile, and later candidates would be asked for a part of the rows.
+            kept.extend([*_blocks(rows, limits_s)])
         name = to_json(encode(function, self))
         for num_rows, block in kept:
             self._write(self._process.framed_json(f'["call_each",{name},{block}]'))
