@@ -105,6 +105,13 @@ def test_objects_and_arrays_cross_at_their_rows(conversation: Conversation) -> N
     assert values == [1, None, 2.5]
 
 
+def test_an_object_is_asked_before_the_next_call_is_looked_at(conversation: Conversation) -> None:
+    function = conversation.load("def f(n): return n if n % 3 else (k for k in range(n))", ["f"])["f"]
+    rows, kept = [[n] for n in range(200)], []
+    found = [value if type(value) is int else [*value] for value in function.__each__(rows, [1.0] * 200, kept)]
+    assert found == [n if n % 3 else [*range(n)] for n in range(200)]
+
+
 def test_more_answers_than_questions_are_forged(conversation: Conversation) -> None:
     program = """
 import sys
