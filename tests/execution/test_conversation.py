@@ -76,6 +76,19 @@ def test_what_was_sent_is_kept_for_the_next_program() -> None:
     assert len(kept) > 2  # messages: 1.6 MB cross
 
 
+def test_rows_that_were_not_all_made_are_made_again(conversation: Conversation) -> None:
+    class Interrupted(list[list[object]]):
+        def __iter__(self) -> Iterator[list[object]]:
+            yield from super().__iter__()
+            raise TimeoutError  # as the alarm of a run, which may ring at any time
+
+    function = conversation.load(PROGRAM, ["f"])["f"]
+    rows, kept = [["a" * 300_000, 1], ["b", 2]] * 3, []
+    with pytest.raises(TimeoutError):
+        list(function.__each__(Interrupted([*rows, ["c", 3]]), [1.0] * 7, kept))
+    assert len(list(function.__each__(rows, [1.0] * 6, kept))) == 6
+
+
 def test_a_value_that_is_too_large_is_raised_at_its_row(conversation: Conversation) -> None:
     function = conversation.load(PROGRAM, ["f"])["f"]
     answers = function.__each__([["a", 1], ["b", MAX_ANSWER_BYTES], ["c", 2]], [1.0] * 3, [])
@@ -90,6 +103,13 @@ def test_objects_and_arrays_cross_at_their_rows(conversation: Conversation) -> N
     thing, values = function.__each__([["object"], ["list"]], [1.0] * 2, [])
     assert type(thing) is Remote
     assert values == [1, None, 2.5]
+
+
+def test_an_object_is_asked_before_the_next_call_is_looked_at(conversation: Conversation) -> None:
+    function = conversation.load("def f(n): return n if n % 3 else (k for k in range(n))", ["f"])["f"]
+    rows, kept = [[n] for n in range(200)], []
+    found = [value if type(value) is int else [*value] for value in function.__each__(rows, [1.0] * 200, kept)]
+    assert found == [n if n % 3 else [*range(n)] for n in range(200)]
 
 
 def test_more_answers_than_questions_are_forged(conversation: Conversation) -> None:

@@ -258,6 +258,16 @@ def test_a_call_may_take_a_second_or_four_times_the_reference(tmp_path: Path) ->
     assert stopped.cpu_time_s < 2
 
 
+def test_a_case_without_an_output_is_not_right() -> None:
+    class OfOne:
+        def __each__(self, rows: list[list[int]], *_: object) -> list[int]:
+            return [row[0] for row in rows[:1]]
+
+    oracle = Oracle("def f(n): return n\n", "f", '{"base": [[1], [2]]}', ("",), "", 0)
+    with pytest.raises(ValueError, match="shorter"):
+        oracle.check(OfOne(), "base")  # type: ignore[arg-type]
+
+
 def test_the_rule_belongs_to_the_task(tmp_path: Path) -> None:
     zero = {"canonical_solution": "    return 1.0\n", "prompt": "def find_zero(xs):\n", "base_input": [[[-1, 1]]]}
     row = {**HALVE, **zero, "entry_point": "find_zero", "plus_input": [], "atol": 1e-4}

@@ -74,7 +74,7 @@ def test_settings_make_conditions_and_name_them(tmp_path: Path) -> None:
         "ft (train.learning_rate=0.0004)",
     ]
     # The base is not trained, so that the rate changes nothing in it, and each seed occurs twice.
-    with pytest.raises(UserError, match="same arm base with the same seed 0"):
+    with pytest.raises(UserError, match=r"same arm base with the same seed 0.*--arms"):
         compare_runs(runs)
 
 
@@ -111,6 +111,8 @@ def test_what_is_refused_says_what_to_do(tmp_path: Path) -> None:
         compare_runs([run, run])
     with pytest.raises(UserError, match="is not a run's folder"):
         compare_runs([tmp_path])
+    with pytest.raises(UserError, match="no run has a judged arm 'tf'"):
+        compare_runs([make_run(tmp_path, 0, {"ft": 0.3, "ib": 0.3})], arms=["ft", "ib", "tf"])
     empty = make_run(tmp_path, 0, {})
     with pytest.raises(UserError, match="has no judged arm"):
         compare_runs([empty])

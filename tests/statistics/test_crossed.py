@@ -72,7 +72,9 @@ def test_what_more_of_each_would_bring() -> None:
     assert parts.reach(1000, 40) == pytest.approx(stats.t.ppf(0.975, 39) * math.sqrt(parts.problems / 40), rel=0.02)
     fewer = Parts(parts.seeds, parts.problems, parts.rest - 0.5, 0.0)
     assert parts.reach(5, 40, samples_factor=1e9) == pytest.approx(fewer.reach(5, 40))
-    assert math.isnan(cross(table).parts.reach(5, 40, samples_factor=2))
+    for unknown in (None, np.full((5, 40), math.nan)):
+        assert math.isnan(cross(table, unknown).parts.samples)
+        assert math.isnan(cross(table, unknown).parts.reach(5, 40, samples_factor=2))
 
 
 def drawn(

@@ -19,7 +19,7 @@ PATH = click.Path(path_type=Path)
 _GROUPS = {
     "Pipeline": ("run", *(step.name for step in STEPS)),
     "Data": ("preview", "problems", "leakage", "duplicates", "prune", "canary"),
-    "Models": ("export", "scale"),
+    "Models": ("compare", "export", "scale"),
     "Start": ("init", "world", "doctor", "serve"),
 }
 """The verbs as the help shows them; the pipeline's in their order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,7 @@ class Conversation:
         self.is_exact = reach.is_whole
         self.obstacle = ""
         self.num_asked = 0
+        self._num_objects = 0
 
     def load(self, source: str, names: list[str], modules: Sequence[Module] = ()) -> dict[str, Any]:
         """Send the program and the modules that it can import; return what it defines of the names.
@@ -148,19 +150,23 @@ class Conversation:
         """
         if not self._reach.passes_fresh:
             self.is_exact = False  # what the candidate does to the arguments stays there
-        kept.extend(() if kept else _blocks(rows, limits_s))
+        if not kept:
+            # All or none: the alarm may ring meanwhile, and later candidates would be asked for a part of the rows.
+            kept.extend([*_blocks(rows, limits_s)])
         name = to_json(encode(function, self))
         for num_rows, block in kept:
             self._write(self._process.framed_json(f'["call_each",{name},{block}]'))
-            num_answered = 0
-            while num_answered < num_rows:
-                answers = self._receive()
-                if type(answers) is not list or not 0 < len(answers) <= num_rows - num_answered:
-                    self._forged()
-                num_answered += len(answers)
-                for answer in answers:
-                    self.num_asked += 1
-                    yield self._value(answer)
+            answers: collections.deque[Any] = collections.deque()
+            for num_left in range(num_rows, 0, -1):
+                if not answers:
+                    answers += self._receive_answers(num_left)
+                self.num_asked += 1
+                num_objects = self._num_objects
+                value = self._value(answers.popleft())
+                # Who is given an object may ask it something, and must not take one of these for the answer.
+                while self._num_objects > num_objects and len(answers) < num_left - 1:
+                    answers += self._receive_answers(num_left - 1 - len(answers))
+                yield value
 
     def run_inside(self, tests: str, form: Form, examples: str, aliases: Sequence[str]) -> None:
         """Run the tests on the candidate's side; the arguments are those of `Prepared`."""
@@ -180,6 +186,7 @@ class Conversation:
 
     def value(self, number: int) -> Remote:
         """Return what stands for an object of the candidate's."""
+        self._num_objects += 1
         self._meet("an object of a class that only the program knows")
         return Remote(self, number)
 
@@ -207,6 +214,13 @@ class Conversation:
             self._lose()
         except CodecError:
             self._forged()
+
+    def _receive_answers(self, most: int) -> list[Any]:
+        """Return some of the answers to "call_each", of which so many are still to come."""
+        answers = self._receive()
+        if type(answers) is not list or not 0 < len(answers) <= most:
+            self._forged()
+        return answers
 
     def _value(self, answer: Any) -> Any:
         match answer:

@@ -87,8 +87,8 @@ class Oracle:
         # What stands for a candidate in a sandbox can be asked for many calls at once.
         each = getattr(candidate, "__each__", None)
         outputs = each(rows, self.limits_s[group], self.kept[group]) if each else itertools.starmap(candidate, rows)
-        # strict=False: ends with the cases, before a generator that is asked once more.
-        for number, ((arguments, expected), output) in enumerate(zip(cases, outputs, strict=False)):
+        # strict: a case without an output would count as right.
+        for number, ((arguments, expected), output) in enumerate(zip(cases, outputs, strict=True)):
             if not agrees(output, expected, arguments, self.rule, self.tolerance):
                 wanted = "" if self.rule else f", expected {_short(expected)}"
                 raise AssertionError(f"{group} input {number}: got {_short(output)}{wanted}")

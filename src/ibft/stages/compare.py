@@ -48,11 +48,13 @@ def compare_runs(runs: Sequence[Path], *, metric: str = "pass@1", arms: Sequence
         arms: those that are compared; all, if empty.
 
     Raises:
-        UserError: a folder is not a run's or has no results, an arm occurs twice with one seed, the sandbox failed on
-            a sample, the metric is undefined, or there are fewer than two conditions.
+        UserError: a folder is not a run's or has no results, no run has one of the `arms`, an arm occurs twice with one
+            seed, the sandbox failed on a sample, the metric is undefined, or there are fewer than two conditions.
     """
     k, m = _read_metric(metric)
     found = [arm for run in dict.fromkeys(runs) for arm in _arms_of(run, arms)]
+    if unknown := [name for name in arms if name not in {arm.name for arm in found}]:
+        raise UserError(f"--arms: no run has a judged arm {unknown[0]!r}. Name arms that were judged.")
     conditions = _conditions(found)
     if len(conditions) < 2:
         names = ", ".join(conditions) or "none"
@@ -140,7 +142,8 @@ def _conditions(found: Sequence[_Arm]) -> dict[str, list[_Arm]]:
         of_condition = conditions.setdefault(f"{arm.name} ({details})" if details else arm.name, [])
         if twin := next((other for other in of_condition if other.seed == arm.seed), None):
             raise UserError(
-                f"{twin.run} and {arm.run} have the same arm {arm.name} with the same seed {arm.seed}. Name one."
+                f"{twin.run} and {arm.run} have the same arm {arm.name} with the same seed {arm.seed}. Name one of "
+                "the runs, or with --arms the arms without it."
             )
         of_condition.append(arm)
     return conditions

@@ -85,7 +85,8 @@ def cross(differences: NDArray[np.float64], sampling_variances: NDArray[np.float
 
     Args:
         differences: shape (S, P), S and P at least 2.
-        sampling_variances: shape (S, P), of each difference over other samples of its problem; None where unknown.
+        sampling_variances: shape (S, P), of each difference over other samples of its problem; None or NaN where
+            unknown.
 
     Raises:
         ValueError: there are fewer than two seeds or problems.
@@ -100,11 +101,12 @@ def cross(differences: NDArray[np.float64], sampling_variances: NDArray[np.float
     problems = num_seeds * float(by_problem.var(ddof=1))
     within = float((rest**2).sum()) / ((num_seeds - 1) * (num_problems - 1))
     errors = _errors(seeds, problems, within, num_seeds, num_problems)
+    samples = math.nan if sampling_variances is None else float(sampling_variances.mean())
     parts = Parts(
         seeds=max(0.0, (seeds - within) / num_problems),
         problems=max(0.0, (problems - within) / num_seeds),
         rest=within,
-        samples=math.nan if sampling_variances is None else min(within, float(sampling_variances.mean())),
+        samples=samples if math.isnan(samples) else min(within, samples),  # `min` would drop a NaN
     )
     return Crossed(mean, errors, parts, num_seeds, num_problems)
 
