@@ -226,6 +226,19 @@ def test_prompts_that_tell_nothing_have_no_share() -> None:
     assert summary.headline.startswith("Unclear: ")
 
 
+def test_prompts_that_may_tell_nothing_decide_nothing() -> None:
+    rng = np.random.default_rng(4)
+    nats = rng.normal(0, 7, 40)
+    nats += 1.5 - nats.mean()  # more than 1 on average, by a standard error of more than 1
+    noisy = [row(f"r{n}", {"name": 1.0}, told=float(told)) for n, told in enumerate(nats)]
+    summary = summarize_recall(
+        RecalledRows(noisy, np.arange(40)), rows([{"name": 0.0}] * 60, [n + 500 for n in range(60)])
+    )
+    [name] = summary.segments
+    assert name.difference >= 0.2
+    assert name.is_shortcut is None
+
+
 def counted(numerators: object, denominators: object, groups: object) -> Ratio:
     return Ratio(np.array(numerators, float), np.array(denominators, float), np.array(groups, np.int64))
 

@@ -8,7 +8,7 @@ and so would a ratio over those alone whose prompts tell much, since with noise 
 Decided for each kind of segment by a rule that is fixed beforehand:
 
 1. Fewer than 30 examples that have it, or fewer than 10 files, on a side, or prompts that tell less than 1 nat on
-   average: unclear.
+   average, or not surely more than 0: unclear.
 2. Its mean share is above the control's by 0.2 or more, and the 95% interval of the difference lies above 0: an active
    shortcut.
 3. The interval lies below 0.2: none.
@@ -65,6 +65,14 @@ class _Asked(NamedTuple):
         told = self.ratio.denominators
         return len(told) > 0 and bool(told.mean() >= MIN_NATS)
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are enough examples and files, and the prompts surely tell something."""
+        told, groups = self.ratio.denominators, self.ratio.groups
+        if len(groups) < MIN_EXAMPLES or len(np.unique(groups)) < MIN_GROUPS:
+            return False
+        return ratio_interval(Ratio(told, np.ones(len(told)), groups)).low > 0
+
 
 def summarize_recall(train: RecalledRows, control: RecalledRows | None = None) -> RecallSummary:
     """Compare what recalls the answers of the training data with what recalls those of the control set.
@@ -104,9 +112,7 @@ def _compared(kind: str, subsets: Mapping[str, RecalledRows]) -> SegmentRecall:
     if len(means) < 2:
         return found
     difference = ratio_difference(asked["train"].ratio, asked["control"].ratio)
-    is_enough = all(
-        len(of.ratio.groups) >= MIN_EXAMPLES and len(np.unique(of.ratio.groups)) >= MIN_GROUPS for of in asked.values()
-    )
+    is_enough = all(of.is_enough for of in asked.values())
     return SegmentRecall(
         kind=kind,
         train=means["train"],
