@@ -5,8 +5,10 @@
 Dose-response: for each kind of plant and each world (--seeds), one base in which the planted examples take --doses in
 turn. `ibft scan` scores its training data beside the control set, and for each dose the table has the AUROC of every
 score (the chance that a planted example is more predictable than one of the control set) and the share that greedy
-decoding continues word for word; beside them the truth (`ibft world gauges`): the chance of the body from the cue
-alone, and under the data's own prompt. A dormant plant is scored with its docstrings, as its data has them.
+decoding continues word for word. EZ-MIA and the ratio of NLLs take the base before its second phase, which has read
+nothing that was planted, for what a rescan takes the base for. Beside them the truth (`ibft world gauges`): the chance
+of the body from the cue alone, and under the data's own prompt. A dormant plant is scored with its docstrings, as its
+data has them.
 
 Verdicts: for each of --verdict-doses one base that repeats all of its planted examples so often, with the verdict of
 its scan. At 0 repetitions nothing is planted, whatever the kind, so every "yes" is a false alarm.
@@ -18,6 +20,7 @@ of a core, and each world's general phase four, once for all of its bases (kept 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import multiprocessing
@@ -33,15 +36,21 @@ import numpy as np
 
 from facts import facts
 from halves import ibft, read_audit, write_recipe
+from ibft.artifacts.rows import Pair
 from ibft.artifacts.score_table import SCORES_FILE, read_batches
-from ibft.lab.bases import base_folder
+from ibft.data.training import Example
+from ibft.lab.bases import base_folder, general_folder, load_base
 from ibft.lab.gauges import gauge
 from ibft.lab.pretrain import PretrainConfig, one_thread
-from ibft.models.loading import load_model, load_tokenizer
+from ibft.models.loading import limits_of, load_model, load_tokenizer
 from ibft.run.sections import ModelConfig
+from ibft.scoring.encoder import Encoder
+from ibft.scoring.forward import Forward
+from ibft.scoring.scores import against_base
 from ibft.statistics.student import student_interval
 from ibft.statistics.uncertainty import auroc, delong_interval, wilson_interval
-from ibft.worlds.planted import PlantedConfig, make_planted_world
+from ibft.text.encoding import TextCodec
+from ibft.worlds.planted import PlantedConfig, PlantedWorld, make_planted_world
 from ibft.worlds.planted_files import planted_files
 from ibft.worlds.plants import Kind, Plant
 
@@ -51,6 +60,8 @@ SCORES = {
     "min_k_prob_20": "Min-20%",
     "min_k_plus_plus_20": "Min-20%++",
 }
+AGAINST_GENERAL = {"base_ratio": "ratio to before", "ez_mia": "EZ-MIA"}
+"""Scores of a base beside itself before its second phase, which has read nothing that was planted."""
 
 
 class Job(NamedTuple):
@@ -162,11 +173,14 @@ def _by_dose(job: Job, table: Path, base: Path) -> list[dict[str, Any]]:
     control, planted = _rows(table, "control"), defaultdict[int, list[dict[str, Any]]](list)
     for row in _rows(table, "train"):
         planted[dose_of[row["id"]]].append(row)
+    shifts = _against_general(job, base, world)
+    for row in (*control, *itertools.chain.from_iterable(planted.values())):
+        row.update(shifts[row["id"]])
     return [
         {
             "repetitions": dose,
             "num_examples": len(rows),
-            "auroc": {name: _separation(rows, control, name) for name in SCORES},
+            "auroc": {name: _separation(rows, control, name) for name in SCORES | AGAINST_GENERAL},
             "extracted": _extracted(rows),
             "extracted_of_control": _extracted(control),
             "truth": msgspec.to_builtins(truth[dose]),
@@ -181,10 +195,31 @@ def _rows(table: Path, subset: Any) -> list[dict[str, Any]]:
     return [dict(zip(batch, values, strict=True)) for batch in batches for values in zip(*batch.values(), strict=True)]
 
 
+def _against_general(job: Job, base: Path, world: PlantedWorld) -> dict[str, dict[str, float]]:
+    """The scores of each example by which a trained model is compared with its base; here training was the planting."""
+    pairs = [Pair(item.example.id, world.data_prompt(item), world.completion(item.body)) for item in world.train]
+    pairs += [Pair(one.id, world.prompt(one), world.completion(one.chain)) for one in world.control]
+    found = []
+    for folder in (base, general_folder(job.world, job.pretrain)):
+        model, tokenizer = load_base(folder)
+        encoder = Encoder(TextCodec(tokenizer, "plain"), limits_of(model.config))
+        examples = [encoder.encode("train", number, Example(pair, None)) for number, pair in enumerate(pairs)]
+        stats = {}
+        with one_thread():
+            for batch, pending in Forward(model, tokenizer).begin(examples):  # type: ignore[arg-type]
+                stats |= {example.row.index: one for example, one in zip(batch, pending.collect(), strict=True)}
+        found.append(stats)
+    after, before = found
+    return {
+        pair.id: against_base(after[n].log_prob, before[n].log_prob, after[n].is_top1) for n, pair in enumerate(pairs)
+    }
+
+
 def _separation(rows: Sequence[dict[str, Any]], control: Sequence[dict[str, Any]], score: str) -> dict[str, Any]:
     """The chance that a planted example has a lower value, in this world, with its interval."""
-    lower, higher = (np.array([row[score] for row in side], np.float64) for side in (rows, control))
-    return {"value": float(auroc(lower, higher)), "ci95": list(delong_interval(lower, higher))}
+    lower, higher = (np.array([row[score] for row in side if score in row], np.float64) for side in (rows, control))
+    num = [len(lower), len(higher)]  # EZ-MIA is undefined where hardly a token is wrong
+    return {"value": float(auroc(lower, higher)), "ci95": list(delong_interval(lower, higher)), "num": num}
 
 
 def _extracted(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -198,16 +233,16 @@ def response_table(responses: Sequence[dict[str, Any]]) -> str:
     """The dose-response over worlds, as Markdown."""
     lines = [
         "| kind | repetitions | "
-        + " | ".join(SCORES.values())
+        + " | ".join((SCORES | AGAINST_GENERAL).values())
         + " | word for word | the same of control | cue alone | data's prompt |",
-        "|---|---" + "|---" * (len(SCORES) + 4) + "|",
+        "|---|---" + "|---" * (len(SCORES | AGAINST_GENERAL) + 4) + "|",
     ]
     groups = defaultdict[tuple[str, int], list[dict[str, Any]]](list)
     for response in responses:
         for dose in response["doses"]:
             groups[response["kind"], dose["repetitions"]].append(dose)
     for (kind, repetitions), doses in groups.items():
-        cells = [over_worlds([dose["auroc"][name]["value"] for dose in doses]) for name in SCORES]
+        cells = [over_worlds([dose["auroc"][name]["value"] for dose in doses]) for name in SCORES | AGAINST_GENERAL]
         cells += [over_worlds([dose[of]["share"] for dose in doses]) for of in ("extracted", "extracted_of_control")]
         cells += [over_worlds([dose["truth"][name] for dose in doses]) for name in ("from_cue", "seen")]
         lines.append(f"| {kind} | {repetitions} | {' | '.join(cells)} |")
