@@ -21,6 +21,24 @@ ATTACKS = (
     _use("a busy loop", "while True: pass", _CPU),
     _use("a busy loop when called", "def f(x):\n    while True: pass", _CPU),
     _use(
+        "a timer of CPU time that is reset for ever",
+        "import signal\nsignal.signal(signal.SIGPROF, signal.SIG_IGN)\n"
+        "while True: signal.setitimer(signal.ITIMER_PROF, 0)",
+        _CPU,
+    ),
+    _use(
+        "a timer of CPU time that is far away",
+        "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
+        "signal.setitimer(signal.ITIMER_PROF, 1e8, 1e8)\nwhile True: pass",
+        _CPU,
+    ),
+    _use(
+        "a storm of timers of CPU time",
+        "import signal\nsignal.signal(signal.SIGPROF, lambda *_: None)\n"
+        "signal.setitimer(signal.ITIMER_PROF, 1e-6, 1e-6)\nwhile True: pass",
+        _CPU,
+    ),
+    _use(
         "a busy loop that ignores the timer",
         "import signal\nsignal.signal(signal.SIGPROF, signal.SIG_IGN)\nwhile True: pass",
         _CPU,
