@@ -23,11 +23,9 @@ import argparse
 import itertools
 import json
 import math
-import multiprocessing
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -42,6 +40,7 @@ from ibft.data.training import Example
 from ibft.lab.bases import base_folder, general_folder, load_base
 from ibft.lab.gauges import gauge
 from ibft.lab.pretrain import PretrainConfig, one_thread
+from ibft.lab.workers import workers
 from ibft.models.loading import limits_of, load_model, load_tokenizer
 from ibft.run.sections import ModelConfig
 from ibft.scoring.encoder import Encoder
@@ -104,9 +103,9 @@ def main() -> None:
     mixed, single = jobs([tuple(arguments.doses)]), jobs((dose,) for dose in arguments.verdict_doses)
     # First one base of each world: the others of the world find its general phase in the cache.
     first = [job for job in mixed if job.kind == arguments.kinds[0]]
-    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(_base, first))
-        found = dict(zip([*mixed, *single], pool.map(_audit, [*mixed, *single]), strict=True))
+    with workers(arguments.workers) as results:
+        list(results(_base, first))
+        found = dict(results(_audited, [*mixed, *single]))
     responses = [{"kind": job.kind, "seed": job.seed, "doses": found[job]["doses"]} for job in mixed]
     verdicts = [
         {
@@ -143,6 +142,10 @@ def _arguments() -> argparse.Namespace:
 
 def _base(job: Job) -> Path:
     return base_folder(job.world, job.pretrain)
+
+
+def _audited(job: Job) -> tuple[Job, dict[str, Any]]:
+    return job, _audit(job)
 
 
 def _audit(job: Job) -> dict[str, Any]:
