@@ -117,7 +117,7 @@ def test_what_is_refused_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no judged arm"):
         compare_runs([empty])
     failed = make_run(tmp_path, 1, {"ft": 0.3}, status="infrastructure_error")
-    with pytest.raises(UserError, match="the sandbox failed on 160 samples"):
+    with pytest.raises(UserError, match="the sandbox failed on 160 of 160 samples"):
         compare_runs([run, failed])
 
 

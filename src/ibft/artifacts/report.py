@@ -20,6 +20,7 @@ __all__ = [
     "Arm",
     "AskedArm",
     "Comparison",
+    "DecidedPair",
     "Difference",
     "Elicitation",
     "Forgetting",
@@ -53,13 +54,12 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True):
     narrowed_by_samples: float | None
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean of `better` minus that of `other` over the problems both have, as a fraction, and what the rule says of it.
+class DecidedPair(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean of `better` minus that of `other` over the problems both have, as a fraction, and what is decided of it.
 
     `better` has the higher mean (or comes first). `interval` has the `confidence` at which the pair was decided: 0.95
     for one pair alone, more among several. `p_value` is of the pair alone, `p_adjusted` corrected for the number of
-    pairs. `is_separated`, `p_adjusted` <= 0.05 and an interval without 0 are one and the same. `num_won`, `num_lost`:
-    problems on which `better` is better and worse.
+    pairs. `is_separated`, `p_adjusted` <= 0.05 and an interval without 0 are one and the same.
     """
 
     better: str
@@ -72,6 +72,11 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     # The rule's word: whoever compares floats again may decide otherwise at the edge.
     is_separated: bool
     num_problems: int
+
+
+class Difference(DecidedPair, frozen=True, kw_only=True):
+    """Two arms by the rule of `comparison`. `num_won`, `num_lost`: problems on which `better` is better, worse."""
+
     num_won: int
     num_lost: int
     precision: Precision

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ibft.artifacts.report import DecidedPair
+
 __all__ = ["ConditionMean", "RunComparison", "SeedDifference"]
 
 
@@ -16,12 +18,10 @@ class ConditionMean(msgspec.Struct, frozen=True, kw_only=True):
     runs: dict[int, str]
 
 
-class SeedDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean of `better` minus that of `other` over the seeds and problems that both have, as a fraction.
+class SeedDifference(DecidedPair, frozen=True, kw_only=True):
+    """A pair of conditions over the seeds and problems that both have.
 
-    The interval has the `confidence` at which the pair was decided: more than 0.95 where several pairs are corrected
-    together. `is_separated`, `p_adjusted` <= 0.05 and an interval without 0 are one and the same. It is about other
-    seeds and other problems of their kind; with one seed, about this one.
+    The interval is about other seeds and other problems of their kind; with one seed, about this one.
 
     by_seed: the difference at each seed.
     shares: of the mean's variance, by `seeds`, `problems`, and `samples` with the `rest` (what one seed and one problem
@@ -32,21 +32,12 @@ class SeedDifference(msgspec.Struct, frozen=True, kw_only=True):
         stays what it is; None where no number up to twenty times as many does. Empty where it is separated.
     """
 
-    better: str
-    other: str
-    value: float
-    interval: tuple[float, float]
-    confidence: float
-    p_value: float
-    p_adjusted: float
-    is_separated: bool
     num_seeds: int
-    num_problems: int
     by_seed: dict[int, float]
-    shares: dict[str, float] = {}
+    shares: dict[str, float] = msgspec.field(default_factory=dict)
     minimum_detectable: float | None = None
-    narrowed: dict[str, float] = {}
-    needed: dict[str, int | None] = {}
+    narrowed: dict[str, float] = msgspec.field(default_factory=dict)
+    needed: dict[str, int | None] = msgspec.field(default_factory=dict)
 
 
 class RunComparison(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from ibft.comparison import Scores, Undefined, compare_pair
 from ibft.errors import UserError
 from ibft.statistics.pass_at_k import Count, curve_of_each, metric_name, why_undefined
 
-__all__ = ["Changed", "Diff", "MetricDiff", "diff_results"]
+__all__ = ["Changed", "Diff", "MetricDiff", "diff_results", "read_judged"]
 
 
 class MetricDiff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,7 +85,7 @@ def diff_results(path_a: str | os.PathLike[str], path_b: str | os.PathLike[str],
             both files.
     """
     require_k(k)
-    a, b = _read(Path(path_a)), _read(Path(path_b))
+    a, b = read_judged(Path(path_a)), read_judged(Path(path_b))
     left_out = _left_out(a, b)
     shared = [task_id for task_id in a.counts if task_id in b.counts and task_id not in left_out]
     if not shared:
@@ -184,7 +184,12 @@ def _notes(a: Tally, b: Tally, counts_a: Sequence[Count], counts_b: Sequence[Cou
     return notes
 
 
-def _read(path: Path) -> Tally:
+def read_judged(path: Path) -> Tally:
+    """Count the results in a file that is to be compared.
+
+    Raises:
+        UserError: it cannot be read or holds no results, or the sandbox failed on some of them.
+    """
     counted = tally(read_results(path))
     if not counted.counts:
         raise UserError(f"{path}: has no results in it.")

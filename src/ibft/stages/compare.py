@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ibft.artifacts.run_comparison import ConditionMean, RunComparison
-from ibft.artifacts.tally import Tally, read_results, tally
+from ibft.artifacts.tally import Tally
+from ibft.comparison.diff import read_judged
 from ibft.comparison.pair import Scores
 from ibft.comparison.seeds import compare_seeds
 from ibft.errors import UserError
@@ -107,10 +108,7 @@ def _arms_of(run: Path, arms: Sequence[str]) -> Iterator[_Arm]:
     for name in judged:
         if arms and name not in arms:
             continue
-        path = run / "judge" / name / "results.jsonl"
-        results = tally(read_results(path))
-        if failures := results.statuses["infrastructure_error"]:
-            raise UserError(f"{path}: the sandbox failed on {failures} samples. Run the same `ibft judge` again.")
+        results = read_judged(run / "judge" / name / "results.jsonl")
         yield _Arm(name, recipe.seed, run, _settings_of(recipe, name), results)
 
 

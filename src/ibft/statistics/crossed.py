@@ -9,8 +9,8 @@ samples that each d averages. The mean of S seeds and P problems has the varianc
 
 in mean squares of the two-way analysis of variance. Three standard errors come of them, each with its degrees of
 freedom: that sum's (Satterthwaite 1946), and those of the means by seed and by problem alone. The widest of the three
-intervals is taken. Satterthwaite's alone holds the truth in as little as 93% of cases with three seeds, and the wider
-one of the other two in 90% with ten: `tests/statistics/test_crossed.py`.
+intervals is taken. Satterthwaite's alone holds the truth in as little as 92% of cases with three seeds, and the wider
+one of the other two in 90% with ten: `benchmarks/seeds.py`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ judge believes nothing of what it says, except that a value is what the candidat
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import traceback
@@ -23,8 +22,6 @@ __all__ = ["SET_UP", "serve"]
 
 SET_UP = "set up"
 """The first message: whatever goes wrong after it is the candidate's fault."""
-# Made before the fork, as what is below: a child pays for all that it makes or touches.
-_SET_UP_MESSAGE = framed_json(to_json(SET_UP), MAX_ANSWER_BYTES)
 
 _SLOW = ["slow"]
 _AGAIN_S = 0.5
@@ -42,7 +39,7 @@ def serve(channel: int) -> None:
     traceback, whether the message is all of it], ["large", message], ["slow", seconds] or ["syntax", message]. To
     "call_each", which has many rows of arguments, the answers are lists of these.
     """
-    os.write(channel, _SET_UP_MESSAGE)
+    send(channel, SET_UP)
     with contextlib.suppress(ChannelClosed):
         while True:
             # The program, too, comes over this channel and not through the server, whose memory later samples inherit.
